@@ -1,0 +1,1 @@
+"""The offline half of Sluice: simulate, train, quantise, export, evaluate."""

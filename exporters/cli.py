@@ -1,0 +1,118 @@
+"""The offline commands: simulate, train, export, evaluate.
+
+Each imports what it needs when it is called, so that this module costs the command line nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FamilyName = Annotated[str, typer.Argument(metavar="FAMILY", help="Model family, as in `wafers`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line `app`."""
+    for command in (simulate, train, export, evaluate):
+        app.command()(command)
+
+
+def simulate(
+    family: FamilyName,
+    out: Annotated[Path, typer.Option(help="Recording to write.")],
+    events: Annotated[int, typer.Option(min=0, help="How many events.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same events.")] = 1,
+) -> None:
+    """Write a recording of simulated events, with their truth."""
+    from sluice.exporters.families import get
+    from sluice.exporters.recording import record
+
+    record(get(family), events, seed, out)
+
+
+def train(
+    family: FamilyName,
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoints [default: checkpoints/FAMILY].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small and crude, in under a minute.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints.")] = False,
+    recipe: Annotated[Path | None, typer.Option(help="Instead of the family's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Losses as JSON.")] = False,
+) -> None:
+    """Train every net of a family, by its recipe."""
+    from sluice.exporters.families import TrainOptions, get
+
+    chosen = get(family)
+    one_thread()
+    folder = out or Path("checkpoints") / family
+    losses = chosen.train(TrainOptions(folder, seed, quick, resume, recipe))
+    show(losses, "validation loss", as_json)
+
+
+def export(
+    family: FamilyName,
+    checkpoints: Annotated[Path | None, typer.Option(help="[default: checkpoints/FAMILY]")] = None,
+    out: Annotated[Path, typer.Option(help="Model repository to write to.")] = Path("models"),
+) -> None:
+    """Write trained nets as ONNX models with manifest and golden outputs."""
+    from sluice.exporters.families import get
+
+    chosen = get(family)
+    one_thread()
+    for folder in chosen.export(checkpoints or Path("checkpoints") / family, out):
+        typer.echo(folder)
+
+
+def evaluate(
+    family: FamilyName,
+    data: Annotated[
+        Path | None, typer.Option(help="Measured wafers, CSV, to evaluate on too.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for plots.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Metrics as JSON.")] = False,
+) -> None:
+    """Measure the models in the repository against truth and exact distances."""
+    from sluice.exporters.families import EvaluateOptions, get
+
+    show(get(family).evaluate(EvaluateOptions(data, plots)), "value", as_json)
+
+
+def one_thread() -> None:
+    """Keep torch to one core, which is fastest for nets this small, or say how to get it.
+
+    Raises
+    ------
+    ConfigError
+        If torch is not installed.
+    """
+    from sluice.pipeline.errors import ConfigError
+
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        hint = "pip install 'sluice-daq[train]'"
+        raise ConfigError(
+            "training and export need PyTorch, which is not installed", hint
+        ) from error
+    torch.set_num_threads(1)
+
+
+def show(values: dict[str, float], heading: str, as_json: bool) -> None:
+    """Print named numbers as a table or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", heading)
+    for name, value in values.items():
+        table.add_row(name, f"{value:.6g}")
+    Console().print(table)

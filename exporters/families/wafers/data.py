@@ -1,0 +1,122 @@
+"""Simulated wafers as the nets see them, and measured ones to check against."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sluice.kernels.wafer import normalise, unpack
+from sluice.kernels.wafer_geometry import ADC_PER_MIPT, CELLS, GRID
+from sluice.pipeline.errors import DataError
+
+from .simulate import charges, words
+
+U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Wafers:
+    """Wafers with charge, as the nets see them.
+
+    Attributes
+    ----------
+    charge
+        (N, 48) u32, ADC counts.
+    truth
+        (N,) i64, class.
+    image
+        (N, 8, 8) f32, the encoder's input.
+    fraction
+        (N, 48) f32, charge over the wafer's sum.
+    total
+        (N,) f32, module sum, ADC counts.
+    """
+
+    charge: U32
+    truth: NDArray[np.int64]
+    image: F32
+    fraction: F32
+    total: F32
+
+    def __len__(self) -> int:
+        """Return the number of wafers."""
+        return len(self.truth)
+
+    def part(self, rows: slice | NDArray[np.int64]) -> Wafers:
+        """Return some of the wafers."""
+        return Wafers(*(column[rows] for column in vars(self).values()))
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of charge and truth."""
+        return hashlib.sha256(self.charge.tobytes() + self.truth.tobytes()).hexdigest()
+
+
+def wafers(charge: U32, truth: NDArray[np.uint8] | None = None) -> Wafers:
+    """Prepare charges for the nets; wafers without any charge are left out."""
+    held = charge.any(axis=1)
+    charge = charge[held]
+    events = len(charge)
+    labels = np.zeros(events, np.int64) if truth is None else truth[held].astype(np.int64)
+    image, total = np.empty((events, *GRID), np.float32), np.empty(events, np.float32)
+    normalise(charge.astype(np.float32), image, total, np.empty(events, np.uint8))
+    fraction = (charge / charge.sum(1, dtype=np.float64, keepdims=True)).astype(np.float32)
+    return Wafers(charge, labels, image, fraction, total)
+
+
+def over_link(charge: U32) -> U32:
+    """Return charges as they come out of the front-end chip's 7-bit codes."""
+    decoded = np.empty(charge.shape, np.float32)
+    unpack(words(np.arange(len(charge)), charge), decoded)
+    return decoded.astype(np.uint32)
+
+
+def simulated(events: int, seed: int, coded: float) -> Wafers:
+    """Simulate wafers, a share `coded` of them with the charge that the chip's codes leave."""
+    truth, charge = charges(events, seed)
+    split = round(events * coded)
+    return wafers(np.concatenate([over_link(charge[:split]), charge[split:]]), truth)
+
+
+def folder() -> Path:
+    """Return the folder of measured data: ``SLUICE_DATA``, or that beside the project."""
+    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
+    return Path(os.environ.get("SLUICE_DATA", beside))
+
+
+def measured(name: str) -> Wafers | None:
+    """Return the distinct wafers of a measured file in `folder`, or None if it is not there."""
+    path = folder() / "calq" / name
+    return read_csv(path) if path.is_file() else None
+
+
+def read_csv(path: Path) -> Wafers:
+    """Return the distinct wafers of a CSV file with one column for each of the 48 charges.
+
+    Raises
+    ------
+    DataError
+        If the file is not of that form.
+    """
+    try:
+        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot read: {error}") from error
+    if rows.shape[1] != CELLS or rows.min(initial=0) < 0:
+        raise DataError(
+            f"{path}: expected {CELLS} columns of charges, none negative, "
+            f"got {rows.shape[1]} columns and a lowest value of {rows.min(initial=0):g}"
+        )
+    _, first = np.unique(rows, axis=0, return_index=True)
+    return wafers(rows[np.sort(first)].astype(np.uint32))
+
+
+def hard(sample: Wafers) -> Wafers:
+    """Return the wafers with at least two cells above one MIP_T, on which codecs are compared."""
+    return sample.part(np.flatnonzero((sample.charge > ADC_PER_MIPT).sum(1) >= 2))

@@ -1,0 +1,22 @@
+"""Simulated events in memory, for the online half's front-end emulator."""
+
+from __future__ import annotations
+
+from sluice.pipeline.batch import EventBatch, Schema, concatenate
+
+from .families import get
+
+
+def sample(family: str, events: int, seed: int) -> tuple[EventBatch, Schema]:
+    """Return `events` simulated events of a family and their columns.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such family.
+    """
+    chosen = get(family)
+    blocks = [
+        EventBatch(columns, len(columns["event_id"])) for columns in chosen.blocks(events, seed)
+    ]
+    return concatenate(blocks), Schema(chosen.schema)

@@ -1,0 +1,1 @@
+"""Numerics shared by the online and the offline half: pure functions, arrays in, arrays out."""

@@ -1,0 +1,69 @@
+"""Counters of outcomes and of trigger paths."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sluice.kernels.jit import kernel, reads, writes
+
+OUTCOMES = 8
+"""Length of a counter of outcomes."""
+PATHS = 64
+"""Length of a counter of trigger paths: the bits of a decision."""
+
+
+@kernel((reads("u1", 1), writes("i8", 1)))
+def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
+    """Add the number of events of each outcome.
+
+    Parameters
+    ----------
+    outcome : uint8 array, shape (N,)
+        Outcome of each event, 0 to 7.
+    counts : int64 array, shape (8,)
+        Added to.
+
+    Raises
+    ------
+    ValueError
+        If `counts` has another length, or an outcome is 8 or more; nothing is counted then.
+    """
+    if counts.size != OUTCOMES:
+        raise ValueError("count_outcomes: expected counts (8,)")
+    largest = np.uint8(0)
+    for i in range(outcome.size):
+        largest = max(largest, outcome[i])
+    if largest >= OUTCOMES:
+        raise ValueError("count_outcomes: an outcome is 8 or more")
+    for i in range(outcome.size):
+        counts[np.uint64(outcome[i])] += 1
+
+
+@kernel((reads("u8", 1), writes("i8", 1)))
+def count_bits(decision: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
+    """Add the number of events that have each bit of the decision set.
+
+    Parameters
+    ----------
+    decision : uint64 array, shape (N,)
+        Path bits of each event.
+    counts : int64 array, shape (64,)
+        Added to.
+
+    Raises
+    ------
+    ValueError
+        If `counts` has another length.
+    """
+    if counts.size != PATHS:
+        raise ValueError("count_bits: expected counts (64,)")
+    used = np.uint64(0)
+    for i in range(decision.size):
+        used |= decision[i]
+    # A menu uses a few bits; one vectorised pass for each beats walking the bits of every event.
+    for bit in range(PATHS):
+        mask = np.uint64(1) << np.uint64(bit)
+        if used & mask:
+            found = 0
+            for i in range(decision.size):
+                found += (decision[i] & mask) != 0
+            counts[bit] += found

@@ -1,0 +1,69 @@
+"""Compile kernels ahead of the first call, for one exact signature each.
+
+A kernel is compiled (or loaded from numba's cache) when its module is imported, never in the hot
+path. Inputs may be read-only and unaligned, as Arrow and ZeroMQ buffers are. Another dtype, another
+number of dimensions or an array that is not C-contiguous is refused with a `TypeError`, not
+converted.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit, types
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DTYPES = {
+    "b1": types.boolean,
+    "u1": types.uint8,
+    "u4": types.uint32,
+    "u8": types.uint64,
+    "i8": types.int64,
+    "f4": types.float32,
+    "f8": types.float64,
+}
+
+
+def value(dtype: str) -> Any:
+    """Declare a scalar argument, for example ``value("i8")``."""
+    return _DTYPES[dtype]
+
+
+def reads(dtype: str, ndim: int) -> Any:
+    """Declare a C-contiguous input array, for example ``reads("f4", 2)``."""
+    return types.Array(_DTYPES[dtype], ndim, "C", readonly=True, aligned=False)
+
+
+def writes(dtype: str, ndim: int) -> Any:
+    """Declare a C-contiguous, writable, aligned output array, for example ``writes("f4", 2)``."""
+    return types.Array(_DTYPES[dtype], ndim, "C")
+
+
+def kernel(*signatures: tuple[Any, ...]) -> Callable[[F], F]:
+    """Compile a function for the given argument declarations, without the GIL.
+
+    Parameters
+    ----------
+    *signatures : tuple
+        One tuple of `reads`, `writes` and `value` declarations per accepted signature.
+
+    Returns
+    -------
+    callable
+        A decorator that keeps the static type of the function.
+    """
+
+    def compile_it(function: F) -> F:
+        compiler = njit(list(signatures), nogil=True, cache=True, error_model="numpy")
+        return cast(F, compiler(function))
+
+    return compile_it
+
+
+def inlined(function: F) -> F:
+    """Compile a scalar building block of a kernel.
+
+    Keep it in the module of the kernels that call it: numba's cache looks at the calling file only,
+    so a change in another file would leave stale machine code behind.
+    """
+    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))

@@ -1,0 +1,1 @@
+"""The model repository that ships: one folder a model, one folder a version."""

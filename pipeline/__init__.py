@@ -1,0 +1,1 @@
+"""The online half of Sluice: sources, stages, backends, engines, ledger and metrics."""

@@ -1,0 +1,159 @@
+"""The account of a run: ledger, latency, paths, monitors, quarantine; from them the report.
+
+Both engines keep one. A batch is accounted when the sink has committed it, once.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from sluice.kernels.histogram import BUCKETS, quantile, record_ages, record_scaled
+
+from .batch import Array, EventBatch, Flag, Outcome
+from .graph import Graph
+from .ledger import Ledger
+from .metrics import MeterBlock, stage_report
+from .quarantine import Quarantine
+from .sources import Losses
+from .wire import Summary
+
+#: Monitor values are counted in the latency histogram: its buckets in seconds are then in 1.0.
+MONITOR_SCALE = 1e9
+
+
+class Watch:
+    """What one monitor saw: a histogram of its values and their sum."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BUCKETS, np.uint64)
+        self.n = 0
+        self.sum = 0.0
+
+    def add(self, values: Array) -> None:
+        """Count float32 values."""
+        record_scaled(self.counts, values, MONITOR_SCALE)
+        self.n += len(values)
+        self.sum += float(values.sum(dtype=np.float64))
+
+    def report(self) -> dict[str, float | int | None]:
+        """Return mean, p50, p99 and n; None where nothing was seen."""
+        if not self.n:
+            return {"mean": None, "p50": None, "p99": None, "n": 0}
+        p50, p99 = (quantile(self.counts, q) / MONITOR_SCALE for q in (0.50, 0.99))
+        return {"mean": self.sum / self.n, "p50": p50, "p99": p99, "n": self.n}
+
+
+class Account:
+    """Adds up one run.
+
+    Parameters
+    ----------
+    graph
+        What runs.
+    run
+        The run number.
+    quarantine
+        Where refused events go.
+    blocks
+        The meters of the workers, for stages' times; the engine appends.
+    """
+
+    def __init__(self, graph: Graph, run: int, quarantine: Quarantine) -> None:
+        self.graph = graph
+        self.run = run
+        self.ledger = Ledger()
+        self.blocks: list[MeterBlock] = []
+        self.latency = np.zeros(BUCKETS, np.uint64)
+        self.latency_max_ns = 0
+        self.latency_sum_ns = 0
+        self.paths = np.zeros(64, np.int64)
+        self.watches = {monitor.name: Watch() for monitor in graph.monitors}
+        self.quarantine = quarantine
+        self.restarts: dict[str, int] = {}
+        self.protocol_errors = 0
+        self.in_flight = 0
+        #: Guards against a scrape between two lines of `commit`.
+        self.lock = threading.Lock()
+
+    def offer(self, batch: EventBatch) -> None:
+        """Count a batch that enters."""
+        with self.lock:
+            self.ledger.offer(batch.events)
+            self.in_flight += 1
+
+    def commit(self, batch: EventBatch, summary: Summary) -> None:
+        """Count a batch that the sink has for good; `batch` as it entered."""
+        ages = batch["t_ingest"]
+        with self.lock:
+            self.ledger.settle_all(summary.counts)
+            self.in_flight -= 1
+            record_ages(self.latency, summary.t_decided, ages)
+            if batch.events:
+                oldest = summary.t_decided - int(ages.min())
+                self.latency_max_ns = max(self.latency_max_ns, oldest)
+                self.latency_sum_ns += summary.t_decided * batch.events - int(ages.sum())
+            self.paths += np.asarray(summary.paths, np.int64)
+            for name, values in summary.observed.items():
+                self.watches[name].add(np.frombuffer(values, np.float32))
+        for flag in summary.flags:
+            self.quarantine.add_flagged(flag, batch)
+
+    def fail(self, batch: EventBatch, stage: str, reason: str) -> None:
+        """Count a batch that entered and that nobody will judge."""
+        with self.lock:
+            self.ledger.settle(Outcome.FAILED, batch.events)
+            self.in_flight -= 1
+        flag = Flag(stage, reason, Outcome.FAILED, list(range(batch.events)))
+        self.quarantine.add_flagged(flag, batch)
+
+    def lose(self, losses: Losses, source: str) -> None:
+        """Count what the source could not give as events."""
+        invalid = sum(rejected.events for rejected in losses.invalid)
+        with self.lock:
+            self.ledger.offer(invalid + losses.lost + losses.shed)
+            self.ledger.settle(Outcome.INVALID, invalid)
+            self.ledger.settle(Outcome.LOST, losses.lost)
+            self.ledger.settle(Outcome.SHED, losses.shed)
+            self.protocol_errors += sum(1 for rejected in losses.invalid if not rejected.events)
+        for rejected in losses.invalid:
+            self.quarantine.add_rejected(source, rejected)
+
+    def report(self) -> dict[str, Any]:
+        """Return the run report, as far as the run has come."""
+        ledger = self.ledger
+        seconds = ledger.seconds()
+        judged = ledger.offered - sum(
+            ledger.counts[o] for o in (Outcome.SHED, Outcome.LOST, Outcome.INVALID)
+        )
+        report: dict[str, Any] = {
+            "graph": self.graph.config.graph.name,
+            "run": self.run,
+            "events": ledger.events(),
+            "closed": ledger.closed,
+            "seconds": seconds,
+            "rate_hz": ledger.settled / seconds["wall"] if seconds["wall"] else 0.0,
+            "latency_s": {
+                **{key: self._latency(q) for key, q in _QUANTILES.items()},
+                "max": self.latency_max_ns / 1e9,
+                "clock": "CLOCK_MONOTONIC",
+            },
+            "stages": stage_report(self.blocks),
+            "paths": dict(zip(self.graph.paths(), self.paths.tolist(), strict=False)),
+            "models": self.graph.models(),
+            "bypassed": [join.stage for join in self.graph.joins if join.bypassed],
+            "quarantine": self.quarantine.describe(),
+            "restarts": dict(self.restarts),
+            "protocol_errors": self.protocol_errors,
+        }
+        report |= {name: watch.report() for name, watch in self.watches.items()}
+        return report | self.graph.report(max(0, judged))
+
+    def _latency(self, q: float) -> float:
+        """Return a quantile in seconds; the last bucket's upper edge may lie beyond the maximum."""
+        return min(quantile(self.latency, q), self.latency_max_ns) / 1e9
+
+
+_QUANTILES = {"p50": 0.50, "p99": 0.99, "p999": 0.999}

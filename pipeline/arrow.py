@@ -1,0 +1,113 @@
+"""Batches as Apache Arrow record batches: the one form that wire and disk share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from .batch import Array, Column, EventBatch, Schema
+from .errors import DataError
+
+_ALIGNMENT = 8
+
+
+def to_arrow_schema(schema: Schema, metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
+    """Return the Arrow schema of `schema`; unit and item shape travel as field metadata."""
+    return pa.schema([_field(column) for column in schema], metadata=metadata)
+
+
+def from_arrow_schema(schema: pa.Schema, where: str) -> Schema:
+    """Return the columns of an Arrow schema, also of one that Sluice did not write.
+
+    Raises
+    ------
+    DataError
+        If a field is neither a number nor a fixed-size list of numbers.
+    """
+    return Schema(_column(field, where) for field in schema)
+
+
+def to_arrow(batch: EventBatch, schema: Schema, arrow_schema: pa.Schema) -> pa.RecordBatch:
+    """Return the columns of `schema` as a record batch that shares the batch's memory."""
+    arrays = [
+        _to_array(batch.columns[column.name], field.type)
+        for column, field in zip(schema, arrow_schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema)
+
+
+def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> EventBatch:
+    """Return the columns of `schema` as NumPy views of an Arrow record batch.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, of another type, or has nulls.
+    """
+    columns = {}
+    for column in schema:
+        index = record_batch.schema.get_field_index(column.name)
+        if index < 0:
+            raise DataError(f"record batch {seq}: expected column {column.name!r}, got none")
+        columns[column.name] = _to_numpy(record_batch.column(index), column, seq)
+    return EventBatch(columns, record_batch.num_rows, seq)
+
+
+def _field(column: Column) -> pa.Field:
+    scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
+    length = int(np.prod(column.shape, dtype=np.int64))
+    kind = pa.list_(pa.field("item", scalar, nullable=False), length) if column.shape else scalar
+    shape = ",".join(map(str, column.shape))
+    return pa.field(
+        column.name, kind, nullable=False, metadata={"unit": column.unit, "shape": shape}
+    )
+
+
+def _column(field: pa.Field, where: str) -> Column:
+    metadata = field.metadata or {}
+    unit = metadata.get(b"unit", b"1").decode()
+    kind, shape = field.type, ()
+    if pa.types.is_fixed_size_list(kind):
+        written = tuple(int(n) for n in metadata.get(b"shape", b"").split(b",") if n)
+        size = kind.list_size
+        shape = written if np.prod(written, dtype=np.int64) == size and written else (size,)
+        kind = kind.value_type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise DataError(
+            f"{where}: column {field.name!r}: expected numbers or fixed-size lists of numbers, "
+            f"got {field.type}"
+        )
+    return Column(field.name, str(np.dtype(kind.to_pandas_dtype())), shape, unit)
+
+
+def _to_array(array: Array, kind: pa.DataType) -> pa.Array:
+    events = len(array)
+    values = pa.py_buffer(np.ascontiguousarray(array).reshape(-1))
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.Array.from_buffers(kind, events, [None, values])
+    child = pa.Array.from_buffers(kind.value_type, array.size, [None, values])
+    return pa.Array.from_buffers(kind, events, [None], children=[child])
+
+
+def _to_numpy(array: pa.Array, column: Column, seq: int) -> Array:
+    kind = array.type
+    listed = pa.types.is_fixed_size_list(kind)
+    size = kind.list_size if listed else 1
+    dtype = np.dtype(column.dtype)
+    if (kind.value_type if listed else kind).to_pandas_dtype() != dtype.type or size != max(
+        1, int(np.prod(column.shape, dtype=np.int64))
+    ):
+        raise DataError(
+            f"record batch {seq}: column {column.name!r}: expected {column.form}, got {kind}"
+        )
+    if array.null_count or (listed and array.values.null_count):
+        raise DataError(f"record batch {seq}: column {column.name!r}: expected no nulls, got some")
+    count = len(array) * size
+    shape = (len(array), *column.shape)
+    if count == 0:
+        return np.empty(shape, dtype)
+    buffer = array.buffers()[-1]
+    values = np.frombuffer(buffer, dtype, count, array.offset * size * dtype.itemsize)
+    if values.ctypes.data % _ALIGNMENT:  # a socket may hand out memory at any address
+        values = values.copy()
+    return values.reshape(shape)

@@ -1,0 +1,58 @@
+"""Runtimes that execute models. One protocol; entry-point group ``sluice.backends``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from ..batch import Array
+from ..errors import ModelError
+from ..manifest import Model
+from ..parts import load
+
+DEFAULT = "onnxruntime:cpu"
+
+
+class Session(Protocol):
+    """A loaded model. Made by ``Backend(model, device)``."""
+
+    #: What really runs it, such as ``onnxruntime:cpu``.
+    backend: str
+
+    def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Fill `outputs` from `inputs`; C-contiguous arrays with equal leading axes."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+def open_session(model: Model, backend: str, where: str) -> Session:
+    """Load `model` on ``runtime:device`` and hold it to its golden outputs.
+
+    Raises
+    ------
+    ModelError
+        If the runtime cannot load it, its tensors are not those of its manifest, or its golden
+        outputs differ by more than the manifest's tolerance.
+    """
+    runtime, _, device = backend.partition(":")
+    session: Session = load("backend", runtime, where)(model, device)
+    _reproduce_golden(model, session)
+    return session
+
+
+def _reproduce_golden(model: Model, session: Session) -> None:
+    inputs, expected = model.golden()
+    events = len(next(iter(inputs.values())))
+    got = {tensor.name: tensor.column.empty(events) for tensor in model.manifest.outputs}
+    session.infer(inputs, got)
+    for name, array in expected.items():
+        worst = float(np.max(np.abs(got[name] - array), initial=0.0))
+        if not worst <= model.manifest.tolerance:
+            raise ModelError(
+                f"model {model.label}: output {name!r} on {session.backend}: expected the golden "
+                f"outputs within {model.manifest.tolerance:g}, got a difference of {worst:g}",
+                hint="the model or its runtime changed; export it again, or raise its tolerance",
+            )

@@ -1,0 +1,236 @@
+"""Events that travel together: named columns with a leading event axis, and their schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+Array = NDArray[Any]
+
+
+class Outcome(IntEnum):
+    """The class of the ledger in which an event ends; OPEN until the menu has judged it."""
+
+    OPEN = 0
+    ACCEPTED = 1
+    REJECTED = 2
+    PRESCALED = 3
+    SHED = 4
+    INVALID = 5
+    FAILED = 6
+    LOST = 7
+
+
+class Column(msgspec.Struct, frozen=True):
+    """The contract of one column: `(events, *shape)` values of `dtype`, in `unit`.
+
+    `labels` name the entries of the last axis, so that a menu can say ``score.electromagnetic``.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+    unit: str = "1"
+    labels: tuple[str, ...] = ()
+
+    @property
+    def form(self) -> str:
+        """Dtype and item shape, as error messages print them: ``uint32[12]``."""
+        return self.dtype + (f"[{','.join(map(str, self.shape))}]" if self.shape else "")
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one event's item."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+    def empty(self, events: int) -> Array:
+        """Return an uninitialised array for `events` events."""
+        return np.empty((events, *self.shape), dtype=self.dtype)
+
+
+EVENT_ID = Column("event_id", "uint64")
+T_EVENT = Column("t_event", "int64", unit="ns")
+T_INGEST = Column("t_ingest", "int64", unit="ns")
+OUTCOME = Column("outcome", "uint8")
+DECISION = Column("decision", "uint64", unit="path bits")
+RESERVED = (EVENT_ID, T_EVENT, T_INGEST, OUTCOME, DECISION)
+
+
+class Schema(tuple[Column, ...]):
+    """An ordered set of columns.
+
+    Examples
+    --------
+    >>> schema = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))
+    >>> schema.names
+    ('event_id', 'charge')
+    >>> schema["charge"].form
+    'float32[48]'
+    """
+
+    __slots__ = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names, in order."""
+        return tuple(column.name for column in self)
+
+    def __contains__(self, name: object) -> bool:
+        return any(column.name == name for column in self)
+
+    def __getitem__(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            return tuple.__getitem__(self, name)
+        for column in self:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def merge(self, columns: Iterable[Column]) -> Schema:
+        """Return this schema with `columns` added; a column of the same name is replaced."""
+        merged = {column.name: column for column in (*self, *columns)}
+        return Schema(merged.values())
+
+    def only(self, names: Iterable[str]) -> Schema:
+        """Return the columns named, in this schema's order."""
+        wanted = set(names)
+        return Schema(column for column in self if column.name in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """A batch: `events` events as columns, each of shape `(events, ...)`.
+
+    A stage returns a new batch with more columns; nothing mutates across a stage boundary.
+
+    Attributes
+    ----------
+    columns
+        Name to array. Arrays may be views of reused buffers: they hold until the next batch.
+    events
+        The length of the leading axis of every column.
+    seq
+        Sequence number in the run; ingest gives it.
+    """
+
+    columns: Mapping[str, Array]
+    events: int
+    seq: int = 0
+    flags: tuple[Flag, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    def with_columns(self, **columns: Array) -> EventBatch:
+        """Return this batch with columns added or replaced."""
+        return EventBatch({**self.columns, **columns}, self.events, self.seq, self.flags)
+
+    def only(self, names: Iterable[str]) -> EventBatch:
+        """Return this batch with only the columns named."""
+        kept = {name: self.columns[name] for name in names}
+        return EventBatch(kept, self.events, self.seq, self.flags)
+
+    def take(self, rows: Array) -> EventBatch:
+        """Return the events at `rows` (indices or a mask), copied; flags are dropped."""
+        kept = {name: np.ascontiguousarray(array[rows]) for name, array in self.columns.items()}
+        events = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
+        return EventBatch(kept, events, self.seq)
+
+    def slice(self, start: int, stop: int) -> EventBatch:
+        """Return events `start` to `stop` as views; flags are dropped."""
+        kept = {name: array[start:stop] for name, array in self.columns.items()}
+        return EventBatch(kept, max(0, min(stop, self.events) - start), self.seq)
+
+    def flag(self, stage: str, reason: str, rows: Array) -> EventBatch:
+        """Return this batch with the events at `rows` marked invalid for `reason`."""
+        if len(rows) == 0:
+            return self
+        outcome = self.columns[OUTCOME.name].copy()
+        outcome[rows] = Outcome.INVALID
+        columns = {**self.columns, OUTCOME.name: outcome}
+        flags = (*self.flags, Flag(stage, reason, Outcome.INVALID, rows.tolist()))
+        return EventBatch(columns, self.events, self.seq, flags)
+
+    def check(self, schema: Schema, where: str) -> None:
+        """Compare the actual arrays with a schema.
+
+        Raises
+        ------
+        DataError
+            Naming `where`, the column, what was expected and what came.
+        """
+        for column in schema:
+            array = self.columns.get(column.name)
+            if array is None:
+                raise DataError(
+                    f"{where}: column {column.name!r}: expected {column.form}, got no such column",
+                    hint=f"columns here: {', '.join(self.columns)}",
+                )
+            if array.dtype != column.dtype or array.shape[1:] != column.shape:
+                got = Column("", str(array.dtype), array.shape[1:]).form
+                raise DataError(
+                    f"{where}: column {column.name!r}: expected {column.form}, got {got}"
+                )
+            if len(array) != self.events:
+                raise DataError(
+                    f"{where}: column {column.name!r}: expected {self.events} events, "
+                    f"got {len(array)}"
+                )
+
+
+class Flag(msgspec.Struct, frozen=True, array_like=True):
+    """Why some events of a batch were not judged: stage, reason, outcome and their rows."""
+
+    stage: str
+    reason: str
+    outcome: int
+    rows: list[int]
+
+
+class Pool:
+    """Output arrays of a stage, allocated once and reused from batch to batch.
+
+    Parameters
+    ----------
+    schema
+        One array a column.
+    events
+        Room for this many events; a larger batch makes the arrays grow.
+    """
+
+    def __init__(self, schema: Schema, events: int) -> None:
+        self._schema = schema
+        self._arrays = [column.empty(events) for column in schema]
+
+    def views(self, events: int) -> list[Array]:
+        """Return the first `events` rows of each array, in the schema's order."""
+        if self._arrays and len(self._arrays[0]) < events:
+            self._arrays = [column.empty(events) for column in self._schema]
+        return [array[:events] for array in self._arrays]
+
+
+def concatenate(batches: Iterable[EventBatch]) -> EventBatch:
+    """Join batches of the same columns, in order; sequence number of the first."""
+    parts = list(batches)
+    if len(parts) == 1:
+        return parts[0]
+    names = parts[0].columns
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return EventBatch(columns, sum(part.events for part in parts), parts[0].seq)
+
+
+def split(batch: EventBatch, most: int) -> Iterator[EventBatch]:
+    """Yield views of at most `most` events; an empty batch yields nothing."""
+    for start in range(0, batch.events, most):
+        yield batch.slice(start, min(start + most, batch.events))

@@ -1,0 +1,198 @@
+"""A chain of stages in one process: runs a batch, isolates events that break a stage, sums up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from sluice.kernels.counting import count_bits, count_outcomes
+from sluice.kernels.hashing import salt_of, sampled
+
+from .batch import DECISION, OUTCOME, Array, EventBatch, Flag, Outcome, concatenate
+from .graph import Graph
+from .metrics import StageMeter
+from .stages import Monitor, Stage
+from .wire import Summary
+
+#: A batch in which more than this many events break a stage fails as a whole.
+_ISOLATE_AT_MOST = 16
+
+
+class Chain:
+    """The stages and monitors of a graph, opened and metered.
+
+    Parameters
+    ----------
+    graph
+        Whose stages and monitors to run.
+    meters
+        One meter a stage, in order; service time and wait go there.
+    keep
+        ``accepted`` or ``all``: which events go on to the sink.
+    """
+
+    def __init__(self, graph: Graph, meters: list[StageMeter], keep: str) -> None:
+        self._graph = graph
+        self._meters = meters
+        self._keep_all = keep == "all"
+        self._salts = [salt_of(f"monitor/{monitor.name}") for monitor in graph.monitors]
+        self._names = graph.outputs.names
+
+    def open(self) -> None:
+        """Open and warm every stage and monitor; on failure close those that were opened.
+
+        Warming sends blank events through the chain, one and as many as a batch may have, so that
+        the first real batch finds compiled kernels, loaded models and touched memory.
+        """
+        opened: list[Stage | Monitor] = []
+        try:
+            for part in (*self._graph.stages, *self._graph.monitors):
+                part.open(self._graph.config.graph.batch_events)
+                opened.append(part)
+            for events in (1, self._graph.config.graph.batch_events):
+                self._warm(events)
+        except BaseException:
+            for part in opened:
+                part.close()
+            raise
+
+    def close(self) -> None:
+        """Close every stage and monitor."""
+        for part in (*self._graph.stages, *self._graph.monitors):
+            part.close()
+
+    def run(self, batch: EventBatch, t_ready_ns: int) -> tuple[EventBatch, Summary]:
+        """Judge a batch.
+
+        Parameters
+        ----------
+        batch
+            With the columns of ``graph.inputs``.
+        t_ready_ns
+            When the batch began to wait for this chain, CLOCK_MONOTONIC.
+
+        Returns
+        -------
+        kept, summary
+            The events for the sink, with the columns of ``graph.outputs``, and what to account.
+        """
+        blank = {
+            OUTCOME.name: np.zeros(batch.events, np.uint8),
+            DECISION.name: np.zeros(batch.events, np.uint64),
+        }
+        flags: tuple[Flag, ...] = ()
+        judged = batch.with_columns(**blank)
+        try:
+            judged = self._process(judged, t_ready_ns)
+            flags = judged.flags
+        except Exception:  # a stage may raise anything; the guilty events are looked for
+            judged, flags = self._isolate(judged)
+        observed = self._observe(judged)
+        return self._sum_up(judged, flags, observed)
+
+    def _warm(self, events: int) -> None:
+        blank = {c.name: np.zeros_like(c.empty(events)) for c in self._graph.inputs}
+        batch = EventBatch(blank, events).with_columns(
+            outcome=np.zeros(events, np.uint8), decision=np.zeros(events, np.uint64)
+        )
+        for stage in self._graph.stages:
+            batch = stage.process(batch)
+        few = batch.slice(0, 16)
+        for monitor in self._graph.monitors:
+            monitor.observe(few.only(c.name for c in monitor.consumes))
+        self._sum_up(batch, (), {})
+
+    def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
+        before = t_ready_ns
+        start = time.monotonic_ns()
+        for stage, meter in zip(self._graph.stages, self._meters, strict=True):
+            batch = stage.process(batch)
+            end = time.monotonic_ns()
+            meter.record(batch.events, end - start, start - before)
+            before = start = end
+        return batch
+
+    def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:
+        """Halve the batch until the events that break a stage stand alone; fail those only."""
+        names = {*self._names, *(c.name for m in self._graph.monitors for c in m.consumes)}
+        good: list[EventBatch] = []
+        flags: list[Flag] = []
+        broken = 0
+        todo = [(0, batch.events)]
+        while todo:
+            start, stop = todo.pop()
+            part = batch.slice(start, stop)
+            try:
+                if broken >= _ISOLATE_AT_MOST:
+                    raise RuntimeError(f"more than {broken} events of the batch broke a stage")
+                done = self._process(part, time.monotonic_ns())
+            except Exception as error:
+                if stop - start > 1 and broken < _ISOLATE_AT_MOST:
+                    middle = (start + stop) // 2
+                    todo += [(middle, stop), (start, middle)]
+                    continue
+                broken += 1
+                rows = list(range(start, stop))
+                flags.append(Flag(self._blame(error), _reason(error), Outcome.FAILED, rows))
+                done = self._failed(part, names)
+            else:
+                flags += [_shift(flag, start) for flag in done.flags]
+            good.append(done.only(names | {OUTCOME.name, DECISION.name}).take(np.arange(done.events)))
+        return concatenate(good), tuple(flags)
+
+    def _failed(self, part: EventBatch, names: Iterable[str]) -> EventBatch:
+        """Return the events with outcome failed and zeros in every column a stage would add."""
+        made = {c.name: c for join in self._graph.joins for c in join.adds}
+        zeros = {n: np.zeros_like(made[n].empty(part.events)) for n in names if n in made}
+        outcome = np.full(part.events, Outcome.FAILED, np.uint8)
+        decision = np.zeros(part.events, np.uint64)
+        return part.with_columns(**{**zeros, OUTCOME.name: outcome, DECISION.name: decision})
+
+    def _blame(self, error: Exception) -> str:
+        """Return the name of the stage in whose code the error arose."""
+        frames = []
+        trace = error.__traceback__
+        while trace:
+            frames.append(trace.tb_frame.f_locals.get("self"))
+            trace = trace.tb_next
+        return next((s.name for s in self._graph.stages if any(f is s for f in frames)), "chain")
+
+    def _observe(self, batch: EventBatch) -> dict[str, bytes]:
+        observed = {}
+        for monitor, salt in zip(self._graph.monitors, self._salts, strict=True):
+            mask = np.empty(batch.events, np.bool_)
+            sampled(batch["event_id"], salt, monitor.sample, mask)
+            mask &= batch[OUTCOME.name] < Outcome.SHED
+            if mask.any():
+                seen = batch.only(c.name for c in monitor.consumes).take(np.flatnonzero(mask))
+                values = monitor.observe(seen)
+                observed[monitor.name] = values[np.isfinite(values)].astype(np.float32).tobytes()
+        return observed
+
+    def _sum_up(
+        self, batch: EventBatch, flags: tuple[Flag, ...], observed: dict[str, bytes]
+    ) -> tuple[EventBatch, Summary]:
+        outcome: Array = batch[OUTCOME.name]
+        if not self._graph.paths():  # a graph without a menu accepts what is sound
+            outcome = np.where(outcome == Outcome.OPEN, np.uint8(Outcome.ACCEPTED), outcome)
+            batch = batch.with_columns(outcome=outcome)
+        decided = time.monotonic_ns()
+        counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
+        count_outcomes(outcome, counts)
+        count_bits(batch[DECISION.name], paths)
+        kept = batch.only(self._names)
+        if not self._names:
+            kept = EventBatch({}, 0, batch.seq)
+        elif not self._keep_all:
+            kept = kept.take(np.flatnonzero(outcome == Outcome.ACCEPTED))
+        return kept, Summary(counts.tolist(), paths.tolist(), decided, list(flags), observed)
+
+
+def _shift(flag: Flag, by: int) -> Flag:
+    return Flag(flag.stage, flag.reason, flag.outcome, [row + by for row in flag.rows])
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,69 @@
+"""The command ``sluice``. Each command imports what it needs when it runs: help stays quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import typer
+
+from ..errors import SluiceError
+from . import bench, look, runs
+
+app = typer.Typer(
+    name="sluice",
+    help="Streaming inference for the trigger level of particle detectors.",
+    epilog="Exit codes: 0 fine, 1 unforeseen, 2 usage or configuration, 3 input refused, "
+    "4 model refused, 5 run ended in error, 6 run closed but its input was damaged.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sluice {version('sluice-daq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    context.obj = {"debug": debug}
+
+
+for module in (runs, look, bench):
+    module.register(app)
+for command in entry_points(group="sluice.commands"):
+    command.load()(app)
+
+
+def main() -> None:
+    """Run the command line; errors are told without a traceback unless ``--debug`` is given."""
+    try:
+        code = app(standalone_mode=False)
+    except SluiceError as error:
+        if "--debug" in sys.argv:
+            raise
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
+            raise
+        _say(f"error: {error.format_message()}")
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"sluice: {text}\n")

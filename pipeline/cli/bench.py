@@ -1,0 +1,44 @@
+"""Benchmarks: ratios within one run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(no_args_is_help=True, help="Measure, as ratios within one run.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(bench, name="bench")
+
+
+@bench.callback()
+def _group() -> None:
+    """Measure, as ratios within one run."""
+
+
+@bench.command(epilog="Example: sluice bench pipeline --json")
+def pipeline(
+    events: Annotated[int, typer.Option(min=10_000, help="Wafers a measurement.")] = 2_000_000,
+    batch: Annotated[int, typer.Option(min=1, help="Events a batch.")] = 4096,
+    repeats: Annotated[int, typer.Option(min=1, help="The median of this many counts.")] = 5,
+    workers: Annotated[int, typer.Option(min=1, help="Measure 1 to this many workers.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the bare chain, the inline engine and the distributed engine, in turn."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..benchmark import measure_pipeline
+
+    result = measure_pipeline(events, batch, repeats, workers)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    table = Table("", "events/s", "share of the bare chain")
+    for name, rate in result["rates"].items():
+        table.add_row(name, f"{rate:,.0f}", f"{result['ratios'][name]:.3f}")
+    Console().print(table)

@@ -1,0 +1,150 @@
+"""Commands that look and change nothing: check, inspect, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import EXIT_DAMAGED_INPUT
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: sluice check hgcal")(check)
+    app.command(epilog="Example: sluice inspect wafers.arrows")(inspect)
+    app.command(epilog="Example: sluice models --json")(models)
+
+
+def check(
+    graph: Annotated[str, typer.Argument(help="A graph that ships, or a TOML file.")],
+    source: Annotated[
+        Path | None, typer.Option("--for", help="Check against this recording's or table's columns.")
+    ] = None,
+) -> None:
+    """Build a graph, check every join and load every model, without running it."""
+    from msgspec.structs import replace
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..config import Part, load_graph
+    from ..graph import build_graph
+    from ..parts import build
+    from .runs import _READERS
+
+    config = load_graph(graph)
+    if source is not None:
+        use = _READERS.get(source.suffix, "recording")
+        config = replace(config, source=Part(use, "source", {"path": str(source)}))
+    origin = build("source", config.source, config.origin)
+    if source is not None:
+        origin.open()
+        origin.close()
+    sink = build("sink", config.sink, config.origin)
+    built = build_graph(config, origin.schema, sink.columns)
+    for part in (*built.stages, *built.monitors):
+        part.open(1)
+        part.close()
+    table = Table("stage", "uses", "reads", "adds")
+    for join in built.joins:
+        if join.bypassed:
+            table.add_row(join.stage, join.use, "bypassed", "")
+        else:
+            table.add_row(join.stage, join.use, _forms(join.reads), _forms(join.adds))
+    for monitor in built.monitors:
+        table.add_row(monitor.name, "monitor", _forms(monitor.consumes), monitor.metric)
+    console = Console()
+    console.print(table)
+    console.print(f"source → worker: {_forms(built.inputs)}", highlight=False)
+    console.print(f"worker → sink:   {_forms(built.outputs)}", highlight=False)
+    console.print("[green]fine[/]: every join fits, every model gave its golden outputs")
+
+
+def inspect(
+    recording: Annotated[Path, typer.Argument(help="A recording.")], as_json: _Json = False
+) -> None:
+    """Tell what a recording holds, and whether it is whole."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..recording import RecordingReader
+
+    reader = RecordingReader(recording)
+    sizes = [batch.events for batch in reader.batches()]
+    reader.close()
+    facts: dict[str, Any] = {
+        "path": str(recording),
+        "bytes": recording.stat().st_size,
+        "batches": len(sizes),
+        "events": sum(sizes),
+        "columns": [msgspec.to_builtins(column) for column in reader.schema],
+        "bor": reader.bor,
+        "eor": reader.eor,
+        "whole": reader.damage is None,
+        "damage": reader.damage,
+    }
+    if as_json:
+        typer.echo(msgspec.json.encode(facts).decode())
+    else:
+        console = Console()
+        console.print(
+            f"{recording}: {facts['events']:,} events in {facts['batches']:,} batches, "
+            f"{facts['bytes']:,} bytes",
+            highlight=False,
+        )
+        table = Table("column", "form", "unit")
+        for column in reader.schema:
+            table.add_row(column.name, column.form, column.unit)
+        console.print(table)
+        begin = {key: value for key, value in reader.bor.items() if key not in ("config", "models")}
+        console.print(f"begin of run: {begin}", highlight=False, markup=False)
+        console.print(f"end of run:   {reader.eor}", highlight=False, markup=False)
+    if reader.damage:
+        typer.echo(f"sluice: damaged: {reader.damage}", err=True)
+        raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def models(as_json: _Json = False) -> None:
+    """List the models of the repository; each file's hash is checked."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..errors import ModelError
+    from ..manifest import all_models, read_model
+
+    cards: list[dict[str, Any]] = []
+    broken: list[ModelError] = []
+    for folder in all_models():
+        try:
+            model = read_model(folder)
+        except ModelError as error:
+            broken.append(error)
+        else:
+            cards.append({**msgspec.to_builtins(model.manifest), "bytes": model.path.stat().st_size})
+    if as_json:
+        typer.echo(msgspec.json.encode(cards).decode())
+    else:
+        table = Table("model", "family", "inputs", "outputs", "bytes", "metrics")
+        for card in cards:
+            table.add_row(
+                f"{card['name']}/{card['version']}",
+                card["family"],
+                ", ".join(tensor["name"] for tensor in card["inputs"]),
+                ", ".join(tensor["name"] for tensor in card["outputs"]),
+                f"{card['bytes']:,}",
+                "\n".join(f"{key} {value:.4g}" for key, value in card["metrics"].items()),
+            )
+        Console().print(table)
+    for error in broken:
+        typer.echo(f"sluice: refused: {error}", err=True)
+    if broken:
+        raise typer.Exit(ModelError.exit_code)
+
+
+def _forms(columns: Any) -> str:
+    return ", ".join(f"{column.name} {column.form}" for column in columns)

@@ -1,0 +1,214 @@
+"""Commands that move events: run, replay, emulate."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from msgspec.structs import replace
+
+from ..config import GraphConfig, Part, load_graph
+from ..errors import EXIT_DAMAGED_INPUT, ConfigError, nearest
+
+_Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) there.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, nothing else.")]
+_Out = Annotated[Path | None, typer.Option(help="Record kept events there instead.")]
+_Http = Annotated[str | None, typer.Option(help="Serve metrics and status there, host:port.")]
+_Quarantine = Annotated[Path | None, typer.Option(help="Keep refused events there.")]
+_Engine = Annotated[str, typer.Option(help="distributed, or inline: all in one process.")]
+_Workers = Annotated[int | None, typer.Option(min=1, help="Compute workers.")]
+_RunNumber = Annotated[int | None, typer.Option("--run", min=0, help="The run number.")]
+
+_READERS = {".arrows": "recording", ".arrow": "recording", ".csv": "csv"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: sluice run hgcal --report run.json")(run)
+    app.command(epilog="Example: sluice replay wafers.arrows --graph hgcal --report r.json")(replay)
+    app.command(epilog="Example: sluice emulate wafers --rate 20000 --seconds 60")(emulate)
+
+
+def run(
+    graph: Annotated[str, typer.Argument(help="A graph that ships, or a TOML file.")],
+    report: _Report = None,
+    out: _Out = None,
+    quarantine: _Quarantine = None,
+    http: _Http = None,
+    engine: _Engine = "distributed",
+    workers: _Workers = None,
+    run_number: _RunNumber = None,
+    as_json: _Json = False,
+) -> None:
+    """Run a graph on its own source until SIGTERM; then drain and close."""
+    config = load_graph(graph)
+    listen = http or config.http.listen
+    _execute(_with(config, out, workers), engine, report, quarantine, listen, run_number, None, as_json)
+
+
+def replay(
+    source: Annotated[Path, typer.Argument(help="A recording (.arrows) or a table (.csv).")],
+    graph: Annotated[str, typer.Option(help="A graph that ships, or a TOML file.")],
+    report: _Report = None,
+    out: _Out = None,
+    quarantine: _Quarantine = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes if left.")
+    ] = None,
+    http: _Http = None,
+    engine: _Engine = "distributed",
+    workers: _Workers = None,
+    run_number: _RunNumber = None,
+    as_json: _Json = False,
+) -> None:
+    """Send recorded events through a graph."""
+    config = load_graph(graph)
+    use = _READERS.get(source.suffix)
+    if use is None:
+        raise ConfigError(
+            f"{source}: expected a file that ends in {', '.join(_READERS)}",
+            nearest(source.suffix, _READERS),
+        )
+    part = Part(use, str(source), {"path": str(source)})
+    out = out or Path(f"{source.stem}.accepted.arrows")
+    config = _with(replace(config, source=part), out, workers)
+    _execute(config, engine, report, quarantine, http, run_number, rate, as_json)
+
+
+def emulate(
+    family: Annotated[str, typer.Argument(help="Whose simulated events to send.")] = "wafers",
+    to: Annotated[str, typer.Option(help="The ingest socket.")] = "tcp://127.0.0.1:5560",
+    rate: Annotated[float, typer.Option(min=0.001, help="Events a second.")] = 20_000,
+    seconds: Annotated[float, typer.Option(min=0.001, help="How long.")] = 10,
+    per_message: Annotated[int, typer.Option(min=1, help="Events in a message.")] = 1,
+    recording: Annotated[
+        Path | None, typer.Option("--from", help="Send a recording's events instead.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
+    as_json: _Json = False,
+) -> None:
+    """Be a detector's front end: send events to a running graph at a set rate."""
+    import msgspec
+    from rich.console import Console
+
+    from .. import transport
+    from ..emulator import FrontEnd, Sent
+
+    events, schema = _events(family, recording, seed)
+    total = max(1, round(rate * seconds))
+    with _bar(total, quiet=as_json) as update:
+
+        def show(sent: Sent) -> None:
+            update(sent.events + sent.dropped, "")
+
+        front_end = FrontEnd(to, events, schema)
+        try:
+            sent = front_end.run(rate, total, per_message, show)
+        finally:
+            front_end.close()
+            transport.terminate()
+    if as_json:
+        typer.echo(msgspec.json.encode(sent).decode())
+    else:
+        Console().print(
+            f"sent {sent.events:,} events in {sent.messages:,} messages, {sent.seconds:.2f} s; "
+            f"dropped {sent.dropped:,}; acknowledged {sent.acknowledged:,}"
+        )
+
+
+def _with(config: GraphConfig, out: Path | None, workers: int | None) -> GraphConfig:
+    """Return the graph with the command line's sink path and number of workers."""
+    sink = config.sink
+    if out is not None and sink.use == "recording":
+        sink = replace(sink, options={**sink.options, "path": str(out)})
+    crew = config.workers if workers is None else replace(config.workers, compute=workers)
+    return replace(config, sink=sink, workers=crew)
+
+
+def _execute(
+    config: GraphConfig,
+    engine: str,
+    report: Path | None,
+    quarantine: Path | None,
+    http: str | None,
+    run_number: int | None,
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    import msgspec
+
+    from ..daemon import Wishes, check_report, execute
+    from .summary import show
+
+    wishes = Wishes(engine, run_number, rate, http, quarantine)
+    with _progress(quiet=as_json) as progress:
+        result = execute(config, wishes, progress)
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(text + "\n")
+    if as_json:
+        typer.echo(text)
+    else:
+        show(result, report)
+    check_report(result)
+    if result["damage"]:
+        typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
+        raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def _events(family: str, recording: Path | None, seed: int) -> Any:
+    """Return what a front end shall send, and its record type."""
+    from importlib.metadata import entry_points
+
+    from ..batch import T_INGEST, Schema, concatenate
+    from ..recording import RecordingReader
+
+    if recording is not None:
+        reader = RecordingReader(recording)
+        batch = concatenate(reader.batches())
+        schema = reader.schema
+    else:
+        (simulator,) = entry_points(group="sluice.simulators")
+        batch, schema = simulator.load()(family, 65_536, seed)
+    return batch, Schema(c for c in schema if c.name not in (T_INGEST.name, "truth"))
+
+
+@contextlib.contextmanager
+def _bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
+    """Yield a function (done, text) that moves a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+        task = bars.add_task("", total=total)
+        yield lambda done, text, all_=total: bars.update(
+            task, completed=done, description=text, total=all_
+        )
+
+
+@contextlib.contextmanager
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """Yield the progress callback of a run: state, rate, latency, address."""
+    from ..account import Account
+    from ..sources import Source
+    from ..state import Control
+
+    with _bar(None, quiet=quiet) as update:
+
+        def show(control: Control, account: Account, source: Source, address: str | None) -> None:
+            events = account.ledger.events()
+            wall = account.ledger.wall_ns / 1e9
+            rate = account.ledger.settled / wall if wall else 0.0
+            text = (
+                f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
+                f"in flight {account.in_flight}"
+            )
+            text += f", {address}/metrics" if address else ""
+            update(account.ledger.settled, text, source.expected)
+
+        yield show

@@ -1,0 +1,131 @@
+"""Conditions of trigger paths: comparisons of columns with numbers, joined by and, or, not."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+import numpy as np
+
+from .batch import Array, Column, EventBatch, Schema
+from .errors import ConfigError, nearest
+
+Evaluate = Callable[[EventBatch], Array]
+
+_COMPARE: dict[type[ast.cmpop], Callable[[Array, float], Array]] = {
+    ast.Gt: np.greater, ast.GtE: np.greater_equal, ast.Lt: np.less,
+    ast.LtE: np.less_equal, ast.Eq: np.equal, ast.NotEq: np.not_equal,
+}  # fmt: skip
+_JOIN: dict[type[ast.boolop], Callable[[Array, Array], Array]] = {
+    ast.And: np.logical_and, ast.Or: np.logical_or,
+}  # fmt: skip
+
+
+class Condition:
+    """A condition bound to the columns of a schema; call it with a batch for a mask.
+
+    Parameters
+    ----------
+    text
+        Such as ``score.electromagnetic > 0.9 and charge_sum >= 350``. A label or an index in
+        brackets picks an entry of a column's last axis.
+    available
+        The columns there are.
+    where
+        Names the place in errors.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not a condition, or speaks of what is not there.
+
+    Examples
+    --------
+    >>> schema = Schema((Column("score", "float32", (2,), labels=("signal", "background")),))
+    >>> hot = Condition("score.signal > 0.5", schema, "here")
+    >>> hot(EventBatch({"score": np.array([[0.9, 0.1], [0.2, 0.8]], "f4")}, 2)).tolist()
+    [True, False]
+    """
+
+    def __init__(self, text: str, available: Schema, where: str) -> None:
+        self._where = f"{where}: {text!r}"
+        self._available = available
+        self.columns: list[Column] = []
+        try:
+            tree = ast.parse(text, mode="eval")
+        except SyntaxError as error:
+            raise self._refuse(f"not an expression: {error.msg}") from error
+        self._evaluate = self._logic(tree.body)
+
+    def __call__(self, batch: EventBatch) -> Array:
+        """Return the mask of events that fulfil the condition."""
+        return self._evaluate(batch)
+
+    def _logic(self, node: ast.expr) -> Evaluate:
+        if isinstance(node, ast.BoolOp):
+            join = _JOIN[type(node.op)]
+            first, *rest = [self._logic(value) for value in node.values]
+
+            def joined(batch: EventBatch) -> Array:
+                mask = first(batch)
+                for other in rest:
+                    mask = join(mask, other(batch))
+                return mask
+
+            return joined
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            inner = self._logic(node.operand)
+            return lambda batch: np.logical_not(inner(batch))
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
+            compare, bound = _COMPARE[type(node.ops[0])], self._number(node.comparators[0])
+            value = self._value(node.left)
+            return lambda batch: compare(value(batch), bound)
+        raise self._refuse(f"expected `column > number`, got {ast.unparse(node)!r}")
+
+    def _value(self, node: ast.expr) -> Evaluate:
+        if isinstance(node, ast.Name):
+            name = self._column(node, ()).name
+            return lambda batch: batch[name]
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            column = self._column(node.value, (1,))
+            if node.attr not in column.labels:
+                raise self._refuse(
+                    f"{column.name} has no label {node.attr!r}", nearest(node.attr, column.labels)
+                )
+            return self._entry(column, column.labels.index(node.attr))
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            column = self._column(node.value, (1,))
+            index = self._number(node.slice)
+            if not 0 <= index < column.shape[0] or index != int(index):
+                raise self._refuse(f"{column.name} has entries 0 to {column.shape[0] - 1}")
+            return self._entry(column, int(index))
+        raise self._refuse(f"expected a column, got {ast.unparse(node)!r}")
+
+    def _entry(self, column: Column, index: int) -> Evaluate:
+        return lambda batch: batch[column.name][:, index]
+
+    def _column(self, node: ast.Name, ranks: tuple[int, ...]) -> Column:
+        if node.id not in self._available:
+            raise self._refuse(
+                f"no column {node.id!r} here", nearest(node.id, self._available.names)
+            )
+        column: Column = self._available[node.id]
+        if len(column.shape) not in (ranks or (0,)):
+            raise self._refuse(
+                f"{column.name} is {column.form}: name one entry"
+                + (f", such as {column.name}.{column.labels[0]}" if column.labels else "")
+            )
+        self.columns.append(column)
+        return column
+
+    def _number(self, node: ast.expr) -> float:
+        try:
+            value = ast.literal_eval(node)
+        except ValueError:
+            value = None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._refuse(f"expected a number, got {ast.unparse(node)!r}")
+        return value
+
+    def _refuse(self, what: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(f"{self._where}: {what}", hint)

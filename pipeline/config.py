@@ -1,0 +1,204 @@
+"""Typed configuration: graph files in TOML, unknown keys refused with the nearest known one."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .errors import ConfigError, nearest
+
+T = TypeVar("T")
+Options = dict[str, Any]
+
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]+)`")
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(?P<value>\d+(\.\d+)?)\s*(?P<unit>us|ms|s|min|h)\s*")
+
+
+class Graph(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[graph]``."""
+
+    name: str
+    description: str = ""
+    #: From ingest to decision; batches close early enough to keep it. A duration.
+    latency_budget: str = "5 ms"
+    #: Most events that travel together.
+    batch_events: Annotated[int, Meta(ge=1, le=1 << 20)] = 4096
+    #: Most batches that exist between ingest and sink.
+    window: Annotated[int, Meta(ge=1, le=4096)] = 16
+
+
+class Workers(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[workers]``: the processes that run the chain of stages."""
+
+    #: Compute workers of the distributed engine.
+    compute: Annotated[int, Meta(ge=1, le=256)] = 1
+    #: Restarts of dead workers in one run before it ends in ERROR.
+    restarts: Annotated[int, Meta(ge=0)] = 8
+    #: No batch came back for this long: the run ends in ERROR. A duration.
+    stall_timeout: str = "60 s"
+
+
+class Http(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[http]``: metrics, health and status."""
+
+    #: Where to listen, host:port; loopback only.
+    listen: str = "127.0.0.1:9464"
+
+
+class Part(Struct, frozen=True):
+    """A source, stage, monitor or sink: what it uses, its name, and options of its own."""
+
+    use: str
+    name: str
+    options: Options
+
+
+class GraphConfig(Struct, frozen=True):
+    """A graph file, checked as far as it can be without opening a part."""
+
+    graph: Graph
+    source: Part
+    stages: tuple[Part, ...]
+    monitors: tuple[Part, ...]
+    sink: Part
+    workers: Workers
+    http: Http
+    origin: str
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    graph: Graph
+    source: Options
+    sink: Options
+    stage: list[Options] = []
+    monitor: list[Options] = []
+    workers: Workers = Workers()
+    http: Http = Http()
+
+
+def load_graph(name_or_path: str) -> GraphConfig:
+    """Return the graph of a file, or of a name that ships (``hgcal``).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such graph, it is not TOML, or a key or value is wrong.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = Path(str(files("sluice.pipeline") / "graphs" / f"{name_or_path}.toml"))
+        if not path.is_file():
+            shipped = [file.stem for file in path.parent.glob("*.toml")]
+            raise ConfigError(
+                f"graph {name_or_path!r}: no such graph ships",
+                hint=nearest(name_or_path, shipped) or "give a path that ends in .toml",
+            )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"graph {path}: cannot read: {error.strerror}") from error
+    return parse_graph(text, str(path))
+
+
+def parse_graph(text: str, origin: str) -> GraphConfig:
+    """Return the graph written in `text`; `origin` names it in errors."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not TOML: {error}") from error
+    file = convert(tables, _File, origin)
+    seconds(file.graph.latency_budget, f"{origin}: graph.latency_budget")
+    seconds(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
+    stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
+    monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
+    names = [part.name for part in (*stages, *monitors)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"{origin}: two stages or monitors are named {twice!r}; names are unique")
+    source, sink = _part(file.source, f"{origin}: source"), _part(file.sink, f"{origin}: sink")
+    return GraphConfig(
+        file.graph, source, stages, monitors, sink, file.workers, file.http, origin
+    )  # fmt: skip
+
+
+def convert(tables: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """Return `tables` as the struct `kind`, strictly.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, what was expected and what came; for an unknown key the nearest known one.
+    """
+    try:
+        return msgspec.convert(tables, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        unknown = _UNKNOWN.search(text)
+        hint = nearest(unknown["key"], _keys(kind, text)) if unknown else None
+        raise ConfigError(f"{where}: {text}", hint) from error
+
+
+def seconds(duration: str, where: str) -> float:
+    """Return a duration such as ``5 ms`` in seconds.
+
+    Examples
+    --------
+    >>> seconds("250 us", "here")
+    0.00025
+    """
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise ConfigError(
+            f"{where}: expected a duration such as '5 ms', got {duration!r}",
+            hint=f"units: {', '.join(_UNITS)}",
+        )
+    return float(match["value"]) * _UNITS[match["unit"]]
+
+
+def endpoint(text: str, where: str) -> tuple[str, int]:
+    """Return (host, port) of ``host:port``; hosts other than loopback are refused."""
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{where}: expected host:port, got {text!r}")
+    require_loopback(host, where)
+    return host, int(port)
+
+
+def require_loopback(host: str, where: str) -> None:
+    """Refuse a host that others can reach: nothing here authenticates its peers yet."""
+    if host not in ("localhost", "::1", "[::1]") and not host.startswith("127."):
+        raise ConfigError(
+            f"{where}: expected a loopback address, got {host!r}",
+            hint="listen on 127.0.0.1 and let a proxy or an ssh tunnel carry it further",
+        )
+
+
+def _part(table: Options, where: str) -> Part:
+    use = table.get("use")
+    if not isinstance(use, str):
+        raise ConfigError(f"{where}: expected a string `use`, got {use!r}")
+    name = table.get("name", use)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: expected a string `name`, got {name!r}")
+    options = {key: value for key, value in table.items() if key not in ("use", "name")}
+    return Part(use, name, options)
+
+
+def _keys(kind: Any, text: str) -> list[str]:
+    """Return the known keys of the struct in which msgspec met an unknown one (``$.graph``)."""
+    path = text.partition("at `$")[2].strip("`.")
+    for step in path.split(".") if path else []:
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        kind = fields.get(step.partition("[")[0], kind)
+        kind = next((arg for arg in getattr(kind, "__args__", ()) if isinstance(arg, type)), kind)
+    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+        return []
+    return [field.encode_name for field in msgspec.structs.fields(kind)]

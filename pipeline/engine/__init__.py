@@ -1,0 +1,76 @@
+"""Engines run a graph: inline in one process, or distributed over processes. Same decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..account import Account
+from ..batch import EventBatch
+from ..graph import Graph
+from ..sinks import Sink
+from ..sources import Source
+from ..state import Control
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that an engine needs for one run.
+
+    Attributes
+    ----------
+    graph, source, sink
+        What runs; the source is open, the sink is not.
+    account
+        Where everything is added up.
+    control
+        The run's state, and the wish to stop.
+    bor
+        The begin-of-run record.
+    runtime
+        A folder for sockets and shared memory, the run's own.
+    """
+
+    graph: Graph
+    source: Source
+    sink: Sink
+    account: Account
+    control: Control
+    bor: dict[str, Any]
+    runtime: Path
+
+    def number(self, batch: EventBatch, seq: int) -> EventBatch:
+        """Return the batch with its sequence number, columns checked and cut to what travels."""
+        batch.check(self.graph.inputs, "source")
+        return replace(batch, seq=seq)
+
+    def eor(self) -> dict[str, Any]:
+        """Return the end-of-run record."""
+        ledger = self.account.ledger
+        return {"run": self.account.run, "ledger": ledger.events(), "closed": ledger.closed}
+
+
+class Engine(Protocol):
+    """Runs a plan. Made as ``Engine(plan)``."""
+
+    def start(self) -> None:
+        """Make everything ready; returns when every model is loaded, warm and proven.
+
+        Raises
+        ------
+        SluiceError
+            If something cannot be made ready; nothing is left running.
+        """
+
+    def run(self) -> None:
+        """Run until the source is exhausted or the control asks to stop; then drain.
+
+        Raises
+        ------
+        RunError
+            If the run cannot go on; every event is accounted all the same.
+        """
+
+    def finish(self) -> dict[str, Any]:
+        """End the sink with the end-of-run record, free everything, say what was written."""

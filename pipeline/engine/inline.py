@@ -1,0 +1,78 @@
+"""The inline engine: the same graph in one process, without sockets. Slow to fail, easy to follow."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..chain import Chain
+from ..errors import RunError
+from ..ledger import Time
+from ..metrics import MeterBlock
+from ..transport import Poller
+from . import Plan
+
+_WAIT_S = 0.05
+
+
+class InlineEngine:
+    """See `Engine`. One batch is in flight at a time."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        block = MeterBlock([stage.name for stage in plan.graph.stages])
+        plan.account.blocks.append(block)
+        self._chain = Chain(plan.graph, block.meters(), plan.sink.keep)
+        self._failed = False
+
+    def start(self) -> None:
+        """Open the stages, then the sink."""
+        self._chain.open()
+        try:
+            self._plan.sink.open(self._plan.graph.outputs, self._plan.bor)
+        except OSError as error:
+            self._chain.close()
+            raise RunError(f"sink: cannot open: {error}") from error
+
+    def run(self) -> None:
+        """Judge batch after batch."""
+        source, account, control = self._plan.source, self._plan.account, self._plan.control
+        most = self._plan.graph.config.graph.batch_events
+        poller = Poller([source.socket] if source.socket else [])
+        account.ledger.enter(Time.LIVE, time.monotonic_ns())
+        seq = 0
+        stopped = False
+        while not (control.aborting or source.exhausted):
+            if control.stopping and not stopped:
+                source.stop()
+                stopped = True
+            batch = source.read(most, hungry=True)
+            account.lose(source.losses(), "source")
+            if batch is not None:
+                self._judge(self._plan.number(batch, seq))
+                seq += 1
+            if poller.poll(0.0 if batch is not None else min(_WAIT_S, source.due_in())):
+                source.receive()
+        account.ledger.enter(Time.LIVE, time.monotonic_ns())
+
+    def finish(self) -> dict[str, Any]:
+        """End the sink and close the stages."""
+        self._chain.close()
+        self._plan.sink.close(None if self._failed else self._plan.eor())
+        return self._plan.sink.describe()
+
+    def _judge(self, batch: Any) -> None:
+        account = self._plan.account
+        account.offer(batch)
+        kept, summary = self._chain.run(batch, time.monotonic_ns())
+        try:
+            self._plan.sink.write(kept)
+        except OSError as error:
+            self._failed = True
+            account.fail(batch, "sink", str(error))
+            account.ledger.enter(Time.LIVE, time.monotonic_ns())
+            raise RunError(f"sink: cannot write batch {batch.seq}: {error}", _SINK_HINT) from error
+        account.commit(batch, summary)
+
+
+_SINK_HINT = "make room and replay the events that the report counts as failed"

@@ -1,0 +1,85 @@
+"""What a process of the distributed engine is told at its start, and how it tells of failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..batch import Column, Schema
+from ..config import GraphConfig
+from ..errors import SluiceError
+from ..transport import Socket, terminate
+from ..wire import Header, Kind
+
+#: A process that has heard nothing for this long looks whether its parent still lives.
+LOOK_AROUND_S = 1.0
+
+
+class Spec(Struct, frozen=True):
+    """Start-up parameters of one process, read from a JSON file.
+
+    Attributes
+    ----------
+    name
+        The process's name, also its ZeroMQ identity.
+    config, source
+        The graph and the columns of its source: enough to build the same graph again.
+    hub, outlet
+        Endpoints of ingest and of the sink.
+    meters
+        The file of its meter block.
+    bor
+        The begin-of-run record.
+    parent
+        Process id of the engine; the process ends when that is gone.
+    """
+
+    name: str
+    config: GraphConfig
+    source: tuple[Column, ...]
+    hub: str
+    outlet: str
+    meters: str
+    bor: dict[str, Any]
+    parent: int
+
+    @property
+    def schema(self) -> Schema:
+        """Columns of the source."""
+        return Schema(self.source)
+
+    def orphaned(self) -> bool:
+        """Whether the engine that started this process is gone."""
+        return os.getppid() != self.parent
+
+
+def main(role: Callable[[Spec, Socket], None]) -> None:
+    """Run a process: read the spec named on the command line, connect to ingest, play the role.
+
+    A failure goes to ingest as an ERROR message; the exit code is the error's.
+    """
+    spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Spec)
+    hub = Socket(spec.hub, spec.name)
+    code = 0
+    try:
+        role(spec, hub)
+    except KeyboardInterrupt:  # the terminal's Ctrl-C reaches all; the engine decides what it means
+        code = 130
+    except Exception as error:
+        known = isinstance(error, SluiceError)
+        text = error.message if known else "".join(traceback.format_exception(error))
+        record = {"process": spec.name, "message": text, "hint": getattr(error, "hint", None),
+                  "type": type(error).__name__}  # fmt: skip
+        hub.send(Header(Kind.ERROR), json.dumps(record).encode())
+        code = error.exit_code if known else 1
+    hub.close()
+    terminate()
+    sys.exit(code)

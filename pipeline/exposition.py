@@ -1,0 +1,125 @@
+"""Prometheus metrics of a run, collected at a scrape from the account and the workers' meters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from sluice.kernels.histogram import edges
+
+from .account import MONITOR_SCALE, Account
+from .batch import Array
+from .ledger import CLASSES, Time
+from .metrics import totals
+
+_UPPER_S = edges()
+#: Every octave has 32 buckets inside; four of them an octave are shown.
+_SHOWN = np.arange(7, len(_UPPER_S), 8)
+
+
+class RunCollector(Collector):
+    """Shows one run; hand it to a prometheus_client registry."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the run as it stands."""
+        account = self._account
+        with account.lock:
+            counts, seconds = list(account.ledger.counts), account.ledger.seconds()
+            latency, latency_sum = account.latency.copy(), account.latency_sum_ns / 1e9
+            in_flight, paths = account.in_flight, account.paths.tolist()
+            watches = {name: (w.counts.copy(), w.sum) for name, w in account.watches.items()}
+        events = CounterMetricFamily("sluice_events", "Events by outcome.", labels=["outcome"])
+        for outcome in CLASSES:
+            events.add_metric([outcome.name.lower()], counts[outcome])
+        yield events
+        name = "sluice_event_latency_seconds"
+        yield _histogram(name, "Ingest to decision.", {}, latency, latency_sum)
+        yield from self._stages()
+        run_seconds = CounterMetricFamily(
+            "sluice_run_seconds", "Seconds of the run by state.", labels=["state"]
+        )
+        for state in Time:
+            run_seconds.add_metric([state.value], seconds[state.value])
+        yield run_seconds
+        yield GaugeMetricFamily("sluice_inflight_batches", "Ingest to sink.", value=in_flight)
+        window = account.graph.config.graph.window
+        yield GaugeMetricFamily("sluice_window_batches", "Most in flight.", value=window)
+        accepts = CounterMetricFamily(
+            "sluice_path_accepts", "Events that a path accepted.", labels=["path"]
+        )
+        for path, number in zip(account.graph.paths(), paths, strict=False):
+            accepts.add_metric([path], number)
+        yield accepts
+        yield from self._info()
+        for monitor in account.graph.monitors:
+            values, total = watches[monitor.name]
+            scale = 1e9 / MONITOR_SCALE
+            yield _histogram(
+                monitor.metric, f"Monitor {monitor.name}.", monitor.labels, values, total, scale
+            )
+
+    def _stages(self) -> Iterator[Metric]:
+        service = _family("sluice_stage_service_seconds", "A stage's time on a batch.", ["stage"])
+        wait = _family("sluice_stage_wait_seconds", "A batch's wait for a stage.", ["stage"])
+        events = CounterMetricFamily(
+            "sluice_stage_events", "Events that a stage has seen.", labels=["stage"]
+        )
+        batches = CounterMetricFamily(
+            "sluice_stage_batches", "Batches that a stage has seen.", labels=["stage"]
+        )
+        for stage, total in totals(self._account.blocks).items():
+            service.add_metric([stage], _buckets(total.service), total.service_ns / 1e9)
+            wait.add_metric([stage], _buckets(total.wait), total.wait_ns / 1e9)
+            events.add_metric([stage], total.events)
+            batches.add_metric([stage], total.batches)
+        yield from (service, wait, events, batches)
+
+    def _info(self) -> Iterator[Metric]:
+        account = self._account
+        run = GaugeMetricFamily("sluice_run_info", "The run.", labels=["run", "graph"])
+        run.add_metric([str(account.run), account.graph.config.graph.name], 1)
+        yield run
+        keys = ["stage", "name", "version", "sha256", "backend"]
+        models = GaugeMetricFamily("sluice_model_info", "Models that run.", labels=keys)
+        for stage, info in account.graph.models().items():
+            models.add_metric([stage, *(info[key] for key in keys[1:])], 1)
+        yield models
+        restarts = CounterMetricFamily(
+            "sluice_worker_restarts", "Restarts of dead workers.", labels=["worker"]
+        )
+        for worker, number in dict(account.restarts).items():
+            restarts.add_metric([worker], number)
+        yield restarts
+        yield CounterMetricFamily(
+            "sluice_protocol_errors", "Messages that broke the protocol.", account.protocol_errors
+        )
+
+
+def _family(name: str, text: str, labels: list[str]) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, text, labels=labels)
+
+
+def _histogram(
+    name: str, text: str, labels: dict[str, str], counts: Array, total: float, scale: float = 1.0
+) -> HistogramMetricFamily:
+    family = _family(name, text, list(labels))
+    family.add_metric(list(labels.values()), _buckets(counts, scale), total)
+    return family
+
+
+def _buckets(counts: Array, scale: float = 1.0) -> list[tuple[str, float]]:
+    """Return cumulative counts at the edges shown; `scale` turns seconds into the axis's unit."""
+    cumulative = np.cumsum(counts)
+    shown = [(f"{_UPPER_S[i] * scale:.6g}", float(cumulative[i])) for i in _SHOWN]
+    return [*shown, ("+Inf", float(cumulative[-1]))]

@@ -1,0 +1,223 @@
+"""The model repository: manifests, and the refusal of models that lie about themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from .batch import Array, Column
+from .config import convert
+from .errors import ConfigError, ModelError, nearest
+
+MANIFEST = "manifest.toml"
+
+
+class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output of a model; `shape` is without the event axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+    unit: str = "1"
+    #: Names of the entries of the last axis, for outputs that the menu reads.
+    labels: tuple[str, ...] = ()
+
+    @property
+    def column(self) -> Column:
+        """The column that this tensor is in a batch."""
+        return Column(self.name, self.dtype, self.shape, self.unit, self.labels)
+
+
+class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which kernel made the inputs in training, and must make them online."""
+
+    kernel: str = ""
+
+
+class Training(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from."""
+
+    seed: int = 0
+    dataset: str = ""
+    dataset_sha256: str = ""
+    events: int = 0
+    commit: str = ""
+    recipe_sha256: str = ""
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+    """All that is known of one version of one model."""
+
+    name: str
+    version: int
+    family: str
+    sha256: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    description: str = ""
+    file: str = "model.onnx"
+    opset: int = 0
+    precision: str = "fp32"
+    golden: str = "golden.npz"
+    golden_sha256: str = ""
+    #: Greatest allowed absolute difference from the golden outputs.
+    tolerance: float = 1e-5
+    preprocessing: Preprocessing = Preprocessing()
+    training: Training = Training()
+    metrics: dict[str, float] = {}
+
+
+class Model(Struct, frozen=True):
+    """A manifest and the folder it was read from."""
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.folder / self.manifest.file
+
+    @property
+    def label(self) -> str:
+        """Name and version, as messages print them."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+    def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the golden inputs and outputs by tensor name.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, is not the one of the manifest, or lacks a tensor.
+        """
+        path = self.folder / self.manifest.golden
+        _verify(path, self.manifest.golden_sha256, self.label)
+        with np.load(path, allow_pickle=False) as arrays:
+            try:
+                inputs = {t.name: arrays[f"in_{t.name}"] for t in self.manifest.inputs}
+                outputs = {t.name: arrays[f"out_{t.name}"] for t in self.manifest.outputs}
+            except KeyError as error:
+                raise ModelError(f"model {self.label}: {path.name}: {error.args[0]}") from error
+        return inputs, outputs
+
+
+def repositories() -> list[Path]:
+    """Return the folders searched for models: ``SLUICE_MODELS`` (a path list), then the shipped."""
+    own = [Path(part) for part in os.environ.get("SLUICE_MODELS", "").split(os.pathsep) if part]
+    return [*own, Path(str(files("sluice.models")))]
+
+
+def find_model(name: str, version: int | None = None) -> Model:
+    """Return a model by name, its newest version unless one is given, with its hash checked.
+
+    Raises
+    ------
+    ModelError
+        If there is none, its manifest is missing or wrong, or the file's hash is another.
+    """
+    found = [path for root in repositories() for path in (root / name,) if path.is_dir()]
+    if not found:
+        known = {path.name for root in repositories() for path in _folders(root)}
+        raise ModelError(
+            f"model {name!r}: not in the repository",
+            hint=nearest(name, known) or "`sluice models` lists what is there",
+        )
+    versions = sorted(int(p.name) for p in found[0].iterdir() if p.is_dir() and p.name.isdigit())
+    chosen = versions[-1] if version is None and versions else version
+    if chosen not in versions:
+        raise ModelError(f"model {name!r}: expected a version of {versions}, got {version}")
+    return read_model(found[0] / str(chosen))
+
+
+def read_model(folder: Path) -> Model:
+    """Return the model in `folder`, manifest parsed and hash checked; see `find_model`."""
+    path = folder / MANIFEST
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"model {folder.parent.name}/{folder.name}: {MANIFEST} is missing",
+            hint="`sluice export FAMILY` writes the model, its manifest and its golden outputs",
+        ) from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{path}: cannot read: {error}") from error
+    try:
+        model = Model(convert(tables, Manifest, str(path)), folder)
+    except ConfigError as error:
+        raise ModelError(error.message, error.hint) from error
+    _verify(model.path, model.manifest.sha256, model.label)
+    return model
+
+
+def all_models() -> list[Path]:
+    """Return the folder of every version of every model, sorted by name and version."""
+    versions = [v for root in repositories() for model in _folders(root) for v in _folders(model)]
+    return sorted(versions, key=lambda path: (path.parent.name, path.name))
+
+
+def write_model(
+    root: Path,
+    manifest: Manifest,
+    onnx: bytes,
+    inputs: dict[str, Array],
+    outputs: dict[str, Array],
+) -> Model:
+    """Write ``root/<name>/<version>/{model.onnx, manifest.toml, golden.npz}`` with their hashes.
+
+    Parameters
+    ----------
+    root
+        The repository.
+    manifest
+        Everything but the two hashes, which are filled in here.
+    onnx
+        The serialised model.
+    inputs, outputs
+        The golden arrays by tensor name.
+    """
+    folder = root / manifest.name / str(manifest.version)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / manifest.file).write_bytes(onnx)
+    arrays: dict[str, Any] = {f"in_{name}": array for name, array in inputs.items()}
+    arrays |= {f"out_{name}": array for name, array in outputs.items()}
+    np.savez_compressed(folder / manifest.golden, **arrays)
+    manifest = msgspec.structs.replace(
+        manifest,
+        sha256=sha256(folder / manifest.file),
+        golden_sha256=sha256(folder / manifest.golden),
+    )
+    (folder / MANIFEST).write_bytes(msgspec.toml.encode(manifest))
+    return Model(manifest, folder)
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(path: Path, expected: str, label: str) -> None:
+    try:
+        got = sha256(path)
+    except OSError as error:
+        raise ModelError(f"model {label}: {path.name}: {error.strerror}") from error
+    if got != expected:
+        raise ModelError(
+            f"model {label}: {path.name}: expected sha256 {expected[:16]}…, got {got[:16]}…",
+            hint="the file is not the one its manifest speaks of; export it again",
+        )
+
+
+def _folders(root: Path) -> list[Path]:
+    hidden = (".", "_")
+    return [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(hidden)]
+

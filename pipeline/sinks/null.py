@@ -1,0 +1,36 @@
+"""A sink that keeps nothing: for measuring, and for runs whose report is all that is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from ..batch import EventBatch, Schema
+from . import Keep
+
+
+class NullSink:
+    """Takes everything and keeps nothing; see `Sink`."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Nothing to choose."""
+
+    columns: tuple[str, ...] = ()
+    keep: Keep = "accepted"
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+
+    def open(self, schema: Schema, bor: dict[str, Any]) -> None:
+        """Nothing to make ready."""
+
+    def write(self, batch: EventBatch) -> None:
+        """Forget the batch."""
+
+    def close(self, eor: dict[str, Any] | None) -> None:
+        """Nothing to end."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return nothing: nothing was written."""
+        return {}

@@ -1,0 +1,86 @@
+"""Sources give batches of events. Entry-point group ``sluice.sources``."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..batch import EventBatch, Schema
+from ..transport import Socket
+
+NEVER = math.inf
+
+
+class Rejected(Struct, frozen=True):
+    """Something of the input that is not an event: where, why, and its bytes."""
+
+    where: str
+    reason: str
+    payload: bytes
+    events: int = 1
+
+
+class Losses(Struct):
+    """What a source could not give as events since it was last asked."""
+
+    invalid: list[Rejected] = []
+    #: Events that upstream sent and that never came, by sequence gaps.
+    lost: int = 0
+    #: Events dropped on purpose because the pipeline was full.
+    shed: int = 0
+
+
+class Source(Protocol):
+    """Where events come from.
+
+    Attributes
+    ----------
+    schema
+        Columns of its batches, known after `open`; `event_id`, `t_event` and `t_ingest` included.
+    exhausted
+        No more events will come.
+    damage
+        What is wrong with the input as a whole, None while nothing is.
+    expected
+        Events in all, where that is known; for progress bars.
+    socket
+        What to wait on for more; None where only time or reading brings more.
+    """
+
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def exhausted(self) -> bool: ...
+    @property
+    def damage(self) -> str | None: ...
+    @property
+    def expected(self) -> int | None: ...
+    @property
+    def socket(self) -> Socket | None: ...
+
+    def open(self) -> None:
+        """Open the input, or raise DataError."""
+
+    def receive(self) -> None:
+        """Take what the socket has; called when it is readable."""
+
+    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+        """Return the next batch of at most `most` events, or None if none is due.
+
+        A hungry caller has a worker idle: what is there goes at once. Otherwise a live source
+        waits for more, as long as its latency budget allows.
+        """
+
+    def due_in(self) -> float:
+        """Return the seconds until `read` may give a batch without any message coming."""
+
+    def stop(self) -> None:
+        """Take no more. `read` still gives what was taken; then the source is exhausted."""
+
+    def losses(self) -> Losses:
+        """Return and forget what could not be given as events."""
+
+    def close(self) -> None:
+        """Let go of the input."""

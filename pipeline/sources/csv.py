@@ -1,0 +1,151 @@
+"""Events from CSV: chip words in hexadecimal (``RX_DATA_*``) or charge tables (``CALQ_*``).
+
+A line that is not an event is counted, quarantined with its number and text, and passed over.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from msgspec import Struct
+
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
+from ..errors import DataError
+from ..transport import Socket
+from . import Losses, Rejected
+
+#: Time between bunch crossings at the LHC.
+CROSSING_NS = 25
+_LINES = 65_536
+
+
+class Table(Struct, frozen=True):
+    """A kind of table: its header, the column it fills, how a field is written."""
+
+    header: tuple[str, ...]
+    column: Column
+    base: int
+
+    def parse(self, fields: list[str]) -> Array:
+        """Return one event's item; ValueError says which field is wrong."""
+        values = []
+        for name, text in zip(self.header, fields, strict=True):
+            try:
+                values.append(int(text, 16) if self.base == 16 else float(text))
+            except ValueError:
+                wanted = "a hexadecimal word" if self.base == 16 else "a number"
+                raise ValueError(f"{name}: expected {wanted}, got {text!r}") from None
+            if self.base == 16 and not 0 <= values[-1] < 1 << 32:
+                raise ValueError(f"{name}: expected 32 bits, got {text!r}")
+        return np.array(values, self.column.dtype)
+
+
+TABLES = (
+    Table(
+        tuple(f"RX_DATA_{i}" for i in range(12)),
+        Column("words", "uint32", (12,), "link words"),
+        16,
+    ),
+    Table(tuple(f"CALQ_{i}" for i in range(48)), Column("charge", "float32", (48,), "ADC"), 10),
+)
+
+
+class CsvSource:
+    """Reads one CSV file; see `Source`. The event id is the row's number, from 0."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Which file."""
+
+        path: str
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._path = Path(options.path)
+        self.schema = Schema()
+        self.exhausted = False
+        self.damage: str | None = None
+        self.expected: int | None = None
+        self.socket: Socket | None = None
+        self._line = 1
+        self._losses = Losses()
+
+    def open(self) -> None:
+        """Read the header; DataError if it is that of no known table."""
+        try:
+            self._file: IO[str] = self._path.open(encoding="ascii", errors="replace")
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot open: {error.strerror}") from error
+        header = tuple(self._file.readline().strip().split(","))
+        found = next((table for table in TABLES if table.header == header), None)
+        if found is None:
+            self._file.close()
+            known = " or ".join(f"{t.header[0]} … {t.header[-1]}" for t in TABLES)
+            raise DataError(
+                f"{self._path}: line 1: expected the header {known}, got {','.join(header)[:80]!r}"
+            )
+        self._table = found
+        self.schema = Schema((EVENT_ID, T_EVENT, T_INGEST, found.column))
+
+    def receive(self) -> None:
+        """Nothing comes by socket."""
+
+    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+        """Return the events of the next `most` lines; fewer where lines are bad."""
+        lines = [] if self.exhausted else list(islice(self._file, most))
+        if not lines:
+            self.exhausted = True
+            return None
+        first = self._line + 1
+        self._line += len(lines)
+        numbers, items = self._parse_all(lines, first)
+        if not len(numbers):
+            return self.read(most, hungry=hungry)
+        ids = (numbers - 2).astype(np.uint64)
+        columns = {
+            EVENT_ID.name: ids,
+            T_EVENT.name: ids.astype(np.int64) * CROSSING_NS,
+            T_INGEST.name: np.full(len(ids), time.monotonic_ns(), np.int64),
+            self._table.column.name: items,
+        }
+        return EventBatch(columns, len(ids))
+
+    def due_in(self) -> float:
+        """A file can always be read."""
+        return 0.0
+
+    def stop(self) -> None:
+        """Read no further."""
+        self.exhausted = True
+
+    def losses(self) -> Losses:
+        """Return and forget the bad lines."""
+        losses, self._losses = self._losses, Losses()
+        return losses
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _parse_all(self, lines: list[str], first: int) -> tuple[Array, Array]:
+        """Return the numbers of the good lines and their items, (n,) and (n, width)."""
+        numbers, items = [], []
+        for number, line in enumerate(lines, first):
+            text = line.strip()
+            try:
+                fields = text.split(",")
+                if len(fields) != len(self._table.header):
+                    raise ValueError(
+                        f"expected {len(self._table.header)} fields, got {len(fields)}"
+                    )
+                items.append(self._table.parse(fields))
+                numbers.append(number)
+            except ValueError as error:
+                where = f"{self._path.name}: line {number}"
+                self._losses.invalid.append(Rejected(where, str(error), text.encode()))
+        width = len(self._table.header)
+        found = np.array(items, self._table.column.dtype).reshape(-1, width)
+        return np.array(numbers, np.int64), found

@@ -1,0 +1,239 @@
+"""Events from front ends over ZeroMQ: messages are appended to an open batch as they come."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
+from ..config import require_loopback, seconds
+from ..errors import ConfigError
+from ..transport import Message, Socket
+from ..wire import Codec, Header, Kind, ProtocolError, record_dtype, unpack_schema
+from . import NEVER, Losses, Rejected
+
+_FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>\d+(,\d+)*)\])?")
+_MESSAGES_A_CALL = 256
+_LAST_CALL_S = 1.0
+
+
+@dataclass(slots=True)
+class _FrontEnd:
+    """What is known of one sender: where its event counter stands."""
+
+    source: int
+    next_event: int
+
+
+class LiveSource:
+    """An ingest socket; see `Source`.
+
+    A front end opens with BOR (its schema must be the declared one), sends DATA or RAW messages
+    whose header counts the events sent before, and closes with EOR. A jump of that count is loss.
+    Up to `backlog` events wait for a worker; beyond that events are shed, counted.
+    """
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Where to listen and for what."""
+
+        #: The record type: column name to dtype and item shape, such as ``uint32[12]``.
+        columns: dict[str, str]
+        listen: str = "tcp://127.0.0.1:5560"
+        #: Most events that wait in memory for a worker.
+        backlog: int = 262_144
+        #: How long an event may wait for company while every worker is busy. A duration.
+        hold: str = "1 ms"
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        where = f"source {name!r}"
+        host = options.listen.rpartition("//")[2].rpartition(":")[0]
+        if options.listen.startswith("tcp://"):
+            require_loopback(host, f"{where}: listen")
+        columns = [_column(key, form, where) for key, form in options.columns.items()]
+        self._record = Schema((EVENT_ID, T_EVENT)).merge(columns)
+        self.schema = self._record.merge((T_INGEST,))
+        self._listen = options.listen
+        self._backlog = options.backlog
+        self._hold_ns = int(seconds(options.hold, f"{where}: hold") * 1e9)
+        self._stopped = False
+        self.damage: str | None = None
+        self.expected: int | None = None
+        self.socket: Socket | None = None
+        self._losses = Losses()
+        self._front_ends: dict[bytes, _FrontEnd] = {}
+        self._dtype = record_dtype(self._record)
+        self._codec = Codec(self._record)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was stopped and everything taken was given."""
+        return self._stopped and self._start == self._end
+
+    def open(self) -> None:
+        """Listen; ConfigError if the address is taken."""
+        self._events = np.empty(self._backlog, self._dtype)
+        self._arrived = np.empty(self._backlog, np.int64)
+        self._start = self._end = 0
+        self.socket = Socket(self._listen)
+
+    def receive(self) -> None:
+        """Take the messages that are there, a bounded number of them."""
+        socket = self.socket
+        for _ in range(0 if self._stopped else _MESSAGES_A_CALL):
+            try:
+                message = socket.receive() if socket else None
+                if message is None:
+                    return
+                self._take(message)
+            except ProtocolError as error:
+                where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
+                self._losses.invalid.append(Rejected(where, error.message, b"", events=0))
+
+    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+        """Return the oldest waiting events."""
+        waiting = self._end - self._start
+        if not waiting or not (hungry or waiting >= most or self._age_ns() >= self._hold_ns):
+            return None
+        stop = self._start + min(most, waiting)
+        taken = self._events[self._start : stop]
+        columns = {name: np.ascontiguousarray(taken[name]) for name in self._record.names}
+        columns[T_INGEST.name] = self._arrived[self._start : stop].copy()
+        self._start = stop
+        if self._start == self._end:
+            self._start = self._end = 0
+        return EventBatch(columns, len(taken))
+
+    def due_in(self) -> float:
+        """Return the seconds until the oldest waiting event has waited long enough."""
+        if self._start == self._end:
+            return NEVER
+        return max(0.0, (self._hold_ns - self._age_ns()) / 1e9)
+
+    def stop(self) -> None:
+        """Take what has arrived, then no more."""
+        deadline = time.monotonic() + _LAST_CALL_S
+        while self.socket is not None and self.socket.poll(0) and time.monotonic() < deadline:
+            self.receive()
+        self._stopped = True
+
+    def losses(self) -> Losses:
+        """Return and forget what was lost, shed or no event."""
+        losses, self._losses = self._losses, Losses()
+        return losses
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self.socket is not None:
+            self.socket.close()
+
+    def _age_ns(self) -> int:
+        return time.monotonic_ns() - int(self._arrived[self._start])
+
+    def _take(self, message: Message) -> None:
+        peer, header, payload = message
+        if header.kind == Kind.BOR:
+            self._begin(peer, header, payload)
+            return
+        front_end = self._front_ends.get(peer)
+        if front_end is None:
+            raise _blame(peer, f"expected BOR first, got {Kind(header.kind).name}")
+        if header.kind == Kind.EOR:
+            self._count_gap(front_end, header)
+            self._answer(peer, Header(Kind.ACK, first=front_end.next_event))
+            del self._front_ends[peer]
+        elif header.kind in (Kind.DATA, Kind.RAW):
+            self._count_gap(front_end, header)
+            front_end.next_event = header.first + header.events
+            try:
+                self._append(self._records(header, payload))
+            except ProtocolError as error:
+                where = f"{self.name}: source {header.source}: events from {header.first}"
+                bytes_ = b"".join(payload)
+                self._losses.invalid.append(Rejected(where, error.message, bytes_, header.events))
+        else:
+            raise _blame(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
+
+    def _begin(self, peer: bytes, header: Header, payload: list[memoryview]) -> None:
+        schema = unpack_schema(payload[0]) if payload else Schema()
+        for column in self._record:
+            got = schema[column.name].form if column.name in schema else "no such column"
+            if got != column.form or len(schema) != len(self._record):
+                text = f"column {column.name!r}: expected {column.form}, got {got}"
+                if got == column.form:
+                    text = f"expected columns {self._record.names}, got {schema.names}"
+                self._answer(peer, Header(Kind.ERROR), msgspec.json.encode({"message": text}))
+                raise _blame(peer, f"BOR: {text}")
+        self._front_ends[peer] = _FrontEnd(header.source, header.first)
+        self._answer(peer, Header(Kind.ACK, first=header.first))
+
+    def _count_gap(self, front_end: _FrontEnd, header: Header) -> None:
+        gap = header.first - front_end.next_event
+        if gap < 0:
+            raise ProtocolError(
+                f"source {header.source}: expected event {front_end.next_event} or later, "
+                f"got {header.first}: repeated, dropped"
+            )
+        self._losses.lost += gap
+        front_end.next_event = header.first
+
+    def _records(self, header: Header, payload: list[memoryview]) -> Array:
+        if len(payload) != 1:
+            raise ProtocolError(f"message: expected 1 payload frame, got {len(payload)}")
+        if header.kind == Kind.RAW:
+            wanted = header.events * self._dtype.itemsize
+            if payload[0].nbytes != wanted:
+                raise ProtocolError(
+                    f"RAW message: expected {wanted} bytes for {header.events} events, "
+                    f"got {payload[0].nbytes}"
+                )
+            return np.frombuffer(payload[0], self._dtype)
+        batch = self._codec.unpack(payload[0], header.events, header.seq)
+        records = np.empty(batch.events, self._dtype)
+        for name in self._record.names:
+            records[name] = batch[name]
+        return records
+
+    def _append(self, records: Array) -> None:
+        room = self._backlog - (self._end - self._start)
+        if len(records) > room:
+            self._losses.shed += len(records) - room
+            records = records[:room]
+        if self._end + len(records) > self._backlog:
+            waiting = self._end - self._start
+            self._events[:waiting] = self._events[self._start : self._end].copy()
+            self._arrived[:waiting] = self._arrived[self._start : self._end].copy()
+            self._start, self._end = 0, waiting
+        stop = self._end + len(records)
+        self._events[self._end : stop] = records
+        self._arrived[self._end : stop] = time.monotonic_ns()
+        self._end = stop
+
+    def _answer(self, peer: bytes, header: Header, *payload: bytes) -> None:
+        if self.socket is not None:
+            self.socket.send(header, *payload, to=peer)
+
+
+def _blame(peer: bytes, text: str) -> ProtocolError:
+    error = ProtocolError(text)
+    error.peer = peer
+    return error
+
+
+def _column(name: str, form: str, where: str) -> Column:
+    match = _FORM.fullmatch(form)
+    try:
+        dtype = str(np.dtype(match["dtype"])) if match else ""
+    except TypeError:
+        dtype = ""
+    if match is None or not dtype:
+        raise ConfigError(
+            f"{where}: column {name!r}: expected a form such as 'uint32[12]', got {form!r}"
+        )
+    shape = tuple(int(n) for n in match["shape"].split(",")) if match["shape"] else ()
+    return Column(name, dtype, shape)

@@ -1,0 +1,97 @@
+"""A source slowed down to a set rate, so that a replay looks like a detector."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ..batch import T_INGEST, EventBatch, Schema
+from . import NEVER, Losses, Source
+
+
+class Paced:
+    """Gives events of another source when they are due, ``1 / rate`` apart; see `Source`.
+
+    Parameters
+    ----------
+    inner
+        The source to slow down.
+    rate_hz
+        Events a second.
+    hold_s
+        How long the oldest due event may wait for company while no worker is idle.
+    """
+
+    def __init__(self, inner: Source, rate_hz: float, hold_s: float) -> None:
+        self._inner = inner
+        self._period_ns = 1e9 / rate_hz
+        self._hold_ns = hold_s * 1e9
+        self._given = 0
+        self._started_ns = 0
+        self.socket = inner.socket
+
+    @property
+    def schema(self) -> Schema:
+        """Columns of the inner source."""
+        return self._inner.schema
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the inner source is."""
+        return self._inner.exhausted
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the inner source's input."""
+        return self._inner.damage
+
+    @property
+    def expected(self) -> int | None:
+        """Events in all, where the inner source knows."""
+        return self._inner.expected
+
+    def open(self) -> None:
+        """Open the inner source."""
+        self._inner.open()
+
+    def receive(self) -> None:
+        """Let the inner source take what its socket has."""
+        self._inner.receive()
+
+    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+        """Return the events that are due."""
+        now = time.monotonic_ns()
+        self._started_ns = self._started_ns or now
+        due = int((now - self._started_ns) / self._period_ns) + 1 - self._given
+        waited_ns = due * self._period_ns
+        if due < 1 or not (hungry or due >= most or waited_ns >= self._hold_ns):
+            return None
+        batch = self._inner.read(min(most, due), hungry=hungry)
+        if batch is None:
+            return None
+        numbers = self._given + np.arange(batch.events)
+        self._given += batch.events
+        due_ns = self._started_ns + (numbers * self._period_ns).astype(np.int64)
+        return batch.with_columns(**{T_INGEST.name: due_ns})
+
+    def due_in(self) -> float:
+        """Return the seconds until the next event is due."""
+        if not self._started_ns:
+            return 0.0
+        if self._inner.exhausted:
+            return NEVER
+        early_ns = self._started_ns + self._given * self._period_ns - time.monotonic_ns()
+        return (early_ns if early_ns > 0 else max(0.0, early_ns + self._hold_ns)) / 1e9
+
+    def stop(self) -> None:
+        """Give no more."""
+        self._inner.stop()
+
+    def losses(self) -> Losses:
+        """Return and forget what the inner source could not give."""
+        return self._inner.losses()
+
+    def close(self) -> None:
+        """Close the inner source."""
+        self._inner.close()

@@ -1,0 +1,101 @@
+"""Events from a recording, in batches of the size asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema, concatenate
+from ..errors import DataError
+from ..recording import RecordingReader
+from ..transport import Socket
+from . import Losses
+
+
+class RecordingSource:
+    """Replays one recording; see `Source`."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Which recording."""
+
+        path: str
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._path = Path(options.path)
+        self.schema = Schema()
+        self.exhausted = False
+        self.damage: str | None = None
+        self.expected: int | None = None
+        self.socket: Socket | None = None
+        self._next_id = 0
+
+    def open(self) -> None:
+        """Open the file; DataError if it is no recording."""
+        self._reader = RecordingReader(self._path)
+        self._recorded = self._reader.schema
+        self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
+        events = self._reader.bor.get("events")
+        self.expected = events if isinstance(events, int) else None
+        self._batches: Iterator[EventBatch] = self._reader.batches()
+        self._held: EventBatch | None = None
+
+    def receive(self) -> None:
+        """Nothing comes by socket."""
+
+    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+        """Return the next `most` events, fewer only at the end."""
+        parts: list[EventBatch] = []
+        wanted = most
+        while wanted:
+            part = self._held if self._held is not None else self._next()
+            if part is None:
+                break
+            parts.append(part.slice(0, wanted))
+            self._held = part.slice(wanted, part.events) if part.events > wanted else None
+            wanted -= parts[-1].events
+        return self._complete(concatenate(parts)) if parts else None
+
+    def due_in(self) -> float:
+        """A file can always be read."""
+        return 0.0
+
+    def stop(self) -> None:
+        """Read no further."""
+        self.exhausted = True
+
+    def losses(self) -> Losses:
+        """Return nothing: what a recording lacks was never offered."""
+        return Losses()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def _next(self) -> EventBatch | None:
+        """Return the next recorded batch; at the end, or where the file is damaged, None."""
+        if self.exhausted:
+            return None
+        try:
+            part = next(self._batches, None)
+        except DataError as error:
+            part, self.damage = None, f"{self._path}: {error.message}"
+        if part is None:
+            self.exhausted = True
+            self.damage = self.damage or self._reader.damage
+        return part
+
+    def _complete(self, batch: EventBatch) -> EventBatch:
+        """Add the reserved columns that the recording does not have."""
+        first = self._next_id
+        self._next_id += batch.events
+        columns = {T_INGEST.name: np.full(batch.events, time.monotonic_ns(), np.int64)}
+        if EVENT_ID.name not in self._recorded:
+            columns[EVENT_ID.name] = np.arange(first, first + batch.events, dtype=np.uint64)
+        if T_EVENT.name not in self._recorded:
+            columns[T_EVENT.name] = np.zeros(batch.events, np.int64)
+        return batch.with_columns(**columns)

@@ -1,0 +1,87 @@
+"""Stages transform batches; monitors watch a sample of them. Both are declared sparsely.
+
+A stage is a class with `Options` (a msgspec Struct), made as ``cls(name, options)``; register it
+under the entry-point group ``sluice.stages`` and a graph file can use it. Monitors likewise,
+under ``sluice.monitors``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from ..batch import Array, EventBatch, Schema
+
+
+class Stage(Protocol):
+    """A transformation of batches.
+
+    Attributes
+    ----------
+    name
+        Its name in the graph.
+    consumes, provides
+        The columns it reads and adds, with dtype, item shape and unit.
+    """
+
+    name: str
+    consumes: Schema
+    provides: Schema
+
+    def open(self, events: int) -> None:
+        """Load and warm what it needs, for batches of up to `events` events."""
+
+    def process(self, batch: EventBatch) -> EventBatch:
+        """Return the batch with the provided columns added.
+
+        An exception condemns the events that cause it, not the batch: the chain finds them.
+        """
+
+    def close(self) -> None:
+        """Free what `open` took."""
+
+
+@runtime_checkable
+class Connects(Protocol):
+    """A stage whose inputs depend on what is there, as a menu's expressions do."""
+
+    def connect(self, available: Schema) -> Schema:
+        """Return the columns it will read, or raise ConfigError."""
+
+
+@runtime_checkable
+class UsesModel(Protocol):
+    """A stage that runs a model, for reports and metrics."""
+
+    def model_info(self) -> dict[str, str]:
+        """Return name, version, sha256 and backend."""
+
+
+class Monitor(Protocol):
+    """Watches a sample of events and yields numbers for a histogram; decides nothing.
+
+    Attributes
+    ----------
+    name
+        Its name in the graph and in the report.
+    consumes
+        The columns it reads.
+    sample
+        The fraction of events it sees, chosen by a hash of the event id.
+    metric, labels
+        The Prometheus histogram that shows its values.
+    """
+
+    name: str
+    consumes: Schema
+    sample: float
+    metric: str
+    labels: dict[str, str]
+
+    def open(self, events: int) -> None:
+        """Load and warm what it needs."""
+
+    def observe(self, batch: EventBatch) -> Array:
+        """Return one float32 an event; NaN where the quantity is not defined."""
+
+    def close(self) -> None:
+        """Free what `open` took."""

@@ -1,0 +1,126 @@
+"""ZeroMQ sockets; the only file that imports zmq.
+
+Between workers ROUTER and DEALER, never PUSH and PULL: nothing is handed to who did not ask for
+it. Sends never block: a full or vanished peer is an answer, not a wait.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import zmq
+
+from .errors import ConfigError
+from .wire import Frames, Header, ProtocolError, decode, encode
+
+#: Messages that a socket may queue for one peer; credit and windows keep far below it.
+_HIGH_WATER_MARK = 10_000
+#: A greater copy is avoided by handing the buffer itself to ZeroMQ.
+_COPY_BYTES = 1 << 20
+_LINGER_MS = 2_000
+
+Message = tuple[bytes, Header, list[memoryview]]
+
+
+class Socket:
+    """A ROUTER that binds, or a DEALER that connects.
+
+    Parameters
+    ----------
+    endpoint
+        ``ipc://…`` or ``tcp://…``; with port 0 the system picks one, see `endpoint`.
+    identity
+        For a DEALER: the name by which the ROUTER knows it. None makes a ROUTER.
+    """
+
+    def __init__(self, endpoint: str, identity: str | None = None) -> None:
+        kind = zmq.ROUTER if identity is None else zmq.DEALER
+        self._routes = identity is None
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+        self._socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
+        if identity is None:
+            self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+            self._bind(endpoint)
+        else:
+            self._socket.setsockopt(zmq.IDENTITY, identity.encode())
+            self._socket.connect(endpoint)
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def send(self, header: Header, *payload: Any, to: bytes | None = None) -> bool:
+        """Send a message, to a peer for a ROUTER; False if the peer is gone or its queue is full."""
+        frames: Frames = encode(header, *payload)
+        if to is not None:
+            frames.insert(0, to)
+        copy = header.length < _COPY_BYTES
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        return True
+
+    def receive(self) -> Message | None:
+        """Return the next message as (peer, header, payload), or None if there is none.
+
+        Raises
+        ------
+        ProtocolError
+            If the message breaks the protocol; it is consumed.
+        """
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        peer = frames.pop(0).bytes if self._routes else b""
+        try:
+            header, payload = decode([frame.buffer for frame in frames])
+        except ProtocolError as error:
+            error.peer = peer
+            raise
+        return peer, header, payload
+
+    def poll(self, timeout_s: float) -> bool:
+        """Wait for a message, at most `timeout_s` seconds; whether there is one."""
+        return bool(self._socket.poll(math.ceil(timeout_s * 1e3)))
+
+    def close(self) -> None:
+        """Close; messages already sent are still delivered for two seconds."""
+        self._socket.close()
+
+    def _bind(self, endpoint: str) -> None:
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close(linger=0)
+            raise ConfigError(
+                f"cannot listen on {endpoint}: {error.strerror}",
+                hint="another process has it? choose another port, or 0 for any free one",
+            ) from error
+
+
+class Poller:
+    """Waits for several sockets at once."""
+
+    def __init__(self, sockets: Iterable[Socket]) -> None:
+        self._sockets = list(sockets)
+        self._poller = zmq.Poller()
+        for socket in self._sockets:
+            self._poller.register(socket._socket, zmq.POLLIN)
+
+    def poll(self, timeout_s: float) -> list[Socket]:
+        """Return the sockets that have a message, after at most `timeout_s` seconds."""
+        ready = dict(self._poller.poll(max(0, math.ceil(timeout_s * 1e3))))
+        return [socket for socket in self._sockets if socket._socket in ready]
+
+
+def terminate() -> None:
+    """End the process's ZeroMQ context, once every socket is closed."""
+    zmq.Context.instance().term()

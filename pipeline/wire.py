@@ -1,0 +1,210 @@
+"""The wire: fixed header, message kinds, payloads. docs/protocol.md specifies it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from .arrow import from_arrow, from_arrow_schema, to_arrow, to_arrow_schema
+from .batch import EventBatch, Flag, Schema
+from .errors import DataError
+
+MAGIC = b"SLCE"
+VERSION = 1
+MAX_EVENTS = 1 << 20
+MAX_BYTES = 1 << 28
+
+_LAYOUT = struct.Struct("<4sBBHIIQQIIqqQ")
+HEADER_BYTES = _LAYOUT.size
+
+
+class ProtocolError(DataError):
+    """A message that breaks the protocol; it is counted and dropped, the run goes on.
+
+    Attributes
+    ----------
+    peer
+        Who sent it, where the socket knows.
+    """
+
+    peer: bytes = b""
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    BOR = 1
+    EOR = 2
+    DATA = 3
+    RAW = 4
+    RESULT = 5
+    ACK = 6
+    CREDIT = 7
+    HELLO = 8
+    HEARTBEAT = 9
+    ERROR = 10
+    STOP = 11
+
+
+class Header(NamedTuple):
+    """The fixed header of every message; times in ns of CLOCK_MONOTONIC on the sender's host."""
+
+    kind: int
+    run: int = 0
+    source: int = 0
+    seq: int = 0
+    first: int = 0
+    events: int = 0
+    t_ingest: int = 0
+    t_sent: int = 0
+    aux: int = 0
+    length: int = 0
+
+
+class Summary(msgspec.Struct, array_like=True):
+    """What a worker found in one batch, beside the events that are kept.
+
+    Attributes
+    ----------
+    counts
+        Events by `Outcome` (index is the outcome's number).
+    paths
+        Events by bit of the decision word.
+    t_decided
+        When the last stage was done, ns of CLOCK_MONOTONIC.
+    flags
+        Events that were not judged, with reasons.
+    observed
+        Monitor name to the float32 values it saw, as bytes.
+    """
+
+    counts: list[int]
+    paths: list[int]
+    t_decided: int
+    flags: list[Flag] = []
+    observed: dict[str, bytes] = {}
+
+
+Frames = list[Any]
+
+_summary_encoder = msgspec.msgpack.Encoder()
+_summary_decoder = msgspec.msgpack.Decoder(Summary)
+
+
+def encode(header: Header, *payload: Any) -> Frames:
+    """Return the frames of a message: the packed header, then the payload's frames."""
+    length = sum(memoryview(frame).nbytes for frame in payload)
+    packed = _LAYOUT.pack(
+        MAGIC, VERSION, header.kind, 0, header.run, header.source, header.seq, header.first,
+        header.events, length, header.t_ingest, header.t_sent, header.aux,
+    )  # fmt: skip
+    return [packed, *payload]
+
+
+def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
+    """Check and unpack a message.
+
+    Raises
+    ------
+    ProtocolError
+        On wrong length, magic, version, kind, or a count or size beyond the limits.
+    """
+    if not frames or memoryview(frames[0]).nbytes != HEADER_BYTES:
+        got = memoryview(frames[0]).nbytes if frames else 0
+        raise ProtocolError(f"message: expected a header of {HEADER_BYTES} bytes, got {got}")
+    (magic, version, kind, _, run, source, seq, first, events, length, t_ingest, t_sent, aux) = (
+        _LAYOUT.unpack(frames[0])
+    )
+    if magic != MAGIC:
+        raise ProtocolError(f"message: expected magic {MAGIC!r}, got {magic!r}")
+    if version != VERSION:
+        raise ProtocolError(
+            f"message: expected protocol version {VERSION}, got {version}",
+            hint="sender and receiver must run the same major version of sluice",
+        )
+    if kind not in _KINDS:
+        raise ProtocolError(f"message: expected a kind of 1 to {max(Kind)}, got {kind}")
+    payload = [memoryview(frame).cast("B") for frame in frames[1:]]
+    size = sum(frame.nbytes for frame in payload)
+    if size != length or size > MAX_BYTES:
+        raise ProtocolError(
+            f"message: expected {length} payload bytes (at most {MAX_BYTES}), got {size}"
+        )
+    if events > MAX_EVENTS:
+        raise ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
+    header = Header(kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
+    return header, payload
+
+
+_KINDS = frozenset(int(kind) for kind in Kind)
+
+
+class Codec:
+    """Writes and reads the record batches of one schema, which BOR or the graph has fixed."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.arrow_schema = to_arrow_schema(schema)
+
+    def pack(self, batch: EventBatch) -> pa.Buffer:
+        """Return the batch's columns as one encapsulated Arrow record-batch message."""
+        return to_arrow(batch, self.schema, self.arrow_schema).serialize()
+
+    def unpack(self, frame: memoryview, events: int, seq: int) -> EventBatch:
+        """Return the batch in `frame`, as views of it.
+
+        Raises
+        ------
+        ProtocolError
+            If the frame is not a record batch of this schema with `events` rows.
+        """
+        try:
+            record_batch = pa.ipc.read_record_batch(pa.py_buffer(frame), self.arrow_schema)
+            record_batch.validate()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ProtocolError(f"batch {seq}: not an Arrow record batch: {error}") from error
+        if record_batch.num_rows != events:
+            raise ProtocolError(
+                f"batch {seq}: header says {events} events, record batch has "
+                f"{record_batch.num_rows}"
+            )
+        return from_arrow(record_batch, self.schema, seq)
+
+
+def pack_schema(schema: Schema) -> pa.Buffer:
+    """Return the schema as an encapsulated Arrow schema message (payload of BOR)."""
+    return to_arrow_schema(schema).serialize()
+
+
+def unpack_schema(frame: memoryview) -> Schema:
+    """Return the schema in a BOR's payload, or raise ProtocolError."""
+    try:
+        return from_arrow_schema(pa.ipc.read_schema(pa.py_buffer(frame)), "BOR")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ProtocolError(f"BOR: not an Arrow schema: {error}") from error
+
+
+def record_dtype(schema: Schema) -> np.dtype[np.void]:
+    """Return the packed little-endian record of a RAW message: the columns in order, no padding."""
+    return np.dtype(
+        [(c.name, np.dtype(c.dtype).newbyteorder("<"), c.shape) for c in schema], align=False
+    )
+
+
+def pack_summary(summary: Summary) -> bytes:
+    """Return a summary as MessagePack."""
+    return _summary_encoder.encode(summary)
+
+
+def unpack_summary(frame: memoryview) -> Summary:
+    """Return the summary in a RESULT's or ACK's first frame, or raise ProtocolError."""
+    try:
+        return _summary_decoder.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"summary: {error}") from error

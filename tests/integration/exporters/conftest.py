@@ -1,0 +1,53 @@
+"""One small training, shared by the tests that need trained nets."""
+
+from pathlib import Path
+
+import pytest
+
+RECIPE = """
+seed = 3
+events = 3000
+validation = 0.2
+coded = 0.5
+[emd]
+pairs = 256
+planes = 16
+hidden = 8
+schedule = { epochs = 1, rate = 1e-3, batch = 64 }
+[autoencoder]
+blend = 0.1
+warm = { epochs = 1, rate = 1e-3 }
+fine = { epochs = 1, rate = 1e-3 }
+[tagger]
+hidden = 8
+schedule = { epochs = 1, rate = 1e-3 }
+"""
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
+    pytest.importorskip("torch").set_num_threads(1)
+    pytest.importorskip("ot")
+    from sluice.exporters.families import TrainOptions, get
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    get("wafers").train(TrainOptions(folder, recipe=recipe))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Path:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from sluice.exporters.families import get
+
+    root = tmp_path_factory.mktemp("models")
+    get("wafers").export(checkpoints, root)
+    return root

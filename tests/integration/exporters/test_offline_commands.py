@@ -1,0 +1,98 @@
+"""The offline commands, as the command line runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sluice.exporters.cli import register
+from sluice.pipeline.errors import ConfigError, DataError
+from sluice.pipeline.recording import RecordingReader
+
+
+@pytest.fixture
+def command():
+    app = typer.Typer()
+    register(app)
+
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_simulate_writes_a_whole_recording(command, tmp_path):
+    path = tmp_path / "sub" / "wafers.arrows"
+    command("simulate", "wafers", "--events", 70_000, "--seed", 9, "--out", path)
+    reader = RecordingReader(path)
+    batches = list(reader.batches())
+    assert sum(batch.events for batch in batches) == 70_000
+    assert reader.eor == {"events": 70_000}
+    assert reader.damage is None
+    assert reader.bor["seed"] == 9
+    assert reader.schema.names == ("event_id", "t_event", "truth", "words")
+    again = tmp_path / "again.arrows"
+    command("simulate", "wafers", "--events", 70_000, "--seed", 9, "--out", again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_simulate_says_what_is_wrong(command, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'wafers'"):
+        command("simulate", "waferz", "--out", tmp_path / "x.arrows")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        command("simulate", "wafers", "--out", tmp_path / "file" / "x.arrows")
+
+
+def test_train_export_evaluate(command, recipe, tmp_path, monkeypatch):
+    for name in ("torch", "onnx", "onnxscript", "ot", "matplotlib", "mplhep"):
+        pytest.importorskip(name)
+    checkpoints, models, plots = tmp_path / "checkpoints", tmp_path / "models", tmp_path / "plots"
+    losses = command("train", "wafers", "--recipe", recipe, "--out", checkpoints, "--json")
+    assert set(json.loads(losses)) >= {"autoencoder", "emd", "tagger"}
+    written = command("export", "wafers", "--checkpoints", checkpoints, "--out", models)
+    assert [Path(line).parent.name for line in written.split()] == [
+        "wafer-encoder-9b",
+        "wafer-decoder-9b",
+        "wafer-tagger",
+        "wafer-emd",
+    ]
+    charges = tmp_path / "charges.csv"
+    header, row = ",".join(f"CALQ_{i}" for i in range(48)), [0, 70, 90] + [0] * 45
+    rows = [row[-shift:] + row[:-shift] for shift in range(1, 40)]
+    charges.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
+    monkeypatch.setenv("SLUICE_MODELS", str(models))
+    options = ("--data", charges, "--plots", plots)
+    found = json.loads(command("evaluate", "wafers", *options, "--json"))
+    assert found["data_events"] == 39
+    assert 0 < found["wafer-encoder-9b.emd_mean"] < 10
+    assert 0 <= found["wafer-tagger.accuracy"] <= 1
+    assert (plots / "spectra.png").stat().st_size > 10_000
+    assert "wafer-emd.random_bias" in command("evaluate", "wafers")
+
+
+def test_without_torch_training_says_how_to_get_it(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import typer; from sluice.exporters.cli import register\n"
+        "app = typer.Typer(); register(app)\n"
+        "app(['train', 'wafers'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "sluice-daq[train]" in done.stderr
+
+
+def test_registering_imports_nothing_heavy():
+    code = (
+        "import sys; from sluice.exporters.cli import register\n"
+        "print(*{'torch', 'numba', 'onnxruntime', 'numpy', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "", done.stderr

@@ -1,0 +1,77 @@
+"""Families are found by name, recipes are strict, metrics are right."""
+
+import numpy as np
+import pytest
+
+from sluice.exporters import families
+from sluice.pipeline.errors import ConfigError, DataError
+
+
+def test_families_are_discovered():
+    assert "wafers" in families.names()
+    for name in families.names():
+        family = families.get(name)
+        assert family.name == name
+        assert family.recipe.is_file()
+
+
+def test_an_unknown_family_names_the_nearest():
+    with pytest.raises(ConfigError, match="wafers"):
+        families.get("wafer")
+
+
+def test_recipe_is_strict(tmp_path):
+    pytest.importorskip("torch")
+    from sluice.exporters.families.wafers import recipe
+
+    text = recipe.PATH.read_text()
+    broken = tmp_path / "recipe.toml"
+    broken.write_text(text.replace("planes", "plane"))
+    with pytest.raises(ConfigError, match="did you mean 'planes'"):
+        recipe.load(broken)
+    broken.write_text(text.replace("coded = 0.5", "coded = 1.5"))
+    with pytest.raises(ConfigError, match="coded"):
+        recipe.load(broken)
+    with pytest.raises(ConfigError, match="cannot read"):
+        recipe.load(tmp_path / "none.toml")
+
+
+def test_quick_overlays_leaves_only():
+    pytest.importorskip("torch")
+    from sluice.exporters.families.wafers import recipe
+
+    full, quick = recipe.load(), recipe.load(quick=True)
+    assert quick.events < full.events
+    assert quick.emd.schedule.epochs < full.emd.schedule.epochs
+    assert quick.emd.schedule.rate == full.emd.schedule.rate
+    assert recipe.digest(full) != recipe.digest(quick)
+
+
+def test_auc_counts_ties_half():
+    pytest.importorskip("ot")
+    from sluice.exporters.families.wafers.metrics import auc
+
+    rng = np.random.default_rng(1)
+    score, truth = rng.integers(0, 5, 200), rng.random(200) < 0.4
+    won = score[truth][:, None] - score[~truth][None]
+    assert auc(score, truth) == pytest.approx(((won > 0) + 0.5 * (won == 0)).mean())
+
+
+def test_charges_from_a_file(tmp_path):
+    from sluice.exporters.families.wafers import data
+
+    path = tmp_path / "charges.csv"
+    header = ",".join(f"CALQ_{i}" for i in range(48))
+    row = ",".join(["7"] + ["0"] * 47)
+    empty = ",".join(["0"] * 48)
+    path.write_text("\n".join([header, row, empty, row]) + "\n")
+    wafers = data.read_csv(path)
+    assert len(wafers) == 1
+    assert wafers.total.tolist() == [7.0]
+    assert wafers.image.sum() == pytest.approx(7 / 4)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="48 columns"):
+        data.read_csv(path)
+    path.write_text("a,b\n1,x\n")
+    with pytest.raises(DataError, match="cannot read"):
+        data.read_csv(path)

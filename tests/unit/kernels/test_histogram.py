@@ -1,0 +1,77 @@
+"""Latency histograms on literal numbers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sluice.kernels import histogram
+
+
+@pytest.fixture
+def counts():
+    return np.zeros(histogram.BUCKETS, np.uint64)
+
+
+def test_range_and_width():
+    upper = histogram.edges()
+    assert upper.shape == (histogram.BUCKETS,) == (826,)
+    assert upper[0] <= 1.01e-6
+    assert 60 <= upper[-1] < 62
+    assert (np.diff(upper) / upper[:-1]).max() <= 1 / 32 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("value_ns", "bucket"),
+    [
+        *[(-(2**63), 0), (0, 0), (1_000, 0), (1_007, 0), (1_008, 1), (1_023, 1), (1_024, 2)],
+        *[(60_000_000_000, 825), (2**63 - 1, 825)],
+    ],
+)
+def test_bucket_of(value_ns, bucket):
+    assert histogram.bucket_of(value_ns) == bucket
+
+
+def test_empty_histogram_has_quantile_zero(counts):
+    assert histogram.quantile(counts, 0.99) == 0.0
+
+
+def test_quantile_is_interpolated(counts):
+    histogram.record(counts, 1_000_000, 4)
+    bucket = histogram.bucket_of(1_000_000)
+    lower, upper = histogram.edges()[bucket - 1 : bucket + 1] * 1e9
+    assert counts.sum() == 4
+    assert histogram.quantile(counts, 0.5) == pytest.approx((lower + upper) / 2)
+    assert histogram.quantile(counts, 0.0) == pytest.approx(lower)
+    assert histogram.quantile(counts, 7.0) == pytest.approx(upper)
+
+
+def test_ages(counts):
+    expected = counts.copy()
+    histogram.record_ages(counts, 5_000_000, np.array([0, 4_000_000, 6_000_000]))
+    for age in (5_000_000, 1_000_000, -1_000_000):
+        histogram.record(expected, age, 1)
+    np.testing.assert_array_equal(counts, expected)
+
+
+def test_scaled_loses_nothing(counts):
+    values = [1.0, 13.7, 0.0, -1.0, -math.inf, math.inf, math.nan, 3e38]
+    histogram.record_scaled(counts, np.array(values, np.float32), 1e9)
+    assert counts[0] == 3
+    assert counts[-1] == 3
+    assert counts[histogram.bucket_of(10**9)] == 1
+    assert counts.sum() == len(values)
+
+
+def test_wrong_length_is_refused(counts):
+    short, values = counts[1:].copy(), np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="BUCKETS"):
+        histogram.record(short, 1, 1)
+    with pytest.raises(ValueError, match="BUCKETS"):
+        histogram.record_many(short, values)
+    with pytest.raises(ValueError, match="BUCKETS"):
+        histogram.record_ages(short, 0, values)
+    with pytest.raises(ValueError, match="BUCKETS"):
+        histogram.record_scaled(short, np.zeros(1, np.float32), 1.0)
+    with pytest.raises(ValueError, match="BUCKETS"):
+        histogram.quantile(short, 0.5)
