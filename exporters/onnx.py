@@ -56,7 +56,8 @@ def serialise(export: Export) -> bytes:
     ModelError
         If ONNX Runtime and torch differ by more than the manifest's tolerance.
     """
-    data = to_onnx(export.module, export.manifest, export.golden).SerializeToString()
+    model = to_onnx(export.module, export.manifest, export.golden)
+    data: bytes = model.SerializeToString()
     _check_parity(export, runner(data)(*export.inputs))
     return data
 

@@ -1,4 +1,4 @@
-"""The account of a run: ledger, latency, paths, monitors, quarantine; from them the report.
+"""The account of a run: ledger, latency, paths, quarantine; from them the report.
 
 Both engines keep one. A batch is accounted when the sink has committed it, once.
 """
@@ -10,40 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, quantile, record_ages, record_scaled
+from sluice.kernels.histogram import BUCKETS, quantile, record_ages
 
-from .batch import Array, EventBatch, Flag, Outcome
+from .batch import EventBatch, Flag, Outcome
 from .graph import Graph
 from .ledger import Ledger
-from .metrics import MeterBlock, stage_report
+from .metrics import MeterBlock, monitor_totals, stage_report
 from .quarantine import Quarantine
 from .sources import Losses
 from .wire import Summary
-
-#: Monitor values are counted in the latency histogram: its buckets in seconds are then in 1.0.
-MONITOR_SCALE = 1e9
-
-
-class Watch:
-    """What one monitor saw: a histogram of its values and their sum."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(BUCKETS, np.uint64)
-        self.n = 0
-        self.sum = 0.0
-
-    def add(self, values: Array) -> None:
-        """Count float32 values."""
-        record_scaled(self.counts, values, MONITOR_SCALE)
-        self.n += len(values)
-        self.sum += float(values.sum(dtype=np.float64))
-
-    def report(self) -> dict[str, float | int | None]:
-        """Return mean, p50, p99 and n; None where nothing was seen."""
-        if not self.n:
-            return {"mean": None, "p50": None, "p99": None, "n": 0}
-        p50, p99 = (quantile(self.counts, q) / MONITOR_SCALE for q in (0.50, 0.99))
-        return {"mean": self.sum / self.n, "p50": p50, "p99": p99, "n": self.n}
 
 
 class Account:
@@ -70,7 +45,6 @@ class Account:
         self.latency_max_ns = 0
         self.latency_sum_ns = 0
         self.paths = np.zeros(64, np.int64)
-        self.watches = {monitor.name: Watch() for monitor in graph.monitors}
         self.quarantine = quarantine
         self.restarts: dict[str, int] = {}
         self.protocol_errors = 0
@@ -96,8 +70,6 @@ class Account:
                 self.latency_max_ns = max(self.latency_max_ns, oldest)
                 self.latency_sum_ns += summary.t_decided * batch.events - int(ages.sum())
             self.paths += np.asarray(summary.paths, np.int64)
-            for name, values in summary.observed.items():
-                self.watches[name].add(np.frombuffer(values, np.float32))
         for flag in summary.flags:
             self.quarantine.add_flagged(flag, batch)
 
@@ -148,7 +120,7 @@ class Account:
             "restarts": dict(self.restarts),
             "protocol_errors": self.protocol_errors,
         }
-        report |= {name: watch.report() for name, watch in self.watches.items()}
+        report |= {n: total.report() for n, total in monitor_totals(self.blocks).items()}
         return report | self.graph.report(max(0, judged))
 
     def _latency(self, q: float) -> float:

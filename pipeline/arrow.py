@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 
@@ -55,7 +57,7 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
 
 def _field(column: Column) -> pa.Field:
     scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
-    length = int(np.prod(column.shape, dtype=np.int64))
+    length = math.prod(column.shape)
     kind = pa.list_(pa.field("item", scalar, nullable=False), length) if column.shape else scalar
     shape = ",".join(map(str, column.shape))
     return pa.field(
@@ -66,11 +68,12 @@ def _field(column: Column) -> pa.Field:
 def _column(field: pa.Field, where: str) -> Column:
     metadata = field.metadata or {}
     unit = metadata.get(b"unit", b"1").decode()
-    kind, shape = field.type, ()
+    kind = field.type
+    shape: tuple[int, ...] = ()
     if pa.types.is_fixed_size_list(kind):
+        size: int = kind.list_size
         written = tuple(int(n) for n in metadata.get(b"shape", b"").split(b",") if n)
-        size = kind.list_size
-        shape = written if np.prod(written, dtype=np.int64) == size and written else (size,)
+        shape = written if written and math.prod(written) == size else (size,)
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise DataError(
@@ -94,8 +97,8 @@ def _to_numpy(array: pa.Array, column: Column, seq: int) -> Array:
     listed = pa.types.is_fixed_size_list(kind)
     size = kind.list_size if listed else 1
     dtype = np.dtype(column.dtype)
-    if (kind.value_type if listed else kind).to_pandas_dtype() != dtype.type or size != max(
-        1, int(np.prod(column.shape, dtype=np.int64))
+    if (kind.value_type if listed else kind).to_pandas_dtype() != dtype.type or size != math.prod(
+        column.shape
     ):
         raise DataError(
             f"record batch {seq}: column {column.name!r}: expected {column.form}, got {kind}"

@@ -64,8 +64,8 @@ DECISION = Column("decision", "uint64", unit="path bits")
 RESERVED = (EVENT_ID, T_EVENT, T_INGEST, OUTCOME, DECISION)
 
 
-class Schema(tuple[Column, ...]):
-    """An ordered set of columns.
+class Schema:
+    """An ordered set of columns, by name.
 
     Examples
     --------
@@ -76,28 +76,40 @@ class Schema(tuple[Column, ...]):
     'float32[48]'
     """
 
-    __slots__ = ()
+    __slots__ = ("_columns",)
+
+    def __init__(self, columns: Iterable[Column] = ()) -> None:
+        self._columns = {column.name: column for column in columns}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Column names, in order."""
-        return tuple(column.name for column in self)
+        return tuple(self._columns)
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self._columns.values())
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
     def __contains__(self, name: object) -> bool:
-        return any(column.name == name for column in self)
+        return name in self._columns
 
-    def __getitem__(self, name: Any) -> Any:
-        if not isinstance(name, str):
-            return tuple.__getitem__(self, name)
-        for column in self:
-            if column.name == name:
-                return column
-        raise KeyError(name)
+    def __getitem__(self, name: str) -> Column:
+        return self._columns[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schema) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"Schema({', '.join(f'{column.name} {column.form}' for column in self)})"
 
     def merge(self, columns: Iterable[Column]) -> Schema:
         """Return this schema with `columns` added; a column of the same name is replaced."""
-        merged = {column.name: column for column in (*self, *columns)}
-        return Schema(merged.values())
+        return Schema((*self, *columns))
 
     def only(self, names: Iterable[str]) -> Schema:
         """Return the columns named, in this schema's order."""

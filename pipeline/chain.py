@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from sluice.kernels.counting import count_bits, count_outcomes
-from sluice.kernels.hashing import salt_of, sampled
 
 from .batch import DECISION, OUTCOME, Array, EventBatch, Flag, Outcome, concatenate
 from .graph import Graph
-from .metrics import StageMeter
-from .stages import Monitor, Stage
+from .metrics import MeterBlock
+from .monitoring import Watcher
+from .stages import Stage
 from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
@@ -21,47 +21,50 @@ _ISOLATE_AT_MOST = 16
 
 
 class Chain:
-    """The stages and monitors of a graph, opened and metered.
+    """The stages of a graph, opened and metered, with its monitors beside them.
 
     Parameters
     ----------
     graph
         Whose stages and monitors to run.
-    meters
-        One meter a stage, in order; service time and wait go there.
+    block
+        Service times and waits of the stages go there, and what the monitors saw.
     keep
         ``accepted`` or ``all``: which events go on to the sink.
     """
 
-    def __init__(self, graph: Graph, meters: list[StageMeter], keep: str) -> None:
+    def __init__(self, graph: Graph, block: MeterBlock, keep: str) -> None:
         self._graph = graph
-        self._meters = meters
+        self._meters = block.stage_meters()
+        self._watcher = Watcher(graph.monitors, block.monitor_meters())
         self._keep_all = keep == "all"
-        self._salts = [salt_of(f"monitor/{monitor.name}") for monitor in graph.monitors]
         self._names = graph.outputs.names
 
     def open(self) -> None:
-        """Open and warm every stage and monitor; on failure close those that were opened.
+        """Open and warm every stage and open the monitors; on failure close those that were opened.
 
         Warming sends blank events through the chain, one and as many as a batch may have, so that
         the first real batch finds compiled kernels, loaded models and touched memory.
         """
-        opened: list[Stage | Monitor] = []
+        most = self._graph.config.graph.batch_events
+        opened: list[Stage] = []
         try:
-            for part in (*self._graph.stages, *self._graph.monitors):
-                part.open(self._graph.config.graph.batch_events)
-                opened.append(part)
-            for events in (1, self._graph.config.graph.batch_events):
+            for stage in self._graph.stages:
+                stage.open(most)
+                opened.append(stage)
+            for events in (1, most):
                 self._warm(events)
+            self._watcher.open(most)
         except BaseException:
-            for part in opened:
-                part.close()
+            for stage in opened:
+                stage.close()
             raise
 
     def close(self) -> None:
         """Close every stage and monitor."""
-        for part in (*self._graph.stages, *self._graph.monitors):
-            part.close()
+        self._watcher.close()
+        for stage in self._graph.stages:
+            stage.close()
 
     def run(self, batch: EventBatch, t_ready_ns: int) -> tuple[EventBatch, Summary]:
         """Judge a batch.
@@ -78,7 +81,7 @@ class Chain:
         kept, summary
             The events for the sink, with the columns of ``graph.outputs``, and what to account.
         """
-        blank = {
+        blank: dict[str, Array] = {
             OUTCOME.name: np.zeros(batch.events, np.uint8),
             DECISION.name: np.zeros(batch.events, np.uint64),
         }
@@ -89,8 +92,8 @@ class Chain:
             flags = judged.flags
         except Exception:  # a stage may raise anything; the guilty events are looked for
             judged, flags = self._isolate(judged)
-        observed = self._observe(judged)
-        return self._sum_up(judged, flags, observed)
+        self._watcher.offer(judged)
+        return self._sum_up(judged, flags)
 
     def _warm(self, events: int) -> None:
         blank = {c.name: np.zeros_like(c.empty(events)) for c in self._graph.inputs}
@@ -99,10 +102,7 @@ class Chain:
         )
         for stage in self._graph.stages:
             batch = stage.process(batch)
-        few = batch.slice(0, 16)
-        for monitor in self._graph.monitors:
-            monitor.observe(few.only(c.name for c in monitor.consumes))
-        self._sum_up(batch, (), {})
+        self._sum_up(batch, ())
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
         before = t_ready_ns
@@ -139,7 +139,9 @@ class Chain:
                 done = self._failed(part, names)
             else:
                 flags += [_shift(flag, start) for flag in done.flags]
-            good.append(done.only(names | {OUTCOME.name, DECISION.name}).take(np.arange(done.events)))
+            good.append(
+                done.only(names | {OUTCOME.name, DECISION.name}).take(np.arange(done.events))
+            )
         return concatenate(good), tuple(flags)
 
     def _failed(self, part: EventBatch, names: Iterable[str]) -> EventBatch:
@@ -159,21 +161,7 @@ class Chain:
             trace = trace.tb_next
         return next((s.name for s in self._graph.stages if any(f is s for f in frames)), "chain")
 
-    def _observe(self, batch: EventBatch) -> dict[str, bytes]:
-        observed = {}
-        for monitor, salt in zip(self._graph.monitors, self._salts, strict=True):
-            mask = np.empty(batch.events, np.bool_)
-            sampled(batch["event_id"], salt, monitor.sample, mask)
-            mask &= batch[OUTCOME.name] < Outcome.SHED
-            if mask.any():
-                seen = batch.only(c.name for c in monitor.consumes).take(np.flatnonzero(mask))
-                values = monitor.observe(seen)
-                observed[monitor.name] = values[np.isfinite(values)].astype(np.float32).tobytes()
-        return observed
-
-    def _sum_up(
-        self, batch: EventBatch, flags: tuple[Flag, ...], observed: dict[str, bytes]
-    ) -> tuple[EventBatch, Summary]:
+    def _sum_up(self, batch: EventBatch, flags: tuple[Flag, ...]) -> tuple[EventBatch, Summary]:
         outcome: Array = batch[OUTCOME.name]
         if not self._graph.paths():  # a graph without a menu accepts what is sound
             outcome = np.where(outcome == Outcome.OPEN, np.uint8(Outcome.ACCEPTED), outcome)
@@ -187,7 +175,7 @@ class Chain:
             kept = EventBatch({}, 0, batch.seq)
         elif not self._keep_all:
             kept = kept.take(np.flatnonzero(outcome == Outcome.ACCEPTED))
-        return kept, Summary(counts.tolist(), paths.tolist(), decided, list(flags), observed)
+        return kept, Summary(counts.tolist(), paths.tolist(), decided, list(flags))
 
 
 def _shift(flag: Flag, by: int) -> Flag:

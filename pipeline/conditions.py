@@ -109,7 +109,7 @@ class Condition:
             raise self._refuse(
                 f"no column {node.id!r} here", nearest(node.id, self._available.names)
             )
-        column: Column = self._available[node.id]
+        column = self._available[node.id]
         if len(column.shape) not in (ranks or (0,)):
             raise self._refuse(
                 f"{column.name} is {column.form}: name one entry"

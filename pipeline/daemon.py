@@ -95,7 +95,9 @@ def execute(
         If the run could not even start.
     """
     if wishes.engine not in ENGINES:
-        raise ConfigError(f"engine {wishes.engine!r}: no such engine", nearest(wishes.engine, ENGINES))
+        raise ConfigError(
+            f"engine {wishes.engine!r}: no such engine", nearest(wishes.engine, ENGINES)
+        )
     control = Control()
     with ExitStack() as stack:
         stack.callback(transport.terminate)

@@ -127,7 +127,9 @@ class FrontEnd:
                 continue
             _, header, payload = message
             if header.kind == Kind.ERROR:
-                raise RunError(f"{self._endpoint} refuses: {msgspec.json.decode(payload[0])['message']}")
+                raise RunError(
+                    f"{self._endpoint} refuses: {msgspec.json.decode(payload[0])['message']}"
+                )
             if header.kind == Kind.ACK:
                 return header
         raise RunError(

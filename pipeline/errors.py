@@ -1,4 +1,4 @@
-"""What can go wrong, as types. Each error says what, where, expected and got, and what to do next."""
+"""What can go wrong, as types. An error says what, where, expected and got, and what to do."""
 
 from __future__ import annotations
 

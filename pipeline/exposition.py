@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 
 from sluice.kernels.histogram import edges
 
-from .account import MONITOR_SCALE, Account
+from .account import Account
 from .batch import Array
 from .ledger import CLASSES, Time
-from .metrics import totals
+from .metrics import monitor_totals, stage_totals
 
 _UPPER_S = edges()
 #: Every octave has 32 buckets inside; four of them an octave are shown.
@@ -38,7 +38,6 @@ class RunCollector(Collector):
             counts, seconds = list(account.ledger.counts), account.ledger.seconds()
             latency, latency_sum = account.latency.copy(), account.latency_sum_ns / 1e9
             in_flight, paths = account.in_flight, account.paths.tolist()
-            watches = {name: (w.counts.copy(), w.sum) for name, w in account.watches.items()}
         events = CounterMetricFamily("sluice_events", "Events by outcome.", labels=["outcome"])
         for outcome in CLASSES:
             events.add_metric([outcome.name.lower()], counts[outcome])
@@ -62,12 +61,20 @@ class RunCollector(Collector):
             accepts.add_metric([path], number)
         yield accepts
         yield from self._info()
-        for monitor in account.graph.monitors:
-            values, total = watches[monitor.name]
-            scale = 1e9 / MONITOR_SCALE
-            yield _histogram(
-                monitor.metric, f"Monitor {monitor.name}.", monitor.labels, values, total, scale
-            )
+        yield from self._monitors()
+
+    def _monitors(self) -> Iterator[Metric]:
+        seen = monitor_totals(self._account.blocks)
+        dropped = CounterMetricFamily(
+            "sluice_monitor_dropped", "Sampled events a monitor did not see.", labels=["monitor"]
+        )
+        for monitor in self._account.graph.monitors:
+            if monitor.name in seen:
+                total = seen[monitor.name]
+                text = f"Monitor {monitor.name}."
+                yield _histogram(monitor.metric, text, monitor.labels, total.values, total.sum)
+                dropped.add_metric([monitor.name], total.dropped)
+        yield dropped
 
     def _stages(self) -> Iterator[Metric]:
         service = _family("sluice_stage_service_seconds", "A stage's time on a batch.", ["stage"])
@@ -78,7 +85,7 @@ class RunCollector(Collector):
         batches = CounterMetricFamily(
             "sluice_stage_batches", "Batches that a stage has seen.", labels=["stage"]
         )
-        for stage, total in totals(self._account.blocks).items():
+        for stage, total in stage_totals(self._account.blocks).items():
             service.add_metric([stage], _buckets(total.service), total.service_ns / 1e9)
             wait.add_metric([stage], _buckets(total.wait), total.wait_ns / 1e9)
             events.add_metric([stage], total.events)
@@ -111,15 +118,15 @@ def _family(name: str, text: str, labels: list[str]) -> HistogramMetricFamily:
 
 
 def _histogram(
-    name: str, text: str, labels: dict[str, str], counts: Array, total: float, scale: float = 1.0
+    name: str, text: str, labels: dict[str, str], counts: Array, total: float
 ) -> HistogramMetricFamily:
     family = _family(name, text, list(labels))
-    family.add_metric(list(labels.values()), _buckets(counts, scale), total)
+    family.add_metric(list(labels.values()), _buckets(counts), total)
     return family
 
 
-def _buckets(counts: Array, scale: float = 1.0) -> list[tuple[str, float]]:
-    """Return cumulative counts at the edges shown; `scale` turns seconds into the axis's unit."""
+def _buckets(counts: Array) -> list[tuple[str, float]]:
+    """Return cumulative counts at the edges shown."""
     cumulative = np.cumsum(counts)
-    shown = [(f"{_UPPER_S[i] * scale:.6g}", float(cumulative[i])) for i in _SHOWN]
+    shown = [(f"{_UPPER_S[i]:.6g}", float(cumulative[i])) for i in _SHOWN]
     return [*shown, ("+Inf", float(cumulative[-1]))]

@@ -46,6 +46,10 @@ class Graph:
         """Return name, version, sha256 and backend of each stage's model."""
         return {s.name: s.model_info() for s in self.stages if isinstance(s, UsesModel)}
 
+    def meter_names(self) -> tuple[list[str], list[str]]:
+        """Return the names of stages and monitors, in order."""
+        return [stage.name for stage in self.stages], [monitor.name for monitor in self.monitors]
+
     def paths(self) -> list[str]:
         """Return the names of the menu's paths, in the order of their bits."""
         return [path.name for stage in self.stages for path in getattr(stage, "paths", ())]
@@ -108,7 +112,7 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
 
 
 def _made_before_read(joins: list[Join]) -> set[str]:
-    """Return columns that a stage adds before any stage reads them: the source's own is not used."""
+    """Return columns that a stage adds before any reads them: the source's own is not used."""
     read: set[str] = set()
     made: set[str] = set()
     for join in joins:
@@ -136,7 +140,7 @@ def _check(column: Column, available: Schema, where: str) -> None:
             f"{where}: column {column.name!r}: expected {column.form}, got no such column",
             hint=f"columns here: {', '.join(available.names)}",
         )
-    got: Column = available[column.name]
+    got = available[column.name]
     if (got.dtype, got.shape) != (column.dtype, column.shape):
         raise ConfigError(
             f"{where}: column {column.name!r}: expected {column.form}, got {got.form}"

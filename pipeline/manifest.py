@@ -220,4 +220,3 @@ def _verify(path: Path, expected: str, label: str) -> None:
 def _folders(root: Path) -> list[Path]:
     hidden = (".", "_")
     return [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(hidden)]
-

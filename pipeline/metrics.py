@@ -1,4 +1,4 @@
-"""Counting in shared memory: one block a worker, one writer each, read by the daemon at a scrape."""
+"""Counting in shared memory: one block a worker, one writer each, read by the daemon."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, bucket_of, quantile
+from sluice.kernels.histogram import BUCKETS, bucket_of, quantile, record_scaled
 from sluice.kernels.jit import kernel, value, writes
 
 from .batch import Array
 
-#: A meter is a row of uint64: events, batches, service ns, wait ns, then two histograms.
+#: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms.
+#: A monitor's: values seen, events dropped, sum of values in billionths, unused, one histogram.
 _HEAD = 4
 _ROW = _HEAD + 2 * BUCKETS
+#: Monitor values are counted in the latency histogram: its buckets in seconds are then in 1.0.
+MONITOR_SCALE = 1e9
 
 
 @kernel((writes("u8", 1), value("i8"), value("i8"), value("i8")))
@@ -44,30 +47,66 @@ class StageMeter:
         _count(self._row, events, service_ns, wait_ns)
 
 
+class MonitorMeter:
+    """What one monitor saw in one process: a histogram of its values, and what it had to drop.
+
+    Parameters
+    ----------
+    row
+        A meter, in memory that others may read.
+    """
+
+    def __init__(self, row: Array) -> None:
+        self._row = row
+        self._values: Array = row[_HEAD : _HEAD + BUCKETS]
+
+    def record(self, values: Array) -> None:
+        """Count float32 values, finite and not negative."""
+        self._row[0] += np.uint64(len(values))
+        self._row[2] += np.uint64(round(float(values.sum(dtype=np.float64)) * MONITOR_SCALE))
+        record_scaled(self._values, values, MONITOR_SCALE)
+
+    def drop(self, events: int) -> None:
+        """Count events that it did not get to see."""
+        self._row[1] += np.uint64(events)
+
+
 class MeterBlock:
     """The meters of one worker in a memory-mapped file, so that another process can read them.
 
     Parameters
     ----------
-    stages
-        Names of the stages, in order.
+    stages, monitors
+        Their names, in order.
     path
         The file; None for memory of this process alone.
     create
         Make the file anew (the writer does), or open what is there.
     """
 
-    def __init__(self, stages: list[str], path: Path | None = None, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        stages: list[str],
+        monitors: list[str],
+        path: Path | None = None,
+        *,
+        create: bool = True,
+    ) -> None:
         self.stages = stages
-        shape = (max(1, len(stages)), _ROW)
+        self.monitors = monitors
+        shape = (max(1, len(stages) + len(monitors)), _ROW)
         self.rows: Array = np.zeros(shape, np.uint64)
         if path is not None:
             mapped = np.memmap(path, np.uint64, "w+" if create else "r", shape=shape)
             self.rows = mapped.view(np.ndarray)
 
-    def meters(self) -> list[StageMeter]:
+    def stage_meters(self) -> list[StageMeter]:
         """Return one meter a stage."""
-        return [StageMeter(self.rows[i]) for i in range(len(self.stages))]
+        return [StageMeter(row) for row in self.rows[: len(self.stages)]]
+
+    def monitor_meters(self) -> list[MonitorMeter]:
+        """Return one meter a monitor."""
+        return [MonitorMeter(row) for row in self.rows[len(self.stages) :][: len(self.monitors)]]
 
 
 class StageTotals(NamedTuple):
@@ -81,24 +120,65 @@ class StageTotals(NamedTuple):
     wait: Array
 
 
-def totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
-    """Return stage name to the sum of its meters over all workers."""
-    rows: dict[str, Array] = {}
+class MonitorTotals(NamedTuple):
+    """The meters of one monitor, added over workers."""
+
+    n: int
+    dropped: int
+    sum: float
+    values: Array
+
+    def report(self) -> dict[str, float | int | None]:
+        """Return mean, p50, p99, n and dropped; None where nothing was seen."""
+        if not self.n:
+            return {"mean": None, "p50": None, "p99": None, "n": 0, "dropped": self.dropped}
+        p50, p99 = (quantile(self.values, q) / MONITOR_SCALE for q in (0.50, 0.99))
+        return {
+            "mean": self.sum / self.n, "p50": p50, "p99": p99, "n": self.n, "dropped": self.dropped,
+        }  # fmt: skip
+
+
+def _added(blocks: list[MeterBlock]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the rows of stages and of monitors by name, added over workers."""
+    stages: dict[str, Array] = {}
+    monitors: dict[str, Array] = {}
     for block in blocks:
-        for index, stage in enumerate(block.stages):
-            rows[stage] = rows.get(stage, 0) + np.asarray(block.rows[index])
+        names = [(stages, name) for name in block.stages]
+        names += [(monitors, name) for name in block.monitors]
+        for (into, name), row in zip(names, block.rows, strict=False):
+            into[name] = into.get(name, 0) + np.array(row)
+    return stages, monitors
+
+
+def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
+    """Return stage name to the sum of its meters over all workers."""
     return {
         stage: StageTotals(
-            *map(int, row[:_HEAD]), row[_HEAD : _HEAD + BUCKETS], row[_HEAD + BUCKETS :]
+            int(row[0]),
+            int(row[1]),
+            int(row[2]),
+            int(row[3]),
+            row[_HEAD : _HEAD + BUCKETS],
+            row[_HEAD + BUCKETS :],
         )
-        for stage, row in rows.items()
+        for stage, row in _added(blocks)[0].items()
+    }
+
+
+def monitor_totals(blocks: list[MeterBlock]) -> dict[str, MonitorTotals]:
+    """Return monitor name to the sum of its meters over all workers."""
+    return {
+        name: MonitorTotals(
+            int(row[0]), int(row[1]), int(row[2]) / MONITOR_SCALE, row[_HEAD : _HEAD + BUCKETS]
+        )
+        for name, row in _added(blocks)[1].items()
     }
 
 
 def stage_report(blocks: list[MeterBlock]) -> dict[str, dict[str, object]]:
     """Return the report's ``stages``: events, batches, quantiles of service and wait in seconds."""
     report: dict[str, dict[str, object]] = {}
-    for stage, total in totals(blocks).items():
+    for stage, total in stage_totals(blocks).items():
         report[stage] = {
             "events": total.events,
             "batches": total.batches,

@@ -56,7 +56,7 @@ class Quarantine:
     def add_flagged(self, flag: Flag, batch: EventBatch) -> None:
         """Keep the flagged events of a batch."""
         self._count(flag.reason, len(flag.rows))
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for row in flag.rows[: max(0, MOST_ROWS - self.rows)]:
             event = batch.slice(row, row + 1)
             where = f"batch {batch.seq}, row {row}"

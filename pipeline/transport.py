@@ -49,10 +49,10 @@ class Socket:
         else:
             self._socket.setsockopt(zmq.IDENTITY, identity.encode())
             self._socket.connect(endpoint)
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def send(self, header: Header, *payload: Any, to: bytes | None = None) -> bool:
-        """Send a message, to a peer for a ROUTER; False if the peer is gone or its queue is full."""
+        """Send a message, for a ROUTER to a peer; False if that is gone or its queue is full."""
         frames: Frames = encode(header, *payload)
         if to is not None:
             frames.insert(0, to)

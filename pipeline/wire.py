@@ -80,15 +80,12 @@ class Summary(msgspec.Struct, array_like=True):
         When the last stage was done, ns of CLOCK_MONOTONIC.
     flags
         Events that were not judged, with reasons.
-    observed
-        Monitor name to the float32 values it saw, as bytes.
     """
 
     counts: list[int]
     paths: list[int]
     t_decided: int
     flags: list[Flag] = []
-    observed: dict[str, bytes] = {}
 
 
 Frames = list[Any]

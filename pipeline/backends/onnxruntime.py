@@ -35,7 +35,9 @@ class OnnxRuntimeSession:
         try:
             self._session = ort.InferenceSession(str(model.path), options, providers=[provider])
         except Exception as error:  # its exceptions share no base class
-            raise ModelError(f"model {model.label}: ONNX Runtime cannot load it: {error}") from error
+            raise ModelError(
+                f"model {model.label}: ONNX Runtime cannot load it: {error}"
+            ) from error
         if self._session.get_providers()[0] != provider:
             raise ModelError(
                 f"model {model.label}: asked for {provider}, got {self._session.get_providers()[0]}"

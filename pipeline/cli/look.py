@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
 def check(
     graph: Annotated[str, typer.Argument(help="A graph that ships, or a TOML file.")],
     source: Annotated[
-        Path | None, typer.Option("--for", help="Check against this recording's or table's columns.")
+        Path | None,
+        typer.Option("--for", help="Check against this recording's or table's columns."),
     ] = None,
 ) -> None:
     """Build a graph, check every join and load every model, without running it."""
@@ -45,9 +46,12 @@ def check(
         origin.close()
     sink = build("sink", config.sink, config.origin)
     built = build_graph(config, origin.schema, sink.columns)
-    for part in (*built.stages, *built.monitors):
-        part.open(1)
-        part.close()
+    for stage in built.stages:
+        stage.open(1)
+        stage.close()
+    for watching in built.monitors:
+        watching.open(1)
+        watching.close()
     table = Table("stage", "uses", "reads", "adds")
     for join in built.joins:
         if join.bypassed:
@@ -125,7 +129,9 @@ def models(as_json: _Json = False) -> None:
         except ModelError as error:
             broken.append(error)
         else:
-            cards.append({**msgspec.to_builtins(model.manifest), "bytes": model.path.stat().st_size})
+            cards.append(
+                {**msgspec.to_builtins(model.manifest), "bytes": model.path.stat().st_size}
+            )
     if as_json:
         typer.echo(msgspec.json.encode(cards).decode())
     else:
@@ -140,8 +146,8 @@ def models(as_json: _Json = False) -> None:
                 "\n".join(f"{key} {value:.4g}" for key, value in card["metrics"].items()),
             )
         Console().print(table)
-    for error in broken:
-        typer.echo(f"sluice: refused: {error}", err=True)
+    for refusal in broken:
+        typer.echo(f"sluice: refused: {refusal}", err=True)
     if broken:
         raise typer.Exit(ModelError.exit_code)
 

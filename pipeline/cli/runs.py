@@ -46,7 +46,9 @@ def run(
     """Run a graph on its own source until SIGTERM; then drain and close."""
     config = load_graph(graph)
     listen = http or config.http.listen
-    _execute(_with(config, out, workers), engine, report, quarantine, listen, run_number, None, as_json)
+    _execute(
+        _with(config, out, workers), engine, report, quarantine, listen, run_number, None, as_json
+    )
 
 
 def replay(
@@ -183,7 +185,12 @@ def _bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
         task = bars.add_task("", total=total)
         yield lambda done, text, all_=total: bars.update(

@@ -1,4 +1,4 @@
-"""A compute worker: asks ingest for batches, runs the chain of stages, gives results to the sink."""
+"""A compute worker: asks ingest for batches, runs the chain, gives results to the sink."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def work(spec: Spec, hub: Socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
-    block = MeterBlock([stage.name for stage in graph.stages], Path(spec.meters))
-    chain = Chain(graph, block.meters(), sink.keep)
+    block = MeterBlock(*graph.meter_names(), Path(spec.meters))
+    chain = Chain(graph, block, sink.keep)
     chain.open()
     outlet = Socket(spec.outlet, spec.name)
     inward, outward = Codec(graph.inputs), Codec(graph.outputs)

@@ -17,11 +17,11 @@ import msgspec
 
 from ..batch import EventBatch
 from ..config import seconds
-from ..errors import RunError, SluiceError
+from ..errors import RunError
 from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Message, Poller, Socket
-from ..wire import Codec, Frames, Header, Kind, ProtocolError, unpack_summary
+from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
 from .processes import Process
 from .spec import Spec
@@ -120,7 +120,9 @@ class DistributedEngine:
                 gone = self._processes[_SINK].exit_code is not None
                 if self._written is None and (gone or time.monotonic() > deadline):
                     self._serve(_TICK_S)
-                    self._failure = self._failure or RunError("sink: no answer at the end of the run")
+                    self._failure = self._failure or RunError(
+                        "sink: no answer at the end of the run"
+                    )
         self._end_processes()
         if self._failure is not None and self._written is None:
             raise self._failure
@@ -241,9 +243,9 @@ class DistributedEngine:
         elif header.kind == Kind.HELLO:
             self._processes[name].ready = True
             if self._processes[name].role == "compute":
-                stages = [stage.name for stage in self._plan.graph.stages]
                 path = Path(self._processes[name].spec.meters)
-                self._account.blocks.append(MeterBlock(stages, path, create=False))
+                names = self._plan.graph.meter_names()
+                self._account.blocks.append(MeterBlock(*names, path, create=False))
         elif header.kind == Kind.ERROR:
             self._failure = self._failure or _as_error(msgspec.json.decode(payload[0]))
         elif header.kind == Kind.EOR:
@@ -257,7 +259,7 @@ class DistributedEngine:
         return Time.BUSY if len(self._flights) >= self._window or not self._credit else Time.LIVE
 
     def _patience(self) -> float:
-        """Return how long to wait for a message: until the source may have a batch, at most a tick."""
+        """Return how long to wait for a message: until the source may have a batch."""
         if not self._credit or len(self._flights) >= self._window:
             return _TICK_S
         return min(_TICK_S, self._plan.source.due_in())

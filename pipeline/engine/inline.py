@@ -1,4 +1,4 @@
-"""The inline engine: the same graph in one process, without sockets. Slow to fail, easy to follow."""
+"""The inline engine: the same graph in one process, batch after batch, without sockets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class InlineEngine:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        block = MeterBlock([stage.name for stage in plan.graph.stages])
+        block = MeterBlock(*plan.graph.meter_names())
         plan.account.blocks.append(block)
-        self._chain = Chain(plan.graph, block.meters(), plan.sink.keep)
+        self._chain = Chain(plan.graph, block, plan.sink.keep)
         self._failed = False
 
     def start(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -74,12 +73,11 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
     except KeyboardInterrupt:  # the terminal's Ctrl-C reaches all; the engine decides what it means
         code = 130
     except Exception as error:
-        known = isinstance(error, SluiceError)
-        text = error.message if known else "".join(traceback.format_exception(error))
-        record = {"process": spec.name, "message": text, "hint": getattr(error, "hint", None),
-                  "type": type(error).__name__}  # fmt: skip
-        hub.send(Header(Kind.ERROR), json.dumps(record).encode())
-        code = error.exit_code if known else 1
+        known = error if isinstance(error, SluiceError) else None
+        text = known.message if known else "".join(traceback.format_exception(error))
+        record = {"process": spec.name, "message": text, "hint": known.hint if known else None}
+        hub.send(Header(Kind.ERROR), msgspec.json.encode(record))
+        code = known.exit_code if known else 1
     hub.close()
     terminate()
     sys.exit(code)

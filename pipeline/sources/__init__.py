@@ -33,32 +33,27 @@ class Losses(Struct):
 
 
 class Source(Protocol):
-    """Where events come from.
-
-    Attributes
-    ----------
-    schema
-        Columns of its batches, known after `open`; `event_id`, `t_event` and `t_ingest` included.
-    exhausted
-        No more events will come.
-    damage
-        What is wrong with the input as a whole, None while nothing is.
-    expected
-        Events in all, where that is known; for progress bars.
-    socket
-        What to wait on for more; None where only time or reading brings more.
-    """
+    """Where events come from."""
 
     @property
-    def schema(self) -> Schema: ...
+    def schema(self) -> Schema:
+        """Columns of its batches, `event_id`, `t_event`, `t_ingest` included; after `open`."""
+
     @property
-    def exhausted(self) -> bool: ...
+    def exhausted(self) -> bool:
+        """Whether no more events will come."""
+
     @property
-    def damage(self) -> str | None: ...
+    def damage(self) -> str | None:
+        """What is wrong with the input as a whole, None while nothing is."""
+
     @property
-    def expected(self) -> int | None: ...
+    def expected(self) -> int | None:
+        """Events in all, where that is known; for progress bars."""
+
     @property
-    def socket(self) -> Socket | None: ...
+    def socket(self) -> Socket | None:
+        """What to wait on for more; None where only time or reading brings more."""
 
     def open(self) -> None:
         """Open the input, or raise DataError."""

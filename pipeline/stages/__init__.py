@@ -59,6 +59,8 @@ class UsesModel(Protocol):
 class Monitor(Protocol):
     """Watches a sample of events and yields numbers for a histogram; decides nothing.
 
+    It runs in a thread beside the stages and gets copies.
+
     Attributes
     ----------
     name
@@ -66,7 +68,8 @@ class Monitor(Protocol):
     consumes
         The columns it reads.
     sample
-        The fraction of events it sees, chosen by a hash of the event id.
+        The fraction of events it sees, chosen by a hash of the event id. Under load it may see
+        fewer: a sample that would have to wait is dropped, counted.
     metric, labels
         The Prometheus histogram that shows its values.
     """

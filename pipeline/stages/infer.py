@@ -30,13 +30,8 @@ class Infer:
         self._backend = options.backend
         self.model = find_model(options.model, options.version)
         manifest = self.model.manifest
-        for given, tensors in ((options.inputs, manifest.inputs), (options.outputs, manifest.outputs)):
-            names = [tensor.name for tensor in tensors]
-            for key in given.keys() - set(names):
-                raise ConfigError(
-                    f"stage {name!r}: model {self.model.label} has no tensor {key!r}",
-                    nearest(key, names),
-                )
+        self._require(options.inputs, [tensor.name for tensor in manifest.inputs])
+        self._require(options.outputs, [tensor.name for tensor in manifest.outputs])
         self._inputs = {t.name: options.inputs.get(t.name, t.name) for t in manifest.inputs}
         self._outputs = {t.name: options.outputs.get(t.name, t.name) for t in manifest.outputs}
         self.consumes = Schema(
@@ -62,6 +57,13 @@ class Infer:
     def close(self) -> None:
         """Free the model."""
         self._session.close()
+
+    def _require(self, mapped: dict[str, str], tensors: list[str]) -> None:
+        for key in mapped.keys() - set(tensors):
+            raise ConfigError(
+                f"stage {self.name!r}: model {self.model.label} has no tensor {key!r}",
+                nearest(key, tensors),
+            )
 
     def model_info(self) -> dict[str, str]:
         """Return name, version, sha256 and backend."""

@@ -73,7 +73,7 @@ class Menu:
         self._salts = [salt_of(f"{self.name}/{path.name}") for path in self.paths]
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with `decision` and `outcome`; events flagged before stay as they are."""
+        """Return the batch with `decision` and `outcome`; events flagged before stay so."""
         ids = batch["event_id"]
         decision, outcome, fired, drawn = self._pool.views(batch.events)
         decision.fill(0)

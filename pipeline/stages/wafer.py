@@ -108,7 +108,9 @@ class Pack:
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `packed`, `latent_q` and `sum_q`."""
         packed, latent_q, sum_q = self._pool.views(batch.events)
-        wafer.quantise_pack(batch["latent"], batch["charge_sum"], self.bits, packed, latent_q, sum_q)
+        wafer.quantise_pack(
+            batch["latent"], batch["charge_sum"], self.bits, packed, latent_q, sum_q
+        )
         return batch.with_columns(packed=packed, latent_q=latent_q, sum_q=sum_q)
 
     def close(self) -> None:
@@ -116,8 +118,9 @@ class Pack:
 
     def report(self, events: int) -> dict[str, dict[str, int]]:
         """Return this stage's part of the run report: bits before and after, all events."""
-        bits_in = events * wafer.CELLS * CODE_BITS
-        return {"compression": {"bits_in": bits_in, "bits_out": events * wafer.packed_bits(self.bits)}}
+        bits_in = wafer.CELLS * CODE_BITS
+        bits_out = wafer.packed_bits(self.bits)
+        return {"compression": {"bits_in": events * bits_in, "bits_out": events * bits_out}}
 
 
 class Emd:

@@ -80,8 +80,11 @@ def over_link(charge: U32) -> U32:
 def simulated(events: int, seed: int, coded: float) -> Wafers:
     """Simulate wafers, a share `coded` of them with the charge that the chip's codes leave."""
     truth, charge = charges(events, seed)
-    split = round(events * coded)
-    return wafers(np.concatenate([over_link(charge[:split]), charge[split:]]), truth)
+    # Spread evenly over the events, so that every part of the sample holds the same share.
+    steps = np.floor(np.arange(events + 1) * coded)
+    through = np.diff(steps) > 0
+    charge[through] = over_link(charge[through])
+    return wafers(charge, truth)
 
 
 def folder() -> Path:

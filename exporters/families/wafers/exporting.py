@@ -112,6 +112,7 @@ def _golden(encoder: nn.Module, coder: Autoencoder) -> dict[str, NDArray[Any]]:
     with torch.no_grad():
         latent = encoder(torch.from_numpy(image)).numpy()
         latent_q, sum_q = over_link(latent, _closed(wafers.total))
+        latent_q[-1] = 0.0
         decoded = coder.decoder(torch.from_numpy(latent_q)).numpy()[:-1]
     decoded[-1] = wafers.fraction[-1]
     return {

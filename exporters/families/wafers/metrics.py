@@ -108,7 +108,8 @@ def surrogate(chain: Chain, sample: Wafers, seed: int, most: int = 1_000) -> Met
 def relative_error(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     """Return (got - expected) / expected where `expected` is more than rounding."""
     some = expected > 1e-3
-    return (got[some] - expected[some]).astype(np.float64) / expected[some]
+    error: NDArray[np.float64] = got[some] / expected[some].astype(np.float64) - 1.0
+    return error
 
 
 def tagging(chain: Chain, sample: Wafers) -> Metrics:

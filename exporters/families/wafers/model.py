@@ -9,6 +9,8 @@ R. Shenoy et al., arXiv:2306.04712: EMD surrogates for training such encoders.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -18,11 +20,12 @@ from torch.nn import functional
 from sluice.kernels.wafer_geometry import CELL_X, CELL_Y, CELLS, LATENTS, REMAP_8X8
 
 CLASSES = 3
+SIZE_SCALE = 0.15
 #: The latent on the link: 9 bits, unsigned, one of them above the point.
 LATENT_STEP, LATENT_MAX = 1 / 256, 511 / 256
 
 
-def quantise(latent: Tensor, step: float = LATENT_STEP) -> Tensor:
+def quantise(latent: Tensor, step: float | Tensor = LATENT_STEP) -> Tensor:
     """Round latents as the link does; the gradient passes through, but not past the ends.
 
     Parameters
@@ -30,7 +33,7 @@ def quantise(latent: Tensor, step: float = LATENT_STEP) -> Tensor:
     latent
         (N, 16) f32.
     step
-        Width of one count; coarser than on the link to try fewer bits.
+        Width of one count, or (N, 1) widths; coarser than on the link to try fewer bits.
     """
     inside = latent.clamp(0.0, LATENT_MAX)
     rounded = (torch.floor(inside / step + 0.5) * step).clamp(max=LATENT_MAX)
@@ -127,18 +130,27 @@ class EmdSurrogate(nn.Module):
 
 
 class Tagger(nn.Module):
-    """Latents as they arrive and the module sum (ADC) to class probabilities, (N, 3)."""
+    """Latents as they arrive and the module sum (ADC) to class probabilities, (N, 3).
 
-    def __init__(self, hidden: int) -> None:
+    Parameters
+    ----------
+    hidden
+        Width of each hidden layer.
+    """
+
+    def __init__(self, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.hidden = nn.Linear(LATENTS + 1, hidden)
-        self.out = nn.Linear(hidden, CLASSES)
+        widths = [LATENTS + 1, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.net = nn.Sequential(*layers, nn.Linear(widths[-1], CLASSES))
 
     def logits(self, latent_q: Tensor, sum_q: Tensor) -> Tensor:
         """Return scores before the softmax."""
-        size = torch.log1p(sum_q).reshape(-1, 1)
-        features = functional.relu(self.hidden(torch.cat([latent_q, size], 1)))
-        return cast(Tensor, self.out(features))
+        # The logarithm is brought to the size of a latent: all inputs learn at one pace.
+        size = SIZE_SCALE * torch.log1p(sum_q).reshape(-1, 1)
+        return cast(Tensor, self.net(torch.cat([latent_q, size], 1)))
 
     def forward(self, latent_q: Tensor, sum_q: Tensor) -> Tensor:
         """Return probabilities."""

@@ -17,8 +17,9 @@ STC_GROUP = 4
 
 def fractions(charge: NDArray[np.generic]) -> F64:
     """Divide (N, 48) charges by each wafer's sum; every sum must be above 0."""
-    values = charge.astype(np.float64)
-    return values / values.sum(1, keepdims=True)
+    values: F64 = charge.astype(np.float64)
+    values /= values.sum(1, keepdims=True)
+    return values
 
 
 def exact(p: NDArray[np.generic], q: NDArray[np.generic]) -> F64:
@@ -44,7 +45,8 @@ def super_cells(p: F64, _: np.random.Generator) -> F64:
     """Move the charge of each group of four consecutive cells to its largest cell."""
     groups = p.reshape(len(p), -1, STC_GROUP)
     top = groups.argmax(-1)[..., None] == np.arange(STC_GROUP)
-    return (top * groups.sum(-1, keepdims=True)).reshape(p.shape)
+    q: F64 = (top * groups.sum(-1, keepdims=True)).reshape(p.shape)
+    return q
 
 
 def moved(p: F64, rng: np.random.Generator) -> F64:

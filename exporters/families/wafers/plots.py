@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
+import mplhep
 import numpy as np
+from matplotlib.axes import Axes
 
 from . import LABELS, data
 from .data import Wafers
 from .simulate import charges
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 _EVENTS = 50_000
+_QUANTITIES = ("cells with charge", "cell charge (ADC)", "module sum (ADC)")
+_EDGES = (np.arange(0.5, 49.5), np.geomspace(1, 2e4, 60), np.geomspace(1, 1e5, 60))
 #: Which measured file each simulated class stands for.
 COUNTERPARTS = {
     "electromagnetic": "electron_pt20_eta15-30_0PU.csv",
@@ -38,12 +39,6 @@ def spectra(folder: Path, seed: int = 1) -> Path:
     Path
         The file.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    import mplhep
-
     truth, charge = charges(_EVENTS, seed)
     with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 12, "figure.dpi": 100}):
         figure, axes = plt.subplots(3, 3, figsize=(18, 15), layout="constrained")
@@ -66,15 +61,11 @@ def _row(axes: list[Axes], simulated: Wafers, measured: Wafers | None, label: st
         )
         samples[f"{COUNTERPARTS[label].removesuffix('.csv')}"] = core
     for name, sample in samples.items():
-        style = {"histtype": "step", "density": True, "linewidth": 2, "label": name}
-        held = sample.charge[sample.charge > 0]
-        axes[0].hist((sample.charge > 0).sum(1), np.arange(0.5, 49.5), **style)
-        axes[1].hist(held, np.geomspace(1, 2e4, 60), **style)
-        axes[2].hist(sample.total, np.geomspace(1, 1e5, 60), **style)
-    for axis, name in zip(
-        axes, ("cells with charge", "cell charge (ADC)", "module sum (ADC)"), strict=True
-    ):
-        axis.set_xlabel(name)
+        values = ((sample.charge > 0).sum(1), sample.charge[sample.charge > 0], sample.total)
+        for axis, column, edges in zip(axes, values, _EDGES, strict=True):
+            mplhep.histplot(np.histogram(column, edges), ax=axis, density=True, label=name)
+    for axis, quantity in zip(axes, _QUANTITIES, strict=True):
+        axis.set_xlabel(quantity)
         axis.set_ylabel("density")
     for axis in axes[1:]:
         axis.set(xscale="log", yscale="log")

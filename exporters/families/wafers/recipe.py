@@ -40,7 +40,8 @@ class AutoencoderRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 class TaggerRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[tagger]``."""
 
-    hidden: Count
+    #: Width of each hidden layer.
+    hidden: tuple[Count, ...]
     schedule: Schedule
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sluice.exporters.families import TrainOptions
@@ -18,15 +16,12 @@ from sluice.pipeline.manifest import Training
 
 from . import data, pairs
 from .data import Wafers
+from .labelled import Parts, decoded_pairs, joined, mixed_pairs
 from .metrics import over_link
-from .model import LATENT_STEP, Autoencoder, EmdSurrogate, Tagger, quantise
+from .model import Autoencoder, EmdSurrogate, Tagger
 from .recipe import Recipe, digest, load
 
 PROVENANCE = "training.json"
-#: Of the pairs, for validation.
-_HELD_OUT = 16
-#: Latents are rounded to 9, 7, 5 and 4 bits in turn: the surrogate meets worse decodings too.
-_COARSER = (1, 4, 16, 32)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -47,11 +42,9 @@ class Run:
     train: Wafers
     valid: Wafers
 
-    def fit(
-        self, name: str, module: nn.Module, loss: Loss, data: list[Columns], plan: Schedule
-    ) -> float:
-        """Train one net on `data`, a training and a validation set."""
-        job = Job(name, module, loss, *data, plan)
+    def fit(self, name: str, module: nn.Module, loss: Loss, parts: Parts, plan: Schedule) -> float:
+        """Train one net on `parts`."""
+        job = Job(name, module, loss, *parts, plan)
         return fit(job, self.seed, self.folder, resume=self.resume)
 
 
@@ -68,11 +61,12 @@ def train(options: TrainOptions) -> dict[str, float]:
     coder, tagger = Autoencoder(), Tagger(recipe.tagger.hidden)
     emd = EmdSurrogate(recipe.emd.planes, recipe.emd.hidden)
     losses = {"autoencoder-warm": warm(run, coder)}
-    labelled = [mixed_pairs(run, sample) for sample in (run.train, run.valid)]
-    labelled = [joined(a, b) for a, b in zip(labelled, decoded_pairs(run, coder), strict=True)]
+    count, samples = recipe.emd.pairs, (run.train, run.valid)
+    others = mixed_pairs(samples, count, run.seed)
+    labelled = joined(others, decoded_pairs(coder, samples, count // 2, run.seed + 1))
     losses["emd-first"] = fit_emd(run, "emd-first", emd, labelled)
     losses["autoencoder"] = fine(run, coder, emd)
-    labelled = [joined(a, b) for a, b in zip(labelled, decoded_pairs(run, coder), strict=True)]
+    labelled = joined(labelled, decoded_pairs(coder, samples, count // 2, run.seed + 2))
     losses["emd"] = fit_emd(run, "emd", emd, labelled)
     losses["tagger"] = fit_tagger(run, coder, tagger)
     _note(run)
@@ -114,7 +108,7 @@ def fine(run: Run, coder: Autoencoder, emd: EmdSurrogate) -> float:
     return best
 
 
-def fit_emd(run: Run, name: str, emd: EmdSurrogate, labelled: list[Columns]) -> float:
+def fit_emd(run: Run, name: str, emd: EmdSurrogate, labelled: Parts) -> float:
     """Train the surrogate on the squared relative error, each batch turned by a symmetry."""
     turns = torch.from_numpy(pairs.symmetries())
 
@@ -145,7 +139,7 @@ def fit_tagger(run: Run, coder: Autoencoder, tagger: Tagger) -> float:
         return (*map(torch.from_numpy, arrived), torch.from_numpy(sample.truth))
 
     plan = run.recipe.tagger.schedule
-    return run.fit("tagger", tagger, loss, [received(run.train), received(run.valid)], plan)
+    return run.fit("tagger", tagger, loss, (received(run.train), received(run.valid)), plan)
 
 
 def cross_entropy(fraction: Tensor, decoded: Tensor) -> Tensor:
@@ -153,48 +147,11 @@ def cross_entropy(fraction: Tensor, decoded: Tensor) -> Tensor:
     return -(fraction * torch.log(decoded + 1e-9)).sum(1).mean()
 
 
-def mixed_pairs(run: Run, sample: Wafers) -> Columns:
-    """Return labelled pairs of wafers with others and with what the chip's codecs make of them."""
-    rng = np.random.default_rng(run.seed)
-    chosen = _some(run, sample, run.recipe.emd.pairs, rng)
-    p = pairs.fractions(chosen.charge)
-    return _labelled(p, pairs.mixed(p, rng))
+def _images(run: Run) -> Parts:
+    def columns(sample: Wafers) -> Columns:
+        return torch.from_numpy(sample.image), torch.from_numpy(sample.fraction)
 
-
-def decoded_pairs(run: Run, coder: Autoencoder) -> list[Columns]:
-    """Return labelled pairs of wafers with their decoded selves, at several widths of the link."""
-    rng = np.random.default_rng(run.seed + 1)
-    found = []
-    for sample in (run.train, run.valid):
-        chosen = _some(run, sample, run.recipe.emd.pairs // 2, rng)
-        coarser = torch.tensor(_COARSER)[torch.arange(len(chosen)) % len(_COARSER)]
-        with torch.no_grad():
-            latent = coder.encoder(torch.from_numpy(chosen.image))
-            decoded = coder.decoder(quantise(latent, LATENT_STEP * coarser[:, None]))
-        found.append(_labelled(pairs.fractions(chosen.charge), decoded.numpy()))
-    return found
-
-
-def joined(first: Columns, second: Columns) -> Columns:
-    """Return two sets of the same columns as one."""
-    return tuple(torch.cat(both) for both in zip(first, second, strict=True))
-
-
-def _some(run: Run, sample: Wafers, count: int, rng: np.random.Generator) -> Wafers:
-    count = count if sample is run.train else max(16, count // _HELD_OUT)
-    return sample.part(rng.permutation(len(sample))[:count])
-
-
-def _labelled(p: pairs.F64, q: NDArray[Any]) -> Columns:
-    columns = (p, q, pairs.exact(p, q))
-    return tuple(torch.from_numpy(column.astype(np.float32)) for column in columns)
-
-
-def _images(run: Run) -> list[Columns]:
-    return [
-        (torch.from_numpy(sample.image), torch.from_numpy(sample.fraction))
-        for sample in (run.train, run.valid)
-    ]
+    return columns(run.train), columns(run.valid)
 
 
 def _note(run: Run) -> None:

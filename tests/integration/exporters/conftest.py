@@ -19,7 +19,7 @@ blend = 0.1
 warm = { epochs = 1, rate = 1e-3 }
 fine = { epochs = 1, rate = 1e-3 }
 [tagger]
-hidden = 8
+hidden = [8]
 schedule = { epochs = 1, rate = 1e-3 }
 """
 

@@ -94,7 +94,7 @@ def test_training_quantises_as_the_link_does(latent):
 
 
 def test_tagger_gives_probabilities_also_for_an_empty_wafer():
-    score = model.Tagger(32)(torch.zeros(2, LATENTS), torch.tensor([0.0, 1e9]))
+    score = model.Tagger([32, 16])(torch.zeros(2, LATENTS), torch.tensor([0.0, 1e9]))
     torch.testing.assert_close(score.sum(1), torch.ones(2))
 
 
