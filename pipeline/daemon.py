@@ -163,6 +163,9 @@ def _conclude(plan: Plan, engine: Engine) -> dict[str, Any]:
     except SluiceError as error:
         control.fail(error.message)
         hint = error.hint
+    except BaseException:
+        engine.finish()
+        raise
     try:
         written = engine.finish()
     except SluiceError as error:

@@ -122,5 +122,5 @@ class Poller:
 
 
 def terminate() -> None:
-    """End the process's ZeroMQ context, once every socket is closed."""
-    zmq.Context.instance().term()
+    """End the process's ZeroMQ context, and any socket that was left open."""
+    zmq.Context.instance().destroy(linger=_LINGER_MS)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+_DISTINCT = 131_072
+
 bench = typer.Typer(no_args_is_help=True, help="Measure, as ratios within one run.")
 
 
@@ -28,13 +30,17 @@ def pipeline(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure the bare chain, the inline engine and the distributed engine, in turn."""
+    from importlib.metadata import entry_points
+
     import msgspec
     from rich.console import Console
     from rich.table import Table
 
     from ..benchmark import measure_pipeline
 
-    result = measure_pipeline(events, batch, repeats, workers)
+    (simulator,) = entry_points(group="sluice.simulators")
+    wafers, _ = simulator.load()("wafers", _DISTINCT, 1)
+    result = measure_pipeline(wafers, events, batch, repeats, workers)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import msgspec
@@ -21,7 +20,6 @@ Held = dict[int, tuple[Header, list[memoryview]]]
 
 def commit(spec: Spec, hub: Socket) -> None:
     """Open the sink, then commit results in the order of their sequence numbers until EOR."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
     try:

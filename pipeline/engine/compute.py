@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -23,7 +22,6 @@ CREDIT = 2
 
 def work(spec: Spec, hub: Socket) -> None:
     """Open the chain, then judge batches until ingest says stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
     block = MeterBlock(*graph.meter_names(), Path(spec.meters))

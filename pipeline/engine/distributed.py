@@ -58,7 +58,7 @@ class DistributedEngine:
         self._restarts_left = config.workers.restarts
         self._next_seq = 0
         self._moved_at = time.monotonic()
-        self._failure: RunError | None = None
+        self._failure: SluiceError | None = None
         self._written: dict[str, Any] | None = None
 
     def start(self) -> None:
@@ -90,24 +90,33 @@ class DistributedEngine:
 
     def run(self) -> None:
         """Feed workers until the source is done and the sink has everything."""
+        try:
+            self._feed()
+        except SluiceError as error:
+            self._failure = self._failure or error
+        finally:
+            self._account.ledger.enter(self._time(), time.monotonic_ns())
+            self._give_up_flights()
+        if self._failure is not None:
+            raise self._failure
+
+    def _feed(self) -> None:
         source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
         self._moved_at = time.monotonic()
         stopped = False
-        while not control.aborting and self._failure is None:
+        while self._failure is None:
             self._supervise()
             self._dispatch()
             ledger.enter(self._time(), time.monotonic_ns())
             if source.exhausted and not self._flights:
                 break
+            if control.aborting:
+                raise RunError(f"stopped a second time with {len(self._flights)} batches in flight")
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
             self._serve(self._patience())
             self._check_stall()
-        ledger.enter(self._time(), time.monotonic_ns())
-        self._give_up_flights()
-        if self._failure is not None:
-            raise self._failure
 
     def finish(self) -> dict[str, Any]:
         """Give the sink the end-of-run record, end every process."""
@@ -208,7 +217,7 @@ class DistributedEngine:
             del self._credit[worker]
 
     def _give_up_flights(self) -> None:
-        why = str(self._failure.message) if self._failure else "given up: stopped a second time"
+        why = self._failure.message if self._failure else "the engine broke off"
         for seq in sorted(self._flights):
             self._account.fail(self._flights.pop(seq).batch, "engine", why)
 
@@ -233,7 +242,9 @@ class DistributedEngine:
     def _hear(self, message: Message) -> None:
         peer, header, payload = message
         name = peer.decode(errors="replace")
-        if header.kind == Kind.ACK:
+        if name not in self._processes:
+            self._account.protocol_errors += 1
+        elif header.kind == Kind.ACK:
             flight = self._flights.pop(header.seq, None)
             if flight is not None:
                 self._account.commit(flight.batch, unpack_summary(payload[0]))

@@ -62,9 +62,7 @@ class Process:
         return True
 
     def end(self) -> None:
-        """Make sure that it has ended: ask, then insist."""
+        """Make sure that it has ended; it was told to by a STOP message before."""
         if self.exit_code is None:
-            self._child.terminate()
-            if not self.wait(_GRACE_S):
-                self._child.kill()
-                self.wait(_GRACE_S)
+            self._child.kill()
+            self.wait(_GRACE_S)

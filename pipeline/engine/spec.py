@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -63,19 +64,21 @@ class Spec(Struct, frozen=True):
 def main(role: Callable[[Spec, Socket], None]) -> None:
     """Run a process: read the spec named on the command line, connect to ingest, play the role.
 
-    A failure goes to ingest as an ERROR message; the exit code is the error's.
+    A failure goes to ingest as an ERROR message; the exit code is the error's. Signals that reach
+    the whole process group are for the engine to understand: it drains and then says STOP.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Spec)
     hub = Socket(spec.hub, spec.name)
     code = 0
     try:
         role(spec, hub)
-    except KeyboardInterrupt:  # the terminal's Ctrl-C reaches all; the engine decides what it means
-        code = 130
     except Exception as error:
         known = error if isinstance(error, SluiceError) else None
         text = known.message if known else "".join(traceback.format_exception(error))
-        record = {"process": spec.name, "message": text, "hint": known.hint if known else None}
+        record = {"process": spec.name, "type": type(error).__name__, "message": text,
+                  "hint": known.hint if known else None}  # fmt: skip
         hub.send(Header(Kind.ERROR), msgspec.json.encode(record))
         code = known.exit_code if known else 1
     hub.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,9 @@ class RecordingSource:
         self.expected = events if isinstance(events, int) else None
         self._batches: Iterator[EventBatch] = self._reader.batches()
         self._held: EventBatch | None = None
+        # The next batch is decompressed while this one is judged.
+        self._ahead = ThreadPoolExecutor(1, "sluice-reader")
+        self._coming = self._ahead.submit(next, self._batches, None)
 
     def receive(self) -> None:
         """Nothing comes by socket."""
@@ -74,6 +78,7 @@ class RecordingSource:
 
     def close(self) -> None:
         """Close the file."""
+        self._ahead.shutdown(cancel_futures=True)
         self._reader.close()
 
     def _next(self) -> EventBatch | None:
@@ -81,12 +86,14 @@ class RecordingSource:
         if self.exhausted:
             return None
         try:
-            part = next(self._batches, None)
+            part = self._coming.result()
         except DataError as error:
             part, self.damage = None, f"{self._path}: {error.message}"
         if part is None:
             self.exhausted = True
             self.damage = self.damage or self._reader.damage
+        else:
+            self._coming = self._ahead.submit(next, self._batches, None)
         return part
 
     def _complete(self, batch: EventBatch) -> EventBatch:
