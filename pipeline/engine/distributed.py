@@ -17,7 +17,7 @@ import msgspec
 
 from ..batch import EventBatch
 from ..config import seconds
-from ..errors import RunError
+from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
 from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Message, Poller, Socket
@@ -286,5 +286,9 @@ class DistributedEngine:
             )
 
 
-def _as_error(record: dict[str, Any]) -> RunError:
-    return RunError(f"{record['process']}: {record['message']}", record.get("hint"))
+_ERRORS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
+
+
+def _as_error(record: dict[str, Any]) -> SluiceError:
+    kind = _ERRORS.get(record["type"], RunError)
+    return kind(f"{record['process']}: {record['message']}", record.get("hint"))
