@@ -88,8 +88,10 @@ def record_many(counts: NDArray[np.uint64], values_ns: NDArray[np.int64]) -> Non
 
 
 @kernel((writes("u8", 1), value("i8"), reads("i8", 1)))
-def record_ages(counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.int64]) -> None:
-    """Count the ages `now_ns - start_ns` of N events.
+def record_ages(
+    counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.int64]
+) -> tuple[int, int]:
+    """Count the time from each start until now.
 
     Parameters
     ----------
@@ -99,11 +101,29 @@ def record_ages(counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.in
         Nanoseconds.
     start_ns : int64 array, shape (N,)
         Nanoseconds of the same clock as `now_ns`.
+
+    Returns
+    -------
+    oldest, total : int
+        The greatest age, at least 0, and the sum of all, nanoseconds.
+
+    Raises
+    ------
+    ValueError
+        If `counts` has another length.
     """
     if counts.size != BUCKETS:
         raise ValueError("record_ages: expected counts (BUCKETS,)")
+    oldest, total = 0, 0
+    before, bucket = -1, 0
     for i in range(start_ns.size):
-        counts[_bucket(now_ns - start_ns[i])] += np.uint64(1)
+        age = now_ns - int(start_ns[i])
+        if age != before:  # events that came in one message share their start
+            before, bucket = age, _bucket(age)
+            oldest = max(oldest, age)
+        total += age
+        counts[bucket] += np.uint64(1)
+    return oldest, total
 
 
 @kernel((writes("u8", 1), reads("f4", 1), value("f8")))

@@ -64,11 +64,9 @@ class Account:
         with self.lock:
             self.ledger.settle_all(summary.counts)
             self.in_flight -= 1
-            record_ages(self.latency, summary.t_decided, ages)
-            if batch.events:
-                oldest = summary.t_decided - int(ages.min())
-                self.latency_max_ns = max(self.latency_max_ns, oldest)
-                self.latency_sum_ns += summary.t_decided * batch.events - int(ages.sum())
+            oldest, total = record_ages(self.latency, summary.t_decided, ages)
+            self.latency_max_ns = max(self.latency_max_ns, oldest)
+            self.latency_sum_ns += total
             self.paths += np.asarray(summary.paths, np.int64)
         for flag in summary.flags:
             self.quarantine.add_flagged(flag, batch)

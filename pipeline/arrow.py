@@ -56,23 +56,27 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
 
 
 def _field(column: Column) -> pa.Field:
+    if np.dtype(column.dtype).kind not in "iuf":
+        raise DataError(f"column {column.name!r}: expected numbers, got {column.form}")
     scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
     length = math.prod(column.shape)
     kind = pa.list_(pa.field("item", scalar, nullable=False), length) if column.shape else scalar
-    shape = ",".join(map(str, column.shape))
-    return pa.field(
-        column.name, kind, nullable=False, metadata={"unit": column.unit, "shape": shape}
-    )
+    about = {
+        "unit": column.unit,
+        "shape": ",".join(map(str, column.shape)),
+        "labels": ",".join(column.labels),
+    }
+    return pa.field(column.name, kind, nullable=False, metadata=about)
 
 
 def _column(field: pa.Field, where: str) -> Column:
-    metadata = field.metadata or {}
-    unit = metadata.get(b"unit", b"1").decode()
+    about = {key: text.decode(errors="replace") for key, text in (field.metadata or {}).items()}
+    labels = tuple(label for label in about.get(b"labels", "").split(",") if label)
     kind = field.type
     shape: tuple[int, ...] = ()
     if pa.types.is_fixed_size_list(kind):
         size: int = kind.list_size
-        written = tuple(int(n) for n in metadata.get(b"shape", b"").split(b",") if n)
+        written = tuple(int(n) for n in about.get(b"shape", "").split(",") if n.isdecimal())
         shape = written if written and math.prod(written) == size else (size,)
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -80,7 +84,8 @@ def _column(field: pa.Field, where: str) -> Column:
             f"{where}: column {field.name!r}: expected numbers or fixed-size lists of numbers, "
             f"got {field.type}"
         )
-    return Column(field.name, str(np.dtype(kind.to_pandas_dtype())), shape, unit)
+    dtype = str(np.dtype(kind.to_pandas_dtype()))
+    return Column(field.name, dtype, shape, about.get(b"unit", "1"), labels)
 
 
 def _to_array(array: Array, kind: pa.DataType) -> pa.Array:

@@ -154,10 +154,9 @@ class EventBatch:
         return EventBatch(kept, self.events, self.seq, self.flags)
 
     def take(self, rows: Array) -> EventBatch:
-        """Return the events at `rows` (indices or a mask), copied; flags are dropped."""
-        kept = {name: np.ascontiguousarray(array[rows]) for name, array in self.columns.items()}
-        events = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
-        return EventBatch(kept, events, self.seq)
+        """Return the events at the indices `rows`, copied; flags are dropped."""
+        kept = {name: array.take(rows, axis=0) for name, array in self.columns.items()}
+        return EventBatch(kept, len(rows), self.seq)
 
     def slice(self, start: int, stop: int) -> EventBatch:
         """Return events `start` to `stop` as views; flags are dropped."""

@@ -133,7 +133,7 @@ def _engine(config: GraphConfig, engine: str) -> Measure:
     """Return a measurement of a run: events over its wall time, start-up excluded."""
 
     def measure() -> float:
-        report = execute(config, Wishes(engine=engine))
+        report = execute(config, Wishes(run=0, engine=engine))
         check_report(report)
         rate: float = report["rate_hz"]
         return rate

@@ -109,6 +109,7 @@ class Chain:
         start = time.monotonic_ns()
         for stage, meter in zip(self._graph.stages, self._meters, strict=True):
             batch = stage.process(batch)
+            batch.check(stage.provides, stage.name)
             end = time.monotonic_ns()
             meter.record(batch.events, end - start, start - before)
             before = start = end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -53,9 +54,9 @@ class Condition:
         self.columns: list[Column] = []
         try:
             tree = ast.parse(text, mode="eval")
-        except SyntaxError as error:
-            raise self._refuse(f"not an expression: {error.msg}") from error
-        self._evaluate = self._logic(tree.body)
+            self._evaluate = self._logic(tree.body)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise self._refuse(f"not an expression: {error}") from error
 
     def __call__(self, batch: EventBatch) -> Array:
         """Return the mask of events that fulfil the condition."""
@@ -77,8 +78,8 @@ class Condition:
             inner = self._logic(node.operand)
             return lambda batch: np.logical_not(inner(batch))
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
-            compare, bound = _COMPARE[type(node.ops[0])], self._number(node.comparators[0])
-            value = self._value(node.left)
+            compare, value = _COMPARE[type(node.ops[0])], self._value(node.left)
+            bound = self._bound(self.columns[-1], self._number(node.comparators[0]))
             return lambda batch: compare(value(batch), bound)
         raise self._refuse(f"expected `column > number`, got {ast.unparse(node)!r}")
 
@@ -121,11 +122,21 @@ class Condition:
     def _number(self, node: ast.expr) -> float:
         try:
             value = ast.literal_eval(node)
-        except ValueError:
+        except (ValueError, TypeError):
             value = None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refuse(f"expected a number, got {ast.unparse(node)!r}")
         return value
+
+    def _bound(self, column: Column, number: float) -> Any:
+        """Return the number in the column's own type, so that comparing is exact and quiet."""
+        if np.dtype(column.dtype).kind != "f":
+            return number
+        try:
+            with np.errstate(over="ignore"):
+                return np.dtype(column.dtype).type(float(number))
+        except OverflowError as error:
+            raise self._refuse(f"{number} is beyond any float") from error
 
     def _refuse(self, what: str, hint: str | None = None) -> ConfigError:
         return ConfigError(f"{self._where}: {what}", hint)

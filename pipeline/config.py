@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -169,12 +170,16 @@ def endpoint(text: str, where: str) -> tuple[str, int]:
     if not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{where}: expected host:port, got {text!r}")
     require_loopback(host, where)
-    return host, int(port)
+    return host.strip("[]"), int(port)
 
 
 def require_loopback(host: str, where: str) -> None:
     """Refuse a host that others can reach: nothing here authenticates its peers yet."""
-    if host not in ("localhost", "::1", "[::1]") and not host.startswith("127."):
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
         raise ConfigError(
             f"{where}: expected a loopback address, got {host!r}",
             hint="listen on 127.0.0.1 and let a proxy or an ssh tunnel carry it further",

@@ -48,10 +48,10 @@ class Wishes(Struct, frozen=True):
 
     Attributes
     ----------
+    run
+        The run number.
     engine
         ``inline`` or ``distributed``.
-    run
-        The run number; the seconds since 1970 unless given, so that it never repeats.
     rate_hz
         Slow the source down to this many events a second.
     http
@@ -60,8 +60,8 @@ class Wishes(Struct, frozen=True):
         Where refused events go; None only counts them.
     """
 
+    run: int
     engine: str = "distributed"
-    run: int | None = None
     rate_hz: float | None = None
     http: str | None = None
     quarantine: Path | None = None
@@ -127,7 +127,7 @@ def _plan(
 ) -> Plan:
     sink: Sink = build("sink", config.sink, config.origin)
     graph = build_graph(config, source.schema, sink.columns)
-    run = wishes.run if wishes.run is not None else int(time.time())
+    run = wishes.run
     quarantine = Quarantine(wishes.quarantine, graph.inputs)
     bor = {
         "run": run,

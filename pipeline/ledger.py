@@ -39,6 +39,7 @@ class Ledger:
     def start(self, now_ns: int) -> None:
         """Begin the run's time at `now_ns`, CLOCK_MONOTONIC."""
         self._started = self._since = now_ns
+        self._time = Time.LIVE
 
     def offer(self, events: int) -> None:
         """Count events that enter."""

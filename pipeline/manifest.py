@@ -111,8 +111,17 @@ class Model(Struct, frozen=True):
 
 
 def repositories() -> list[Path]:
-    """Return the folders searched for models: ``SLUICE_MODELS`` (a path list), then the shipped."""
+    """Return the folders searched for models: ``SLUICE_MODELS`` (a path list), then the shipped.
+
+    Raises
+    ------
+    ModelError
+        If ``SLUICE_MODELS`` names something that is no folder.
+    """
     own = [Path(part) for part in os.environ.get("SLUICE_MODELS", "").split(os.pathsep) if part]
+    for path in own:
+        if not path.is_dir():
+            raise ModelError(f"SLUICE_MODELS: expected folders, got {str(path)!r}")
     return [*own, Path(str(files("sluice.models")))]
 
 

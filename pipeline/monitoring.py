@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sluice.kernels.hashing import salt_of, sampled
 
-from .batch import OUTCOME, EventBatch, Outcome
+from .batch import OUTCOME, EventBatch, Outcome, concatenate
 from .metrics import MonitorMeter
 from .stages import Monitor
 
 #: Samples that may wait; beyond that they are dropped, counted.
 _QUEUE = 64
+#: A sample is shown when it has this many events, or has gathered for this long.
+_ENOUGH = 256
+_GATHER_S = 0.2
 _DRAIN_S = 10.0
+
+
+@dataclass(slots=True)
+class _Tap:
+    """One monitor, and the sample that gathers for it."""
+
+    monitor: Monitor
+    meter: MonitorMeter
+    salt: int
+    gathered: list[EventBatch] = field(default_factory=list)
+    events: int = 0
+    shown_at: float = 0.0
 
 
 class Watcher:
@@ -31,20 +48,19 @@ class Watcher:
 
     def __init__(self, monitors: tuple[Monitor, ...], meters: list[MonitorMeter]) -> None:
         self._taps = [
-            (monitor, meter, salt_of(f"monitor/{monitor.name}"))
+            _Tap(monitor, meter, salt_of(f"monitor/{monitor.name}"))
             for monitor, meter in zip(monitors, meters, strict=True)
         ]
-        self._queue: queue.Queue[tuple[Monitor, MonitorMeter, EventBatch] | None]
-        self._queue = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[tuple[_Tap, list[EventBatch]] | None] = queue.Queue(_QUEUE)
         self._thread = threading.Thread(target=self._watch, name="sluice-monitors", daemon=True)
 
     def open(self, events: int) -> None:
         """Open the monitors and start the thread; on failure close those that were opened."""
         opened: list[Monitor] = []
         try:
-            for monitor, _, _ in self._taps:
-                monitor.open(events)
-                opened.append(monitor)
+            for tap in self._taps:
+                tap.monitor.open(events)
+                opened.append(tap.monitor)
         except BaseException:
             for monitor in opened:
                 monitor.close()
@@ -53,32 +69,43 @@ class Watcher:
 
     def offer(self, batch: EventBatch) -> None:
         """Give each monitor its sample of a judged batch, copied; never waits."""
-        for monitor, meter, salt in self._taps:
+        now = time.monotonic()
+        for tap in self._taps:
+            monitor = tap.monitor
             mask = np.empty(batch.events, np.bool_)
-            sampled(batch["event_id"], salt, monitor.sample, mask)
-            mask &= batch[OUTCOME.name] < Outcome.SHED
-            rows = np.flatnonzero(mask)
-            if len(rows) == 0:
-                continue
-            seen = batch.only(monitor.consumes.names).take(rows)
-            try:
-                self._queue.put_nowait((monitor, meter, seen))
-            except queue.Full:
-                meter.drop(len(rows))
+            sampled(batch["event_id"], tap.salt, monitor.sample, mask)
+            rows = np.flatnonzero(mask & (batch[OUTCOME.name] < Outcome.SHED))
+            if len(rows):
+                tap.gathered.append(batch.only(monitor.consumes.names).take(rows))
+                tap.events += len(rows)
+            if tap.events >= _ENOUGH or (tap.events and now - tap.shown_at > _GATHER_S):
+                self._show(tap, now)
 
     def close(self) -> None:
         """Let the monitors see what waits, at most ten seconds long, then close them."""
+        for tap in self._taps:
+            self._show(tap, time.monotonic())
         self._queue.put(None, timeout=_DRAIN_S)
         self._thread.join(_DRAIN_S)
-        for monitor, _, _ in self._taps:
-            monitor.close()
+        for tap in self._taps:
+            tap.monitor.close()
+
+    def _show(self, tap: _Tap, now: float) -> None:
+        """Hand a tap's sample to the thread, or drop it if the queue is full."""
+        if tap.events:
+            try:
+                self._queue.put_nowait((tap, tap.gathered))
+            except queue.Full:
+                tap.meter.drop(tap.events)
+        tap.gathered, tap.events, tap.shown_at = [], 0, now
 
     def _watch(self) -> None:
         while (task := self._queue.get()) is not None:
-            monitor, meter, batch = task
+            tap, gathered = task
+            batch = concatenate(gathered)
             try:
-                values = monitor.observe(batch)
+                values = tap.monitor.observe(batch)
             except Exception:  # a broken monitor must not harm the run; it shows as dropped
-                meter.drop(batch.events)
+                tap.meter.drop(batch.events)
             else:
-                meter.record(values[np.isfinite(values)])
+                tap.meter.record(values[np.isfinite(values)])

@@ -75,7 +75,10 @@ class Quarantine:
     def close(self) -> None:
         """End the file, if there is one."""
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._failure = str(error)
 
     def _count(self, reason: str, events: int) -> None:
         key = reason if reason in self.reasons or len(self.reasons) < 100 else "other reasons"

@@ -137,7 +137,10 @@ class RecordingReader:
         self.schema = from_arrow_schema(self._stream.schema, str(path))
         metadata = self._stream.schema.metadata or {}
         self.foreign = _BOR not in metadata
-        self.bor: Info = msgspec.json.decode(metadata.get(_BOR, b"{}"))
+        try:
+            self.bor: Info = msgspec.json.decode(metadata.get(_BOR, b"{}"), type=Info)
+        except msgspec.MsgspecError as error:
+            raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
 
     def batches(self) -> Iterator[EventBatch]:
         """Yield each whole batch; stop at the end, or where the file was cut (see `damage`)."""
@@ -154,11 +157,15 @@ class RecordingReader:
                 return
             metadata = dict(metadata or {})
             if _EOR in metadata:
-                self.eor = msgspec.json.decode(metadata[_EOR])
+                try:
+                    self.eor = msgspec.json.decode(metadata[_EOR], type=Info)
+                except msgspec.MsgspecError as error:
+                    self.damage = f"{self.path}: end-of-run record: not JSON: {error}"
                 ended = True
                 continue
             if record_batch.num_rows:
-                yield from_arrow(record_batch, self.schema, int(metadata.get(_SEQ, index)))
+                seq = metadata.get(_SEQ, b"")
+                yield from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
             index += 1
         if not ended and not self.foreign:
             self.damage = f"{self.path}: no end-of-run record after {index} whole batches"

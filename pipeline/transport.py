@@ -48,7 +48,7 @@ class Socket:
             self._bind(endpoint)
         else:
             self._socket.setsockopt(zmq.IDENTITY, identity.encode())
-            self._socket.connect(endpoint)
+            self._reach(endpoint)
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def send(self, header: Header, *payload: Any, to: bytes | None = None) -> bool:
@@ -103,6 +103,16 @@ class Socket:
             raise ConfigError(
                 f"cannot listen on {endpoint}: {error.strerror}",
                 hint="another process has it? choose another port, or 0 for any free one",
+            ) from error
+
+    def _reach(self, endpoint: str) -> None:
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close(linger=0)
+            raise ConfigError(
+                f"cannot connect to {endpoint!r}: {error.strerror}",
+                hint="expected an endpoint such as tcp://127.0.0.1:5560",
             ) from error
 
 

@@ -81,7 +81,8 @@ class WebServer:
     def __init__(self, listen: str, app: Starlette) -> None:
         host, port = endpoint(listen, "http.listen")
         try:
-            self._socket = socket.create_server((host, port))
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, port), family=family)
         except OSError as error:
             raise ConfigError(
                 f"http.listen: cannot listen on {listen}: {error.strerror}",

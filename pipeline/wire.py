@@ -171,7 +171,10 @@ class Codec:
                 f"batch {seq}: header says {events} events, record batch has "
                 f"{record_batch.num_rows}"
             )
-        return from_arrow(record_batch, self.schema, seq)
+        try:
+            return from_arrow(record_batch, self.schema, seq)
+        except DataError as error:
+            raise ProtocolError(error.message) from error
 
 
 def pack_schema(schema: Schema) -> pa.Buffer:
@@ -183,8 +186,8 @@ def unpack_schema(frame: memoryview) -> Schema:
     """Return the schema in a BOR's payload, or raise ProtocolError."""
     try:
         return from_arrow_schema(pa.ipc.read_schema(pa.py_buffer(frame)), "BOR")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ProtocolError(f"BOR: not an Arrow schema: {error}") from error
+    except (pa.ArrowException, OSError, ValueError, DataError) as error:
+        raise ProtocolError(f"BOR: not a schema of numbers: {error}") from error
 
 
 def record_dtype(schema: Schema) -> np.dtype[np.void]:

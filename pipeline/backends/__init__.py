@@ -46,6 +46,17 @@ def open_session(model: Model, backend: str, where: str) -> Session:
 def _reproduce_golden(model: Model, session: Session) -> None:
     inputs, expected = model.golden()
     events = len(next(iter(inputs.values())))
+    if events == 0:
+        raise ModelError(f"model {model.label}: its golden file has no events")
+    for tensor, arrays in [(t, inputs) for t in model.manifest.inputs] + [
+        (t, expected) for t in model.manifest.outputs
+    ]:
+        array = arrays[tensor.name]
+        if array.dtype != tensor.dtype or array.shape != (events, *tensor.shape):
+            raise ModelError(
+                f"model {model.label}: golden {tensor.name!r}: expected {events} events of "
+                f"{tensor.column.form}, got {array.dtype} {array.shape}"
+            )
     got = {tensor.name: tensor.column.empty(events) for tensor in model.manifest.outputs}
     session.infer(inputs, got)
     for name, array in expected.items():

@@ -45,15 +45,29 @@ class OnnxRuntimeSession:
         _compare(model, "input", model.manifest.inputs, self._session.get_inputs())
         _compare(model, "output", model.manifest.outputs, self._session.get_outputs())
         self._binding = self._session.io_binding()
+        self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Fill `outputs` from `inputs`; see `Session.infer`."""
-        binding = self._binding
         for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            if self._moved(name, array):
+                self._binding.bind_input(
+                    name, "cpu", 0, array.dtype.type, array.shape, self._bound[name][0]
+                )
         for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        self._session.run_with_iobinding(binding)
+            if self._moved(name, array):
+                self._binding.bind_output(
+                    name, "cpu", 0, array.dtype.type, array.shape, self._bound[name][0]
+                )
+        self._session.run_with_iobinding(self._binding)
+
+    def _moved(self, name: str, array: Array) -> bool:
+        """Note where a tensor is; whether that is another place or shape than the last time."""
+        place = (array.__array_interface__["data"][0], array.shape)
+        if self._bound.get(name) == place:
+            return False
+        self._bound[name] = place
+        return True
 
     def close(self) -> None:
         """Free the session."""

@@ -62,8 +62,8 @@ def check(
         table.add_row(monitor.name, "monitor", _forms(monitor.consumes), monitor.metric)
     console = Console()
     console.print(table)
-    console.print(f"source → worker: {_forms(built.inputs)}", highlight=False)
-    console.print(f"worker → sink:   {_forms(built.outputs)}", highlight=False)
+    console.print(f"source → worker: {_forms(built.inputs)}", highlight=False, soft_wrap=True)
+    console.print(f"worker → sink:   {_forms(built.outputs)}", highlight=False, soft_wrap=True)
     console.print("[green]fine[/]: every join fits, every model gave its golden outputs")
 
 
@@ -116,7 +116,7 @@ def models(as_json: _Json = False) -> None:
     """List the models of the repository; each file's hash is checked."""
     import msgspec
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ..errors import ModelError
     from ..manifest import all_models, read_model
@@ -135,7 +135,9 @@ def models(as_json: _Json = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(cards).decode())
     else:
-        table = Table("model", "family", "inputs", "outputs", "bytes", "metrics")
+        table = Table(
+            Column("model", no_wrap=True), "family", "inputs", "outputs", "bytes", "metrics"
+        )
         for card in cards:
             table.add_row(
                 f"{card['name']}/{card['version']}",

@@ -11,7 +11,7 @@ import typer
 from msgspec.structs import replace
 
 from ..config import GraphConfig, Part, load_graph
-from ..errors import EXIT_DAMAGED_INPUT, ConfigError, nearest
+from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError, nearest
 
 _Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) there.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, nothing else.")]
@@ -20,7 +20,12 @@ _Http = Annotated[str | None, typer.Option(help="Serve metrics and status there,
 _Quarantine = Annotated[Path | None, typer.Option(help="Keep refused events there.")]
 _Engine = Annotated[str, typer.Option(help="distributed, or inline: all in one process.")]
 _Workers = Annotated[int | None, typer.Option(min=1, help="Compute workers.")]
-_RunNumber = Annotated[int | None, typer.Option("--run", min=0, help="The run number.")]
+_RunNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--run", min=0, max=2**32 - 1, help="The run number; the Unix second unless given."
+    ),
+]
 
 _READERS = {".arrows": "recording", ".arrow": "recording", ".csv": "csv"}
 
@@ -140,26 +145,60 @@ def _execute(
     rate: float | None,
     as_json: bool,
 ) -> None:
+    import time
+
     import msgspec
 
     from ..daemon import Wishes, check_report, execute
     from .summary import show
 
-    wishes = Wishes(engine, run_number, rate, http, quarantine)
+    number = int(time.time()) if run_number is None else run_number
+    report, quarantine = _named(report, number), _named(quarantine, number)
+    _refuse_collisions(config, report, quarantine)
+    wishes = Wishes(number, engine, rate, http, quarantine)
     with _progress(quiet=as_json) as progress:
         result = execute(config, wishes, progress)
     text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
-    if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(text + "\n")
     if as_json:
         typer.echo(text)
     else:
         show(result, report)
+    if report is not None:
+        _write(report, text + "\n")
     check_report(result)
     if result["damage"]:
         typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
         raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def _named(path: Path | None, run: int) -> Path | None:
+    """Put the run number where a path says ``{run}``."""
+    if path is None:
+        return None
+    try:
+        return Path(str(path).format(run=run))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(f"{path}: expected braces only around run, as in {{run}}") from error
+
+
+def _refuse_collisions(config: GraphConfig, *others: Path | None) -> None:
+    """Refuse to write over the input, or two outputs into one file."""
+    inside = [part.options.get("path") for part in (config.source, config.sink)]
+    paths = [Path(str(path)).resolve() for path in (*inside, *others) if path is not None]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConfigError(f"{path}: expected a file of its own for each input and output")
+    folder = next((path for path in others if path is not None and path.is_dir()), None)
+    if folder is not None:
+        raise ConfigError(f"{folder}: expected a file, got a folder")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise RunError(f"report: cannot write {path}: {error.strerror}") from error
 
 
 def _events(family: str, recording: Path | None, seed: int) -> Any:
@@ -171,8 +210,10 @@ def _events(family: str, recording: Path | None, seed: int) -> Any:
 
     if recording is not None:
         reader = RecordingReader(recording)
-        batch = concatenate(reader.batches())
-        schema = reader.schema
+        batches = list(reader.batches())
+        if not batches:
+            raise DataError(f"{recording}: expected events to send, got none")
+        batch, schema = concatenate(batches), reader.schema
     else:
         (simulator,) = entry_points(group="sluice.simulators")
         batch, schema = simulator.load()(family, 65_536, seed)
@@ -206,6 +247,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
     from ..state import Control
 
     with _bar(None, quiet=quiet) as update:
+        told: list[str] = []
 
         def show(control: Control, account: Account, source: Source, address: str | None) -> None:
             events = account.ledger.events()
@@ -215,7 +257,9 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
                 f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
                 f"in flight {account.in_flight}"
             )
-            text += f", {address}/metrics" if address else ""
+            if address and not told:
+                told.append(address)
+                typer.echo(f"metrics: {address}/metrics  status: {address}/status", err=True)
             update(account.ledger.settled, text, source.expected)
 
         yield show

@@ -45,6 +45,15 @@ class Plan:
         batch.check(self.graph.inputs, "source")
         return replace(batch, seq=seq)
 
+    def give_up_source(self, why: str) -> None:
+        """Stop the source; what it took and nobody will judge is counted as failed."""
+        self.source.stop()
+        most = self.graph.config.graph.batch_events
+        while (batch := self.source.read(most, hungry=True)) is not None:
+            self.account.offer(batch)
+            self.account.fail(batch, "engine", why)
+        self.account.lose(self.source.losses(), "source")
+
     def eor(self) -> dict[str, Any]:
         """Return the end-of-run record."""
         ledger = self.account.ledger

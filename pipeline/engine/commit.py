@@ -25,7 +25,7 @@ def commit(spec: Spec, hub: Socket) -> None:
     try:
         sink.open(graph.outputs, spec.bor)
     except OSError as error:
-        raise RunError(f"sink: cannot open: {error}") from error
+        raise RunError(f"cannot open: {error}") from error
     outlet = Socket(spec.outlet)
     codec = Codec(graph.outputs)
     poller = Poller((hub, outlet))
@@ -57,7 +57,7 @@ def _close(sink: Sink, eor: dict[str, Any] | None) -> None:
     try:
         sink.close(eor)
     except OSError as error:
-        raise RunError(f"sink: cannot end what it wrote: {error}") from error
+        raise RunError(f"cannot end what it wrote: {error}") from error
 
 
 def _take(outlet: Socket, held: Held, expected: int) -> int:
@@ -85,7 +85,7 @@ def _commit_one(
         sink.write(kept)
     except OSError as error:
         raise RunError(
-            f"sink: cannot write batch {header.seq}: {error}",
+            f"cannot write batch {header.seq}: {error}",
             hint="make room and replay the events that the report counts as failed",
         ) from error
     hub.send(Header(Kind.ACK, header.run, seq=header.seq), summary)

@@ -184,7 +184,9 @@ class DistributedEngine:
         while self._credit and self._failure is None:
             worker = max(self._credit, key=self._credit.__getitem__)
             if self._orphans:
-                self._send(self._orphans.popleft(), worker)
+                seq = self._orphans.popleft()
+                if seq in self._flights:  # its result may have reached the sink before the death
+                    self._send(seq, worker)
             elif len(self._flights) >= self._window or not self._read(worker):
                 return
 
@@ -220,6 +222,7 @@ class DistributedEngine:
         why = self._failure.message if self._failure else "the engine broke off"
         for seq in sorted(self._flights):
             self._account.fail(self._flights.pop(seq).batch, "engine", why)
+        self._plan.give_up_source(why)
 
     # --- messages --------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ..chain import Chain
-from ..errors import RunError
+from ..errors import RunError, SluiceError
 from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Poller
@@ -23,7 +23,7 @@ class InlineEngine:
         block = MeterBlock(*plan.graph.meter_names())
         plan.account.blocks.append(block)
         self._chain = Chain(plan.graph, block, plan.sink.keep)
-        self._failed = False
+        self._failure: SluiceError | None = None
 
     def start(self) -> None:
         """Open the stages, then the sink."""
@@ -36,13 +36,26 @@ class InlineEngine:
 
     def run(self) -> None:
         """Judge batch after batch."""
+        ledger = self._plan.account.ledger
+        try:
+            self._loop()
+        except SluiceError as error:
+            self._failure = error
+            raise
+        finally:
+            ledger.enter(Time.LIVE, time.monotonic_ns())
+            why = self._failure.message if self._failure else "the engine broke off"
+            self._plan.give_up_source(why)
+
+    def _loop(self) -> None:
         source, account, control = self._plan.source, self._plan.account, self._plan.control
         most = self._plan.graph.config.graph.batch_events
         poller = Poller([source.socket] if source.socket else [])
-        account.ledger.enter(Time.LIVE, time.monotonic_ns())
         seq = 0
         stopped = False
-        while not (control.aborting or source.exhausted):
+        while not source.exhausted:
+            if control.aborting:
+                raise RunError("stopped a second time")
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
@@ -53,12 +66,14 @@ class InlineEngine:
                 seq += 1
             if poller.poll(0.0 if batch is not None else min(_WAIT_S, source.due_in())):
                 source.receive()
-        account.ledger.enter(Time.LIVE, time.monotonic_ns())
 
     def finish(self) -> dict[str, Any]:
         """End the sink and close the stages."""
         self._chain.close()
-        self._plan.sink.close(None if self._failed else self._plan.eor())
+        try:
+            self._plan.sink.close(None if self._failure else self._plan.eor())
+        except OSError as error:
+            raise RunError(f"sink: cannot end what it wrote: {error}", _SINK_HINT) from error
         return self._plan.sink.describe()
 
     def _judge(self, batch: Any) -> None:
@@ -68,9 +83,7 @@ class InlineEngine:
         try:
             self._plan.sink.write(kept)
         except OSError as error:
-            self._failed = True
             account.fail(batch, "sink", str(error))
-            account.ledger.enter(Time.LIVE, time.monotonic_ns())
             raise RunError(f"sink: cannot write batch {batch.seq}: {error}", _SINK_HINT) from error
         account.commit(batch, summary)
 

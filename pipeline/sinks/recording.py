@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..batch import EventBatch, Schema
+from ..errors import ConfigError
 from ..recording import SUFFIX, RecordingWriter
 from . import Keep
 
@@ -28,6 +29,13 @@ class RecordingSink:
         self.columns = options.columns
         self.keep: Keep = options.keep
         self._template = options.path
+        try:
+            self._template.format(run=0)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(
+                f"sink {name!r}: path: expected braces only around run, as in "
+                f"'run-{{run:06d}}.arrows', got {options.path!r}"
+            ) from error
 
     def open(self, schema: Schema, bor: dict[str, Any]) -> None:
         """Make the file; see `RecordingWriter`."""

@@ -95,15 +95,14 @@ class CsvSource:
 
     def read(self, most: int, *, hungry: bool) -> EventBatch | None:
         """Return the events of the next `most` lines; fewer where lines are bad."""
-        lines = [] if self.exhausted else list(islice(self._file, most))
-        if not lines:
-            self.exhausted = True
-            return None
-        first = self._line + 1
-        self._line += len(lines)
-        numbers, items = self._parse_all(lines, first)
-        if not len(numbers):
-            return self.read(most, hungry=hungry)
+        numbers: Array = np.empty(0, np.int64)
+        while not len(numbers):
+            lines = [] if self.exhausted else list(islice(self._file, most))
+            if not lines:
+                self.exhausted = True
+                return None
+            numbers, items = self._parse_all(lines, self._line + 1)
+            self._line += len(lines)
         ids = (numbers - 2).astype(np.uint64)
         columns = {
             EVENT_ID.name: ids,

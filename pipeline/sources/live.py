@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
 from ..config import require_loopback, seconds
@@ -20,6 +21,8 @@ from . import NEVER, Losses, Rejected
 _FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>\d+(,\d+)*)\])?")
 _MESSAGES_A_CALL = 256
 _LAST_CALL_S = 1.0
+#: A jump of the event counter beyond this is a broken counter, not a loss.
+_MOST_LOST = 1 << 40
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class LiveSource:
         columns: dict[str, str]
         listen: str = "tcp://127.0.0.1:5560"
         #: Most events that wait in memory for a worker.
-        backlog: int = 262_144
+        backlog: Annotated[int, Meta(ge=1, le=1 << 28)] = 262_144
         #: How long an event may wait for company while every worker is busy. A duration.
         hold: str = "1 ms"
 
@@ -160,20 +163,34 @@ class LiveSource:
             raise _blame(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
 
     def _begin(self, peer: bytes, header: Header, payload: list[memoryview]) -> None:
-        schema = unpack_schema(payload[0]) if payload else Schema()
-        for column in self._record:
-            got = schema[column.name].form if column.name in schema else "no such column"
-            if got != column.form or len(schema) != len(self._record):
-                text = f"column {column.name!r}: expected {column.form}, got {got}"
-                if got == column.form:
-                    text = f"expected columns {self._record.names}, got {schema.names}"
-                self._answer(peer, Header(Kind.ERROR), msgspec.json.encode({"message": text}))
-                raise _blame(peer, f"BOR: {text}")
+        try:
+            self._compare(unpack_schema(payload[0]) if payload else Schema())
+        except ProtocolError as error:
+            answer = msgspec.json.encode({"message": error.message})
+            self._answer(peer, Header(Kind.ERROR), answer)
+            raise _blame(peer, error.message) from error
         self._front_ends[peer] = _FrontEnd(header.source, header.first)
         self._answer(peer, Header(Kind.ACK, first=header.first))
 
+    def _compare(self, schema: Schema) -> None:
+        for column in self._record:
+            got = schema[column.name].form if column.name in schema else "no such column"
+            if got != column.form:
+                raise ProtocolError(
+                    f"BOR: column {column.name!r}: expected {column.form}, got {got}"
+                )
+        if schema.names != self._record.names:
+            raise ProtocolError(
+                f"BOR: expected the columns {self._record.names} in this order, got {schema.names}"
+            )
+
     def _count_gap(self, front_end: _FrontEnd, header: Header) -> None:
         gap = header.first - front_end.next_event
+        if gap > _MOST_LOST:
+            raise ProtocolError(
+                f"source {header.source}: expected event {front_end.next_event}, got "
+                f"{header.first}: not a believable loss, dropped"
+            )
         if gap < 0:
             raise ProtocolError(
                 f"source {header.source}: expected event {front_end.next_event} or later, "
@@ -228,12 +245,12 @@ def _blame(peer: bytes, text: str) -> ProtocolError:
 def _column(name: str, form: str, where: str) -> Column:
     match = _FORM.fullmatch(form)
     try:
-        dtype = str(np.dtype(match["dtype"])) if match else ""
+        dtype = np.dtype(match["dtype"]) if match else None
     except TypeError:
-        dtype = ""
-    if match is None or not dtype:
+        dtype = None
+    if match is None or dtype is None or dtype.kind not in "iuf":
         raise ConfigError(
-            f"{where}: column {name!r}: expected a form such as 'uint32[12]', got {form!r}"
+            f"{where}: column {name!r}: expected numbers, such as 'uint32[12]', got {form!r}"
         )
     shape = tuple(int(n) for n in match["shape"].split(",")) if match["shape"] else ()
-    return Column(name, dtype, shape)
+    return Column(name, str(dtype), shape)

@@ -39,6 +39,12 @@ class RecordingSource:
         """Open the file; DataError if it is no recording."""
         self._reader = RecordingReader(self._path)
         self._recorded = self._reader.schema
+        for column in (EVENT_ID, T_EVENT):
+            if column.name in self._recorded and self._recorded[column.name].form != column.form:
+                got = self._recorded[column.name].form
+                raise DataError(
+                    f"{self._path}: column {column.name!r}: expected {column.form}, got {got}"
+                )
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
         self.expected = events if isinstance(events, int) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from msgspec import Meta, Struct
 
 from sluice.kernels.hashing import salt_of, sampled
@@ -87,7 +86,7 @@ class Menu:
             fire(passed, unscaled, bit, fired, decision)
         if self._pass_through:
             sampled(ids, self._pass_salt, self._pass_through, drawn)
-            decision |= drawn.astype(np.uint64) << np.uint64(PASS_THROUGH_BIT)
+            fire(drawn, drawn, PASS_THROUGH_BIT, fired, decision)
         settle(fired, batch["outcome"], decision, outcome)
         return batch.with_columns(decision=decision, outcome=outcome)
 

@@ -1,0 +1,96 @@
+"""Hypothesis strategies for columns, schemas and batches, for tests of stages and sinks.
+
+Needs hypothesis, which the pipeline itself does not: it is imported when a strategy is made.
+
+Examples
+--------
+>>> from hypothesis import given
+>>> @given(batches())
+... def test_my_stage_keeps_its_events(drawn):
+...     schema, batch = drawn
+...     batch.check(schema, "drawn")
+>>> test_my_stage_keeps_its_events()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .batch import Array, Column, EventBatch, Schema
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+#: What a column may hold.
+DTYPES = (
+    "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
+    "float16", "float32", "float64",
+)  # fmt: skip
+
+
+def columns(*, dtypes: tuple[str, ...] = DTYPES) -> SearchStrategy[Column]:
+    """Return a strategy for columns: any name, dtype, item shape, unit and labels."""
+    from hypothesis import strategies as st
+
+    words = st.text("abcdezXYZ019_-./ µ²é€\N{BUG}", min_size=1, max_size=8)
+
+    @st.composite
+    def column(draw: Any) -> Column:
+        shape = draw(st.lists(st.integers(1, 4), max_size=3).map(tuple))
+        labels: tuple[str, ...] = ()
+        if len(shape) == 1 and draw(st.booleans()):
+            names = st.text("abcdefg_", min_size=1, max_size=6)
+            size = shape[0]
+            labels = tuple(draw(st.lists(names, min_size=size, max_size=size, unique=True)))
+        return Column(draw(words), draw(st.sampled_from(dtypes)), shape, draw(words), labels)
+
+    return column()
+
+
+def schemas(*, least: int = 1, most: int = 5) -> SearchStrategy[Schema]:
+    """Return a strategy for schemas of `least` to `most` columns."""
+    from hypothesis import strategies as st
+
+    def by_name(column: Column) -> str:
+        return column.name
+
+    several = st.lists(columns(), min_size=least, max_size=most, unique_by=by_name)
+    return several.map(Schema)
+
+
+def arrays(column: Column, events: int) -> SearchStrategy[Array]:
+    """Return a strategy for a column's values: any bits, NaN, infinities and subnormals too."""
+    from hypothesis import strategies as st
+
+    def array(noise: bytes) -> Array:
+        size = events * column.item_bytes
+        repeated = (noise * (size // len(noise) + 1))[:size]
+        return np.frombuffer(repeated, column.dtype).reshape(events, *column.shape)
+
+    return st.binary(min_size=1, max_size=64).map(array)
+
+
+def batches(
+    schema: Schema | None = None, *, most: int = 40
+) -> SearchStrategy[tuple[Schema, EventBatch]]:
+    """Return a strategy for a schema and a batch of it, of none to `most` events.
+
+    Parameters
+    ----------
+    schema
+        The columns; None draws them.
+    most
+        Most events.
+    """
+    from hypothesis import strategies as st
+
+    @st.composite
+    def batch(draw: Any) -> tuple[Schema, EventBatch]:
+        drawn = schema if schema is not None else draw(schemas())
+        events = draw(st.integers(0, most))
+        filled = {column.name: draw(arrays(column, events)) for column in drawn}
+        return drawn, EventBatch(filled, events, draw(st.integers(0, 2**40)))
+
+    return batch()
