@@ -10,8 +10,6 @@ import pyarrow as pa
 from .batch import Array, Column, EventBatch, Schema
 from .errors import DataError
 
-_ALIGNMENT = 8
-
 
 def to_arrow_schema(schema: Schema, metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
     """Return the Arrow schema of `schema`; unit and item shape travel as field metadata."""
@@ -39,19 +37,26 @@ def to_arrow(batch: EventBatch, schema: Schema, arrow_schema: pa.Schema) -> pa.R
 
 
 def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> EventBatch:
-    """Return the columns of `schema` as NumPy views of an Arrow record batch.
+    """Return the columns as NumPy views of an Arrow record batch.
+
+    Parameters
+    ----------
+    record_batch
+        Read with an Arrow schema that belongs to `schema`, column by column, and validated.
+    schema
+        The columns.
+    seq
+        Sequence number of the batch.
 
     Raises
     ------
     DataError
-        If a column is missing, of another type, or has nulls.
+        If a column has nulls.
     """
-    columns = {}
-    for column in schema:
-        index = record_batch.schema.get_field_index(column.name)
-        if index < 0:
-            raise DataError(f"record batch {seq}: expected column {column.name!r}, got none")
-        columns[column.name] = _to_numpy(record_batch.column(index), column, seq)
+    columns = {
+        column.name: _to_numpy(array, column, seq)
+        for column, array in zip(schema, record_batch.columns, strict=True)
+    }
     return EventBatch(columns, record_batch.num_rows, seq)
 
 
@@ -98,24 +103,18 @@ def _to_array(array: Array, kind: pa.DataType) -> pa.Array:
 
 
 def _to_numpy(array: pa.Array, column: Column, seq: int) -> Array:
-    kind = array.type
-    listed = pa.types.is_fixed_size_list(kind)
-    size = kind.list_size if listed else 1
-    dtype = np.dtype(column.dtype)
-    if (kind.value_type if listed else kind).to_pandas_dtype() != dtype.type or size != math.prod(
-        column.shape
-    ):
-        raise DataError(
-            f"record batch {seq}: column {column.name!r}: expected {column.form}, got {kind}"
-        )
-    if array.null_count or (listed and array.values.null_count):
+    *validity, data = array.buffers()
+    if any(bits is not None for bits in validity) and (array.null_count or _inner_nulls(array)):
         raise DataError(f"record batch {seq}: column {column.name!r}: expected no nulls, got some")
-    count = len(array) * size
-    shape = (len(array), *column.shape)
-    if count == 0:
-        return np.empty(shape, dtype)
-    buffer = array.buffers()[-1]
-    values = np.frombuffer(buffer, dtype, count, array.offset * size * dtype.itemsize)
-    if values.ctypes.data % _ALIGNMENT:  # a socket may hand out memory at any address
-        values = values.copy()
-    return values.reshape(shape)
+    events = len(array)
+    shape = (events, *column.shape)
+    if events == 0:
+        return np.empty(shape, column.dtype)
+    offset = array.offset * column.item_bytes
+    values = np.ndarray(shape, column.dtype, data, offset)
+    # A socket may hand out memory at any address.
+    return values if values.flags.aligned else values.copy()
+
+
+def _inner_nulls(array: pa.Array) -> bool:
+    return pa.types.is_fixed_size_list(array.type) and bool(array.values.null_count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -49,7 +50,7 @@ class Column(msgspec.Struct, frozen=True):
     @property
     def item_bytes(self) -> int:
         """Bytes of one event's item."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
     def empty(self, events: int) -> Array:
         """Return an uninitialised array for `events` events."""

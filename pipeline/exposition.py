@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from sluice.kernels.histogram import edges
 
 from .account import Account
-from .batch import Array
+from .batch import Array, Outcome
 from .ledger import CLASSES, Time
 from .metrics import monitor_totals, stage_totals
 
@@ -108,6 +108,12 @@ class RunCollector(Collector):
         for worker, number in dict(account.restarts).items():
             restarts.add_metric([worker], number)
         yield restarts
+        gaps = CounterMetricFamily(
+            "sluice_source_gap_events", "Events that upstream sent and that never came.",
+            labels=["source"],
+        )  # fmt: skip
+        gaps.add_metric([account.graph.config.source.name], account.ledger.counts[Outcome.LOST])
+        yield gaps
         yield CounterMetricFamily(
             "sluice_protocol_errors", "Messages that broke the protocol.", account.protocol_errors
         )
