@@ -50,7 +50,7 @@ def train(
     from sluice.exporters.families import TrainOptions, get
 
     chosen = get(family)
-    one_thread()
+    require("torch", "ot")
     folder = out or Path("checkpoints") / family
     losses = chosen.train(TrainOptions(folder, seed, quick, resume, recipe))
     show(losses, "validation loss", as_json)
@@ -65,7 +65,7 @@ def export(
     from sluice.exporters.families import get
 
     chosen = get(family)
-    one_thread()
+    require("torch", "onnx", "onnxscript", "onnxruntime", "ot")
     for folder in chosen.export(checkpoints or Path("checkpoints") / family, out):
         typer.echo(folder)
 
@@ -81,27 +81,33 @@ def evaluate(
     """Measure the models in the repository against truth and exact distances."""
     from sluice.exporters.families import EvaluateOptions, get
 
-    show(get(family).evaluate(EvaluateOptions(data, plots)), "value", as_json)
+    chosen = get(family)
+    require("onnxruntime", "ot", *(("matplotlib", "mplhep") if plots else ()))
+    show(chosen.evaluate(EvaluateOptions(data, plots)), "value", as_json)
 
 
-def one_thread() -> None:
-    """Keep torch to one core, which is fastest for nets this small, or say how to get it.
+def require(*packages: str) -> None:
+    """Refuse a command whose packages are not installed; keep torch, if it is one, to one core.
 
     Raises
     ------
     ConfigError
-        If torch is not installed.
+        Naming the package and the extra that installs it.
     """
+    from importlib.util import find_spec
+
     from sluice.pipeline.errors import ConfigError
 
-    try:
+    for package in packages:
+        if find_spec(package) is None:
+            extra = "cpu" if package == "onnxruntime" else "train"
+            hint = f"pip install 'sluice-daq[{extra}]'"
+            raise ConfigError(f"package {package!r} is needed here and is not installed", hint)
+    if "torch" in packages:
         import torch
-    except ModuleNotFoundError as error:
-        hint = "pip install 'sluice-daq[train]'"
-        raise ConfigError(
-            "training and export need PyTorch, which is not installed", hint
-        ) from error
-    torch.set_num_threads(1)
+
+        # More threads make nets this small slower.
+        torch.set_num_threads(1)
 
 
 def show(values: dict[str, float], heading: str, as_json: bool) -> None:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from sluice.exporters.progress import progress
 
+#: One line of JSON a pass, beside the checkpoints.
+METRICS = "metrics.jsonl"
+
 Columns = tuple[Tensor, ...]
 Loss = Callable[[Columns], Tensor]
 
@@ -193,5 +196,5 @@ def _log(
         "best": state.best,
         "seconds": round(seconds, 3),
     }
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -116,6 +116,8 @@ def read_csv(path: Path) -> Wafers:
             f"{path}: expected {CELLS} columns of charges, none negative, "
             f"got {rows.shape[1]} columns and a lowest value of {rows.min(initial=0):g}"
         )
+    if not rows.any():
+        raise DataError(f"{path}: expected wafers with charge, got none among {len(rows)} rows")
     _, first = np.unique(rows, axis=0, return_index=True)
     return wafers(rows[np.sort(first)].astype(np.uint32))
 

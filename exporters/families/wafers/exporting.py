@@ -147,7 +147,7 @@ def _note(checkpoints: Path) -> Note:
     except OSError as error:
         raise ConfigError(
             f"checkpoints {checkpoints}: {PROVENANCE} is missing",
-            "`sluice train wafers` writes it when all nets are trained",
+            "`sluice train wafers` writes it",
         ) from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from error

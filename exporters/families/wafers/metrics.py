@@ -71,6 +71,8 @@ def codec(chain: Chain, sample: Wafers, most: int = 2_000) -> Metrics:
         Wafers at most; the first ones.
     """
     chosen = data.hard(sample).part(slice(0, most))
+    if not len(chosen):
+        return {"events": 0.0}
     distance = pairs.exact(chosen.fraction, chain.decoded(chosen))
     return {
         "emd_mean": float(distance.mean()),
@@ -101,7 +103,8 @@ def surrogate(chain: Chain, sample: Wafers, seed: int, most: int = 1_000) -> Met
     found: Metrics = {}
     for kind, q in kinds.items():
         error = relative_error(chain.emd(_f32(p), _f32(q)), pairs.exact(p, q))
-        found |= {f"{kind}_bias": float(error.mean()), f"{kind}_std": float(error.std())}
+        if len(error):
+            found |= {f"{kind}_bias": float(error.mean()), f"{kind}_std": float(error.std())}
     return found
 
 

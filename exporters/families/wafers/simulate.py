@@ -1,6 +1,7 @@
 """Simulated wafers: showers and pile-up on 48 trigger cells, as the front-end chip sees them.
 
-Needs only NumPy and numba, so that a machine that runs the pipeline can make its own input.
+Whole wafers only: those that the detector's edge cuts are not simulated. Needs only NumPy and
+numba, so that a machine that runs the pipeline can make its own input.
 """
 
 from __future__ import annotations

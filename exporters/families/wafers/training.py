@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sluice.exporters.families import TrainOptions
-from sluice.exporters.train import Columns, Job, Loss, Schedule, fit
+from sluice.exporters.train import METRICS, Columns, Job, Loss, Schedule, fit
+from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Training
 
 from . import data, pairs
@@ -57,6 +58,7 @@ def train(options: TrainOptions) -> dict[str, float]:
     """
     recipe = load(options.recipe, quick=options.quick)
     run = prepare(recipe, recipe.seed if options.seed is None else options.seed, options)
+    _claim(run)
     torch.manual_seed(run.seed)
     coder, tagger = Autoencoder(), Tagger(recipe.tagger.hidden)
     emd = EmdSurrogate(recipe.emd.planes, recipe.emd.hidden)
@@ -69,7 +71,6 @@ def train(options: TrainOptions) -> dict[str, float]:
     labelled = joined(labelled, decoded_pairs(coder, samples, count // 2, run.seed + 2))
     losses["emd"] = fit_emd(run, "emd", emd, labelled)
     losses["tagger"] = fit_tagger(run, coder, tagger)
-    _note(run)
     return losses
 
 
@@ -154,7 +155,8 @@ def _images(run: Run) -> Parts:
     return columns(run.train), columns(run.valid)
 
 
-def _note(run: Run) -> None:
+def _claim(run: Run) -> None:
+    # A folder holds the nets of one training: never some of this and some of an earlier one.
     training = Training(
         seed=run.seed,
         dataset="simulated wafers",
@@ -162,5 +164,15 @@ def _note(run: Run) -> None:
         events=len(run.train),
         recipe_sha256=digest(run.recipe),
     )
-    note = msgspec.json.encode(Note(training, run.recipe))
-    (run.folder / PROVENANCE).write_bytes(msgspec.json.format(note))
+    note = msgspec.json.format(msgspec.json.encode(Note(training, run.recipe)))
+    path = run.folder / PROVENANCE
+    if not run.resume:
+        for stale in (*run.folder.glob("*.pt"), run.folder / METRICS):
+            stale.unlink(missing_ok=True)
+    elif path.exists() and path.read_bytes() != note:
+        raise ConfigError(
+            f"checkpoints {run.folder}: made with another recipe, seed or simulation",
+            "train without --resume, or into another folder",
+        )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(note)

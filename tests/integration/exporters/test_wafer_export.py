@@ -9,6 +9,8 @@ import pytest
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import read_model
 
+pytestmark = pytest.mark.train
+
 NAMES = ("wafer-encoder-9b", "wafer-decoder-9b", "wafer-tagger", "wafer-emd")
 
 
@@ -98,6 +100,14 @@ def test_a_resumed_training_changes_nothing(checkpoints, recipe, tmp_path):
     get("wafers").train(TrainOptions(copy, recipe=recipe, resume=True))
     for net in ("autoencoder", "emd", "tagger"):
         assert (copy / f"{net}.pt").read_bytes() == (checkpoints / f"{net}.pt").read_bytes()
+
+
+def test_a_training_is_not_resumed_with_another_seed(checkpoints, recipe, tmp_path):
+    from sluice.exporters.families import TrainOptions, get
+
+    copy = shutil.copytree(checkpoints, tmp_path / "copy")
+    with pytest.raises(ConfigError, match="another recipe"):
+        get("wafers").train(TrainOptions(copy, seed=4, recipe=recipe, resume=True))
 
 
 def test_missing_checkpoints_are_named(checkpoints, tmp_path):

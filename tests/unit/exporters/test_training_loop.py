@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 
 from sluice.exporters.train import Job, Schedule, fit  # noqa: E402
 
+pytestmark = pytest.mark.train
+
 SCHEDULE = Schedule(epochs=6, rate=0.05, batch=32)
 
 

@@ -1,0 +1,66 @@
+# Sluice. `make help` lists the targets. A machine needs python3.11, make, gcc and git.
+
+PYTHON ?= python3.11
+# Where `make demo` serves metrics and status while it runs; port 0 takes any free one.
+HTTP   ?= 127.0.0.1:9464
+EVENTS ?= 200000
+RATE   ?= 40000
+OUT    ?= out/demo
+
+# First and alone, at this version: a wider range may bring gigabytes that only a GPU needs.
+TORCH := torch==2.13.0
+# Twice quiet: errors only.
+PIP_OPTIONS := -qq --disable-pip-version-check
+
+# The demo takes the development environment where there is one, else a small one of its own.
+RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test bench pins clean FORCE
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: .venv/.installed ## Make .venv with everything: runtime, training, development
+
+# A strict editable install links each file by itself: it is made anew when a file comes or goes.
+build/sources.list: FORCE
+	@mkdir -p $(@D)
+	@find kernels pipeline exporters models -type f ! -path '*/__pycache__/*' | LC_ALL=C sort > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
+
+.venv/.installed: EXTRAS := cpu,train,dev
+.venv-run/.installed: EXTRAS := cpu
+.venv/.installed .venv-run/.installed: pyproject.toml constraints.txt build/sources.list
+	@echo "installing sluice[$(EXTRAS)] into $(@D) …"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) -c constraints.txt pip setuptools
+	@$(if $(findstring train,$(EXTRAS)),$(@D)/bin/python -m pip install $(PIP_OPTIONS) $(TORCH))
+	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) -c constraints.txt --no-build-isolation \
+	  --config-settings editable_mode=strict -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(RUN)/.installed ## Simulate wafers, replay them through the hgcal graph, show the results
+	@PATH="$(CURDIR)/$(RUN)/bin:$$PATH" deploy/demo.sh '$(OUT)' '$(EVENTS)' '$(RATE)' '$(HTTP)'
+
+test: venv ## Check style, types and imports, then run every test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+bench: venv ## Measure kernels and engines, as ratios within one run
+	.venv/bin/python benchmarks/kernels.py
+	.venv/bin/sluice bench pipeline
+
+pins: ## Write constraints.txt anew from what .venv holds
+	@.venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' | LC_ALL=C sort -f > .pins
+	@{ grep '^#' constraints.txt; cat .pins; } > .pins.new; mv .pins.new constraints.txt; rm .pins
+
+clean: ## Remove environments, caches and everything made here
+	rm -rf .venv .venv-run build out *.egg-info .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find kernels pipeline exporters models tests benchmarks -name __pycache__ -type d -prune \
+	  -exec rm -rf {} +

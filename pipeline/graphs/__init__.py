@@ -1,0 +1,1 @@
+"""The graphs that ship, as TOML files."""

@@ -1,0 +1,511 @@
+"""Real processes: the installed command, its children, recordings to feed it, and a leak check."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+import tomli_w
+from sluice.exporters.families.wafers.simulate import simulate
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.config import load_graph
+from sluice.pipeline.recording import RecordingWriter
+
+SLUICE = Path(sys.executable).with_name("sluice")
+WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
+
+#: Parts that misbehave on purpose, registered as anyone's would be.
+PARTS = '''
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from sluice.pipeline.batch import EVENT_ID, OUTCOME, Column, Schema
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    ids: tuple[int, ...] = ()
+    seconds: float = 0.0
+    once: str = ""
+
+
+class Sleepy:
+    """Takes its time over each batch."""
+
+    Options = Options
+    consumes = Schema((EVENT_ID,))
+    provides = Schema()
+
+    def __init__(self, name, options):
+        self.name = name
+        self.options = options
+
+    def open(self, events):
+        pass
+
+    def hit(self, batch):
+        return bool(np.isin(batch["event_id"], np.array(self.options.ids, np.uint64)).any())
+
+    def process(self, batch):
+        if batch["event_id"].any():  # not at warm-up
+            time.sleep(self.options.seconds)
+        return batch
+
+    def close(self):
+        pass
+
+
+class Trap(Sleepy):
+    """Raises on some events."""
+
+    def process(self, batch):
+        if self.hit(batch):
+            raise ArithmeticError("sprung")
+        return batch
+
+
+class Broken(Sleepy):
+    """Raises on every batch but blank ones."""
+
+    def process(self, batch):
+        if batch["event_id"].any():
+            raise ArithmeticError("broken for good")
+        return batch
+
+
+class Cold(Sleepy):
+    """Raises at warm-up already."""
+
+    def process(self, batch):
+        raise ArithmeticError("cannot even warm up")
+
+
+class Poison(Sleepy):
+    """Kills its process on some events; where `once` names a file, only the first time."""
+
+    def process(self, batch):
+        if self.hit(batch):
+            mark = Path(self.options.once) if self.options.once else None
+            if mark is None or not mark.exists():
+                if mark:
+                    mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+
+class Hang(Sleepy):
+    """Never comes back from some events."""
+
+    def process(self, batch):
+        if self.hit(batch):
+            time.sleep(3600)
+        return batch
+
+
+class BrokenSource:
+    """Breaks in a way nobody foresaw, after a few batches."""
+
+    Options = Options
+    exhausted = False
+    damage = expected = socket = None
+
+    def __init__(self, name, options):
+        self.schema = Schema((EVENT_ID, Column("t_event", "int64"), Column("t_ingest", "int64"),
+                              Column("words", "uint32", (12,))))
+        self.given = 0
+
+    def open(self):
+        pass
+
+    def receive(self):
+        pass
+
+    def read(self, most, *, hungry):
+        from sluice.pipeline.batch import EventBatch
+
+        self.given += 1
+        if self.given > 3:
+            raise ZeroDivisionError("nobody foresaw this")
+        columns = {c.name: np.zeros_like(c.empty(10)) for c in self.schema}
+        columns["t_ingest"] += time.monotonic_ns()
+        return EventBatch(columns, 10)
+
+    def due_in(self):
+        return 0.0
+
+    def stop(self):
+        self.exhausted = True
+
+    def losses(self):
+        from sluice.pipeline.sources import Losses
+
+        return Losses()
+
+    def close(self):
+        pass
+'''
+ENTRY_POINTS = """
+[sluice.stages]
+test.sleepy = sluice_test_parts:Sleepy
+test.trap = sluice_test_parts:Trap
+test.broken = sluice_test_parts:Broken
+test.cold = sluice_test_parts:Cold
+test.poison = sluice_test_parts:Poison
+test.hang = sluice_test_parts:Hang
+[sluice.sources]
+test.broken = sluice_test_parts:BrokenSource
+"""
+
+
+class Finished:
+    """A command that has ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+class Command:
+    """A ``sluice`` command that runs; its processes are known, so that leaks can be."""
+
+    def __init__(self, arguments: list[str], folder: Path, env: dict[str, str]) -> None:
+        self.arguments = arguments
+        self.process = subprocess.Popen(
+            [str(SLUICE), *arguments],
+            cwd=folder, env={**os.environ, "COLUMNS": "200", **env}, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        self.folder = folder
+        self.family: set[psutil.Process] = set()
+
+    def children(self) -> list[psutil.Process]:
+        """Return its living child processes."""
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
+        self.family |= set(found)
+        return found
+
+    def workers(self, role: str = "compute") -> list[psutil.Process]:
+        """Return its living children of a role."""
+        wanted = f"sluice.pipeline.engine.{role}"
+        found = []
+        for child in self.children():
+            try:
+                if wanted in child.cmdline():
+                    found.append(child)
+            except psutil.Error:
+                continue
+        return found
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def finish(self, timeout: float = 60) -> Finished:
+        """Wait for its end; it must neither hang nor show a traceback."""
+        self.children()
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.end()
+            out, err = self.process.communicate()
+            pytest.fail(f"{self.arguments} did not end in {timeout} s\n{out}\n{err}")
+        done = Finished(self.process.returncode, out, err)
+        assert "Traceback" not in done.err + done.out, done
+        return done
+
+    def end(self) -> None:
+        """Kill what is left of its session."""
+        self.children()
+        for process in [*self.family, psutil.Process(self.process.pid)] if self.alive else []:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait(10)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH in which a package registers misbehaving parts."""
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "sluice_test_parts.py").write_text(PARTS)
+    meta = folder / "sluice_test_parts-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: sluice-test-parts\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text(ENTRY_POINTS)
+    return folder
+
+
+@pytest.fixture
+def launch(tmp_path: Path, parts: Path) -> Iterator[Callable[..., Command]]:
+    """Start a ``sluice`` command in a folder of its own; what is left at the end is a failure."""
+    commands: list[Command] = []
+
+    def start(*arguments: object, env: dict[str, str] | None = None) -> Command:
+        environment = {"PYTHONPATH": str(parts), **(env or {})}
+        command = Command([str(a) for a in arguments], tmp_path, environment)
+        commands.append(command)
+        return command
+
+    yield start
+    left = [command.arguments for command in commands if command.alive]
+    for command in commands:
+        command.end()
+        for stream in (command.process.stdout, command.process.stderr):
+            if stream is not None:
+                stream.close()
+    assert not left, f"still running at the end of the test: {left}"
+    deadline = time.monotonic() + 10
+    while (orphans := [p for c in commands for p in c.family if _lives(p)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    for orphan in orphans:
+        orphan.kill()
+    assert not orphans, f"processes left behind: {orphans}"
+    mine = {command.process.pid for command in commands}
+    assert not (folders := _runtime_folders(mine)), f"left in /dev/shm: {folders}"
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runtime_folders(pids: set[int]) -> list[Path]:
+    """Return the runtime folders of engines with these process ids; others run here too."""
+    found = []
+    for folder in Path("/dev/shm").glob("sluice-*"):
+        for spec in folder.glob("*.json"):
+            try:
+                parent = json.loads(spec.read_bytes())["parent"]
+            except (OSError, ValueError, KeyError):
+                continue
+            if parent in pids:
+                found.append(folder)
+                break
+    return found
+
+
+@pytest.fixture
+def sluice(launch: Callable[..., Command]) -> Callable[..., Finished]:
+    """Run a ``sluice`` command to its end."""
+
+    def run(*arguments: object, timeout: float = 60, env: dict[str, str] | None = None) -> Finished:
+        return launch(*arguments, env=env).finish(timeout)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def no_leaks_here() -> Iterator[None]:
+    """No thread, socket or child of this process outlives a test."""
+    me = psutil.Process()
+    threads = set(threading.enumerate())
+    connections = len(me.net_connections())
+    children = set(me.children())
+    yield
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        left = [t for t in threading.enumerate() if t not in threads and t.name != "pytest_timeout"]
+        more = len(me.net_connections()) - connections
+        born = set(me.children()) - children
+        if not left and more <= 0 and not born:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"left behind: threads {left}, {more} sockets, children {born}")
+
+
+@pytest.fixture(scope="session")
+def make_recording() -> Callable[..., Path]:
+    """Write simulated wafers (or other columns) as a recording."""
+
+    def make(
+        path: Path, events: int, *, seed: int = 7, batch: int = 1000, first: int = 1
+    ) -> Path:
+        columns = simulate(events, seed)
+        columns["event_id"] = np.arange(first, first + events, dtype=np.uint64)
+        with RecordingWriter(path, WORDS, {"events": events}) as writer:
+            for seq, start in enumerate(range(0, events, batch)):
+                part = {name: columns[name][start : start + batch] for name in WORDS.names}
+                writer.write(EventBatch(part, len(part["event_id"]), seq))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wafers(tmp_path_factory: pytest.TempPathFactory, make_recording: Callable[..., Path]) -> Path:
+    """A recording of 20,000 simulated wafers, event ids from 1."""
+    return make_recording(tmp_path_factory.mktemp("wafers") / "wafers.arrows", 20_000)
+
+
+@pytest.fixture
+def make_graph(tmp_path: Path) -> Callable[..., Path]:
+    """Write a graph like hgcal with other numbers, more stages, or another sink."""
+
+    def make(
+        name: str = "test",
+        *,
+        first: list[dict[str, Any]] | None = None,
+        last: list[dict[str, Any]] | None = None,
+        **tables: dict[str, Any],
+    ) -> Path:
+        graph = tomllib.loads(Path(load_graph("hgcal").origin).read_text())
+        graph["stage"] = [*(first or []), *graph["stage"], *(last or [])]
+        for table, values in tables.items():
+            if table == "monitor" or "use" in values:
+                graph[table] = values
+            else:
+                graph[table] |= values
+        path = tmp_path / f"{name}.toml"
+        path.write_text(tomli_w.dumps(graph))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of loopback that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Http:
+    """A client of a run's HTTP pages."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, page: str) -> tuple[int, str]:
+        """Return status and text; status 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{page}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def until(
+        self, page: str, good: Callable[[int, str], bool], command: Command, timeout: float = 30
+    ) -> str:
+        """Ask until the answer is good; fail if the command ends or time runs out."""
+        deadline = time.monotonic() + timeout
+        status, text = 0, ""
+        while time.monotonic() < deadline and command.alive:
+            status, text = self.get(page)
+            if good(status, text):
+                return text
+            time.sleep(0.01)
+        command.end()
+        out, err = command.process.communicate()
+        pytest.fail(f"{page}: last answer {status} {text[:500]}\n{out}\n{err}")
+
+    def ready(self, command: Command) -> None:
+        """Wait until the run takes events."""
+        self.until("/readyz", lambda status, _: status == 200, command)
+
+    def settled(self, command: Command, events: int) -> dict[str, Any]:
+        """Wait until so many events have been judged; return the status."""
+
+        def enough(status: int, text: str) -> bool:
+            if status != 200:
+                return False
+            counts = json.loads(text)["report"]["events"]
+            return sum(counts.values()) - counts["offered"] >= events
+
+        return json.loads(self.until("/status", enough, command))
+
+
+@pytest.fixture
+def http(free_port: int) -> Http:
+    return Http(free_port)
+
+
+def _tables(path: Path) -> tuple[pa.Schema, list[tuple[bytes, pa.RecordBatch]]]:
+    batches = []
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        while True:
+            try:
+                batch, metadata = stream.read_next_batch_with_custom_metadata()
+            except StopIteration:
+                break
+            if batch.num_rows:
+                batches.append((dict(metadata or {})[b"sluice.seq"], batch))
+        return stream.schema.remove_metadata(), batches
+
+
+@pytest.fixture(scope="session")
+def assert_same_recording() -> Callable[[Path, Path], int]:
+    """Compare two recordings batch by batch, column by column, bit by bit; return the events."""
+
+    def bits(array: pa.Array) -> bytes:
+        values = array.values if pa.types.is_fixed_size_list(array.type) else array
+        return np.asarray(values).tobytes()
+
+    def compare(one: Path, other: Path) -> int:
+        (schema, first), (schema_2, second) = _tables(one), _tables(other)
+        assert schema.equals(schema_2, check_metadata=True)
+        assert [seq for seq, _ in first] == [seq for seq, _ in second]
+        for (seq, a), (_, b) in zip(first, second, strict=True):
+            assert a.num_rows == b.num_rows, f"batch {seq}"
+            for name in schema.names:
+                assert bits(a.column(name)) == bits(b.column(name)), f"batch {seq}, column {name}"
+        return sum(batch.num_rows for _, batch in first)
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def load_report() -> Callable[[Path], dict[str, Any]]:
+    """Read a report; what every report must fulfil is checked here, closed or not."""
+
+    def load(path: Path) -> dict[str, Any]:
+        report = json.loads(path.read_text())
+        events, seconds = report["events"], report["seconds"]
+        offered = events["offered"]
+        assert report["closed"], report
+        assert offered == sum(events.values()) - offered
+        spent = sum(seconds[state] for state in ("live", "paused", "busy", "down"))
+        assert seconds["wall"] == pytest.approx(spent, abs=1e-9)
+        return report
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def interrupt() -> int:
+    return signal.SIGTERM

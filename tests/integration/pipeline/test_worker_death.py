@@ -1,0 +1,169 @@
+"""`kill -9` of anything: what is lost is nothing, and what cannot go on says so."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psutil
+import pyarrow as pa
+import pytest
+
+COLUMNS = ["event_id", "packed", "sum_q", "score", "outcome", "decision"]
+SINK = {"use": "recording", "keep": "all", "columns": COLUMNS}
+
+
+@pytest.fixture
+def slow_graph(make_graph):
+    """A graph of small batches that take 10 ms each: a run is under way for a while."""
+
+    def make(**more):
+        sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
+        return make_graph(first=[sleepy], sink=SINK, graph={"batch_events": 100}, **more)
+
+    return make
+
+
+def replay(launch, http, wafers, graph, tmp_path, name, *more):
+    listen = f"127.0.0.1:{http.port}"
+    return launch(
+        "replay", wafers, "--graph", graph, "--report", tmp_path / f"{name}.json",
+        "--out", tmp_path / f"{name}.arrows", "--http", listen, *more,
+    )  # fmt: skip
+
+
+def test_killing_a_worker_again_and_again_loses_nothing(
+    launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
+):
+    graph = slow_graph()
+    command = replay(launch, http, wafers, graph, tmp_path, "killed", "--workers", 2)
+    http.settled(command, 500)
+    killed = set()
+    for _ in range(3):
+        victim = next(worker for worker in command.workers() if worker.pid not in killed)
+        killed.add(victim.pid)
+        victim.kill()
+        time.sleep(0.1)
+    metrics = http.until(
+        "/metrics", lambda _, text: 'sluice_worker_restarts_total{worker="compute-' in text, command
+    )
+    assert "sluice_worker_restarts_total" in metrics
+    done = command.finish()
+    assert done.code == 0, done
+    report = load_report(tmp_path / "killed.json")
+    assert sum(report["restarts"].values()) == 3
+    assert report["events"]["offered"] == 20_000
+    for never in ("lost", "failed", "shed", "invalid"):
+        assert report["events"][never] == 0
+    quiet = sluice(
+        "replay", wafers, "--graph", graph, "--engine", "inline",
+        "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
+    )  # fmt: skip
+    assert quiet.code == 0, quiet
+    undisturbed = load_report(tmp_path / "quiet.json")
+    assert undisturbed["events"] == report["events"]
+    assert undisturbed["paths"] == report["paths"]
+    assert assert_same_recording(tmp_path / "killed.arrows", tmp_path / "quiet.arrows") == 20_000
+
+
+def test_a_batch_that_kills_its_worker_once_is_judged_by_the_next(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    poison = {"use": "test.poison", "name": "poison", "ids": [5000], "once": str(tmp_path / "mark")}
+    graph = make_graph(last=[poison], sink=SINK, graph={"batch_events": 500})
+    command = replay(launch, http, wafers, graph, tmp_path, "poison")
+    done = command.finish()
+    assert done.code == 0, done
+    report = load_report(tmp_path / "poison.json")
+    assert report["restarts"] == {"compute-0": 1}
+    assert report["events"]["offered"] == 20_000
+    assert report["events"]["failed"] == 0
+
+
+def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    poison = {"use": "test.poison", "name": "poison", "ids": [5000]}
+    graph = make_graph(
+        last=[poison], sink=SINK, graph={"batch_events": 500}, workers={"restarts": 1}
+    )
+    command = replay(launch, http, wafers, graph, tmp_path, "poison")
+    done = command.finish()
+    assert done.code == 5, done
+    assert "compute-0" in done.err
+    assert "signal 9" in done.err
+    assert "restarts" in done.err
+    report = load_report(tmp_path / "poison.json")
+    assert report["state"] == "ERROR"
+    assert report["events"]["failed"] > 0
+    assert readable(tmp_path / "poison.arrows") + report["events"]["failed"] == (
+        report["events"]["offered"]
+    )
+
+
+def test_killing_the_sink_ends_the_run_with_its_ledger_closed(
+    launch, http, slow_graph, wafers, tmp_path, load_report
+):
+    command = replay(launch, http, wafers, slow_graph(), tmp_path, "sink")
+    http.settled(command, 1000)
+    (sink,) = command.workers("commit")
+    sink.kill()
+    done = command.finish()
+    assert done.code == 5, done
+    assert "sink" in done.err
+    report = load_report(tmp_path / "sink.json")
+    counts = report["events"]
+    assert counts["failed"] > 0
+    judged = counts["offered"] - counts["failed"]
+    # An acknowledged event is on disk; one more batch may be there whose word never came.
+    assert judged <= readable(tmp_path / "sink.arrows") <= counts["offered"]
+
+
+def test_a_worker_that_hangs_is_named(launch, http, make_graph, wafers, tmp_path, load_report):
+    hang = {"use": "test.hang", "name": "hang", "ids": [5000]}
+    graph = make_graph(last=[hang], sink=SINK, workers={"stall_timeout": "1 s"})
+    command = replay(launch, http, wafers, graph, tmp_path, "hang")
+    started = time.monotonic()
+    done = command.finish()
+    assert time.monotonic() - started < 45
+    assert done.code == 5, done
+    assert "no batch came back for 1 s" in done.err
+    assert "compute-0" in done.err
+    assert load_report(tmp_path / "hang.json")["events"]["failed"] > 0
+
+
+def test_children_end_when_the_engine_is_killed(launch, http, slow_graph, wafers, tmp_path):
+    command = replay(launch, http, wafers, slow_graph(), tmp_path, "orphans")
+    http.settled(command, 500)
+    family = command.children()
+    assert len(family) == 2
+    command.signal(signal.SIGKILL)
+    command.finish()
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert not alive
+    for folder in command.folder.glob("*.json"):
+        folder.unlink()
+    assert readable(tmp_path / "orphans.arrows") >= 400
+    remove_runtime_folder(command.process.pid)
+
+
+def remove_runtime_folder(pid: int) -> None:
+    """Nobody is left to remove it after SIGKILL; the next boot would."""
+    import shutil
+    from pathlib import Path
+
+    for spec in Path("/dev/shm").glob("sluice-*/sink.json"):
+        if f'"parent":{pid}' in spec.read_text():
+            shutil.rmtree(spec.parent)
+
+
+def readable(path) -> int:
+    """Return the events that plain pyarrow reads from a recording, whole or cut short."""
+    events = 0
+    with pa.OSFile(str(path)) as file:
+        stream = pa.ipc.open_stream(file)
+        while True:
+            try:
+                events += stream.read_next_batch().num_rows
+            except (StopIteration, OSError, pa.ArrowException):
+                return events
