@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import kernel, reads, writes
+from sluice.kernels.jit import kernel, reads, value, writes
 
 OUTCOMES = 8
 """Length of a counter of outcomes."""
@@ -67,3 +67,35 @@ def count_bits(decision: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
             for i in range(decision.size):
                 found += (decision[i] & mask) != 0
             counts[bit] += found
+
+
+@kernel((reads("u1", 1), value("u1"), writes("i8", 1)))
+def rows_of(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) -> int:
+    """Find the events of one outcome.
+
+    Parameters
+    ----------
+    outcome : uint8 array, shape (N,)
+        Outcome of each event.
+    wanted : int
+        The outcome looked for.
+    rows : int64 array, shape (N,)
+        Output: their row numbers, ascending, at its start.
+
+    Returns
+    -------
+    int
+        How many there are.
+
+    Raises
+    ------
+    ValueError
+        If `rows` is shorter than `outcome`.
+    """
+    if rows.size < outcome.size:
+        raise ValueError("rows_of: expected outcome (N,) and rows (N,)")
+    found = 0
+    for i in range(outcome.size):
+        rows[found] = i
+        found += outcome[i] == wanted
+    return found

@@ -1,84 +1,70 @@
-"""The trigger menu's passes over events: collect the paths that fired, then settle the outcome."""
+"""The trigger menu: from conditions and prescales of all paths to decision and outcome."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import kernel, reads, value, writes
+from sluice.kernels.jit import kernel, reads, writes
 
 _ACCEPTED, _REJECTED, _PRESCALED = 1, 2, 3
 
 
-@kernel((reads("b1", 1), reads("b1", 1), value("i8"), writes("b1", 1), writes("u8", 1)))
-def fire(
+@kernel(
+    (
+        reads("b1", 2),
+        reads("b1", 2),
+        reads("u8", 1),
+        reads("u1", 1),
+        writes("u8", 1),
+        writes("u1", 1),
+    )
+)
+def judge(
     passed: NDArray[np.bool_],
     unscaled: NDArray[np.bool_],
-    bit: int,
-    fired: NDArray[np.bool_],
-    decision: NDArray[np.uint64],
-) -> None:
-    """Add one path to the decision.
-
-    Parameters
-    ----------
-    passed : bool array, shape (N,)
-        Events that fulfil the path's condition.
-    unscaled : bool array, shape (N,)
-        Events that its prescale lets through.
-    bit : int
-        The path's bit, 0 to 63.
-    fired : bool array, shape (N,)
-        Set where the condition is fulfilled, whatever the prescale says.
-    decision : uint64 array, shape (N,)
-        The bit is set where the condition is fulfilled and the prescale lets the event through.
-
-    Raises
-    ------
-    ValueError
-        If the arrays differ in length.
-    """
-    events = passed.size
-    if unscaled.size != events or fired.size != events or decision.size != events:
-        raise ValueError("fire: expected arrays of one length")
-    shift = np.uint64(bit)
-    for i in range(events):
-        fired[i] |= passed[i]
-        decision[i] |= np.uint64(passed[i] & unscaled[i]) << shift
-
-
-@kernel((reads("b1", 1), reads("u1", 1), writes("u8", 1), writes("u1", 1)))
-def settle(
-    fired: NDArray[np.bool_],
+    bit: NDArray[np.uint64],
     before: NDArray[np.uint8],
     decision: NDArray[np.uint64],
     outcome: NDArray[np.uint8],
 ) -> None:
-    """Turn decisions into outcomes.
+    """Judge N events by P paths.
 
     Parameters
     ----------
-    fired : bool array, shape (N,)
-        Events of which some path's condition is fulfilled.
+    passed : bool array, shape (P, N)
+        Whether an event fulfils a path's condition.
+    unscaled : bool array, shape (P, N)
+        Whether the path's prescale lets the event through.
+    bit : uint64 array, shape (P,)
+        Each path's bit of the decision, 0 to 63.
     before : uint8 array, shape (N,)
         Outcomes from before the menu; an event that is not open (0) stays what it is.
     decision : uint64 array, shape (N,)
-        Path bits; cleared for events that were not open.
+        Output: the bits of the paths that the event passed and whose prescale let it through; 0
+        for events that were not open.
     outcome : uint8 array, shape (N,)
-        Set to accepted (1) where a bit is set, else prescaled (3) where a condition was
+        Output: accepted (1) where a bit is set, else prescaled (3) where a condition is
         fulfilled, else rejected (2).
 
     Raises
     ------
     ValueError
-        If the arrays differ in length.
+        If the shapes do not fit.
     """
-    events = fired.size
+    paths, events = passed.shape
+    if unscaled.shape != passed.shape or bit.size != paths:
+        raise ValueError("judge: expected passed (P, N), unscaled (P, N) and bit (P,)")
     if before.size != events or decision.size != events or outcome.size != events:
-        raise ValueError("settle: expected arrays of one length")
+        raise ValueError("judge: expected before, decision and outcome (N,)")
+    decision[:] = 0
+    outcome[:] = _REJECTED
+    for path in range(paths):  # whole passes, so that each is vectorised
+        for i in range(events):
+            kept = np.uint64(passed[path, i] & unscaled[path, i])
+            decision[i] |= kept << bit[path]
+            outcome[i] |= passed[path, i]  # rejected (2) becomes prescaled (3)
     for i in range(events):
+        if decision[i] != 0:
+            outcome[i] = _ACCEPTED
         if before[i] != 0:
             outcome[i] = before[i]
             decision[i] = 0
-        elif decision[i] != 0:
-            outcome[i] = _ACCEPTED
-        else:
-            outcome[i] = _PRESCALED if fired[i] else _REJECTED

@@ -79,7 +79,7 @@ def normalise(
     image: NDArray[np.float32],
     charge_sum: NDArray[np.float32],
     status: NDArray[np.uint8],
-) -> None:
+) -> int:
     """Normalise and arrange the charges of N wafers for the encoder.
 
     Each wafer is divided by 2**floor(log2(sum)), which is exact, so its image sums to between 1 and
@@ -97,6 +97,11 @@ def normalise(
     status : uint8 array, shape (N,)
         Output: `OK`, `NOT_FINITE` or `NEGATIVE`; the former of the two where both hold.
 
+    Returns
+    -------
+    int
+        How many wafers have a status other than `OK`.
+
     Raises
     ------
     ValueError
@@ -111,6 +116,7 @@ def normalise(
         raise ValueError("normalise: expected charge (N, 48) and image (N, 8, 8)")
     if charge_sum.shape[0] != rows or status.shape[0] != rows:
         raise ValueError("normalise: expected charge_sum (N,) and status (N,)")
+    bad = 0
     for n in range(rows):
         total = _total(charge, n)
         status[n] = OK
@@ -121,6 +127,7 @@ def normalise(
         elif _has_negative(charge, n):
             status[n] = NEGATIVE
         if status[n] != OK or total < _SMALLEST:
+            bad += status[n] != OK
             charge_sum[n] = np.float32(0)
             _blank(image, n)
             continue
@@ -128,3 +135,4 @@ def normalise(
         exponent = np.float64(total).view(np.int64) >> 52
         scale = np.float32(np.int64((2046 - exponent) << 52).view(np.float64))
         _arrange(charge, scale, image, n)
+    return bad

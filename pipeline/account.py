@@ -62,12 +62,12 @@ class Account:
         """Count a batch that the sink has for good; `batch` as it entered."""
         ages = batch["t_ingest"]
         with self.lock:
-            self.ledger.settle_all(summary.counts)
+            self.ledger.settle_all(np.frombuffer(summary.counts, np.int64).tolist())
             self.in_flight -= 1
             oldest, total = record_ages(self.latency, summary.t_decided, ages)
             self.latency_max_ns = max(self.latency_max_ns, oldest)
             self.latency_sum_ns += total
-            self.paths += np.asarray(summary.paths, np.int64)
+            self.paths += np.frombuffer(summary.paths, np.int64)
         for flag in summary.flags:
             self.quarantine.add_flagged(flag, batch)
 

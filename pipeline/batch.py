@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -77,15 +76,21 @@ class Schema:
     'float32[48]'
     """
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_columns", "_forms")
 
     def __init__(self, columns: Iterable[Column] = ()) -> None:
         self._columns = {column.name: column for column in columns}
+        self._forms = [(c.name, np.dtype(c.dtype), c.shape) for c in self._columns.values()]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Column names, in order."""
         return tuple(self._columns)
+
+    @property
+    def forms(self) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+        """Name, dtype and item shape of each column, for checks in the hot path."""
+        return self._forms
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self._columns.values())
@@ -118,8 +123,16 @@ class Schema:
         return Schema(column for column in self if column.name in wanted)
 
 
-@dataclass(frozen=True, slots=True)
-class EventBatch:
+class Flag(msgspec.Struct, frozen=True, array_like=True):
+    """Why some events of a batch were not judged: stage, reason, outcome and their rows."""
+
+    stage: str
+    reason: str
+    outcome: int
+    rows: list[int]
+
+
+class EventBatch(msgspec.Struct, frozen=True):
     """A batch: `events` events as columns, each of shape `(events, ...)`.
 
     A stage returns a new batch with more columns; nothing mutates across a stage boundary.
@@ -137,7 +150,7 @@ class EventBatch:
     columns: Mapping[str, Array]
     events: int
     seq: int = 0
-    flags: tuple[Flag, ...] = field(default=())
+    flags: tuple[Flag, ...] = ()
 
     def __getitem__(self, name: str) -> Array:
         return self.columns[name]
@@ -151,8 +164,8 @@ class EventBatch:
 
     def only(self, names: Iterable[str]) -> EventBatch:
         """Return this batch with only the columns named."""
-        kept = {name: self.columns[name] for name in names}
-        return EventBatch(kept, self.events, self.seq, self.flags)
+        columns = self.columns
+        return EventBatch({n: columns[n] for n in names}, self.events, self.seq, self.flags)
 
     def take(self, rows: Array) -> EventBatch:
         """Return the events at the indices `rows`, copied; flags are dropped."""
@@ -182,32 +195,23 @@ class EventBatch:
         DataError
             Naming `where`, the column, what was expected and what came.
         """
-        for column in schema:
-            array = self.columns.get(column.name)
+        for name, dtype, shape in schema.forms:
+            array = self.columns.get(name)
             if array is None:
                 raise DataError(
-                    f"{where}: column {column.name!r}: expected {column.form}, got no such column",
+                    f"{where}: column {name!r}: expected {schema[name].form}, got no such column",
                     hint=f"columns here: {', '.join(self.columns)}",
                 )
-            if array.dtype != column.dtype or array.shape[1:] != column.shape:
+            if array.shape == (self.events, *shape) and array.dtype == dtype:
+                continue
+            if array.dtype != dtype or array.shape[1:] != shape:
                 got = Column("", str(array.dtype), array.shape[1:]).form
                 raise DataError(
-                    f"{where}: column {column.name!r}: expected {column.form}, got {got}"
+                    f"{where}: column {name!r}: expected {schema[name].form}, got {got}"
                 )
-            if len(array) != self.events:
-                raise DataError(
-                    f"{where}: column {column.name!r}: expected {self.events} events, "
-                    f"got {len(array)}"
-                )
-
-
-class Flag(msgspec.Struct, frozen=True, array_like=True):
-    """Why some events of a batch were not judged: stage, reason, outcome and their rows."""
-
-    stage: str
-    reason: str
-    outcome: int
-    rows: list[int]
+            raise DataError(
+                f"{where}: column {name!r}: expected {self.events} events, got {len(array)}"
+            )
 
 
 class Pool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sluice.kernels.counting import count_bits, count_outcomes
+from sluice.kernels.counting import count_bits, count_outcomes, rows_of
 
 from .batch import DECISION, OUTCOME, Array, EventBatch, Flag, Outcome, concatenate
 from .graph import Graph
@@ -35,7 +35,11 @@ class Chain:
 
     def __init__(self, graph: Graph, block: MeterBlock, keep: str) -> None:
         self._graph = graph
-        self._meters = block.stage_meters()
+        self._has_menu = bool(graph.paths())
+        self._rows = np.empty(0, np.int64)
+        self._block = block
+        self._times = np.zeros(len(graph.stages) + 2, np.int64)
+        self._steps = [(stage.process, stage.provides, stage.name) for stage in graph.stages]
         self._watcher = Watcher(graph.monitors, block.monitor_meters())
         self._keep_all = keep == "all"
         self._names = graph.outputs.names
@@ -105,14 +109,14 @@ class Chain:
         self._sum_up(batch, ())
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
-        before = t_ready_ns
-        start = time.monotonic_ns()
-        for stage, meter in zip(self._graph.stages, self._meters, strict=True):
-            batch = stage.process(batch)
-            batch.check(stage.provides, stage.name)
-            end = time.monotonic_ns()
-            meter.record(batch.events, end - start, start - before)
-            before = start = end
+        times = self._times
+        times[0] = t_ready_ns
+        times[1] = time.monotonic_ns()
+        for index, (process, provides, name) in enumerate(self._steps, 2):
+            batch = process(batch)
+            batch.check(provides, name)
+            times[index] = time.monotonic_ns()
+        self._block.record_stages(batch.events, times)
         return batch
 
     def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:
@@ -164,7 +168,7 @@ class Chain:
 
     def _sum_up(self, batch: EventBatch, flags: tuple[Flag, ...]) -> tuple[EventBatch, Summary]:
         outcome: Array = batch[OUTCOME.name]
-        if not self._graph.paths():  # a graph without a menu accepts what is sound
+        if not self._has_menu:  # a graph without a menu accepts what is sound
             outcome = np.where(outcome == Outcome.OPEN, np.uint8(Outcome.ACCEPTED), outcome)
             batch = batch.with_columns(outcome=outcome)
         decided = time.monotonic_ns()
@@ -175,8 +179,13 @@ class Chain:
         if not self._names:
             kept = EventBatch({}, 0, batch.seq)
         elif not self._keep_all:
-            kept = kept.take(np.flatnonzero(outcome == Outcome.ACCEPTED))
-        return kept, Summary(counts.tolist(), paths.tolist(), decided, list(flags))
+            kept = kept.take(self._accepted(outcome))
+        return kept, Summary(counts.tobytes(), paths.tobytes(), decided, list(flags))
+
+    def _accepted(self, outcome: Array) -> Array:
+        if len(self._rows) < len(outcome):
+            self._rows = np.empty(len(outcome), np.int64)
+        return self._rows[: rows_of(outcome, Outcome.ACCEPTED, self._rows)]
 
 
 def _shift(flag: Flag, by: int) -> Flag:

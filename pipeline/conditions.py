@@ -11,19 +11,21 @@ import numpy as np
 from .batch import Array, Column, EventBatch, Schema
 from .errors import ConfigError, nearest
 
+#: Writes the mask of events that fulfil something into an array.
+Judge = Callable[[EventBatch, Array], object]
 Evaluate = Callable[[EventBatch], Array]
 
-_COMPARE: dict[type[ast.cmpop], Callable[[Array, float], Array]] = {
+_COMPARE: dict[type[ast.cmpop], np.ufunc] = {
     ast.Gt: np.greater, ast.GtE: np.greater_equal, ast.Lt: np.less,
     ast.LtE: np.less_equal, ast.Eq: np.equal, ast.NotEq: np.not_equal,
 }  # fmt: skip
-_JOIN: dict[type[ast.boolop], Callable[[Array, Array], Array]] = {
+_JOIN: dict[type[ast.boolop], np.ufunc] = {
     ast.And: np.logical_and, ast.Or: np.logical_or,
 }  # fmt: skip
 
 
 class Condition:
-    """A condition bound to the columns of a schema; call it with a batch for a mask.
+    """A condition bound to the columns of a schema; call it with a batch and a mask to fill.
 
     Parameters
     ----------
@@ -44,7 +46,9 @@ class Condition:
     --------
     >>> schema = Schema((Column("score", "float32", (2,), labels=("signal", "background")),))
     >>> hot = Condition("score.signal > 0.5", schema, "here")
-    >>> hot(EventBatch({"score": np.array([[0.9, 0.1], [0.2, 0.8]], "f4")}, 2)).tolist()
+    >>> mask = np.empty(2, bool)
+    >>> hot(EventBatch({"score": np.array([[0.9, 0.1], [0.2, 0.8]], "f4")}, 2), mask)
+    >>> mask.tolist()
     [True, False]
     """
 
@@ -54,33 +58,39 @@ class Condition:
         self.columns: list[Column] = []
         try:
             tree = ast.parse(text, mode="eval")
-            self._evaluate = self._logic(tree.body)
+            self._judge = self._logic(tree.body)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             raise self._refuse(f"not an expression: {error}") from error
 
-    def __call__(self, batch: EventBatch) -> Array:
-        """Return the mask of events that fulfil the condition."""
-        return self._evaluate(batch)
+    def __call__(self, batch: EventBatch, mask: Array) -> None:
+        """Fill `mask`, bool (N,), with whether each event fulfils the condition."""
+        self._judge(batch, mask)
 
-    def _logic(self, node: ast.expr) -> Evaluate:
+    def _logic(self, node: ast.expr) -> Judge:
         if isinstance(node, ast.BoolOp):
             join = _JOIN[type(node.op)]
             first, *rest = [self._logic(value) for value in node.values]
 
-            def joined(batch: EventBatch) -> Array:
-                mask = first(batch)
+            def joined(batch: EventBatch, mask: Array) -> None:
+                first(batch, mask)
+                more = np.empty_like(mask)
                 for other in rest:
-                    mask = join(mask, other(batch))
-                return mask
+                    other(batch, more)
+                    join(mask, more, out=mask)
 
             return joined
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             inner = self._logic(node.operand)
-            return lambda batch: np.logical_not(inner(batch))
+
+            def inverted(batch: EventBatch, mask: Array) -> None:
+                inner(batch, mask)
+                np.logical_not(mask, out=mask)
+
+            return inverted
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
             compare, value = _COMPARE[type(node.ops[0])], self._value(node.left)
             bound = self._bound(self.columns[-1], self._number(node.comparators[0]))
-            return lambda batch: compare(value(batch), bound)
+            return lambda batch, mask: compare(value(batch), bound, out=mask)
         raise self._refuse(f"expected `column > number`, got {ast.unparse(node)!r}")
 
     def _value(self, node: ast.expr) -> Evaluate:

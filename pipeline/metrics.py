@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sluice.kernels.histogram import BUCKETS, bucket_of, quantile, record_scaled
-from sluice.kernels.jit import kernel, value, writes
+from sluice.kernels.jit import kernel, reads, value, writes
 
 from .batch import Array
 
@@ -20,31 +20,20 @@ _ROW = _HEAD + 2 * BUCKETS
 MONITOR_SCALE = 1e9
 
 
-@kernel((writes("u8", 1), value("i8"), value("i8"), value("i8")))
-def _count(meter: Array, events: int, service_ns: int, wait_ns: int) -> None:
-    meter[0] += np.uint64(events)
-    meter[1] += np.uint64(1)
-    meter[2] += np.uint64(max(0, service_ns))
-    meter[3] += np.uint64(max(0, wait_ns))
-    meter[_HEAD + bucket_of(service_ns)] += np.uint64(1)
-    meter[_HEAD + BUCKETS + bucket_of(wait_ns)] += np.uint64(1)
-
-
-class StageMeter:
-    """Service time and wait of one stage in one process: histograms over batches.
-
-    Parameters
-    ----------
-    row
-        A meter, in memory that others may read.
-    """
-
-    def __init__(self, row: Array) -> None:
-        self._row = row
-
-    def record(self, events: int, service_ns: int, wait_ns: int) -> None:
-        """Count one batch."""
-        _count(self._row, events, service_ns, wait_ns)
+@kernel((writes("u8", 2), value("i8"), reads("i8", 1)))
+def _count(meters: Array, events: int, times: Array) -> None:
+    before = times[0]
+    for stage in range(times.size - 2):
+        meter = meters[stage]
+        start, end = times[stage + 1], times[stage + 2]
+        service, wait = max(0, end - start), max(0, start - before)
+        meter[0] += np.uint64(events)
+        meter[1] += np.uint64(1)
+        meter[2] += np.uint64(service)
+        meter[3] += np.uint64(wait)
+        meter[_HEAD + bucket_of(service)] += np.uint64(1)
+        meter[_HEAD + BUCKETS + bucket_of(wait)] += np.uint64(1)
+        before = end
 
 
 class MonitorMeter:
@@ -100,9 +89,18 @@ class MeterBlock:
             mapped = np.memmap(path, np.uint64, "w+" if create else "r", shape=shape)
             self.rows = mapped.view(np.ndarray)
 
-    def stage_meters(self) -> list[StageMeter]:
-        """Return one meter a stage."""
-        return [StageMeter(row) for row in self.rows[: len(self.stages)]]
+    def record_stages(self, events: int, times_ns: Array) -> None:
+        """Count one batch in each stage.
+
+        Parameters
+        ----------
+        events
+            Of the batch.
+        times_ns
+            int64 (stages + 2,): when the batch began to wait, when the first stage began, and
+            when each stage was done; CLOCK_MONOTONIC.
+        """
+        _count(self.rows, events, times_ns)
 
     def monitor_meters(self) -> list[MonitorMeter]:
         """Return one meter a monitor."""

@@ -73,17 +73,17 @@ class Summary(msgspec.Struct, array_like=True):
     Attributes
     ----------
     counts
-        Events by `Outcome` (index is the outcome's number).
+        Events by `Outcome` (index is the outcome's number), int64.
     paths
-        Events by bit of the decision word.
+        Events by bit of the decision word, int64.
     t_decided
         When the last stage was done, ns of CLOCK_MONOTONIC.
     flags
         Events that were not judged, with reasons.
     """
 
-    counts: list[int]
-    paths: list[int]
+    counts: bytes
+    paths: bytes
     t_decided: int
     flags: list[Flag] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class Plan:
     def number(self, batch: EventBatch, seq: int) -> EventBatch:
         """Return the batch with its sequence number, columns checked and cut to what travels."""
         batch.check(self.graph.inputs, "source")
-        return replace(batch, seq=seq)
+        return EventBatch(batch.columns, batch.events, seq)
 
     def give_up_source(self, why: str) -> None:
         """Stop the source; what it took and nobody will judge is counted as failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ def work(spec: Spec, hub: Socket) -> None:
     chain = Chain(graph, block, sink.keep)
     chain.open()
     outlet = Socket(spec.outlet, spec.name)
+    gc.freeze()  # what was loaded stays: the collector need not walk it again
     inward, outward = Codec(graph.inputs), Codec(graph.outputs)
     try:
         hub.send(Header(Kind.HELLO, aux=os.getpid()))

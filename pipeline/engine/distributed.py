@@ -6,6 +6,7 @@ another; the sink drops what it has already. At most ``window`` batches are in f
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import deque
@@ -84,6 +85,7 @@ class DistributedEngine:
         except BaseException:
             self._end_processes()
             raise
+        gc.freeze()  # what was loaded stays: the collector need not walk it again
         source = self._plan.source
         if source.socket is not None:
             self._poller = Poller([self._hub, source.socket])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ class InlineEngine:
     def start(self) -> None:
         """Open the stages, then the sink."""
         self._chain.open()
+        gc.freeze()  # what was loaded stays: the collector need not walk it again
         try:
             self._plan.sink.open(self._plan.graph.outputs, self._plan.bor)
         except OSError as error:

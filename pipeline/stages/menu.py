@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta, Struct
 
 from sluice.kernels.hashing import salt_of, sampled
-from sluice.kernels.menu import fire, settle
+from sluice.kernels.menu import judge
 
-from ..batch import DECISION, EVENT_ID, OUTCOME, Column, EventBatch, Pool, Schema
+from ..batch import DECISION, EVENT_ID, OUTCOME, EventBatch, Pool, Schema
 from ..conditions import Condition
 from ..errors import ConfigError
 
@@ -65,29 +66,30 @@ class Menu:
         return self.consumes.merge(used)
 
     def open(self, events: int) -> None:
-        """Allocate decisions and outcomes."""
-        masks = (Column("fired", "bool"), Column("drawn", "bool"))
-        self._pool = Pool(Schema((*self.provides, *masks)), events)
-        self._pass_salt = salt_of(self.name)
-        self._salts = [salt_of(f"{self.name}/{path.name}") for path in self.paths]
+        """Allocate decisions, outcomes and the masks of the paths, pass-through last."""
+        self._pool = Pool(self.provides, events)
+        lines = [(path.name, path.prescale) for path in self.paths]
+        self._draws = [
+            (line, salt_of(f"{self.name}/{name}"), 1 / prescale)
+            for line, (name, prescale) in enumerate(lines)
+            if prescale > 1
+        ]
+        self._draws.append((len(lines), salt_of(self.name), self._pass_through))
+        self._bits = np.array([*range(len(lines)), PASS_THROUGH_BIT], np.uint64)
+        self._masks = np.ones((0, 0, 0), np.bool_)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `decision` and `outcome`; events flagged before stay so."""
-        ids = batch["event_id"]
-        decision, outcome, fired, drawn = self._pool.views(batch.events)
-        decision.fill(0)
-        fired.fill(False)
-        for bit, (path, condition) in enumerate(zip(self.paths, self._conditions, strict=True)):
-            passed = condition(batch)
-            unscaled = passed
-            if path.prescale > 1:
-                sampled(ids, self._salts[bit], 1 / path.prescale, drawn)
-                unscaled = drawn
-            fire(passed, unscaled, bit, fired, decision)
-        if self._pass_through:
-            sampled(ids, self._pass_salt, self._pass_through, drawn)
-            fire(drawn, drawn, PASS_THROUGH_BIT, fired, decision)
-        settle(fired, batch["outcome"], decision, outcome)
+        decision, outcome = self._pool.views(batch.events)
+        if self._masks.shape[2] != batch.events:
+            self._masks = np.ones((2, len(self._bits), batch.events), np.bool_)
+        passed, unscaled = self._masks
+        for line, condition in enumerate(self._conditions):
+            condition(batch, passed[line])
+        for line, salt, fraction in self._draws:
+            sampled(batch["event_id"], salt, fraction, unscaled[line])
+        passed[-1] = unscaled[-1]  # who is not drawn for pass-through has not fired it either
+        judge(passed, unscaled, self._bits, batch["outcome"], decision, outcome)
         return batch.with_columns(decision=decision, outcome=outcome)
 
     def close(self) -> None:

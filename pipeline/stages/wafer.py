@@ -73,9 +73,9 @@ class Normalise:
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `image` and `charge_sum`, bad events flagged invalid."""
         image, charge_sum, status = self._pool.views(batch.events)
-        wafer.normalise(batch["charge"], image, charge_sum, status)
+        bad = wafer.normalise(batch["charge"], image, charge_sum, status)
         batch = batch.with_columns(image=image, charge_sum=charge_sum)
-        if status.any():
+        if bad:
             for code, reason in _REASONS.items():
                 batch = batch.flag(self.name, reason, np.flatnonzero(status == code))
         return batch
