@@ -10,6 +10,7 @@ import numpy as np
 from sluice.kernels.counting import count_bits, count_outcomes, rows_of
 
 from .batch import DECISION, OUTCOME, Array, EventBatch, Flag, Outcome, concatenate
+from .errors import RunError
 from .graph import Graph
 from .metrics import MeterBlock
 from .monitoring import Watcher
@@ -105,7 +106,11 @@ class Chain:
             outcome=np.zeros(events, np.uint8), decision=np.zeros(events, np.uint64)
         )
         for stage in self._graph.stages:
-            batch = stage.process(batch)
+            try:
+                batch = stage.process(batch)
+                batch.check(stage.provides, stage.name)
+            except Exception as error:
+                raise RunError(f"stage {stage.name!r}: cannot warm up: {_reason(error)}") from error
         self._sum_up(batch, ())
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:

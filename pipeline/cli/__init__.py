@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points, version
 from typing import Annotated
@@ -31,13 +32,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
     ] = False,
 ) -> None:
-    context.obj = {"debug": debug}
+    if debug:
+        os.environ["SLUICE_DEBUG"] = "1"  # workers inherit it
 
 
 for module in (runs, look, bench):
@@ -50,20 +51,22 @@ def main() -> None:
     """Run the command line; errors are told without a traceback unless ``--debug`` is given."""
     try:
         code = app(standalone_mode=False)
-    except SluiceError as error:
-        if "--debug" in sys.argv:
-            raise
-        _say(f"error: {error}")
-        sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
-        if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
+        if "SLUICE_DEBUG" in os.environ:
             raise
-        _say(f"error: {error.format_message()}")
-        sys.exit(error.exit_code)
+        text, code = _explain(error)
+        sys.stderr.write(f"sluice: {text}\n")
+        sys.exit(code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"sluice: {text}\n")
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code."""
+    if isinstance(error, SluiceError):
+        return f"error: {error}", error.exit_code
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage
+        return f"error: {error.format_message()}", error.exit_code
+    about = f"unforeseen: {type(error).__name__}: {error}"
+    return f"{about}\n  run it again as `sluice --debug …` and report what it prints", 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -191,11 +192,22 @@ def _refuse_collisions(config: GraphConfig, *others: Path | None) -> None:
     folder = next((path for path in others if path is not None and path.is_dir()), None)
     if folder is not None:
         raise ConfigError(f"{folder}: expected a file, got a folder")
+    for path in others:
+        if path is not None:
+            _require_writable(path)
+
+
+def _require_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{path}: cannot write there")
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except OSError as error:
         raise RunError(f"report: cannot write {path}: {error.strerror}") from error

@@ -76,7 +76,9 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
         role(spec, hub)
     except Exception as error:
         known = error if isinstance(error, SluiceError) else None
-        text = known.message if known else "".join(traceback.format_exception(error))
+        text = known.message if known else f"{type(error).__name__}: {error}"
+        if "SLUICE_DEBUG" in os.environ:
+            traceback.print_exc()
         record = {"process": spec.name, "type": type(error).__name__, "message": text,
                   "hint": known.hint if known else None}  # fmt: skip
         hub.send(Header(Kind.ERROR), msgspec.json.encode(record))

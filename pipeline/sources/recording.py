@@ -77,6 +77,7 @@ class RecordingSource:
     def stop(self) -> None:
         """Read no further."""
         self.exhausted = True
+        self._held = None
 
     def losses(self) -> Losses:
         """Return nothing: what a recording lacks was never offered."""
