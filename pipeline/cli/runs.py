@@ -192,9 +192,9 @@ def _refuse_collisions(config: GraphConfig, *others: Path | None) -> None:
     folder = next((path for path in others if path is not None and path.is_dir()), None)
     if folder is not None:
         raise ConfigError(f"{folder}: expected a file, got a folder")
-    for path in others:
-        if path is not None:
-            _require_writable(path)
+    for other in others:
+        if other is not None:
+            _require_writable(other)
 
 
 def _require_writable(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +13,8 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import psutil
 import pyarrow as pa
 import pytest
 import tomli_w
+
 from sluice.exporters.families.wafers.simulate import simulate
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
 from sluice.pipeline.config import load_graph
@@ -189,10 +191,12 @@ class Finished:
 class Command:
     """A ``sluice`` command that runs; its processes are known, so that leaks can be."""
 
-    def __init__(self, arguments: list[str], folder: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], folder: Path, env: dict[str, str], through: list[str]
+    ) -> None:
         self.arguments = arguments
         self.process = subprocess.Popen(
-            [str(SLUICE), *arguments],
+            [*through, str(SLUICE), *arguments],
             cwd=folder, env={**os.environ, "COLUMNS": "200", **env}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
@@ -264,14 +268,31 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the shipped models, so that a training beside the tests does not change them."""
+    folder = tmp_path_factory.mktemp("models")
+    for model in Path(str(files("sluice.models"))).iterdir():
+        if model.is_dir() and not model.name.startswith("_"):
+            shutil.copytree(model, folder / model.name)
+    return folder
+
+
 @pytest.fixture
-def launch(tmp_path: Path, parts: Path) -> Iterator[Callable[..., Command]]:
+def launch(tmp_path: Path, parts: Path, models: Path) -> Iterator[Callable[..., Command]]:
     """Start a ``sluice`` command in a folder of its own; what is left at the end is a failure."""
     commands: list[Command] = []
 
-    def start(*arguments: object, env: dict[str, str] | None = None) -> Command:
-        environment = {"PYTHONPATH": str(parts), **(env or {})}
-        command = Command([str(a) for a in arguments], tmp_path, environment)
+    def start(
+        *arguments: object, env: dict[str, str] | None = None, through: Sequence[object] = ()
+    ) -> Command:
+        environment = {"PYTHONPATH": str(parts), "SLUICE_MODELS": str(models)}
+        command = Command(
+            [str(a) for a in arguments],
+            tmp_path,
+            environment | (env or {}),
+            [str(a) for a in through],
+        )
         commands.append(command)
         return command
 
@@ -305,7 +326,7 @@ def _lives(process: psutil.Process) -> bool:
 def _runtime_folders(pids: set[int]) -> list[Path]:
     """Return the runtime folders of engines with these process ids; others run here too."""
     found = []
-    for folder in Path("/dev/shm").glob("sluice-*"):
+    for folder in Path("/dev/shm").glob("sluice-*"):  # noqa: S108
         for spec in folder.glob("*.json"):
             try:
                 parent = json.loads(spec.read_bytes())["parent"]
@@ -350,9 +371,7 @@ def no_leaks_here() -> Iterator[None]:
 def make_recording() -> Callable[..., Path]:
     """Write simulated wafers (or other columns) as a recording."""
 
-    def make(
-        path: Path, events: int, *, seed: int = 7, batch: int = 1000, first: int = 1
-    ) -> Path:
+    def make(path: Path, events: int, *, seed: int = 7, batch: int = 1000, first: int = 1) -> Path:
         columns = simulate(events, seed)
         columns["event_id"] = np.arange(first, first + events, dtype=np.uint64)
         with RecordingWriter(path, WORDS, {"events": events}) as writer:
@@ -504,8 +523,3 @@ def load_report() -> Callable[[Path], dict[str, Any]]:
         return report
 
     return load
-
-
-@pytest.fixture(scope="session")
-def interrupt() -> int:
-    return signal.SIGTERM

@@ -1,0 +1,301 @@
+"""Bad input through the real command line: message, exit code, count, and nothing else lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.recording import RecordingReader, RecordingWriter
+
+INLINE = ("--graph", "hgcal", "--engine", "inline")
+WORDS_HEADER = ",".join(f"RX_DATA_{i}" for i in range(12))
+CHARGE_HEADER = ",".join(f"CALQ_{i}" for i in range(48))
+GOOD_LINE = ",".join(["a1234567"] * 12)
+
+
+@pytest.fixture
+def replay(sluice, tmp_path):
+    """Replay a file inline; return what ended, and the report if there is one."""
+
+    def run(path, *more, env=None):
+        report = tmp_path / "report.json"
+        report.unlink(missing_ok=True)
+        done = sluice("replay", path, *INLINE, "--report", report, *more, env=env)
+        return done, json.loads(report.read_text()) if report.exists() else None
+
+    return run
+
+
+def refused(done, code, *words):
+    assert done.code == code, done
+    for word in words:
+        assert word in done.err, done
+
+
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_truncated_recording(engine, sluice, wafers, tmp_path, load_report):
+    cut = tmp_path / "cut.arrows"
+    content = wafers.read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    reader = RecordingReader(cut)
+    events = sum(batch.events for batch in reader.batches())
+    reader.close()
+    assert 0 < events < 20_000
+    report = tmp_path / "r.json"
+    done = sluice("replay", cut, "--graph", "hgcal", "--engine", engine, "--report", report)
+    refused(done, 6, "damaged", "cut.arrows", "whole batches")
+    result = load_report(report)
+    assert result["events"]["offered"] == events
+    assert result["state"] == "STOPPED"
+    assert "cut.arrows" in result["damage"]
+    inspected = sluice("inspect", cut, "--json")
+    assert inspected.code == 6
+    assert json.loads(inspected.out)["events"] == events
+    assert json.loads(inspected.out)["whole"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.arrows", b""),
+        ("text.arrows", b"event_id,words\n1,2\n" * 100),
+        ("zeros.arrows", bytes(4096)),
+        ("magic.arrows", b"ARROW1\0\0" + b"\xff" * 200),
+        ("half.arrows", b"\xff\xff\xff\xff\x00\x01\x00\x00" + b"abc"),
+    ],
+)
+def test_not_a_recording(name, content, replay, sluice, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    refused(replay(path)[0], 3, name)
+    refused(sluice("inspect", path), 3, name)
+
+
+def test_wrong_magic_names_expected_and_got(replay, wafers, tmp_path):
+    path = tmp_path / "wrong.arrows"
+    path.write_bytes(b"\x00\x01\x02\x03" + wafers.read_bytes()[4:])
+    refused(replay(path)[0], 3, "wrong.arrows", r"\xff\xff\xff\xff", r"\x00\x01\x02\x03")
+
+
+def test_no_such_file(replay, tmp_path):
+    refused(replay(tmp_path / "nothing.arrows")[0], 3, "nothing.arrows")
+    refused(replay(tmp_path / "nothing.csv")[0], 3, "nothing.csv")
+    refused(replay(tmp_path / "nothing.root")[0], 2, "nothing.root", ".arrows")
+
+
+def write(path, schema, columns, info=None):
+    events = len(next(iter(columns.values())))
+    with RecordingWriter(path, schema, info) as writer:
+        writer.write(EventBatch(columns, events))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "expected", "got"),
+    [
+        (None, "uint32[12]", "no such column"),
+        (Column("words", "uint32", (11,)), "uint32[12]", "uint32[11]"),
+        (Column("words", "int64", (12,)), "uint32[12]", "int64[12]"),
+        (Column("words", "uint32"), "uint32[12]", "uint32"),
+    ],
+)
+def test_joins_that_do_not_fit_are_named_before_anything_starts(
+    column, expected, got, replay, tmp_path
+):
+    schema = Schema((EVENT_ID, T_EVENT, *([column] if column else [])))
+    path = write(tmp_path / "x.arrows", schema, {c.name: np.zeros_like(c.empty(5)) for c in schema})
+    done, report = replay(path)
+    refused(done, 2, "unpack", "'words'", f"expected {expected}", f"got {got}")
+    assert report is None
+    assert not (tmp_path / "x.accepted.arrows").exists()
+
+
+def test_event_id_of_another_type_is_refused_before_anything_starts(replay, tmp_path):
+    schema = Schema((Column("event_id", "int32"), Column("words", "uint32", (12,))))
+    path = write(tmp_path / "x.arrows", schema, {c.name: np.zeros_like(c.empty(5)) for c in schema})
+    done, report = replay(path)
+    refused(done, 3, "x.arrows", "'event_id'", "expected uint64", "got int32")
+    assert report is None
+
+
+def test_nan_and_negative_charges_are_invalid_and_nothing_else_is_lost(
+    replay, tmp_path, load_report
+):
+    rng = np.random.default_rng(3)
+    charge = rng.integers(0, 200, (1000, 48)).astype(np.float32)
+    charge[10, 3] = np.nan
+    charge[20, 0] = np.inf
+    charge[30, 47] = -1.0
+    charge[31] = -np.inf
+    charge[40] = 0.0  # no charge at all is sound
+    columns = {"event_id": np.arange(1000, dtype=np.uint64), "charge": charge}
+    schema = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))
+    path = write(tmp_path / "charges.arrows", schema, columns)
+    quarantine = tmp_path / "bad.arrows"
+    done, report = replay(path, "--quarantine", quarantine)
+    assert done.code == 0, done
+    report = load_report(tmp_path / "report.json")
+    assert report["events"]["offered"] == 1000
+    assert report["events"]["invalid"] == 4
+    assert report["bypassed"] == ["unpack"]
+    assert sum(report["quarantine"]["reasons"].values()) == 4
+    with pa.OSFile(str(quarantine)) as file:
+        table = pa.ipc.open_stream(file).read_all()
+    assert sorted(table["event_id"].to_pylist()) == [10, 20, 30, 31]
+    assert set(table["stage"].to_pylist()) == {"normalise"}
+    by_id = dict(zip(table["event_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    assert "not finite" in by_id[10]
+    assert "not finite" in by_id[20]
+    assert "negative" in by_id[30]
+
+
+def test_blank_events_and_blank_recordings(replay, tmp_path, load_report):
+    schema = Schema((EVENT_ID, Column("charge", "float32", (48,))))
+    columns = {"event_id": np.arange(300, dtype=np.uint64), "charge": np.zeros((300, 48), "f4")}
+    done, report = replay(write(tmp_path / "zeros.arrows", schema, columns))
+    assert done.code == 0, done
+    assert report["events"]["offered"] == 300
+    assert report["events"]["invalid"] == report["events"]["failed"] == 0
+    assert report["closed"]
+    empty = {name: array[:0] for name, array in columns.items()}
+    done, report = replay(write(tmp_path / "none.arrows", schema, empty))
+    assert done.code == 0, done
+    assert report["events"]["offered"] == 0
+    assert report["closed"]
+
+
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_bad_csv_lines_are_counted_and_kept_with_their_numbers(
+    engine, sluice, tmp_path, load_report
+):
+    lines = [WORDS_HEADER] + [GOOD_LINE] * 50
+    lines[11] = GOOD_LINE.rpartition(",")[0]  # 11 words
+    lines[21] = GOOD_LINE.replace("a1234567", "a12345zz", 1)
+    lines[31] = GOOD_LINE.replace("a1234567", "1a1234567", 1)  # 33 bits
+    lines[41] = ""
+    path = tmp_path / "words.csv"
+    path.write_bytes(("\r\n".join(lines) + "\r\n").encode())
+    report, quarantine = tmp_path / "r.json", tmp_path / "q.arrows"
+    done = sluice(
+        "replay", path, "--graph", "hgcal", "--engine", engine, "--report", report,
+        "--quarantine", quarantine,
+    )  # fmt: skip
+    assert done.code == 0, done
+    result = load_report(report)
+    assert result["events"]["offered"] == 50
+    assert result["events"]["invalid"] == 4
+    with pa.OSFile(str(quarantine)) as file:
+        table = pa.ipc.open_stream(file).read_all()
+    assert table["where"].to_pylist() == [f"words.csv: line {n}" for n in (12, 22, 32, 42)]
+    reasons = table["reason"].to_pylist()
+    assert "expected 12 fields, got 11" in reasons[0]
+    assert "a12345zz" in reasons[1]
+    assert "32 bits" in reasons[2]
+    assert table["payload"].to_pylist()[1].decode() == lines[21]
+
+
+def test_csv_without_events_and_with_a_wrong_header(replay, tmp_path):
+    path = tmp_path / "only-header.csv"
+    path.write_text(CHARGE_HEADER + "\n")
+    done, report = replay(path)
+    assert done.code == 0, done
+    assert report["events"]["offered"] == 0
+    for content in ("", "A,B,C\n1,2,3\n", GOOD_LINE + "\n", "\x00\xff\n"):
+        path.write_text(content)
+        refused(replay(path)[0], 3, "line 1", "RX_DATA_0", "CALQ_0")
+
+
+def test_output_must_not_be_the_input(replay, wafers, tmp_path):
+    mine = tmp_path / "mine.arrows"
+    shutil.copy(wafers, mine)
+    link = tmp_path / "link.arrows"
+    link.symlink_to(mine)
+    before = mine.read_bytes()
+    for out in (mine, link):
+        refused(replay(mine, "--out", out)[0], 2, "mine.arrows")
+        assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--run", "5000000000"), "--run"),
+        (("--report", "/"), "expected a file"),
+        (("--report", "/proc/nowhere/r.json"), "/proc/nowhere"),
+        (("--out", "{nothing}.arrows"), "nothing"),
+        (("--out", "/proc/nowhere/x.arrows"), "/proc/nowhere"),
+        (("--http", "0.0.0.0:80"), "loopback"),
+        (("--http", "127.0.0.1"), "host:port"),
+        (("--engine", "inlin"), "inline"),
+        (("--rate", "-1"), "rate"),
+        (("--workers", "0"), "workers"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_starts(options, word, sluice, wafers):
+    done = sluice("replay", wafers, *INLINE, *options)
+    assert done.code in (2, 5), done
+    assert word in done.err + done.out
+    assert "offered" not in done.out
+
+
+def test_graph_files_that_are_wrong(sluice, make_graph, wafers, tmp_path):
+    path = make_graph(graph={"batch_event": 5})
+    refused(sluice("replay", wafers, "--graph", path), 2, "batch_event", "batch_events")
+    path.write_text("[graph\n")
+    refused(sluice("replay", wafers, "--graph", path), 2, "not TOML", path.name)
+    refused(sluice("replay", wafers, "--graph", "hgcl"), 2, "did you mean 'hgcal'?")
+    refused(sluice("replay", wafers, "--graph", tmp_path / "no.toml"), 2, "no.toml")
+    refused(sluice("check", make_graph(sink={"columns": ["scor"]})), 2, "'scor'", "score")
+    refused(sluice("check", make_graph(source={"listen": "tcp://0.0.0.0:5560"})), 2, "loopback")
+
+
+@pytest.fixture
+def lying_models(models, tmp_path):
+    """A repository in front of the shipped one whose tagger a test may spoil."""
+    folder = tmp_path / "repository" / "wafer-tagger" / "1"
+    shutil.copytree(models / "wafer-tagger" / "1", folder)
+    return folder, {"SLUICE_MODELS": str(tmp_path / "repository")}
+
+
+def test_models_that_lie_are_refused(lying_models, replay, sluice, wafers):
+    folder, env = lying_models
+    manifest = (folder / "manifest.toml").read_text()
+    assert replay(wafers, env=env)[0].code == 0
+    (folder / "manifest.toml").write_text(manifest.replace("shape = [\n    3,\n]", "shape = [2]"))
+    refused(replay(wafers, env=env)[0], 4, "wafer-tagger/1", "'score'", "float32[2]", "[3]")
+    refused(sluice("check", "hgcal", env=env), 4, "wafer-tagger/1")
+    (folder / "manifest.toml").write_text(manifest)
+    file = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(file[:-1] + b"!")
+    refused(replay(wafers, env=env)[0], 4, "wafer-tagger/1", "sha256")
+    refused(sluice("models", env=env), 4, "wafer-tagger/1", "sha256")
+    (folder / "model.onnx").write_bytes(file)
+    (folder / "manifest.toml").unlink()
+    refused(replay(wafers, env=env)[0], 4, "wafer-tagger/1", "manifest.toml is missing")
+
+
+def test_a_repository_that_is_not_there_is_named(sluice, replay, wafers):
+    env = {"SLUICE_MODELS": "/nowhere/models"}
+    done = sluice("models", env=env)
+    assert done.code in (2, 4), done
+    assert "/nowhere/models" in done.err
+
+
+@pytest.mark.parametrize("arguments", [("emulate", "wafers", "--to", "garbage"),
+                                       ("emulate", "waffers"), ("emulate", "--from", "no.arrows"),
+                                       ("emulate", "--to", "tcp://127.0.0.1:no")])  # fmt: skip
+def test_emulator_with_bad_arguments(arguments, sluice):
+    done = sluice(*arguments, "--rate", 10, "--seconds", 0.1)
+    assert done.code in (2, 3), done
+    assert "error:" in done.err
+
+
+def test_emulator_with_an_empty_recording(sluice, tmp_path):
+    schema = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
+    path = write(tmp_path / "none.arrows", schema, {c.name: c.empty(0) for c in schema})
+    refused(sluice("emulate", "--from", path), 3, "none.arrows")

@@ -1,0 +1,105 @@
+"""Every command explains itself; commands that look tell the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline"]
+
+
+def test_help_lists_every_command(sluice):
+    done = sluice("--help")
+    assert done.code == 0
+    for name in ("run", "replay", "emulate", "simulate", "check", "inspect", "models", "bench"):
+        assert re.search(rf"\b{name}\b", done.out), name
+    assert "Exit codes" in done.out
+    assert sluice().code == 2
+    assert re.fullmatch(r"sluice \d+\.\d+.*\n", sluice("--version").out)
+
+
+@pytest.mark.parametrize("command", [*ONLINE, "simulate", "train", "export"])
+def test_help_shows_an_example(command, sluice):
+    done = sluice(*command.split(), "--help")
+    assert done.code == 0, done
+    assert "Usage" in done.out
+    assert f"Example: sluice {command}" in done.out
+
+
+def test_unknown_command_and_option(sluice):
+    for arguments in (["replays"], ["replay"], ["check", "hgcal", "--fast"]):
+        done = sluice(*arguments)
+        assert done.code == 2, done
+        assert "error:" in done.err
+
+
+def test_check(sluice, wafers, data_dir):
+    done = sluice("check", "hgcal")
+    assert done.code == 0, done
+    for stage in ("unpack", "normalise", "encode", "pack", "tag", "menu"):
+        assert stage in done.out
+    assert "bypassed" not in done.out
+    assert sluice("check", "hgcal", "--for", wafers).code == 0
+    done = sluice("check", "hgcal", "--for", data_dir / "calq" / "CALQ_output.csv")
+    assert done.code == 0, done
+    assert "bypassed" in done.out
+
+
+def test_inspect(sluice, wafers):
+    done = sluice("inspect", wafers, "--json")
+    assert done.code == 0, done
+    facts = json.loads(done.out)
+    assert facts["events"] == 20_000
+    assert facts["batches"] == 20
+    assert facts["whole"] is True
+    assert [column["name"] for column in facts["columns"]] == ["event_id", "t_event", "words"]
+    shown = sluice("inspect", wafers)
+    assert shown.code == 0
+    assert "20,000 events" in shown.out
+    assert "uint32[12]" in shown.out
+
+
+def test_models(sluice):
+    done = sluice("models", "--json")
+    assert done.code == 0, done
+    cards = {card["name"]: card for card in json.loads(done.out)}
+    assert {"wafer-encoder-9b", "wafer-decoder-9b", "wafer-emd", "wafer-tagger"} <= set(cards)
+    assert all(len(card["sha256"]) == 64 for card in cards.values())
+    assert sluice("models").code == 0
+
+
+def test_json_is_all_that_is_printed(sluice, wafers):
+    done = sluice("replay", wafers, "--graph", "hgcal", "--engine", "inline", "--json")
+    assert done.code == 0, done
+    assert json.loads(done.out)["closed"] is True
+    assert done.err == ""
+
+
+def test_simulate_is_reproducible_and_replays(sluice, tmp_path, assert_same_recording):
+    for name in ("a", "b"):
+        out = tmp_path / f"{name}.arrows"
+        done = sluice("simulate", "wafers", "--events", 500, "--seed", 9, "--out", out)
+        assert done.code == 0, done
+    assert assert_same_recording(tmp_path / "a.arrows", tmp_path / "b.arrows") == 500
+
+
+def test_report_and_default_output_are_where_they_should_be(sluice, wafers, tmp_path):
+    done = sluice(
+        "replay", wafers, "--graph", "hgcal", "--engine", "inline", "--report", "d/r.json"
+    )
+    assert done.code == 0, done
+    assert (tmp_path / "wafers.accepted.arrows").is_file()
+    report = json.loads((tmp_path / "d" / "r.json").read_text())
+    for key in ("graph", "run", "events", "closed", "seconds", "rate_hz", "latency_s", "stages",
+                "models", "compression", "emd"):  # fmt: skip
+        assert key in report, key
+    assert set(report["events"]) == {"offered", "accepted", "rejected", "prescaled", "shed",
+                                     "invalid", "failed", "lost"}  # fmt: skip
+    assert set(report["seconds"]) == {"wall", "live", "paused", "busy", "down"}
+    assert {"p50", "p99", "p999", "max"} <= set(report["latency_s"])
+    for stage in report["stages"].values():
+        assert {"events", "batches", "service_s", "wait_s"} <= set(stage)
+    for model in report["models"].values():
+        assert {"name", "version", "sha256", "backend"} <= set(model)

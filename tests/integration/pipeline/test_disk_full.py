@@ -1,0 +1,120 @@
+"""A sink that has no room: the run ends in ERROR, the ledger closes, what was written is readable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+#: Starts a command that may write no file larger than so many bytes.
+LIMIT = """
+import os, resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture(params=["inline", "distributed"])
+def engine(request):
+    return request.param
+
+
+@pytest.fixture
+def graph(make_graph):
+    sink = {"use": "recording", "keep": "all", "columns": ["event_id", "packed", "score"]}
+    return make_graph(sink=sink, graph={"batch_events": 500})
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for 256 KiB, or a skip."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a tmpfs here: needs root and CAP_SYS_ADMIN")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def check(done, report, out, offered):
+    assert done.code == 5, done
+    assert "sink" in done.err
+    assert "cannot write" in done.err
+    counts = report["events"]
+    assert report["state"] == "ERROR"
+    assert "sink" in report["error"]
+    assert counts["failed"] > 0
+    assert counts["lost"] == counts["shed"] == counts["invalid"] == 0
+    read = ids_of(out)
+    judged = counts["offered"] - counts["failed"]
+    assert 0 < counts["offered"] <= offered
+    # All that was acknowledged can be read, in order, from the first event on.
+    assert len(read) >= judged > 0
+    assert read == list(range(1, len(read) + 1))
+
+
+def ids_of(path):
+    ids = []
+    with pa.OSFile(str(path)) as file:
+        stream = pa.ipc.open_stream(file)
+        while True:
+            try:
+                ids += stream.read_next_batch()["event_id"].to_pylist()
+            except (StopIteration, OSError, pa.ArrowException):
+                return ids
+
+
+def test_full_disk(engine, sluice, graph, small_disk, wafers, tmp_path, load_report):
+    out, report = small_disk / "o.arrows", tmp_path / "r.json"
+    done = sluice(
+        "replay", wafers, "--graph", graph, "--engine", engine, "--out", out, "--report", report
+    )
+    assert "No space left" in done.err
+    check(done, load_report(report), out, 20_000)
+
+
+def test_file_size_limit(engine, launch, graph, wafers, tmp_path, load_report, monkeypatch):
+    """As with a quota: the write fails with EFBIG."""
+    out, report = tmp_path / "o.arrows", tmp_path / "r.json"
+    launcher = tmp_path / "limited"
+    launcher.write_text(f"#!{sys.executable}\n{LIMIT}")
+    launcher.chmod(0o755)
+    arguments = [
+        "replay", wafers, "--graph", graph, "--engine", engine, "--out", out, "--report", report
+    ]  # fmt: skip
+    command = launch(*arguments, through=[launcher, 200_000])
+    done = command.finish()
+    assert "File too large" in done.err
+    check(done, load_report(report), out, 20_000)
+
+
+def test_no_room_from_the_first_byte(engine, sluice, graph, wafers, tmp_path, load_report):
+    report = tmp_path / "r.json"
+    done = sluice(
+        "replay", wafers, "--graph", graph, "--engine", engine, "--out", "/dev/full",
+        "--report", report,
+    )  # fmt: skip
+    assert done.code == 5, done
+    assert "sink" in done.err
+    assert "No space left" in done.err
+    if report.exists():  # the run may not even have started
+        assert load_report(report)["events"]["failed"] > 0
+
+
+def test_full_disk_of_the_quarantine_does_not_stop_the_run(engine, sluice, tmp_path, load_report):
+    header = ",".join(f"RX_DATA_{i}" for i in range(12))
+    good = ",".join(["a1234567"] * 12)
+    path, report = tmp_path / "w.csv", tmp_path / "r.json"
+    path.write_text("\n".join([header, good, "bad", good]) + "\n")
+    done = sluice(
+        "replay", path, "--graph", "hgcal", "--engine", engine, "--quarantine", "/dev/full",
+        "--report", report,
+    )  # fmt: skip
+    assert done.code == 0, done
+    result = load_report(report)
+    assert result["events"]["invalid"] == 1
+    assert "No space left" in result["quarantine"]["error"]

@@ -1,0 +1,131 @@
+"""SIGTERM drains, a second one gives up and says what was left, ports and signals are let go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+SINK = {"use": "recording", "keep": "all", "columns": ["event_id", "decision"]}
+
+
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_sigterm_in_a_paced_replay_drains_and_closes(
+    engine, launch, sluice, http, make_graph, wafers, tmp_path, load_report
+):
+    report, out = tmp_path / "r.json", tmp_path / "o.arrows"
+    command = launch(
+        "replay", wafers, "--graph", make_graph(sink=SINK), "--rate", 4000, "--engine", engine,
+        "--report", report, "--out", out, "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.settled(command, 500)
+    command.signal(signal.SIGTERM)
+    done = command.finish(30)
+    assert done.code == 0, done
+    result = load_report(report)
+    assert result["state"] == "STOPPED"
+    assert 500 <= result["events"]["offered"] < 20_000
+    assert result["output"]["events"] == result["events"]["offered"]
+    assert sluice("inspect", out).code == 0  # whole: with its end-of-run record
+
+
+def test_sigterm_to_the_whole_group_drains_as_well(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    """As systemd and a terminal's Ctrl-C do it: every process gets the signal."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        report = tmp_path / f"{number}.json"
+        command = launch(
+            "replay", wafers, "--graph", make_graph(sink=SINK), "--rate", 4000,
+            "--report", report, "--http", f"127.0.0.1:{http.port}",
+        )  # fmt: skip
+        http.settled(command, 200)
+        os.killpg(command.process.pid, number)
+        done = command.finish(30)
+        assert done.code == 0, done
+        result = load_report(report)
+        assert result["restarts"] == {}
+        assert result["events"]["failed"] == 0
+        assert result["output"]["events"] == result["events"]["offered"]
+
+
+def test_second_sigterm_gives_up_and_says_what_was_left(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 1.0}
+    graph = make_graph(first=[sleepy], sink=SINK, graph={"batch_events": 500, "window": 4})
+    report = tmp_path / "r.json"
+    command = launch(
+        "replay", wafers, "--graph", graph, "--report", report,
+        "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.ready(command)
+    time.sleep(0.5)
+    command.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    command.signal(signal.SIGTERM)
+    started = time.monotonic()
+    done = command.finish(30)
+    assert time.monotonic() - started < 15
+    result = load_report(report)
+    assert done.code == 5, done
+    assert result["state"] == "ERROR"
+    assert "second time" in done.err
+    assert result["events"]["failed"] >= 500
+
+
+def test_sigterm_while_starting_ends_soon_and_leaves_nothing(launch, wafers, tmp_path):
+    command = launch("replay", wafers, "--graph", "hgcal", "--report", tmp_path / "r.json")
+    deadline = time.monotonic() + 20
+    while not command.children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    command.signal(signal.SIGTERM)
+    done = command.finish(30)
+    assert done.code in (0, 5), done  # 0 where the replay was over first
+
+
+def test_port_in_use(sluice, make_graph, free_port, wafers):
+    with socket.create_server(("127.0.0.1", free_port)):
+        taken = f"127.0.0.1:{free_port}"
+        for arguments in (
+            ("replay", wafers, "--graph", "hgcal", "--http", taken),
+            ("run", make_graph(source={"listen": f"tcp://{taken}"}), "--http", "127.0.0.1:0"),
+        ):
+            done = sluice(*arguments, timeout=30)
+            assert done.code == 2, done
+            assert str(free_port) in done.err
+            assert "in use" in done.err
+
+
+def test_a_port_is_free_again_at_once(sluice, make_graph, free_port, wafers):
+    for _ in range(2):
+        done = sluice(
+            "replay", wafers, "--graph", "hgcal", "--engine", "inline",
+            "--http", f"127.0.0.1:{free_port}",
+        )  # fmt: skip
+        assert done.code == 0, done
+
+
+def test_source_that_breaks_in_an_unforeseen_way_does_not_hang(launch, make_graph, tmp_path):
+    for engine in ("inline", "distributed"):
+        graph = make_graph(source={"use": "test.broken"})
+        command = launch("run", graph, "--engine", engine, "--http", "127.0.0.1:0")
+        command.children()
+        try:
+            out, err = command.process.communicate(timeout=40)
+        finally:
+            command.end()
+        assert command.process.returncode not in (0, None)
+        assert "nobody foresaw this" in out + err
+
+
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_stage_that_cannot_warm_up_refuses_the_start(engine, sluice, make_graph, wafers):
+    graph = make_graph(first=[{"use": "test.cold", "name": "cold"}], sink=SINK)
+    done = sluice("replay", wafers, "--graph", graph, "--engine", engine, timeout=40)
+    assert done.code == 5, done
+    assert "cold" in done.err
+    assert "cannot even warm up" in done.err

@@ -1,0 +1,127 @@
+"""What the pages tell a reader to type is typed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Blocks = Callable[[Path, str], list[str]]
+
+_FILE = re.compile(r"# (?P<name>[\w.-]+\.(py|toml))\n")
+
+
+def _free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+def _write_files(page: Path, blocks: Blocks, folder: Path) -> None:
+    """Write every block whose first line is a file's name."""
+    for text in (*blocks(page, "python"), *blocks(page, "toml")):
+        if match := _FILE.match(text):
+            (folder / match["name"]).write_text(text[match.end() :])
+
+
+def _register(folder: Path) -> None:
+    """Make the entry points of a pyproject known, as an installation would."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+def _commands(page: Path, blocks: Blocks) -> list[str]:
+    lines = [line for text in blocks(page, "console") for line in text.splitlines()]
+    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return [c for c in commands if not c.startswith("curl") or shutil.which("curl")]
+
+
+def _type(commands: list[str], folder: Path, root: Path) -> str:
+    """Run the commands in one shell, with ports of their own; return what they said."""
+    ports = {"5560": _free_port(), "9464": _free_port()}
+
+    def moved(text: str) -> str:
+        return re.sub("|".join(ports), lambda match: ports[match[0]], text)
+
+    shipped = (root / "pipeline" / "graphs" / "hgcal.toml").read_text()
+    (folder / "hgcal.toml").write_text(moved(shipped))
+    script = moved("\n".join(commands))
+    script = script.replace("sluice run hgcal", "sluice run hgcal.toml")
+    script = script.replace(
+        "sluice emulate wafers", f"sluice emulate --to tcp://127.0.0.1:{ports['5560']}"
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
+    with subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as shell:  # fmt: skip
+        try:
+            said, _ = shell.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)
+            said, _ = shell.communicate()
+    assert shell.returncode == 0, f"{script}\n{said}"
+    return said
+
+
+def test_readme(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    page = root / "README.md"
+    _type(_commands(page, blocks), tmp_path, root)
+    report = json.loads((tmp_path / "report.json").read_text())
+    (shown,) = (json.loads(text) for text in blocks(page, "json"))
+    assert report["closed"]
+    assert shown.keys() <= report.keys()
+    for key in ("events", "seconds", "latency_s", "compression", "emd"):
+        assert shown[key].keys() <= report[key].keys(), key
+
+
+def test_tutorial(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the model of the tutorial is made with onnx")
+    page = root / "docs" / "tutorial.md"
+    _write_files(page, blocks, tmp_path)
+    said = _type(_commands(page, blocks), tmp_path, root)
+    assert "the same decisions" in said
+    live = json.loads((tmp_path / "live.json").read_text())
+    assert live["closed"]
+    assert live["events"]["offered"] == 60_000
+    assert live["events"]["lost"] == 0
+    mine = json.loads((tmp_path / "mine.json").read_text())
+    assert mine["models"]["mean"]["name"] == "mean-charge"
+    assert mine["paths"]["warm"] > 0
+
+
+def test_adding_a_stage(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    page = root / "docs" / "howto" / "add-a-stage.md"
+    _write_files(page, blocks, tmp_path)
+    _register(tmp_path)
+    commands = [f"{sys.executable} -c 'import test_wafer_hits as t; "
+                "t.test_counts_cells_above_threshold()'"]  # fmt: skip
+    _type(commands + _commands(page, blocks), tmp_path, root)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["closed"]
+    assert 0 < report["events"]["accepted"] < report["events"]["offered"]
+
+
+def test_make_targets_exist(root: Path) -> None:
+    makefile = (root / "Makefile").read_text()
+    for page in (root / "README.md", root / "docs" / "tutorial.md"):
+        for target in re.findall(r"\bmake ([a-z]+)\b", page.read_text()):
+            assert re.search(rf"^{target}:", makefile, re.M), target

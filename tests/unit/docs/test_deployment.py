@@ -1,0 +1,129 @@
+"""What is shipped for installation: pins, wheel, container, systemd unit, scrape configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from sluice.pipeline.cli import app
+from sluice.pipeline.config import load_graph
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict[str, Any]:
+    return tomllib.loads((root / "pyproject.toml").read_text())
+
+
+def _run(*command: str, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_pinned(root: Path, project: dict[str, Any]) -> None:
+    lines = (root / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert pins == sorted(pins, key=str.lower)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), pins
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["cpu"], *extras["train"], *extras["dev"]]
+    names = {_normal(re.split(r"[\s<>=!~\[;]", requirement)[0]) for requirement in wanted}
+    assert names <= {_normal(pin.partition("==")[0]) for pin in pins}
+    assert "torch==2.13.0" in pins
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, project: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the checkout, unpacked; built from a copy, so that nothing stale gets in."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for room in project["tool"]["setuptools"]["package-dir"].values():
+        shutil.copytree(root / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--wheel-dir", str(out), ".", cwd=source, PYTHONWARNINGS="ignore")  # fmt: skip
+    (built,) = out.glob("*.whl")
+    zipfile.ZipFile(built).extractall(out / "site")
+    return out / "site"
+
+
+def test_wheel_has_every_file(root: Path, project: dict[str, Any], wheel: Path) -> None:
+    for package, room in project["tool"]["setuptools"]["package-dir"].items():
+        installed = wheel / package.replace(".", "/")
+        for path in (root / room).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert (installed / path.relative_to(root / room)).is_file(), path
+    assert list(wheel.glob("*.dist-info/licenses/LICENSE"))
+
+
+def test_wheel_works_from_elsewhere(wheel: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, sluice.pipeline, sluice.models\n"
+        "from sluice.pipeline.cli import main\n"
+        f"assert sluice.pipeline.__file__.startswith({str(wheel)!r})\n"
+        f"assert sluice.models.__file__.startswith({str(wheel)!r})\n"
+        "main()"
+    )
+    said = _run(sys.executable, "-c", code, "check", "hgcal", cwd=tmp_path, PYTHONPATH=str(wheel))
+    assert "every join fits" in said
+
+
+def test_container_is_built_from_what_the_wheel_needs(root: Path, project: dict[str, Any]) -> None:
+    text = (root / "Dockerfile").read_text()
+    let_in = (root / ".dockerignore").read_text().splitlines()
+    rooms = project["tool"]["setuptools"]["package-dir"].values()
+    for name in (*rooms, "pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
+        assert re.search(rf"^COPY .*\b{re.escape(name)}\b", text, re.M), name
+        assert f"!{name}" in let_in, name
+    assert re.search(r'^ENTRYPOINT \["sluice"\]$', text, re.M)
+    assert re.search(r"^USER (?!root)\w+$", text, re.M)
+
+
+def test_scrape_configuration(root: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    assert "SUCCESS" in _run(
+        promtool, "check", "config", "deploy/prometheus/prometheus.yml", cwd=root
+    )
+
+
+def test_scraped_address_is_the_shipped_graph_s(root: Path) -> None:
+    text = (root / "deploy" / "prometheus" / "prometheus.yml").read_text()
+    assert f'targets: ["{load_graph("hgcal").http.listen}"]' in text
+
+
+def test_systemd_unit(root: Path, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = (root / "deploy" / "systemd" / "sluice@.service").read_text()
+    unit = tmp_path / "sluice@.service"
+    unit.write_text(text.replace("/opt/sluice/bin/sluice", sys.executable))
+    said = _run(analyze, "verify", "--recursive-errors=no", str(unit), cwd=tmp_path)
+    assert "sluice@" not in said, said
+
+
+def test_systemd_unit_calls_the_command_as_it_is(root: Path) -> None:
+    text = (root / "deploy" / "systemd" / "sluice@.service").read_text()
+    (line,) = re.findall(r"^ExecStart=\S+/sluice run \S+ (.*)$", text, re.M)
+    run = get_command(app).commands["run"]  # type: ignore[attr-defined]
+    known = {option for parameter in run.params for option in parameter.opts}
+    assert set(re.findall(r"--[\w-]+", line)) <= known

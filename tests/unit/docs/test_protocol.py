@@ -1,0 +1,71 @@
+"""The specification of the wire against the code that speaks it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sluice.pipeline import wire
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Outcome, Schema
+
+Rows = Callable[[str], list[list[str]]]
+Section = Callable[[Path, str], str]
+
+_CODES = {"uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "int64": "q"}
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> Path:
+    return root / "docs" / "protocol.md"
+
+
+def test_header_table(page: Path, section: Section, rows: Rows) -> None:
+    table = rows(section(page, f"### Header: {wire.HEADER_BYTES} bytes"))
+    header = wire.Header(
+        int(wire.Kind.RAW), run=2, source=3, seq=4, first=5, events=6, t_ingest=7, t_sent=8, aux=9,
+        length=10,
+    )  # fmt: skip
+    packed, _ = wire.encode(header, bytes(10))
+    expected = {"magic": b"SLCE", "version": 1, "reserved": 0, **header._asdict()}
+    end = 0
+    for offset, size, kind, field, *_ in table:
+        assert int(offset) == end, field
+        end += int(size)
+        code = "<" + (f"{size}s" if kind == "bytes" else _CODES[kind])
+        assert struct.calcsize(code) == int(size), field
+        assert struct.unpack_from(code, packed, int(offset)) == (expected.pop(field),), field
+    assert end == wire.HEADER_BYTES == len(packed)
+    assert not expected
+
+
+def test_kinds_table(page: Path, section: Section, rows: Rows) -> None:
+    table = rows(section(page, "### Kinds"))
+    assert {row[1]: int(row[0]) for row in table if row[0]} == {k.name: int(k) for k in wire.Kind}
+
+
+def test_limits(page: Path, section: Section) -> None:
+    text = section(page, "### Limits")
+    assert "2^20 events" in text
+    assert wire.MAX_EVENTS == 2**20
+    assert "2^28 payload bytes" in text
+    assert wire.MAX_BYTES == 2**28
+
+
+def test_summary_lists_the_outcomes_in_order(page: Path, section: Section) -> None:
+    names = ", ".join(outcome.name.lower() for outcome in Outcome)
+    text = " ".join(section(page, "### Payloads").split())
+    assert f"events by outcome ({len(Outcome)} integers: {names})" in text
+
+
+def test_raw_records_are_packed_in_the_order_of_the_columns() -> None:
+    schema = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
+    record = wire.record_dtype(schema)
+    assert record.names == ("event_id", "t_event", "words")
+    assert record.itemsize == 8 + 8 + 48
+
+
+def test_version_and_magic(page: Path) -> None:
+    assert page.read_text().startswith(f"# The Sluice protocol, version {wire.VERSION}\n")

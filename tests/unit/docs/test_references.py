@@ -1,0 +1,181 @@
+"""Reference pages say neither more nor less than the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sluice.pipeline import errors
+from sluice.pipeline.account import Account
+from sluice.pipeline.cli import app
+from sluice.pipeline.config import Graph, Http, Workers, load_graph, parse_graph
+from sluice.pipeline.exposition import RunCollector
+from sluice.pipeline.graph import Graph as BuiltGraph
+from sluice.pipeline.graph import build_graph
+from sluice.pipeline.metrics import MeterBlock
+from sluice.pipeline.parts import build
+from sluice.pipeline.quarantine import Quarantine
+from sluice.pipeline.stages.menu import Path as MenuPath
+
+Rows = Callable[[str], list[list[str]]]
+Section = Callable[[Path, str], str]
+
+_OURS = "sluice.pipeline."
+_PARTS = [
+    (group, entry)
+    for group in ("source", "stage", "monitor", "sink")
+    for entry in entry_points(group=f"sluice.{group}s")
+    if entry.value.startswith(_OURS)
+]
+
+
+@pytest.fixture(scope="module")
+def reference(root: Path) -> Path:
+    return root / "docs" / "reference"
+
+
+def _built(text: str | None = None) -> BuiltGraph:
+    config = parse_graph(text, "docs") if text else load_graph("hgcal")
+    source = build("source", config.source, config.origin)
+    sink = build("sink", config.sink, config.origin)
+    return build_graph(config, source.schema, sink.columns)
+
+
+def _compare_defaults(kind: Any, documented: dict[str, str]) -> None:
+    """Compare a struct's fields and defaults with a table's first and third column."""
+    fields = msgspec.structs.fields(kind)
+    assert set(documented) == {field.name for field in fields}
+    for field in fields:
+        said = documented[field.name]
+        if field.required:
+            assert said == "required", field.name
+        elif field.default_factory is not msgspec.NODEFAULT:
+            assert json.loads(said) == field.default_factory(), field.name
+        elif field.default is not None:
+            assert json.loads(said) == field.default, field.name
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"), [("graph", Graph), ("workers", Workers), ("http", Http)]
+)
+def test_graph_file_tables(
+    reference: Path, section: Section, rows: Rows, table: str, kind: Any
+) -> None:
+    text = section(reference / "graph-file.md", f"## `[{table}]`")
+    _compare_defaults(kind, {row[0]: row[2] for row in rows(text)})
+
+
+@pytest.mark.parametrize(
+    ("group", "entry"), _PARTS, ids=lambda value: getattr(value, "name", value)
+)
+def test_graph_file_parts(
+    reference: Path, section: Section, rows: Rows, group: str, entry: Any
+) -> None:
+    text = section(reference / "graph-file.md", f"### {group} `{entry.name}`")
+    text, _, paths = text.partition("Each `[[stage.path]]`:")
+    _compare_defaults(entry.load().Options, {row[0]: row[2] for row in rows(text)})
+    if paths:
+        _compare_defaults(MenuPath, {row[0]: row[2] for row in rows(paths)})
+
+
+def test_graph_file_example_joins(
+    reference: Path, blocks: Callable[[Path, str], list[str]]
+) -> None:
+    (text,) = blocks(reference / "graph-file.md", "toml")
+    assert _built(text).paths() == ["hard", "pileup"]
+
+
+def _flat(value: Any, *keys: str) -> Iterator[str]:
+    if isinstance(value, dict) and value and keys not in {("output",)}:
+        for key, inner in value.items():
+            yield from _flat(inner, *keys, key)
+    else:
+        yield ".".join(keys)
+
+
+def test_report_keys(reference: Path, rows: Rows, tmp_path: Path) -> None:
+    sluice = str(Path(sys.executable).parent / "sluice")
+    for command in (
+        ["simulate", "wafers", "--events", "2000", "--out", "w.arrows"],
+        ["replay", "w.arrows", "--graph", "hgcal", "--engine", "inline", "--report", "r.json"],
+    ):
+        done = subprocess.run(
+            [sluice, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    stage = next(iter(report["models"]))
+    path = next(iter(report["paths"]))
+    got = {
+        re.sub(rf"^paths\.{path}$", "paths.<path>", re.sub(rf"\.{stage}\b", ".<stage>", key))
+        for key in _flat(report)
+        if not re.match(r"(stages|models)\.", key) or f".{stage}." in key
+        if not key.startswith("paths.") or key == f"paths.{path}"
+    }
+    page = (reference / "report.md").read_text().partition("## Quarantine")[0]
+    assert {row[0] for row in rows(page)} == got
+
+
+def test_metric_names(reference: Path, rows: Rows) -> None:
+    graph = _built()
+    account = Account(graph, 1, Quarantine(None, graph.inputs))
+    account.blocks.append(MeterBlock(*graph.meter_names()))
+    account.restarts["compute-0"] = 1
+    registry = CollectorRegistry()
+    registry.register(RunCollector(account))
+    exposed = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        exposed[name] = (family.type, labels)
+    documented = {
+        name: (kind, {label.strip("` ") for label in labels.split(",") if label})
+        for name, kind, labels, _ in (row for row in rows((reference / "metrics.md").read_text())
+                                      if len(row) == 4)
+    }  # fmt: skip
+    assert documented == exposed
+
+
+def test_exit_codes(reference: Path, rows: Rows) -> None:
+    table = rows((reference / "exit-codes.md").read_text())
+    documented = {row[2]: int(row[0]) for row in table if row[2]}
+    known = [errors.SluiceError, *errors.SluiceError.__subclasses__()]
+    ours = {kind.__name__: kind.exit_code for kind in known if kind.__module__ == errors.__name__}
+    assert documented == ours
+    assert str(errors.EXIT_DAMAGED_INPUT) in {row[0] for row in table}
+
+
+def _leaves(command: Any, *names: str) -> Iterator[tuple[str, Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _leaves(inner, *names, name)
+    if not hasattr(command, "commands"):
+        yield " ".join(names), command
+
+
+def test_command_line(reference: Path) -> None:
+    page = (reference / "cli.md").read_text()
+    documented = {
+        re.sub(r" (\[?[A-Z]+\]?|--\w+)", "", heading): set(
+            re.findall(r"`(--[\w-]+)", heading + text)
+        )
+        | set(re.findall(r" (--[\w-]+)", heading))
+        for heading, text in re.findall(r"^### `sluice ([^`]+)`\n(.*?)(?=^#|\Z)", page, re.M | re.S)
+    }
+    got = {
+        name: {option for parameter in command.params for option in parameter.opts
+               if option.startswith("--")} - {"--help"}
+        for name, command in _leaves(typer.main.get_command(app))
+    }  # fmt: skip
+    assert documented == got
