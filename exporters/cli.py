@@ -16,8 +16,12 @@ FamilyName = Annotated[str, typer.Argument(metavar="FAMILY", help="Model family,
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line `app`."""
-    for command in (simulate, train, export, evaluate):
-        app.command()(command)
+    app.command(epilog="Example: sluice simulate wafers --events 200000 --out wafers.arrows")(
+        simulate
+    )
+    app.command(epilog="Example: sluice train wafers --quick")(train)
+    app.command(epilog="Example: sluice export wafers --out models")(export)
+    app.command(epilog="Example: sluice evaluate wafers --json --plots plots")(evaluate)
 
 
 def simulate(

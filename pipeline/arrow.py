@@ -24,6 +24,9 @@ def from_arrow_schema(schema: pa.Schema, where: str) -> Schema:
     DataError
         If a field is neither a number nor a fixed-size list of numbers.
     """
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{where}: column {name!r}: expected it once, got it twice")
     return Schema(_column(field, where) for field in schema)
 
 

@@ -152,7 +152,7 @@ class RecordingReader:
                 record_batch.validate()
             except StopIteration:
                 break
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, EOFError, pa.ArrowException) as error:
                 self.damage = f"{self.path}: cut short after {index} whole batches: {error}"
                 return
             metadata = dict(metadata or {})

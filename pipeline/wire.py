@@ -164,7 +164,7 @@ class Codec:
         try:
             record_batch = pa.ipc.read_record_batch(pa.py_buffer(frame), self.arrow_schema)
             record_batch.validate()
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             raise ProtocolError(f"batch {seq}: not an Arrow record batch: {error}") from error
         if record_batch.num_rows != events:
             raise ProtocolError(
@@ -186,7 +186,7 @@ def unpack_schema(frame: memoryview) -> Schema:
     """Return the schema in a BOR's payload, or raise ProtocolError."""
     try:
         return from_arrow_schema(pa.ipc.read_schema(pa.py_buffer(frame)), "BOR")
-    except (pa.ArrowException, OSError, ValueError, DataError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, DataError) as error:
         raise ProtocolError(f"BOR: not a schema of numbers: {error}") from error
 
 
