@@ -16,7 +16,7 @@ FamilyName = Annotated[str, typer.Argument(metavar="FAMILY", help="Model family,
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line `app`."""
-    app.command(epilog="Example: sluice simulate wafers --events 200000 --out wafers.arrows")(
+    app.command(epilog="Example: sluice simulate wafers --out wafers.arrows")(
         simulate
     )
     app.command(epilog="Example: sluice train wafers --quick")(train)
@@ -40,7 +40,7 @@ def simulate(
 def train(
     family: FamilyName,
     out: Annotated[
-        Path | None, typer.Option(help="Checkpoints [default: checkpoints/FAMILY].")
+        Path | None, typer.Option(help="Checkpoints, else checkpoints/FAMILY.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     quick: Annotated[
@@ -62,7 +62,7 @@ def train(
 
 def export(
     family: FamilyName,
-    checkpoints: Annotated[Path | None, typer.Option(help="[default: checkpoints/FAMILY]")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Else checkpoints/FAMILY.")] = None,
     out: Annotated[Path, typer.Option(help="Model repository to write to.")] = Path("models"),
 ) -> None:
     """Write trained nets as ONNX models with manifest and golden outputs."""

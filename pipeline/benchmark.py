@@ -29,7 +29,7 @@ Measure = Callable[[], float]
 
 
 def measure_pipeline(
-    events: EventBatch, total: int, batch: int, repeats: int, workers: int
+    events: EventBatch, total: int, batch: int | None, repeats: int, workers: int
 ) -> dict[str, Any]:
     """Measure the bare chain, then each engine, in turn, `repeats` times.
 
@@ -44,7 +44,7 @@ def measure_pipeline(
     total
         Wafers a measurement.
     batch
-        Events a batch.
+        Events a batch; the graph's own if None.
     repeats
         The median of this many counts.
     workers
@@ -61,9 +61,10 @@ def measure_pipeline(
         recording = folder / "wafers.arrows"
         copies = max(1, round(total / events.events))
         _repeat(events, copies, recording)
-        measures: dict[str, Measure] = {"bare": _bare(events["words"], batch, copies)}
         graph = load_graph("hgcal")
+        batch = batch or graph.graph.batch_events
         graph = replace(graph, graph=replace(graph.graph, batch_events=batch))
+        measures: dict[str, Measure] = {"bare": _bare(events["words"], batch, copies)}
         graph = replace(graph, source=Part("recording", "bench", {"path": str(recording)}))
         null = Part("null", "null", {})
         measures["inline"] = _engine(replace(graph, sink=null), "inline")

@@ -10,7 +10,7 @@ import numpy as np
 from sluice.kernels.counting import count_bits, count_outcomes, rows_of
 
 from .batch import DECISION, OUTCOME, Array, EventBatch, Flag, Outcome, concatenate
-from .errors import RunError
+from .errors import DataError, RunError
 from .graph import Graph
 from .metrics import MeterBlock
 from .monitoring import Watcher
@@ -38,6 +38,8 @@ class Chain:
         self._graph = graph
         self._has_menu = bool(graph.paths())
         self._rows = np.empty(0, np.int64)
+        self._blank_outcome = np.zeros(0, np.uint8)
+        self._blank_decision = np.zeros(0, np.uint64)
         self._block = block
         self._times = np.zeros(len(graph.stages) + 2, np.int64)
         self._steps = [(stage.process, stage.provides, stage.name) for stage in graph.stages]
@@ -86,12 +88,8 @@ class Chain:
         kept, summary
             The events for the sink, with the columns of ``graph.outputs``, and what to account.
         """
-        blank: dict[str, Array] = {
-            OUTCOME.name: np.zeros(batch.events, np.uint8),
-            DECISION.name: np.zeros(batch.events, np.uint64),
-        }
         flags: tuple[Flag, ...] = ()
-        judged = batch.with_columns(**blank)
+        judged = self._unjudged(batch)
         try:
             judged = self._process(judged, t_ready_ns)
             flags = judged.flags
@@ -102,9 +100,7 @@ class Chain:
 
     def _warm(self, events: int) -> None:
         blank = {c.name: np.zeros_like(c.empty(events)) for c in self._graph.inputs}
-        batch = EventBatch(blank, events).with_columns(
-            outcome=np.zeros(events, np.uint8), decision=np.zeros(events, np.uint64)
-        )
+        batch = self._unjudged(EventBatch(blank, events))
         for stage in self._graph.stages:
             try:
                 batch = stage.process(batch)
@@ -118,8 +114,11 @@ class Chain:
         times[0] = t_ready_ns
         times[1] = time.monotonic_ns()
         for index, (process, provides, name) in enumerate(self._steps, 2):
-            batch = process(batch)
-            batch.check(provides, name)
+            done = process(batch)
+            done.check(provides, name)
+            if done.events != batch.events:
+                raise DataError(f"{name}: expected {batch.events} events back, got {done.events}")
+            batch = done
             times[index] = time.monotonic_ns()
         self._block.record_stages(batch.events, times)
         return batch
@@ -186,6 +185,16 @@ class Chain:
         elif not self._keep_all:
             kept = kept.take(self._accepted(outcome))
         return kept, Summary(counts.tobytes(), paths.tobytes(), decided, list(flags))
+
+    def _unjudged(self, batch: EventBatch) -> EventBatch:
+        """Return the batch with outcome and decision blank; nobody writes to these arrays."""
+        events = batch.events
+        if len(self._blank_outcome) < events:
+            self._blank_outcome = np.zeros(events, np.uint8)
+            self._blank_decision = np.zeros(events, np.uint64)
+        return batch.with_columns(
+            outcome=self._blank_outcome[:events], decision=self._blank_decision[:events]
+        )
 
     def _accepted(self, outcome: Array) -> Array:
         if len(self._rows) < len(outcome):

@@ -104,8 +104,8 @@ def load_graph(name_or_path: str) -> GraphConfig:
             )
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"graph {path}: cannot read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"graph {path}: cannot read: {error}") from error
     return parse_graph(text, str(path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,12 @@ class Model(Struct, frozen=True):
         """
         path = self.folder / self.manifest.golden
         _verify(path, self.manifest.golden_sha256, self.label)
-        with np.load(path, allow_pickle=False) as arrays:
-            try:
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
                 inputs = {t.name: arrays[f"in_{t.name}"] for t in self.manifest.inputs}
                 outputs = {t.name: arrays[f"out_{t.name}"] for t in self.manifest.outputs}
-            except KeyError as error:
-                raise ModelError(f"model {self.label}: {path.name}: {error.args[0]}") from error
+        except (KeyError, OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+            raise ModelError(f"model {self.label}: {path.name}: cannot read: {error}") from error
         return inputs, outputs
 
 
@@ -157,7 +158,7 @@ def read_model(folder: Path) -> Model:
             f"model {folder.parent.name}/{folder.name}: {MANIFEST} is missing",
             hint="`sluice export FAMILY` writes the model, its manifest and its golden outputs",
         ) from error
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ModelError(f"{path}: cannot read: {error}") from error
     try:
         model = Model(convert(tables, Manifest, str(path)), folder)

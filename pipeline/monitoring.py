@@ -74,7 +74,8 @@ class Watcher:
             monitor = tap.monitor
             mask = np.empty(batch.events, np.bool_)
             sampled(batch["event_id"], tap.salt, monitor.sample, mask)
-            rows = np.flatnonzero(mask & (batch[OUTCOME.name] < Outcome.SHED))
+            mask &= batch[OUTCOME.name] < Outcome.SHED
+            rows = np.flatnonzero(mask)
             if len(rows):
                 tap.gathered.append(batch.only(monitor.consumes.names).take(rows))
                 tap.events += len(rows)

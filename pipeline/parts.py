@@ -26,10 +26,10 @@ def load(kind: str, use: str, where: str) -> Any:
         raise ConfigError(f"{where}: no {kind} is called {use!r}", nearest(use, group.names))
     try:
         return group[use].load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"{where}: {kind} {use!r} needs a package that is not installed: {error}",
-            hint="the README lists the extras: pip install 'sluice-daq[cpu]'",
+            f"{where}: {kind} {use!r} cannot be loaded: {error}",
+            hint="a missing package? the README lists the extras: pip install 'sluice-daq[cpu]'",
         ) from error
 
 

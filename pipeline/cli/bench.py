@@ -24,7 +24,9 @@ def _group() -> None:
 @bench.command(epilog="Example: sluice bench pipeline --json")
 def pipeline(
     events: Annotated[int, typer.Option(min=10_000, help="Wafers a measurement.")] = 2_000_000,
-    batch: Annotated[int, typer.Option(min=1, help="Events a batch.")] = 4096,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Events a batch, else the graph's.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="The median of this many counts.")] = 5,
     workers: Annotated[int, typer.Option(min=1, help="Measure 1 to this many workers.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -76,7 +76,7 @@ class Menu:
         ]
         self._draws.append((len(lines), salt_of(self.name), self._pass_through))
         self._bits = np.array([*range(len(lines)), PASS_THROUGH_BIT], np.uint64)
-        self._masks = np.ones((0, 0, 0), np.bool_)
+        self._masks = np.ones((2, len(self._bits), 0), np.bool_)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `decision` and `outcome`; events flagged before stay so."""

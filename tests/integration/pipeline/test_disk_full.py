@@ -1,4 +1,4 @@
-"""A sink that has no room: the run ends in ERROR, the ledger closes, what was written is readable."""
+"""A sink without room: the run ends in ERROR, the ledger closes, what was written is readable."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -52,6 +54,11 @@ def assert_prefix(found):
             np.testing.assert_array_equal(batch[name], wanted[name])
 
 
+def head_of(content):
+    """Return the size of the schema message, without which nothing can be read."""
+    return 8 + int.from_bytes(content[4:8], "little")
+
+
 def test_whole_recording(whole):
     found, damage, eor = read(whole)
     assert_prefix(found)
@@ -80,12 +87,11 @@ def test_cut_anywhere(whole, tmp_path_factory, where):
     size = int(where * len(content))
     path = whole.with_name("cut.arrows")
     path.write_bytes(content[:size])
-    try:
-        found, damage, eor = read(path)
-    except DataError as error:
-        assert "cut.arrows" in error.message
-        assert size < 2000  # only where not even the schema is whole
+    if size < head_of(content):
+        with pytest.raises(DataError, match=r"cut\.arrows"):
+            RecordingReader(path)
         return
+    found, damage, eor = read(path)
     assert_prefix(found)
     if eor is None:
         assert "cut.arrows" in damage
@@ -97,13 +103,14 @@ def test_cut_anywhere(whole, tmp_path_factory, where):
 
 @pytest.mark.parametrize("size", [*range(0, 64), *range(64, 1400, 61)])
 def test_cut_in_the_head(whole, size):
+    content = whole.read_bytes()
     path = whole.with_name("head.arrows")
-    path.write_bytes(whole.read_bytes()[:size])
-    try:
-        found, damage, _ = read(path)
-    except DataError as error:
-        assert "head.arrows" in error.message
+    path.write_bytes(content[:size])
+    if size < head_of(content):
+        with pytest.raises(DataError, match=r"head\.arrows"):
+            RecordingReader(path)
     else:
+        found, damage, _ = read(path)
         assert_prefix(found)
         assert "head.arrows" in damage
 
@@ -118,18 +125,11 @@ def test_damage_anywhere_never_crashes(whole, mutations):
         damaged[int(where * len(damaged))] = byte
     path = whole.with_name("damaged.arrows")
     path.write_bytes(damaged)
-    try:
+    with contextlib.suppress(DataError):
         reader = RecordingReader(path)
-    except DataError as error:
-        assert "damaged.arrows" in error.message
-        return
-    try:
-        for batch in reader.batches():
-            batch.check(reader.schema, "survivor")
-    except DataError as error:
-        assert error.message
-    finally:
-        reader.close()
+        with contextlib.closing(reader):
+            for batch in reader.batches():
+                batch.check(reader.schema, "survivor")
 
 
 @settings(max_examples=100)
@@ -175,10 +175,15 @@ def test_arrays_outlive_the_reader(whole):
 
 def test_a_crash_leaves_what_was_written(tmp_path):
     path = tmp_path / "crash.arrows"
-    with pytest.raises(KeyboardInterrupt), RecordingWriter(path, SCHEMA) as writer:
-        writer.write(batch_of(5, 0))
-        writer.write(batch_of(7, 1))
-        raise KeyboardInterrupt
+
+    def crash():
+        with RecordingWriter(path, SCHEMA) as writer:
+            writer.write(batch_of(5, 0))
+            writer.write(batch_of(7, 1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crash()
     found, damage, eor = read(path)
     assert [batch.events for batch in found] == [5, 7]
     assert eor is None
@@ -220,14 +225,15 @@ def test_damaged_begin_of_run_record_is_refused(tmp_path, key, text):
 
 
 @pytest.mark.parametrize(
-    "metadata", [{b"sluice.seq": b"x"}, {b"sluice.eor": b"{"}, {b"sluice.eor": b"\xff\xfe"}]
+    ("metadata", "events"),
+    [({b"sluice.seq": b"x"}, 2), ({b"sluice.eor": b"{"}, 0), ({b"sluice.eor": b"\xff\xfe"}, 0)],
 )
-def test_damaged_batch_metadata_is_damage(tmp_path, metadata):
+def test_damaged_batch_metadata_is_damage(tmp_path, metadata, events):
     path = tmp_path / "seq.arrows"
     schema = pa.schema([pa.field("event_id", pa.uint64())], metadata={b"sluice.bor": b"{}"})
     rows = pa.RecordBatch.from_arrays([pa.array([1, 2], pa.uint64())], schema=schema)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         stream.write_batch(rows, custom_metadata=metadata)
     found, damage, _ = read(path)
-    assert found == []
+    assert sum(batch.events for batch in found) == events
     assert "seq.arrows" in damage

@@ -6,10 +6,11 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sluice.pipeline import wire
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Outcome, Schema
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Flag, Outcome, Schema
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]
@@ -54,10 +55,13 @@ def test_limits(page: Path, section: Section) -> None:
     assert wire.MAX_BYTES == 2**28
 
 
-def test_summary_lists_the_outcomes_in_order(page: Path, section: Section) -> None:
+def test_summary(page: Path, section: Section) -> None:
+    summary = wire.Summary(bytes(8 * len(Outcome)), bytes(8 * 64), 1, [Flag("s", "r", 5, [0])])
+    parts = msgspec.msgpack.decode(wire.pack_summary(summary))
+    assert parts == [bytes(64), bytes(512), 1, [["s", "r", 5, [0]]]]
     names = ", ".join(outcome.name.lower() for outcome in Outcome)
     text = " ".join(section(page, "### Payloads").split())
-    assert f"events by outcome ({len(Outcome)} integers: {names})" in text
+    assert f"events by outcome (the bytes of {len(Outcome)} int64: {names})" in text
 
 
 def test_raw_records_are_packed_in_the_order_of_the_columns() -> None:
