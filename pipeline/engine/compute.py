@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from ..chain import Chain
-from ..errors import RunError
-from ..graph import build_graph
+from ..errors import ModelError, RunError
+from ..graph import Graph, build_graph
 from ..metrics import MeterBlock
 from ..parts import build
 from ..sinks import Sink
@@ -25,6 +25,7 @@ def work(spec: Spec, hub: Socket) -> None:
     """Open the chain, then judge batches until ingest says stop."""
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
+    _same_models(graph, spec)
     block = MeterBlock(*graph.meter_names(), Path(spec.meters))
     chain = Chain(graph, block, sink.keep)
     chain.open()
@@ -40,6 +41,17 @@ def work(spec: Spec, hub: Socket) -> None:
     finally:
         outlet.close()
         chain.close()
+
+
+def _same_models(graph: Graph, spec: Spec) -> None:
+    """Refuse to go on with other models than the run began with, as a restarted worker might."""
+    for stage, info in graph.models().items():
+        began = spec.bor["models"][stage]
+        if info != began:
+            raise ModelError(
+                f"stage {stage!r}: the run began with {began['name']} {began['sha256'][:16]}…, "
+                f"the repository now has {info['name']} {info['sha256'][:16]}…"
+            )
 
 
 def _judge_next(

@@ -30,6 +30,8 @@ from .spec import Spec, share_cores
 _TICK_S = 0.05
 _READY_S = 120.0
 _FINISH_S = 30.0
+#: How long processes may take to end once the run has failed.
+_BROKEN_S = 2.0
 _SINK = "sink"
 
 
@@ -178,7 +180,7 @@ class DistributedEngine:
         os.sched_setaffinity(0, self._cores)
         for name in self._processes:
             self._hub.send(Header(Kind.STOP), to=name.encode())
-        deadline = time.monotonic() + _FINISH_S
+        deadline = time.monotonic() + (_FINISH_S if self._failure is None else _BROKEN_S)
         for process in self._processes.values():
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
             process.end()

@@ -90,7 +90,7 @@ def test_events_that_break_a_stage_fail_alone(open_chain, wafers, clean, at, gui
     assert {flag.outcome for flag in summary.flags} == {Outcome.FAILED}
     assert all("ArithmeticError: sprung" in flag.reason for flag in summary.flags)
     assert_rest_unchanged(got, clean[0], guilty)
-    again, counts_again, _ = run(chain, graph, wafers)  # nothing of it stays
+    _, counts_again, _ = run(chain, graph, wafers)  # nothing of it stays
     assert counts_again.tolist() == counts.tolist()
 
 
@@ -166,7 +166,7 @@ def test_flags_survive_the_search_for_a_broken_event(open_chain, wafers, charge_
     stage = {"use": "test.trap", "name": "trap", "ids": [301]}
     kept = tuple(name for name in KEPT if name != "words")
     chain, graph, _ = open_chain(source=charge_schema, kept=kept, stage=stage, at=6)
-    got, counts, summary = run(chain, graph, batch.with_columns(charge=bad))
+    _, counts, summary = run(chain, graph, batch.with_columns(charge=bad))
     flagged = {row: (flag.stage, flag.outcome) for flag in summary.flags for row in flag.rows}
     assert flagged == {100: ("normalise", Outcome.INVALID), 400: ("normalise", Outcome.INVALID),
                        300: ("trap", Outcome.FAILED)}  # fmt: skip
@@ -174,14 +174,18 @@ def test_flags_survive_the_search_for_a_broken_event(open_chain, wafers, charge_
     assert counts[Outcome.FAILED] == 1
 
 
-def test_wafers_without_charge_are_sound(open_chain, wafers):
-    chain, graph, block = open_chain(emd=1.0)
-    blank = wafers.with_columns(words=np.full_like(wafers["words"], 0xA0000000))
+def test_wafers_without_charge_are_sound(open_chain, wafers, charge_schema):
+    kept = tuple(name for name in KEPT if name != "words")
+    chain, graph, block = open_chain(source=charge_schema, kept=kept, emd=1.0)
+    blank = wafers.with_columns(charge=np.zeros((500, 48), np.float32))
     got, counts, summary = run(chain, graph, blank)
     assert counts[Outcome.INVALID] == counts[Outcome.FAILED] == 0
     assert (got["sum_q"] == 0).all()
     assert np.isfinite(got["score"]).all()
     assert summary.flags == []
+    chain._watcher.close()
+    total = monitor_totals([block])["emd"]
+    assert (total.n, total.dropped) == (0, 0)  # without charge there is no distance
 
 
 @pytest.mark.parametrize("stage", [None, {"use": "test.trap", "name": "trap", "ids": [9]}])
@@ -230,7 +234,7 @@ def test_meters_count_what_the_stages_saw(open_chain, wafers):
 
 def test_monitors_see_every_event_of_their_sample(open_chain, wafers):
     chain, graph, block = open_chain(emd=1.0, stage={"use": "test.trap", "name": "t", "ids": [7]})
-    kept, counts, _ = run(chain, graph, wafers)
+    kept, _, _ = run(chain, graph, wafers)
     chain._watcher.close()  # let it see what waits
     total = monitor_totals([block])["emd"]
     with_charge = int(((kept["sum_q"] > 0) & (kept[OUTCOME.name] < Outcome.SHED)).sum())
@@ -255,5 +259,5 @@ def _watcher_closes_once(monkeypatch):
 
 
 def test_a_stage_that_breaks_on_blank_events_is_named_before_the_start(open_chain):
-    with pytest.raises(RunError, match="'trap'.*ArithmeticError: sprung"):
+    with pytest.raises(RunError, match=r"'trap'.*ArithmeticError: sprung"):
         open_chain(stage={"use": "test.trap", "name": "trap", "ids": [0]})

@@ -143,8 +143,8 @@ def test_no_such_graph(tmp_path):
         load_graph("hgcall")
     with pytest.raises(ConfigError, match=r"none\.toml"):
         load_graph(str(tmp_path / "none.toml"))
+    (tmp_path / "folder.toml").mkdir()
     with pytest.raises(ConfigError, match=r"folder\.toml"):
-        (tmp_path / "folder.toml").mkdir()
         load_graph(str(tmp_path / "folder.toml"))
     (tmp_path / "latin.toml").write_bytes(b"[graph]\nname = '\xe4'\n")
     with pytest.raises(ConfigError, match=r"latin\.toml"):
@@ -166,9 +166,12 @@ def test_bad_durations(text):
 
 
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0", "", "*", "192.168.1.5", "::", "[::]", "example.com", "127.0.0.1.example.com",
-             "127.example.com", "localhost.example.com", "128.0.0.1"]
-)  # fmt: skip
+    "host",
+    [
+        *("0.0.0.0", "", "*", "192.168.1.5", "::", "[::]", "128.0.0.1", "example.com"),
+        *("127.0.0.1.example.com", "127.example.com", "localhost.example.com"),
+    ],
+)
 def test_hosts_that_others_can_reach_are_refused(host):
     with pytest.raises(ConfigError, match="loopback"):
         require_loopback(host, "http.listen")

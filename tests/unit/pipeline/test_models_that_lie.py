@@ -202,8 +202,7 @@ def test_versions(my_models, tagger):
 
 
 def test_names(my_models):
-    text = str(pytest.raises(ModelError, find_model, "wafer-tager").value)
-    assert "did you mean 'wafer-tagger'?" in text
+    assert "did you mean 'wafer-tagger'?" in refusal(lambda: find_model("wafer-tager"))
 
 
 def test_a_repository_that_is_not_there(monkeypatch, tmp_path):

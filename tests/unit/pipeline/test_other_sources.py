@@ -1,0 +1,231 @@
+"""Recordings in batches of any size, and a source slowed down to a rate."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
+from sluice.pipeline.errors import DataError
+from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.sources import Losses
+from sluice.pipeline.sources.paced import Paced
+from sluice.pipeline.sources.recording import RecordingSource
+
+Q = Column("q", "float32")
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Write a recording of batches of these sizes; return a source of it, open."""
+    sources = []
+
+    def make(*sizes, schema=None, info=None):
+        schema = schema or Schema((EVENT_ID, T_EVENT, Q))
+        path = tmp_path / "r.arrows"
+        first = 0
+        with RecordingWriter(path, schema, info) as writer:
+            for seq, size in enumerate(sizes):
+                columns = {c.name: np.arange(first, first + size).astype(c.dtype) for c in schema}
+                writer.write(EventBatch(columns, size, seq))
+                first += size
+        source = RecordingSource("source", RecordingSource.Options(str(path)))
+        source.open()
+        sources.append(source)
+        return source
+
+    yield make
+    for source in sources:
+        source.close()
+
+
+def drain(source, most):
+    batches = []
+    while not source.exhausted:
+        batch = source.read(most, hungry=True)
+        if batch is not None:
+            batch.check(source.schema, "source")
+            batches.append(batch)
+    assert source.read(most, hungry=True) is None
+    return batches
+
+
+@pytest.mark.parametrize("most", [1, 4, 7, 10, 100])
+def test_batches_of_the_size_asked_for(record, most):
+    source = record(3, 0, 10, 1, 7, 0)
+    batches = drain(source, most)
+    sizes = [batch.events for batch in batches]
+    assert sum(sizes) == 21
+    assert all(size == most for size in sizes[:-1])
+    assert np.concatenate([batch["q"] for batch in batches]).tolist() == list(range(21))
+    assert source.damage is None
+
+
+def test_reserved_columns_are_added_where_they_lack(record):
+    source = record(5, 5, schema=Schema((Q,)))
+    batches = drain(source, 4)
+    assert np.concatenate([b["event_id"] for b in batches]).tolist() == list(range(10))
+    assert all((b["t_event"] == 0).all() for b in batches)
+    now = time.monotonic_ns()
+    assert all(((b["t_ingest"] <= now) & (b["t_ingest"] > now - 10**10)).all() for b in batches)
+
+
+def test_recorded_ids_are_kept_and_ingest_times_are_not(record):
+    source = record(5, schema=Schema((EVENT_ID, T_EVENT, T_INGEST, Q)))
+    (batch,) = drain(source, 100)
+    assert batch["event_id"].tolist() == [0, 1, 2, 3, 4]
+    assert (batch["t_ingest"] > 10).all()
+
+
+@pytest.mark.parametrize("column", [Column("event_id", "int32"), Column("event_id", "uint64", (2,)),
+                                    Column("t_event", "float64")])  # fmt: skip
+def test_reserved_columns_of_another_type_are_refused(tmp_path, column):
+    schema = Schema((column,))
+    path = tmp_path / "r.arrows"
+    with RecordingWriter(path, schema) as writer:
+        writer.write(EventBatch({column.name: np.zeros_like(column.empty(3))}, 3))
+    source = RecordingSource("source", RecordingSource.Options(str(path)))
+    with pytest.raises(DataError, match=rf"'{column.name}': expected u?int64, got"):
+        source.open()
+
+
+def test_expected_events_come_from_the_recording(record):
+    assert record(5, info={"events": 5}).expected == 5
+    assert record(5, info={"events": "many"}).expected is None
+    assert record(5).expected is None
+
+
+def test_stop_reads_no_further(record):
+    source = record(10, 10)
+    assert source.read(4, hungry=True).events == 4
+    source.stop()
+    assert source.exhausted
+    assert source.read(4, hungry=True) is None
+
+
+def test_recording_without_events(record):
+    source = record(0)
+    assert drain(source, 10) == []
+    assert source.losses() == Losses()
+
+
+class Counting:
+    """A source of numbered events without end, or of so many."""
+
+    damage = expected = socket = None
+    schema = Schema((EVENT_ID, T_INGEST))
+
+    def __init__(self, events=10**9):
+        self.left = events
+        self.given = 0
+        self.calls = []
+
+    @property
+    def exhausted(self):
+        return self.left == 0
+
+    def read(self, most, *, hungry):
+        self.calls.append(most)
+        count = min(most, self.left)
+        if not count:
+            return None
+        ids = np.arange(self.given, self.given + count, dtype=np.uint64)
+        self.given += count
+        self.left -= count
+        return EventBatch({"event_id": ids, "t_ingest": np.zeros(count, np.int64)}, count)
+
+    def open(self):
+        pass
+
+    def receive(self):
+        pass
+
+    def stop(self):
+        self.left = 0
+
+    def losses(self):
+        return Losses(lost=3)
+
+    def close(self):
+        pass
+
+
+class Clock:
+    """Time that a test sets."""
+
+    def __init__(self, monkeypatch):
+        self.now = 5_000_000_000
+        monkeypatch.setattr(time, "monotonic_ns", lambda: self.now)
+
+    def forward(self, seconds):
+        self.now += round(seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def test_paced_events_come_when_they_are_due(clock):
+    source = Paced(Counting(), 1000, hold_s=0.0)
+    assert source.due_in() == 0
+    assert source.read(100, hungry=True).events == 1
+    assert source.read(100, hungry=True) is None
+    assert source.due_in() == pytest.approx(0.001)
+    clock.forward(0.0105)
+    batch = source.read(100, hungry=True)
+    assert batch["event_id"].tolist() == list(range(1, 11))
+    due = 5_000_000_000 + np.arange(1, 11) * 1_000_000
+    np.testing.assert_allclose(batch["t_ingest"], due, atol=1)
+
+
+def test_paced_lateness_counts_into_the_latency(clock):
+    """An event that waits for the pipeline is as old as if a detector had sent it in time."""
+    source = Paced(Counting(), 1000, hold_s=0.0)
+    source.read(1, hungry=True)
+    clock.forward(1)
+    batch = source.read(100, hungry=True)
+    assert batch.events == 100
+    assert clock.now - batch["t_ingest"][0] == pytest.approx(0.999e9, rel=1e-6)
+    total = 1 + 100
+    while (batch := source.read(100, hungry=True)) is not None:
+        total += batch.events
+    assert total == 1001
+
+
+def test_paced_waits_for_company_while_nobody_is_hungry(clock):
+    source = Paced(Counting(), 1000, hold_s=0.01)
+    assert source.read(100, hungry=False) is None
+    clock.forward(0.005)
+    assert source.read(100, hungry=False) is None
+    assert source.due_in() == pytest.approx(0.005, abs=0.0011)
+    clock.forward(0.006)
+    assert source.read(100, hungry=False).events == 12
+    clock.forward(0.005)
+    assert source.read(5, hungry=False).events == 5  # full
+
+
+def test_paced_ends_with_its_source(clock):
+    inner = Counting(3)
+    source = Paced(inner, 1000, hold_s=0.0)
+    clock.forward(1)
+    assert source.read(100, hungry=True).events == 1  # time begins with the first call
+    clock.forward(1)
+    assert source.read(100, hungry=True).events == 2
+    assert source.exhausted
+    assert source.due_in() == math.inf
+    assert source.read(100, hungry=True) is None
+    assert source.losses().lost == 3
+    assert source.schema is inner.schema
+
+
+def test_paced_stop(clock):
+    source = Paced(Counting(), 10, hold_s=0.0)
+    source.read(1, hungry=True)
+    source.stop()
+    assert source.exhausted
+    clock.forward(10)
+    assert source.read(10, hungry=True) is None
