@@ -124,7 +124,8 @@ class RecordingReader:
         self.eor: Info | None = None
         self.damage: str | None = None
         try:
-            self._file = pa.memory_map(str(path))
+            # Read, not mapped: a file that is cut while it is read would kill the process.
+            self._file = pa.OSFile(str(path))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot open: {error}") from error
         try:

@@ -18,14 +18,14 @@ import msgspec
 
 from ..batch import EventBatch
 from ..config import seconds
-from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
+from ..errors import RunError, SluiceError
 from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Message, Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
 from .processes import Process
-from .spec import Spec, share_cores
+from .spec import LastWords, Spec, share_cores
 
 _TICK_S = 0.05
 _READY_S = 120.0
@@ -270,7 +270,8 @@ class DistributedEngine:
                 names = self._plan.graph.meter_names()
                 self._account.blocks.append(MeterBlock(*names, path, create=False))
         elif header.kind == Kind.ERROR:
-            self._failure = self._failure or _as_error(msgspec.json.decode(payload[0]))
+            last_words = msgspec.json.decode(payload[0], type=LastWords)
+            self._failure = self._failure or last_words.error()
         elif header.kind == Kind.EOR:
             self._written = msgspec.json.decode(payload[0])
 
@@ -296,11 +297,3 @@ class DistributedEngine:
                 f"no batch came back for {self._stall_s:g} s; waiting for {', '.join(waiting)}",
                 hint="raise workers.stall_timeout if a batch may take that long",
             )
-
-
-_ERRORS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
-
-
-def _as_error(record: dict[str, Any]) -> SluiceError:
-    kind = _ERRORS.get(record["type"], RunError)
-    return kind(f"{record['process']}: {record['message']}", record.get("hint"))

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from ..batch import Column, Schema
 from ..config import GraphConfig
-from ..errors import SluiceError
+from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
 from ..transport import Socket, terminate
 from ..wire import Header, Kind
 
@@ -89,6 +89,30 @@ class Spec(Struct, frozen=True):
         return os.getppid() != self.parent
 
 
+_KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
+
+
+class LastWords(Struct, frozen=True):
+    """Why a process ended, as it travels in an ERROR message."""
+
+    process: str
+    type: str
+    message: str
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception, process: str) -> LastWords:
+        """Return the last words of a process that `error` ends."""
+        name = type(error).__name__
+        if isinstance(error, SluiceError):
+            return cls(process, name, error.message, error.hint)
+        return cls(process, name, f"{name}: {error}")
+
+    def error(self) -> SluiceError:
+        """Return the error again, of its own kind where that is one of ours."""
+        return _KINDS.get(self.type, RunError)(f"{self.process}: {self.message}", self.hint)
+
+
 def main(role: Callable[[Spec, Socket], None]) -> None:
     """Run a process: read the spec named on the command line, connect to ingest, play the role.
 
@@ -104,14 +128,10 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
     try:
         role(spec, hub)
     except Exception as error:
-        known = error if isinstance(error, SluiceError) else None
-        text = known.message if known else f"{type(error).__name__}: {error}"
         if "SLUICE_DEBUG" in os.environ:
             traceback.print_exc()
-        record = {"process": spec.name, "type": type(error).__name__, "message": text,
-                  "hint": known.hint if known else None}  # fmt: skip
-        hub.send(Header(Kind.ERROR), msgspec.json.encode(record))
-        code = known.exit_code if known else 1
+        hub.send(Header(Kind.ERROR), msgspec.json.encode(LastWords.of(error, spec.name)))
+        code = error.exit_code if isinstance(error, SluiceError) else 1
     hub.close()
     terminate()
     sys.exit(code)

@@ -41,7 +41,10 @@ class Table(Struct, frozen=True):
                 raise ValueError(f"{name}: expected {wanted}, got {text!r}") from None
             if self.base == 16 and not 0 <= values[-1] < 1 << 32:
                 raise ValueError(f"{name}: expected 32 bits, got {text!r}")
-        return np.array(values, self.column.dtype)
+        with np.errstate(
+            over="ignore"
+        ):  # too large a charge becomes infinite, and is refused later
+            return np.array(values, self.column.dtype)
 
 
 TABLES = (

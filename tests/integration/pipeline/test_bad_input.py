@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -57,6 +58,21 @@ def test_truncated_recording(engine, sluice, wafers, tmp_path, load_report):
     assert inspected.code == 6
     assert json.loads(inspected.out)["events"] == events
     assert json.loads(inspected.out)["whole"] is False
+
+
+def test_recording_cut_while_it_is_replayed(launch, http, wafers, tmp_path, load_report):
+    mine = tmp_path / "mine.arrows"
+    shutil.copy(wafers, mine)
+    report = tmp_path / "r.json"
+    command = launch(
+        "replay", mine, *INLINE, "--rate", 20_000, "--report", report,
+        "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.settled(command, 1000)
+    os.truncate(mine, 20_000)
+    done = command.finish(30)
+    refused(done, 6, "damaged", "mine.arrows")
+    assert 1000 <= load_report(report)["events"]["offered"] < 20_000
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def record(tmp_path):
 
     def make(*sizes, schema=None, info=None):
         schema = schema or Schema((EVENT_ID, T_EVENT, Q))
-        path = tmp_path / "r.arrows"
+        path = tmp_path / f"r{len(sources)}.arrows"
         first = 0
         with RecordingWriter(path, schema, info) as writer:
             for seq, size in enumerate(sizes):
