@@ -43,7 +43,7 @@ class Table(Struct, frozen=True):
                 raise ValueError(f"{name}: expected 32 bits, got {text!r}")
         with np.errstate(
             over="ignore"
-        ):  # too large a charge becomes infinite, and is refused later
+        ):  # infinite, and refused later
             return np.array(values, self.column.dtype)
 
 
