@@ -41,9 +41,7 @@ class Table(Struct, frozen=True):
                 raise ValueError(f"{name}: expected {wanted}, got {text!r}") from None
             if self.base == 16 and not 0 <= values[-1] < 1 << 32:
                 raise ValueError(f"{name}: expected 32 bits, got {text!r}")
-        with np.errstate(
-            over="ignore"
-        ):  # infinite, and refused later
+        with np.errstate(over="ignore"):  # infinite, and refused later
             return np.array(values, self.column.dtype)
 
 
