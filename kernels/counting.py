@@ -29,13 +29,16 @@ def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> Non
     """
     if counts.size != OUTCOMES:
         raise ValueError("count_outcomes: expected counts (8,)")
-    largest = np.uint8(0)
-    for i in range(outcome.size):
-        largest = max(largest, outcome[i])
-    if largest >= OUTCOMES:
+    # Eight vectorised passes beat one whose every step waits for the last.
+    found = np.empty(OUTCOMES, np.int64)
+    for kind in range(OUTCOMES):
+        these = 0
+        for i in range(outcome.size):
+            these += outcome[i] == kind
+        found[kind] = these
+    if found.sum() != outcome.size:
         raise ValueError("count_outcomes: an outcome is 8 or more")
-    for i in range(outcome.size):
-        counts[np.uint64(outcome[i])] += 1
+    counts += found
 
 
 @kernel((reads("u8", 1), writes("i8", 1)))

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sluice.kernels.jit import kernel, reads, writes
 
-_ACCEPTED, _REJECTED, _PRESCALED = 1, 2, 3
+_ACCEPTED, _REJECTED = 1, 2
 
 
 @kernel(

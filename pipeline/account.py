@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, quantile, record_ages
+from sluice.kernels.histogram import BUCKETS, quantile, record, record_ages
 
 from .batch import EventBatch, Flag, Outcome
 from .graph import Graph
@@ -64,7 +64,12 @@ class Account:
         with self.lock:
             self.ledger.settle_all(np.frombuffer(summary.counts, np.int64).tolist())
             self.in_flight -= 1
-            oldest, total = record_ages(self.latency, summary.t_decided, ages)
+            if batch.events and ages.strides == (0,):  # read at once: one age for all
+                oldest = summary.t_decided - int(ages[0])
+                total = oldest * batch.events
+                record(self.latency, oldest, batch.events)
+            else:
+                oldest, total = record_ages(self.latency, summary.t_decided, ages)
             self.latency_max_ns = max(self.latency_max_ns, oldest)
             self.latency_sum_ns += total
             self.paths += np.frombuffer(summary.paths, np.int64)

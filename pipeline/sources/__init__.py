@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Protocol
 
+import numpy as np
 from msgspec import Struct
 
-from ..batch import EventBatch, Schema
+from ..batch import Array, EventBatch, Schema
 from ..transport import Socket
 
 NEVER = math.inf
+
+
+def now_for(events: int) -> Array:
+    """Return `t_ingest` of events read at once: the same time for all, in the memory of one."""
+    return np.broadcast_to(np.int64(time.monotonic_ns()), events)
 
 
 class Rejected(Struct, frozen=True):

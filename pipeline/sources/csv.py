@@ -5,7 +5,6 @@ A line that is not an event is counted, quarantined with its number and text, an
 
 from __future__ import annotations
 
-import time
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -16,7 +15,7 @@ from msgspec import Struct
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
 from ..errors import DataError
 from ..transport import Socket
-from . import Losses, Rejected
+from . import Losses, Rejected, now_for
 
 #: Time between bunch crossings at the LHC.
 CROSSING_NS = 25
@@ -108,7 +107,7 @@ class CsvSource:
         columns = {
             EVENT_ID.name: ids,
             T_EVENT.name: ids.astype(np.int64) * CROSSING_NS,
-            T_INGEST.name: np.full(len(ids), time.monotonic_ns(), np.int64),
+            T_INGEST.name: now_for(len(ids)),
             self._table.column.name: items,
         }
         return EventBatch(columns, len(ids))

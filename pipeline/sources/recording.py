@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema, concatenate
 from ..errors import DataError
 from ..recording import RecordingReader
 from ..transport import Socket
-from . import Losses
+from . import Losses, now_for
 
 
 class RecordingSource:
@@ -107,7 +106,7 @@ class RecordingSource:
         """Add the reserved columns that the recording does not have."""
         first = self._next_id
         self._next_id += batch.events
-        columns = {T_INGEST.name: np.full(batch.events, time.monotonic_ns(), np.int64)}
+        columns = {T_INGEST.name: now_for(batch.events)}
         if EVENT_ID.name not in self._recorded:
             columns[EVENT_ID.name] = np.arange(first, first + batch.events, dtype=np.uint64)
         if T_EVENT.name not in self._recorded:
