@@ -23,7 +23,7 @@ def _group() -> None:
 
 @bench.command(epilog="Example: sluice bench pipeline --json")
 def pipeline(
-    events: Annotated[int, typer.Option(min=10_000, help="Wafers a measurement.")] = 2_000_000,
+    events: Annotated[int, typer.Option(min=10_000, help="Wafers a measurement.")] = 4_000_000,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Events a batch, else the graph's.")
     ] = None,

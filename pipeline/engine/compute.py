@@ -30,6 +30,7 @@ def work(spec: Spec, hub: Socket) -> None:
     chain = Chain(graph, block, sink.keep)
     chain.open()
     outlet = Socket(spec.outlet, spec.name)
+    os.sched_setaffinity(0, spec.cores.own)
     gc.freeze()  # what was loaded stays: the collector need not walk it again
     inward, outward = Codec(graph.inputs), Codec(graph.outputs)
     try:

@@ -25,7 +25,7 @@ from ..transport import Message, Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
 from .processes import Process
-from .spec import LastWords, Spec
+from .spec import LastWords, Spec, share_cores
 
 _TICK_S = 0.05
 _READY_S = 120.0
@@ -54,6 +54,10 @@ class DistributedEngine:
         self._window = config.graph.window
         self._codec = Codec(plan.graph.inputs)
         self._stall_s = seconds(config.workers.stall_timeout, "workers.stall_timeout")
+        self._cores = os.sched_getaffinity(0)
+        self._crew, self._others = share_cores(
+            self._cores, config.workers.compute, live=plan.source.socket is not None
+        )
         self._flights: dict[int, _Flight] = {}
         self._orphans: deque[int] = deque()
         self._credit: dict[str, int] = {}
@@ -87,6 +91,7 @@ class DistributedEngine:
         except BaseException:
             self._end_processes()
             raise
+        os.sched_setaffinity(0, self._others.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         source = self._plan.source
         if source.socket is not None:
@@ -146,10 +151,11 @@ class DistributedEngine:
     def _spawn(self, role: str, name: str) -> None:
         plan = self._plan
         life = self._account.restarts.get(name, 0)
+        cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
         meters = plan.runtime / f"{name}.{life}.meters"
         spec = Spec(
             name, plan.graph.config, tuple(plan.source.schema), self._hub.endpoint,
-            f"ipc://{plan.runtime}/outlet", str(meters), plan.bor, os.getpid(),
+            f"ipc://{plan.runtime}/outlet", str(meters), plan.bor, os.getpid(), cores,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)
 
@@ -173,6 +179,7 @@ class DistributedEngine:
             self._spawn("compute", process.name)
 
     def _end_processes(self) -> None:
+        os.sched_setaffinity(0, self._cores)
         for name in self._processes:
             self._hub.send(Header(Kind.STOP), to=name.encode())
         deadline = time.monotonic() + (_FINISH_S if self._failure is None else _BROKEN_S)

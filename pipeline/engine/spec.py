@@ -23,6 +23,32 @@ from ..wire import Header, Kind
 LOOK_AROUND_S = 1.0
 
 
+class Cores(Struct, frozen=True):
+    """Cores of one process: `own` for its main thread, `rest` for all its other threads."""
+
+    own: tuple[int, ...]
+    rest: tuple[int, ...]
+
+
+def share_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[Cores], Cores]:
+    """Return the cores of each compute worker, and of ingest and sink.
+
+    A replay is bound by its workers: where there are more cores than workers, the main thread of
+    each has a core to itself, and all else shares the rest (a tenth faster on two cores). A live
+    run is bound by whoever is late: the operating system places everything.
+
+    Examples
+    --------
+    >>> share_cores({0, 1, 2}, 2, live=False)[0][1]
+    Cores(own=(1,), rest=(2,))
+    """
+    every = tuple(sorted(available))
+    if live or workers >= len(every):
+        return [Cores(every, every)] * workers, Cores(every, every)
+    rest = every[workers:]
+    return [Cores((core,), rest) for core in every[:workers]], Cores(rest, rest)
+
+
 class Spec(Struct, frozen=True):
     """Start-up parameters of one process, read from a JSON file.
 
@@ -40,6 +66,8 @@ class Spec(Struct, frozen=True):
         The begin-of-run record.
     parent
         Process id of the engine; the process ends when that is gone.
+    cores
+        Where it runs.
     """
 
     name: str
@@ -50,6 +78,7 @@ class Spec(Struct, frozen=True):
     meters: str
     bor: dict[str, Any]
     parent: int
+    cores: Cores
 
     @property
     def schema(self) -> Schema:
@@ -94,6 +123,7 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Spec)
+    os.sched_setaffinity(0, spec.cores.rest)  # threads to come inherit it
     hub = Socket(spec.hub, spec.name)
     code = 0
     try:
