@@ -23,11 +23,11 @@ def _group() -> None:
 
 @bench.command(epilog="Example: sluice bench pipeline --json")
 def pipeline(
-    events: Annotated[int, typer.Option(min=10_000, help="Wafers a measurement.")] = 4_000_000,
+    events: Annotated[int, typer.Option(min=10_000, help="Wafers a measurement.")] = 8_000_000,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Events a batch, else the graph's.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="The median of this many counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="The median of this many counts.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Measure 1 to this many workers.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
