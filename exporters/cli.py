@@ -16,9 +16,7 @@ FamilyName = Annotated[str, typer.Argument(metavar="FAMILY", help="Model family,
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line `app`."""
-    app.command(epilog="Example: sluice simulate wafers --out wafers.arrows")(
-        simulate
-    )
+    app.command(epilog="Example: sluice simulate wafers --out wafers.arrows")(simulate)
     app.command(epilog="Example: sluice train wafers --quick")(train)
     app.command(epilog="Example: sluice export wafers --out models")(export)
     app.command(epilog="Example: sluice evaluate wafers --json --plots plots")(evaluate)
@@ -39,9 +37,7 @@ def simulate(
 
 def train(
     family: FamilyName,
-    out: Annotated[
-        Path | None, typer.Option(help="Checkpoints, else checkpoints/FAMILY.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Checkpoints, else checkpoints/FAMILY.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small and crude, in under a minute.")

@@ -348,6 +348,21 @@ def sluice(launch: Callable[..., Command]) -> Callable[..., Finished]:
     return run
 
 
+@pytest.fixture
+def together(launch: Callable[..., Command]) -> Callable[..., list[Finished]]:
+    """Run several independent ``sluice`` commands to their ends, three at a time."""
+
+    def run(*commands: Sequence[object], env: dict[str, str] | None = None) -> list[Finished]:
+        waiting, running, done = list(commands), [], []
+        while waiting or running:
+            while waiting and len(running) < 3:
+                running.append(launch(*waiting.pop(0), env=env))
+            done.append(running.pop(0).finish())
+        return done
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def no_leaks_here() -> Iterator[None]:
     """No thread, socket or child of this process outlives a test."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,7 +13,18 @@ import time
 import urllib.parse
 import urllib.request
 
+import numpy as np
 import pytest
+
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.recording import RecordingWriter
+
+METRICS = (
+    "sluice_events_total", "sluice_event_latency_seconds_bucket", "sluice_run_info",
+    "sluice_stage_service_seconds_count", "sluice_stage_wait_seconds_count", "sluice_emd_count",
+    "sluice_inflight_batches", "sluice_window_batches", "sluice_run_seconds_total",
+    "sluice_model_info", "sluice_path_accepts_total", "sluice_monitor_dropped_total",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -91,14 +103,21 @@ def test_pages(launch, http, live_graph):
     status, text = http.get("/status")
     assert status == 200
     assert json.loads(text)["report"]["events"]["offered"] == 0
-    command.signal(signal.SIGINT)
+    os.killpg(command.process.pid, signal.SIGINT)  # as a terminal's Ctrl-C
     done = command.finish(30)
     assert done.code == 0, done
     assert http.get("/livez")[0] == 0
 
 
-def test_hostile_front_ends_do_not_stop_the_run(daemon, http, sluice, load_report):
+def test_hostile_front_ends_do_not_stop_the_run(daemon, http, sluice, load_report, tmp_path):
     command, endpoint, report = daemon
+    schema = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (13,))))
+    path = tmp_path / "thirteen.arrows"
+    with RecordingWriter(path, schema) as writer:
+        writer.write(EventBatch({c.name: np.zeros_like(c.empty(5)) for c in schema}, 5))
+    refused = sluice("emulate", "--from", path, "--to", endpoint, "--seconds", 1)
+    assert refused.code != 0
+    assert "expected uint32[12], got uint32[13]" in refused.err  # an answer, not a timeout
     host, port = endpoint.removeprefix("tcp://").split(":")
     for noise in (b"GET / HTTP/1.0\r\n\r\n", b"\x00" * 1000, b"\xff" * 64, b""):
         with socket.create_connection((host, int(port)), timeout=5) as hostile:
@@ -108,28 +127,31 @@ def test_hostile_front_ends_do_not_stop_the_run(daemon, http, sluice, load_repor
     http.settled(command, 400)
     command.signal(signal.SIGTERM)
     assert command.finish(30).code == 0
-    assert load_report(report)["events"]["offered"] == 400
+    result = load_report(report)
+    assert result["events"]["offered"] == 400
+    assert result["protocol_errors"] == 1
 
 
-def test_another_record_type_is_refused_with_an_answer(daemon, sluice, wafers, tmp_path):
-    import numpy as np
-
-    from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
-    from sluice.pipeline.recording import RecordingWriter
-
-    _, endpoint, _ = daemon
-    schema = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (13,))))
-    path = tmp_path / "thirteen.arrows"
-    with RecordingWriter(path, schema) as writer:
-        writer.write(EventBatch({c.name: np.zeros_like(c.empty(5)) for c in schema}, 5))
-    started = time.monotonic()
-    done = sluice("emulate", "--from", path, "--to", endpoint, "--seconds", 1)
-    assert time.monotonic() - started < 9  # an answer, not a timeout
-    assert done.code != 0
-    assert "'words'" in done.err
-    assert "expected uint32[12], got uint32[13]" in done.err
-    daemon[0].signal(signal.SIGTERM)
-    assert daemon[0].finish(30).code == 0
+def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
+    launch, http, make_graph, sluice, tmp_path, load_report
+):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 1.0}
+    graph = make_graph(first=[sleepy], source={"listen": endpoint}, graph={"batch_events": 50})
+    report = tmp_path / "r.json"
+    command = launch("run", graph, "--report", report, "--http", f"127.0.0.1:{http.port}")
+    http.ready(command)
+    sent = sluice("emulate", "wafers", "--to", endpoint, "--rate", 4000, "--seconds", 0.5, "--json")
+    assert json.loads(sent.out)["acknowledged"] == 2000
+    command.signal(signal.SIGTERM)
+    time.sleep(0.2)
+    command.signal(signal.SIGTERM)
+    assert command.finish(30).code == 5
+    counts = load_report(report)["events"]
+    assert counts["offered"] == 2000
+    assert counts["failed"] > 0
+    assert counts["lost"] == counts["shed"] == 0
 
 
 @pytest.fixture
@@ -199,29 +221,14 @@ def test_a_real_prometheus_scrapes_the_daemon(daemon, prometheus, http, sluice):
         for sample in ask(prometheus, "sluice_stage_service_seconds_count")
     }
     assert {"unpack", "encode", "menu"} <= stages
-    command.signal(signal.SIGTERM)
-    assert command.finish(30).code == 0
-
-
-def test_promtool_accepts_the_metrics_page(daemon, http, sluice):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool binary: apt-get install prometheus")
-    command, endpoint, _ = daemon
-    sluice("emulate", "wafers", "--to", endpoint, "--rate", 2000, "--seconds", 0.2, "--json")
-    http.settled(command, 400)
+    promtool = shutil.which("promtool")  # of the same package
     page = http.get("/metrics")[1]
     checked = subprocess.run(
-        [promtool, "check", "metrics"], input=page, capture_output=True, text=True, check=False,
-        timeout=30,
+        [promtool, "check", "metrics"],
+        input=page, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    for name in (
-        "sluice_events_total", "sluice_event_latency_seconds_bucket", "sluice_run_info",
-        "sluice_stage_service_seconds_count", "sluice_stage_wait_seconds_count", "sluice_emd_count",
-        "sluice_inflight_batches", "sluice_window_batches", "sluice_run_seconds_total",
-        "sluice_model_info", "sluice_path_accepts_total", "sluice_monitor_dropped_total",
-    ):  # fmt: skip
+    for name in METRICS:
         assert re.search(rf"^{name}[{{ ]", page, re.MULTILINE), name
     command.signal(signal.SIGTERM)
     assert command.finish(30).code == 0

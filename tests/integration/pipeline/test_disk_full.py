@@ -17,11 +17,6 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-@pytest.fixture(params=["inline", "distributed"])
-def engine(request):
-    return request.param
-
-
 @pytest.fixture
 def graph(make_graph):
     sink = {"use": "recording", "keep": "all", "columns": ["event_id", "packed", "score"]}
@@ -68,6 +63,7 @@ def ids_of(path):
                 return ids
 
 
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
 def test_full_disk(engine, sluice, graph, small_disk, wafers, tmp_path, load_report):
     out, report = small_disk / "o.arrows", tmp_path / "r.json"
     done = sluice(
@@ -77,14 +73,14 @@ def test_full_disk(engine, sluice, graph, small_disk, wafers, tmp_path, load_rep
     check(done, load_report(report), out, 20_000)
 
 
-def test_file_size_limit(engine, launch, graph, wafers, tmp_path, load_report, monkeypatch):
+def test_file_size_limit(launch, graph, wafers, tmp_path, load_report):
     """As with a quota: the write fails with EFBIG."""
     out, report = tmp_path / "o.arrows", tmp_path / "r.json"
     launcher = tmp_path / "limited"
     launcher.write_text(f"#!{sys.executable}\n{LIMIT}")
     launcher.chmod(0o755)
     arguments = [
-        "replay", wafers, "--graph", graph, "--engine", engine, "--out", out, "--report", report
+        "replay", wafers, "--graph", graph, "--engine", "inline", "--out", out, "--report", report
     ]  # fmt: skip
     command = launch(*arguments, through=[launcher, 200_000])
     done = command.finish()
@@ -92,11 +88,10 @@ def test_file_size_limit(engine, launch, graph, wafers, tmp_path, load_report, m
     check(done, load_report(report), out, 20_000)
 
 
-def test_no_room_from_the_first_byte(engine, sluice, graph, wafers, tmp_path, load_report):
+def test_no_room_from_the_first_byte(sluice, graph, wafers, tmp_path, load_report):
     report = tmp_path / "r.json"
     done = sluice(
-        "replay", wafers, "--graph", graph, "--engine", engine, "--out", "/dev/full",
-        "--report", report,
+        "replay", wafers, "--graph", graph, "--out", "/dev/full", "--report", report
     )  # fmt: skip
     assert done.code == 5, done
     assert "sink" in done.err
@@ -105,13 +100,13 @@ def test_no_room_from_the_first_byte(engine, sluice, graph, wafers, tmp_path, lo
         assert load_report(report)["events"]["failed"] > 0
 
 
-def test_full_disk_of_the_quarantine_does_not_stop_the_run(engine, sluice, tmp_path, load_report):
+def test_full_disk_of_the_quarantine_does_not_stop_the_run(sluice, tmp_path, load_report):
     header = ",".join(f"RX_DATA_{i}" for i in range(12))
     good = ",".join(["a1234567"] * 12)
     path, report = tmp_path / "w.csv", tmp_path / "r.json"
     path.write_text("\n".join([header, good, "bad", good]) + "\n")
     done = sluice(
-        "replay", path, "--graph", "hgcal", "--engine", engine, "--quarantine", "/dev/full",
+        "replay", path, "--graph", "hgcal", "--engine", "inline", "--quarantine", "/dev/full",
         "--report", report,
     )  # fmt: skip
     assert done.code == 0, done

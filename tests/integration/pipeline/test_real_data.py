@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pytest
 
 
-@pytest.mark.parametrize("engine", ["inline", "distributed"])
-def test_real_chip_words(engine, data_dir, sluice, tmp_path, load_report):
+def test_real_chip_words(data_dir, sluice, tmp_path, load_report):
     report, out = tmp_path / "r.json", tmp_path / "o.arrows"
     done = sluice(
-        "replay", data_dir / "econt" / "testInput.csv", "--graph", "hgcal", "--engine", engine,
+        "replay", data_dir / "econt" / "testInput.csv", "--graph", "hgcal",
         "--report", report, "--out", out,
     )  # fmt: skip
     assert done.code == 0, done

@@ -35,21 +35,20 @@ def test_sigterm_in_a_paced_replay_drains_and_closes(
 def test_sigterm_to_the_whole_group_drains_as_well(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    """As systemd and a terminal's Ctrl-C do it: every process gets the signal."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        report = tmp_path / f"{number}.json"
-        command = launch(
-            "replay", wafers, "--graph", make_graph(sink=SINK), "--rate", 4000,
-            "--report", report, "--http", f"127.0.0.1:{http.port}",
-        )  # fmt: skip
-        http.settled(command, 200)
-        os.killpg(command.process.pid, number)
-        done = command.finish(30)
-        assert done.code == 0, done
-        result = load_report(report)
-        assert result["restarts"] == {}
-        assert result["events"]["failed"] == 0
-        assert result["output"]["events"] == result["events"]["offered"]
+    """As systemd does it, and a terminal with SIGINT: every process gets the signal."""
+    report = tmp_path / "r.json"
+    command = launch(
+        "replay", wafers, "--graph", make_graph(sink=SINK), "--rate", 4000,
+        "--report", report, "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.settled(command, 200)
+    os.killpg(command.process.pid, signal.SIGTERM)
+    done = command.finish(30)
+    assert done.code == 0, done
+    result = load_report(report)
+    assert result["restarts"] == {}
+    assert result["events"]["failed"] == 0
+    assert result["output"]["events"] == result["events"]["offered"]
 
 
 def test_second_sigterm_gives_up_and_says_what_was_left(
@@ -87,26 +86,17 @@ def test_sigterm_while_starting_ends_soon_and_leaves_nothing(launch, wafers, tmp
     assert done.code in (0, 5), done  # 0 where the replay was over first
 
 
-def test_port_in_use(sluice, make_graph, free_port, wafers):
+def test_port_in_use(together, make_graph, free_port, wafers):
     with socket.create_server(("127.0.0.1", free_port)):
         taken = f"127.0.0.1:{free_port}"
-        for arguments in (
+        graph = make_graph(source={"listen": f"tcp://{taken}"})
+        for one in together(
             ("replay", wafers, "--graph", "hgcal", "--http", taken),
-            ("run", make_graph(source={"listen": f"tcp://{taken}"}), "--http", "127.0.0.1:0"),
+            ("run", graph, "--http", "127.0.0.1:0"),
         ):
-            done = sluice(*arguments, timeout=30)
-            assert done.code == 2, done
-            assert str(free_port) in done.err
-            assert "in use" in done.err
-
-
-def test_a_port_is_free_again_at_once(sluice, make_graph, free_port, wafers):
-    for _ in range(2):
-        done = sluice(
-            "replay", wafers, "--graph", "hgcal", "--engine", "inline",
-            "--http", f"127.0.0.1:{free_port}",
-        )  # fmt: skip
-        assert done.code == 0, done
+            assert one.code == 2, one
+            assert str(free_port) in one.err
+            assert "in use" in one.err
 
 
 def test_source_that_breaks_in_an_unforeseen_way_does_not_hang(launch, make_graph, tmp_path):

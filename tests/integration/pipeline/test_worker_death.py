@@ -20,9 +20,9 @@ SINK = {"use": "recording", "keep": "all", "columns": COLUMNS}
 def slow_graph(make_graph):
     """A graph of small batches that take 10 ms each: a run is under way for a while."""
 
-    def make(**more):
-        sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
-        return make_graph(first=[sleepy], sink=SINK, graph={"batch_events": 100}, **more)
+    def make(seconds=0.01):
+        sleepy = {"use": "test.sleepy", "name": "slow", "seconds": seconds}
+        return make_graph(str(seconds), first=[sleepy], sink=SINK, graph={"batch_events": 100})
 
     return make
 
@@ -38,8 +38,7 @@ def replay(launch, http, wafers, graph, tmp_path, name, *more):
 def test_killing_a_worker_again_and_again_loses_nothing(
     launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
 ):
-    graph = slow_graph()
-    command = replay(launch, http, wafers, graph, tmp_path, "killed", "--workers", 2)
+    command = replay(launch, http, wafers, slow_graph(), tmp_path, "killed", "--workers", 2)
     http.settled(command, 500)
     killed = set()
     for _ in range(3):
@@ -59,7 +58,7 @@ def test_killing_a_worker_again_and_again_loses_nothing(
     for never in ("lost", "failed", "shed", "invalid"):
         assert report["events"][never] == 0
     quiet = sluice(
-        "replay", wafers, "--graph", graph, "--engine", "inline",
+        "replay", wafers, "--graph", slow_graph(0.0), "--engine", "inline",
         "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
     )  # fmt: skip
     assert quiet.code == 0, quiet
