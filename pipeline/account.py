@@ -17,6 +17,7 @@ from .graph import Graph
 from .ledger import Ledger
 from .metrics import MeterBlock, monitor_totals, stage_report
 from .quarantine import Quarantine
+from .reference import Band
 from .sources import Losses
 from .wire import Summary
 
@@ -46,6 +47,8 @@ class Account:
         self.latency_sum_ns = 0
         self.paths = np.zeros(64, np.int64)
         self.quarantine = quarantine
+        #: Of the reference run, by monitor; empty without one.
+        self.bands: dict[str, Band] = {}
         self.restarts: dict[str, int] = {}
         self.protocol_errors = 0
         self.in_flight = 0
@@ -96,6 +99,11 @@ class Account:
         for rejected in losses.invalid:
             self.quarantine.add_rejected(source, rejected)
 
+    def alarms(self) -> list[str]:
+        """Return the monitors whose recent mean has left the band of the reference run."""
+        totals = monitor_totals(self.blocks) if self.bands else {}
+        return [n for n, band in self.bands.items() if n in totals and band.alarm(totals[n])]
+
     def report(self) -> dict[str, Any]:
         """Return the run report, as far as the run has come."""
         ledger = self.ledger
@@ -123,7 +131,10 @@ class Account:
             "restarts": dict(self.restarts),
             "protocol_errors": self.protocol_errors,
         }
-        report |= {n: total.report() for n, total in monitor_totals(self.blocks).items()}
+        for name, total in monitor_totals(self.blocks).items():
+            band = self.bands.get(name)
+            alarm = {"band": band, "alarm": band.alarm(total)} if band else {}
+            report[name] = {**total.report(), **alarm}
         return report | self.graph.report(max(0, judged))
 
     def _latency(self, q: float) -> float:

@@ -29,6 +29,7 @@ from .exposition import RunCollector
 from .graph import build_graph
 from .parts import build
 from .quarantine import Quarantine
+from .reference import read_bands
 from .sinks import Sink
 from .sources import Source
 from .sources.paced import Paced
@@ -58,6 +59,8 @@ class Wishes(Struct, frozen=True):
         Serve HTTP there (``host:port``), None for not at all.
     quarantine
         Where refused events go; None only counts them.
+    reference
+        Report of a reference run: monitors that leave its bands raise an alarm.
     """
 
     run: int
@@ -65,6 +68,7 @@ class Wishes(Struct, frozen=True):
     rate_hz: float | None = None
     http: str | None = None
     quarantine: Path | None = None
+    reference: Path | None = None
 
 
 Progress = Callable[[Control, Account, Source, str | None], None]
@@ -137,7 +141,10 @@ def _plan(
         "paths": graph.paths(),
         "config": msgspec.to_builtins(config),
     }
-    return Plan(graph, source, sink, Account(graph, run, quarantine), control, bor, runtime)
+    account = Account(graph, run, quarantine)
+    if wishes.reference is not None:
+        account.bands = read_bands(wishes.reference, [part.name for part in config.monitors])
+    return Plan(graph, source, sink, account, control, bor, runtime)
 
 
 def _serve(plan: Plan, wishes: Wishes, stack: ExitStack) -> str | None:

@@ -68,13 +68,23 @@ class RunCollector(Collector):
         dropped = CounterMetricFamily(
             "sluice_monitor_dropped", "Sampled events a monitor did not see.", labels=["monitor"]
         )
+        recent = GaugeMetricFamily(
+            "sluice_monitor_recent_mean", "Mean of a monitor's latest values.", labels=["monitor"]
+        )
+        alarm = GaugeMetricFamily(
+            "sluice_monitor_alarm", "The recent mean left the reference band.", labels=["monitor"]
+        )
         for monitor in self._account.graph.monitors:
             if monitor.name in seen:
                 total = seen[monitor.name]
                 text = f"Monitor {monitor.name}."
                 yield _histogram(monitor.metric, text, monitor.labels, total.values, total.sum)
                 dropped.add_metric([monitor.name], total.dropped)
-        yield dropped
+                recent.add_metric([monitor.name], total.recent)
+        alarms = self._account.alarms()
+        for name in self._account.bands:
+            alarm.add_metric([name], name in alarms)
+        yield from (dropped, recent, alarm)
 
     def _stages(self) -> Iterator[Metric]:
         service = _family("sluice_stage_service_seconds", "A stage's time on a batch.", ["stage"])

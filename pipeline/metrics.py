@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, bucket_of, quantile, record_scaled
+from sluice.kernels.histogram import BUCKETS, bucket_of, edges, quantile, record_scaled
 from sluice.kernels.jit import kernel, reads, value, writes
 
 from .batch import Array
 
 #: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms.
-#: A monitor's: values seen, events dropped, sum of values in billionths, unused, one histogram.
+#: A monitor's: values seen, events dropped, sum of values and recent mean in billionths, and one
+#: histogram.
 _HEAD = 4
 _ROW = _HEAD + 2 * BUCKETS
 #: Monitor values are counted in the latency histogram: its buckets in seconds are then in 1.0.
 MONITOR_SCALE = 1e9
+#: The recent mean of a monitor forgets as one over this many values does.
+RECENT = 1000
 
 
 @kernel((writes("u8", 2), value("i8"), reads("i8", 1)))
@@ -51,8 +55,15 @@ class MonitorMeter:
 
     def record(self, values: Array) -> None:
         """Count float32 values, finite and not negative."""
+        if not len(values):
+            return
+        total = float(values.sum(dtype=np.float64)) * MONITOR_SCALE
         self._row[0] += np.uint64(len(values))
-        self._row[2] += np.uint64(round(float(values.sum(dtype=np.float64)) * MONITOR_SCALE))
+        self._row[2] += np.uint64(round(total))
+        # The first values weigh as in a plain mean, so that the start is not remembered for ever.
+        weight = max(len(values) / int(self._row[0]), 1 - math.exp(-len(values) / RECENT))
+        recent = int(self._row[3])
+        self._row[3] = np.uint64(round(recent + weight * (total / len(values) - recent)))
         record_scaled(self._values, values, MONITOR_SCALE)
 
     def drop(self, events: int) -> None:
@@ -102,6 +113,15 @@ class MeterBlock:
         """
         _count(self.rows, events, times_ns)
 
+    def row_of(self, monitor: str) -> Array:
+        """Return the meter of a monitor."""
+        row: Array = self.rows[len(self.stages) + self.monitors.index(monitor)]
+        return row
+
+    def seen(self, monitor: str) -> int:
+        """Return how many values a monitor has seen here."""
+        return int(self.row_of(monitor)[0])
+
     def monitor_meters(self) -> list[MonitorMeter]:
         """Return one meter a monitor."""
         return [MonitorMeter(row) for row in self.rows[len(self.stages) :][: len(self.monitors)]]
@@ -124,15 +144,25 @@ class MonitorTotals(NamedTuple):
     n: int
     dropped: int
     sum: float
+    recent: float
     values: Array
 
+    @property
+    def std(self) -> float:
+        """Standard deviation of the values, from the histogram's buckets."""
+        centres = edges() * (1 - 1 / 64)
+        mean = float(np.average(centres, weights=self.values))
+        return float(np.sqrt(np.average((centres - mean) ** 2, weights=self.values)))
+
     def report(self) -> dict[str, float | int | None]:
-        """Return mean, p50, p99, n and dropped; None where nothing was seen."""
+        """Return mean, std, recent mean, p50, p99, n and dropped; None where nothing was seen."""
         if not self.n:
-            return {"mean": None, "p50": None, "p99": None, "n": 0, "dropped": self.dropped}
+            unseen = dict.fromkeys(("mean", "std", "recent", "p50", "p99"))
+            return {**unseen, "n": 0, "dropped": self.dropped}
         p50, p99 = (quantile(self.values, q) / MONITOR_SCALE for q in (0.50, 0.99))
         return {
-            "mean": self.sum / self.n, "p50": p50, "p99": p99, "n": self.n, "dropped": self.dropped,
+            "mean": self.sum / self.n, "std": self.std, "recent": self.recent, "p50": p50,
+            "p99": p99, "n": self.n, "dropped": self.dropped,
         }  # fmt: skip
 
 
@@ -165,12 +195,18 @@ def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
 
 def monitor_totals(blocks: list[MeterBlock]) -> dict[str, MonitorTotals]:
     """Return monitor name to the sum of its meters over all workers."""
-    return {
-        name: MonitorTotals(
-            int(row[0]), int(row[1]), int(row[2]) / MONITOR_SCALE, row[_HEAD : _HEAD + BUCKETS]
+    found = {}
+    for name, row in _added(blocks)[1].items():
+        seen = [block for block in blocks if name in block.monitors and block.seen(name)]
+        recent = [int(block.row_of(name)[3]) for block in seen]
+        found[name] = MonitorTotals(
+            int(row[0]),
+            int(row[1]),
+            int(row[2]) / MONITOR_SCALE,
+            sum(recent) / len(recent) / MONITOR_SCALE if recent else 0.0,
+            row[_HEAD : _HEAD + BUCKETS],
         )
-        for name, row in _added(blocks)[1].items()
-    }
+    return found
 
 
 def stage_report(blocks: list[MeterBlock]) -> dict[str, dict[str, object]]:

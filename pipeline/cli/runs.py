@@ -19,6 +19,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, n
 _Out = Annotated[Path | None, typer.Option(help="Record kept events there instead.")]
 _Http = Annotated[str | None, typer.Option(help="Serve metrics and status there, host:port.")]
 _Quarantine = Annotated[Path | None, typer.Option(help="Keep refused events there.")]
+_Reference = Annotated[
+    Path | None, typer.Option(help="Alarm when a monitor leaves the band of this run's report.")
+]
 _Engine = Annotated[str, typer.Option(help="distributed, or inline: all in one process.")]
 _Workers = Annotated[int | None, typer.Option(min=1, help="Compute workers.")]
 _RunNumber = Annotated[
@@ -43,6 +46,7 @@ def run(
     report: _Report = None,
     out: _Out = None,
     quarantine: _Quarantine = None,
+    reference: _Reference = None,
     http: _Http = None,
     engine: _Engine = "distributed",
     workers: _Workers = None,
@@ -53,7 +57,15 @@ def run(
     config = load_graph(graph)
     listen = http or config.http.listen
     _execute(
-        _with(config, out, workers), engine, report, quarantine, listen, run_number, None, as_json
+        _with(config, out, workers),
+        engine,
+        report,
+        quarantine,
+        listen,
+        run_number,
+        None,
+        as_json,
+        reference,
     )
 
 
@@ -63,6 +75,7 @@ def replay(
     report: _Report = None,
     out: _Out = None,
     quarantine: _Quarantine = None,
+    reference: _Reference = None,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes if left.")
     ] = None,
@@ -83,7 +96,7 @@ def replay(
     part = Part(use, str(source), {"path": str(source)})
     out = out or Path(f"{source.stem}.accepted.arrows")
     config = _with(replace(config, source=part), out, workers)
-    _execute(config, engine, report, quarantine, http, run_number, rate, as_json)
+    _execute(config, engine, report, quarantine, http, run_number, rate, as_json, reference)
 
 
 def emulate(
@@ -145,6 +158,7 @@ def _execute(
     run_number: int | None,
     rate: float | None,
     as_json: bool,
+    reference: Path | None,
 ) -> None:
     import time
 
@@ -156,7 +170,7 @@ def _execute(
     number = int(time.time()) if run_number is None else run_number
     report, quarantine = _named(report, number), _named(quarantine, number)
     _refuse_collisions(config, report, quarantine)
-    wishes = Wishes(number, engine, rate, http, quarantine)
+    wishes = Wishes(number, engine, rate, http, quarantine, reference)
     with _progress(quiet=as_json) as progress:
         result = execute(config, wishes, progress)
     text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
@@ -260,6 +274,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
 
     with _bar(None, quiet=quiet) as update:
         told: list[str] = []
+        alarmed: set[str] = set()
 
         def show(control: Control, account: Account, source: Source, address: str | None) -> None:
             events = account.ledger.events()
@@ -269,6 +284,9 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
                 f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
                 f"in flight {account.in_flight}"
             )
+            for name in set(account.alarms()) - alarmed:
+                alarmed.add(name)
+                typer.echo(f"alarm: {name} has left the band of the reference run", err=True)
             if address and not told:
                 told.append(address)
                 typer.echo(f"metrics: {address}/metrics  status: {address}/status", err=True)

@@ -27,7 +27,9 @@ def show(report: dict[str, Any], path: Path | None) -> None:
         if after:
             table.add_row("compression", f"{before / after:.2f} : 1")
     if report.get("emd", {}).get("n"):
-        table.add_row("EMD", f"{report['emd']['mean']:.3f} mean of {report['emd']['n']:,} wafers")
+        mean, seen = report["emd"]["mean"], report["emd"]["n"]
+        alarm = " [red]left the reference band[/]" if report["emd"].get("alarm") else ""
+        table.add_row("EMD", f"{mean:.3f} mean of {seen:,} wafers{alarm}")
     console.print(table)
     _stages(console, report)
     for name, number in report["paths"].items():

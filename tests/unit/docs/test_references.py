@@ -27,6 +27,7 @@ from sluice.pipeline.graph import build_graph
 from sluice.pipeline.metrics import MeterBlock
 from sluice.pipeline.parts import build
 from sluice.pipeline.quarantine import Quarantine
+from sluice.pipeline.reference import Band
 from sluice.pipeline.stages.menu import Path as MenuPath
 
 Rows = Callable[[str], list[list[str]]]
@@ -133,6 +134,7 @@ def test_metric_names(reference: Path, rows: Rows) -> None:
     account = Account(graph, 1, Quarantine(None, graph.inputs))
     account.blocks.append(MeterBlock(*graph.meter_names()))
     account.restarts["compute-0"] = 1
+    account.bands["emd"] = Band(0.0, 1.0)
     registry = CollectorRegistry()
     registry.register(RunCollector(account))
     exposed = {}

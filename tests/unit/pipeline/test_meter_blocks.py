@@ -98,7 +98,7 @@ def test_monitor_report():
     block = MeterBlock([], ["m"])
     (meter,) = block.monitor_meters()
     assert monitor_totals([block])["m"].report() == {
-        "mean": None, "p50": None, "p99": None, "n": 0, "dropped": 0,
+        "mean": None, "std": None, "recent": None, "p50": None, "p99": None, "n": 0, "dropped": 0,
     }  # fmt: skip
     meter.record(np.linspace(0, 1, 1001, dtype=np.float32))
     meter.record(np.empty(0, np.float32))
