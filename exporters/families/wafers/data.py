@@ -1,9 +1,10 @@
-"""Simulated wafers as the nets see them, and measured ones to check against."""
+"""Simulated and measured wafers as the nets see them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def simulated(events: int, seed: int, coded: float) -> Wafers:
     return wafers(charge, truth)
 
 
+#: Measured files by the class that each stands for.
+MEASURED = {
+    "electron_pt20_eta15-30_0PU.csv": 0,
+    "jet_pt20_eta15-30_0PU.csv": 1,
+    "CALQ_output.csv": 2,
+}
+
+
 def folder() -> Path:
     """Return the folder of measured data: ``SLUICE_DATA``, or that beside the project."""
     beside = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -120,6 +129,54 @@ def read_csv(path: Path) -> Wafers:
         raise DataError(f"{path}: expected wafers with charge, got none among {len(rows)} rows")
     _, first = np.unique(rows, axis=0, return_index=True)
     return wafers(rows[np.sort(first)].astype(np.uint32))
+
+
+def tested(charge: U32) -> NDArray[np.bool_]:
+    """Tell which wafers are never trained on, wherever they come from.
+
+    A quarter, by a hash of the image: the same image always falls on the same side.
+
+    Parameters
+    ----------
+    charge
+        (N, 48) u32, ADC counts.
+
+    Returns
+    -------
+    array
+        (N,) bool.
+    """
+    rows = np.ascontiguousarray(charge, "<u4")
+    first = [hashlib.blake2b(row.tobytes(), digest_size=1).digest()[0] for row in rows]
+    return np.asarray(first, np.uint8) % 4 == 0
+
+
+def digests(charge: U32) -> NDArray[np.uint64]:
+    """Return a number for each wafer, (N,), by which the same image is known again."""
+    rows = np.ascontiguousarray(charge, "<u4")
+    codes = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    return np.frombuffer(b"".join(codes), "<u8")
+
+
+def learnt(name: str, label: int) -> Wafers | None:
+    """Return the part of a measured file that nets are trained on, each as class `label`."""
+    found = measured(name)
+    if found is None:
+        return None
+    charge = found.charge[~tested(found.charge)]
+    return wafers(charge, np.full(len(charge), label, np.uint8))
+
+
+def joined(parts: Sequence[Wafers]) -> Wafers:
+    """Return all wafers of several samples."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Wafers(*(np.concatenate(column) for column in columns))
+
+
+def turned(sample: Wafers, turns: NDArray[np.int64], times: int) -> Wafers:
+    """Return a sample in each of (K, 48) `turns` of the wafer, all of it `times` over."""
+    charge = np.concatenate([sample.charge[:, turn] for turn in turns] * times)
+    return wafers(charge, np.tile(sample.truth, len(turns) * times).astype(np.uint8))
 
 
 def hard(sample: Wafers) -> Wafers:
