@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.emd_simplex import MOST_CELLS, emd, emd_dual
+from sluice.kernels.emd_kernels import emd, emd_dual
+from sluice.kernels.emd_tree import MOST_CELLS
 from sluice.kernels.wafer_geometry import DISTANCE
 
 __all__ = ["MOST_CELLS", "emd", "emd_dual", "emd_pairs", "is_metric"]
