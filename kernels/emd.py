@@ -113,16 +113,19 @@ def emd_pairs(
 
 
 def _normalised(masses: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = masses.sum(axis=1, keepdims=True)
-    return np.divide(masses, total, out=np.full_like(masses, np.nan), where=total > 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = masses.sum(axis=1, keepdims=True)
+        return np.divide(masses, total, out=np.full_like(masses, np.nan), where=total > 0)
 
 
 def _refuse(p: NDArray[np.float64], q: NDArray[np.float64]) -> None:
-    total_p, total_q = p.sum(axis=1), q.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(abs(total_p - total_q) > 1e-9 * np.minimum(total_p, total_q))
-    if wrong.size:
-        row = wrong[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        total_p, total_q = p.sum(axis=1), q.sum(axis=1)
+        wrong = abs(total_p - total_q) > 1e-9 * np.minimum(total_p, total_q)
+        for masses, total in ((p, total_p), (q, total_q)):
+            wrong &= (masses >= 0).all(axis=1) & (total > 0) & (total < np.inf)
+    if wrong.any():
+        row = int(np.argmax(wrong))
         raise ValueError(
             f"emd_pairs: pair {row}: expected equal totals, got {total_p[row]:g} and "
             f"{total_q[row]:g}"

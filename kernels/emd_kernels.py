@@ -18,6 +18,9 @@ from sluice.kernels.emd_tree import F64, FAR, MOST_CELLS, Nodes, Scratch, optimi
 from sluice.kernels.jit import inlined, kernel, reads, writes
 
 _EQUAL_TOTALS = 1e-9
+# Beyond these, scaling to integers would leave the range of float64.
+_NO_MASS = 1e-240
+_NO_DISTANCE = 1e-250
 
 
 @inlined
@@ -25,7 +28,7 @@ def _scratch(distance: F64) -> Scratch:
     cells = distance.shape[0]
     # 2**48 leaves room for a path of 63 arcs and the six bits of a sink's number.
     _, exponent = math.frexp(np.max(distance))
-    scale = math.ldexp(1.0, min(48 - exponent, 900))
+    scale = math.ldexp(1.0, 48 - exponent)
     cell_cost = np.empty((cells, cells), np.int64)
     for a in range(cells):
         for b in range(cells):
@@ -76,7 +79,7 @@ def _moved(p: F64, q: F64, row: int) -> tuple[float, float]:
         less += max(-d, 0.0)
     # Written so that NaN and infinity fail.
     equal = abs(total_p - total_q) <= _EQUAL_TOTALS * min(total_p, total_q)
-    if negative or not equal or not total_p > 0.0:
+    if negative or not equal or not total_p > _NO_MASS:
         return np.nan, np.nan
     return more, less
 
@@ -87,8 +90,7 @@ def _round(
 ) -> tuple[float, int, int]:
     """Set the masses; return their scale and the numbers of sources and of sinks."""
     _, exponent = math.frexp(more)
-    # Masses below 2**-900 would need a scale beyond float64.
-    scale = math.ldexp(1.0, min(53 - exponent, 950))
+    scale = math.ldexp(1.0, 53 - exponent)
     sources = sinks = 0
     balance = np.int64(0)
     largest = 0
@@ -172,10 +174,10 @@ def _arc(source: int, sink: int, s: Scratch) -> int:
 def _cost(distance: F64, scale: float, sources: int, nodes: int, s: Scratch) -> float:
     total = 0.0
     for k in range(nodes):
-        flow = (s.flow[k] + 64) >> 7
+        flow = ((s.flow[k] + 64) >> 7) / scale
         near, far = s.cell[k], s.cell[s.parent[k]]
         total += flow * (distance[near, far] if k < sources else distance[far, near])
-    return total / scale
+    return total
 
 
 @inlined
@@ -199,7 +201,8 @@ def _check(p: F64, q: F64, distance: F64, out: F64) -> None:
         raise ValueError("emd: expected p (N, K), q (N, K) and out (N,)")
     if distance.shape != (p.shape[1], p.shape[1]) or not 1 <= p.shape[1] <= MOST_CELLS:
         raise ValueError("emd: expected a distance (K, K) of 1 to 64 cells")
-    if not (distance.min() >= 0.0 and distance.max() < np.inf):
+    largest = distance.max()
+    if not (distance.min() >= 0.0 and largest < np.inf) or 0.0 < largest < _NO_DISTANCE:
         raise ValueError("emd: expected distances that are finite and not negative")
 
 
@@ -217,8 +220,8 @@ def emd(p: F64, q: F64, distance: F64, out: F64) -> None:
         Ground distance, at most 64 cells; a metric (`emd.is_metric`), or the result is another.
     out : float64 array, shape (N,)
         Output: mass times distance, accurate to about 2**-45 of the mass times the largest
-        distance. NaN where a mass is negative or not finite, where there is none, or where the
-        totals differ.
+        distance. NaN where a mass is negative or not finite, where there is none (less than
+        1e-240), or where the totals differ.
 
     Raises
     ------
