@@ -14,6 +14,7 @@ from sluice.pipeline.errors import ConfigError
 from . import chip, losses
 from .data import Wafers
 from .emd import EmdSurrogate
+from .integers import BITS_BY_LINKS
 from .model import Autoencoder, Tagger
 from .recipe import NormRecipe
 from .training import Run, Scores, Task, sample
@@ -31,12 +32,12 @@ def warm(run: Run) -> list[Task]:
 
 def shipped(run: Run) -> list[Task]:
     """Return the trainings of the encoders that ship, the tagger with the first."""
-    return [(fine, (SHIPPED, b, 0)) for b in sorted(chip.BITS_BY_LINKS.values(), reverse=True)]
+    return [(fine, (SHIPPED, b, 0)) for b in sorted(BITS_BY_LINKS.values(), reverse=True)]
 
 
 def study(run: Run) -> list[Task]:
     """Return the trainings of the encoders that are compared."""
-    bits = chip.BITS_BY_LINKS.values()
+    bits = BITS_BY_LINKS.values()
     tasks: list[Task] = []
     for seed in range(run.recipe.autoencoder.seeds):
         tasks += [(fine, (kind, b, seed)) for b in bits for kind in losses.KINDS]

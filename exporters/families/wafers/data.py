@@ -131,6 +131,17 @@ def read_csv(path: Path) -> Wafers:
     return wafers(rows[np.sort(first)].astype(np.uint32))
 
 
+def crossings(path: Path) -> Wafers | None:
+    """Return the distinct wafers of a file of input words in hexadecimal, or None without it."""
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="ascii").split()[1:]
+    held = np.array([[int(word, 16) for word in line.split(",")] for line in lines], np.uint32)
+    decoded = np.empty((len(held), CELLS), np.float32)
+    unpack(held, decoded)
+    return wafers(np.unique(decoded.astype(np.uint32), axis=0))
+
+
 def tested(charge: U32) -> NDArray[np.bool_]:
     """Tell which wafers are never trained on, wherever they come from.
 

@@ -79,8 +79,10 @@ class Decoder(nn.Module):
             nn.Linear(width, CELLS),
         )
 
-    def forward(self, latent_q: Tensor) -> Tensor:
-        """Decode."""
+    def forward(self, latent_q: Tensor, latent_bias: Tensor | None = None) -> Tensor:
+        """Decode latents, shifted by a (16,) bias if there is one: what conditions changed."""
+        if latent_bias is not None:
+            latent_q = latent_q + latent_bias
         return functional.softmax(self.net(latent_q), dim=1)
 
 
@@ -144,8 +146,8 @@ def size(total: Tensor) -> Tensor:
 
 
 def _taps() -> Tensor:
-    # For each pixel and output of the convolution, which of its 72 weights joins them; 72 is none.
-    taps = torch.full((8, 8, 8, 4, 4), 72)
+    # For each pixel and output of the convolution, which of its weights joins them, if any.
+    taps = torch.full((8, 8, 8, 4, 4), chip.TAPS)
     for channel in range(8):
         for row in range(4):
             for column in range(4):

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from sluice.exporters.train import Columns, Job, Schedule, fit
 
-from . import chip, pairs
+from . import pairs
 from .coding import GUIDE, SHIPPED, WARM_BITS, load, stem
 from .data import Wafers
 from .emd import CnnSurrogate, EmdSurrogate
+from .integers import BITS_BY_LINKS
 from .model import Autoencoder
 from .training import Run, Scores, Task, sample
 
@@ -128,7 +129,7 @@ def _coders(run: Run, *, final: bool) -> Iterator[Autoencoder]:
     for seed in range(seeds):
         yield _coder(run, "warm", WARM_BITS, seed, width)
     if final:
-        for bits in chip.BITS_BY_LINKS.values():
+        for bits in BITS_BY_LINKS.values():
             yield _coder(run, SHIPPED, bits, 0, width)
 
 
