@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline"]
+ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline", "bench emd"]
 
 
 def test_help_lists_every_command(sluice):
