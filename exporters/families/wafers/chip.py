@@ -1,8 +1,8 @@
 """Fixed-point arithmetic of the front-end chip's encoder, in torch; `integers` has it in NumPy.
 
 Image: 8 bits, 7 of them behind the point. Weights and biases: 6 bits, signed, 5 behind the point.
-Sums are exact; the convolution's are cut to 8 bits with 7 behind the point after the ReLU. A
-latent of b bits has one before the point. Every sum is a whole number of 1/4096 below 2**24 of
+Sums are exact; the convolution's are cut to 7 bits behind the point after the ReLU, and stay below
+3. A latent of b bits has one before the point. Every sum is a whole number of 1/4096 below 2**24 of
 them, so float32 computes it exactly in any order. The chip itself cuts each product before adding;
 that is no matrix product, so it is left out here.
 
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 IMAGE_STEP = 1 / 128
-ACTIVATION_MAX = 255 / 128
 #: Weights of the convolution.
 TAPS = 72
 WEIGHT_STEP, WEIGHT_MIN, WEIGHT_MAX = 1 / 32, -1.0, 31 / 32

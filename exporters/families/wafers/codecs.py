@@ -65,7 +65,10 @@ def classical(sample: Wafers) -> Iterator[Codec]:
         bits = kernels.best_choice_bits(cells)
         for name, spread in (("best-choice", False), ("best-choice-spread", True)):
             yield Codec(name, links, bits, (_best_choice(cells, spread),))
-    for name, groups, links in (("stc4", kernels.GROUPS_OF_4, 5), ("stc16", kernels.GROUPS_OF_16, 2)):
+    for name, groups, links in (
+        ("stc4", kernels.GROUPS_OF_4, 5),
+        ("stc16", kernels.GROUPS_OF_16, 2),
+    ):
         bits = kernels.super_trigger_cell_bits(groups.shape[1])
         yield Codec(name, links, bits, (_super_cells(groups, False),))
         yield Codec(f"{name}-spread", links, bits, (_super_cells(groups, True),))

@@ -159,7 +159,8 @@ def tested(charge: U32) -> NDArray[np.bool_]:
     """
     rows = np.ascontiguousarray(charge, "<u4")
     first = [hashlib.blake2b(row.tobytes(), digest_size=1).digest()[0] for row in rows]
-    return np.asarray(first, np.uint8) % 4 == 0
+    kept: NDArray[np.bool_] = np.asarray(first, np.uint8) % 4 == 0
+    return kept
 
 
 def digests(charge: U32) -> NDArray[np.uint64]:

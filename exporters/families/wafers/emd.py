@@ -9,6 +9,7 @@ R. Shenoy et al., arXiv:2306.04712: a convolutional net of both wafers, averaged
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class EmdSurrogate(nn.Module):
         along = self.planes(d).abs()
         scale = (along * self.weight.exp()).mean(1, keepdim=True) + 0.02 * mass
         shape = torch.cat([along, mass], 1) / scale.clamp(min=1e-12)
-        return (scale * functional.softplus(self.net(shape))).squeeze(1)
+        return cast(Tensor, (scale * functional.softplus(self.net(shape))).squeeze(1))
 
 
 class CnnSurrogate(nn.Module):
@@ -79,10 +80,8 @@ class CnnSurrogate(nn.Module):
         self.net = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, 1)
         )
-        # Both orders count; a tap that falls into the padding does not.
-        taps = sum(min(i + 2, 3) - max(i - 2, 0) + 1 for i in range(4)) ** 2
-        once = taps * filters * (6 + 2 * filters) + hidden * (flat + 1)
-        self.macs = 2 * once
+        # Both orders count, and the taps that fall into the padding.
+        self.macs = 2 * (16 * 25 * filters * (6 + 2 * filters) + hidden * (flat + 1))
 
     def forward(self, p: Tensor, q: Tensor) -> Tensor:
         """Return the distance, (N,), of two (N, 48) distributions of sum 1."""

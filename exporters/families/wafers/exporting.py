@@ -70,11 +70,10 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     runners = {name: runner(model) for name, model in serialised.items()}
     found = promises.measure(runners, note.recipe.coded)
     for one in exports:
-        if hasattr(one.module, "macs"):
+        if isinstance(one.module, EmdSurrogate | CnnSurrogate):
             found[one.manifest.name]["macs"] = float(one.module.macs)
     folders = [
-        write(one, serialised[one.manifest.name], found[one.manifest.name], root)
-        for one in exports
+        write(one, serialised[one.manifest.name], found[one.manifest.name], root) for one in exports
     ]
     archive.write(checkpoints, note.recipe.autoencoder.seeds, root)
     return folders
@@ -84,7 +83,8 @@ def _exports(checkpoints: Path, note: Note) -> list[Export]:
     recipe = note.recipe
     coders = {
         bits: load(
-            checkpoints / f"{stem(SHIPPED, bits, 0)}.pt", Autoencoder(bits, recipe.autoencoder.width)
+            checkpoints / f"{stem(SHIPPED, bits, 0)}.pt",
+            Autoencoder(bits, recipe.autoencoder.width),
         )
         for bits in BITS_BY_LINKS.values()
     }
@@ -95,15 +95,20 @@ def _exports(checkpoints: Path, note: Note) -> list[Export]:
         found += [
             _one(note, f"wafer-encoder-{bits}b", encoder, golden, (IMAGE,), LATENT, _ENCODER, bits),
             _one(
-                note, f"wafer-decoder-{bits}b", coder.decoder, golden, (LATENT_Q,), FRACTION,
-                _DECODER, bits, no_bias,
+                note,
+                f"wafer-decoder-{bits}b",
+                coder.decoder,
+                golden,
+                (LATENT_Q,),
+                FRACTION,
+                _DECODER,
+                bits,
+                no_bias,
             ),
         ]
     golden = _golden(coders[9])
     tagger = load(checkpoints / "tagger.pt", Tagger(recipe.tagger.hidden))
-    found.append(
-        _one(note, "wafer-tagger", tagger, golden, (LATENT_Q, SUM_Q), SCORE, _TAGGER, 9)
-    )
+    found.append(_one(note, "wafer-tagger", tagger, golden, (LATENT_Q, SUM_Q), SCORE, _TAGGER, 9))
     for name, net in _surrogates(checkpoints, recipe).items():
         found.append(_one(note, name, net, golden, (P, Q), DISTANCE, _EMD, 9))
     return found
@@ -115,7 +120,9 @@ def _surrogates(checkpoints: Path, recipe: Recipe) -> dict[str, nn.Module]:
         _named(name): load(checkpoints / f"{name}.pt", EmdSurrogate(one.planes, one.hidden))
         for name, one in emd.nets.items()
     }
-    nets[_named(CNN)] = load(checkpoints / f"{CNN}.pt", CnnSurrogate(emd.cnn.filters, emd.cnn.hidden))
+    nets[_named(CNN)] = load(
+        checkpoints / f"{CNN}.pt", CnnSurrogate(emd.cnn.filters, emd.cnn.hidden)
+    )
     return nets
 
 

@@ -1,4 +1,4 @@
-"""The front-end chip's encoder in integers alone, apart from any net: what models must reproduce."""
+"""The front-end chip's encoder in integers alone: what models must reproduce bit by bit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ BITS_BY_LINKS = {2: 3, 3: 5, 4: 7, 5: 9}
 I64 = NDArray[np.int64]
 
 
-def codes(
-    held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32], bits: int
-) -> I64:
+def codes(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32], bits: int) -> I64:
     """Encode wafers in integers alone, layer by layer as the chip does.
 
     Parameters
@@ -41,15 +39,14 @@ def codes(
         for column in range(3):
             window = pixels[:, None, row : row + 8 : 2, column : column + 8 : 2]
             sums += window * w["conv.weight"][:, 0, row, column][:, None, None]
-    active = np.clip(sums >> 5, 0, 255).reshape(len(image), -1)
+    active = np.maximum(sums >> 5, 0).reshape(len(image), -1)
     dense = active @ w["dense.weight"].T + w["dense.bias"] * 128
     half = 1 << (12 - bits)
-    return np.clip((dense + half) >> (13 - bits), 0, (1 << bits) - 1)
+    found: I64 = np.clip((dense + half) >> (13 - bits), 0, (1 << bits) - 1)
+    return found
 
 
-def cutting_codes(
-    held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32]
-) -> I64:
+def cutting_codes(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32]) -> I64:
     """Encode to 9 bits with every product cut before it is added, as the silicon does.
 
     Parameters
@@ -74,4 +71,5 @@ def cutting_codes(
     dense = np.zeros((len(image), 16), np.int64) + 8 * w["dense.bias"]
     for n in range(active.shape[1]):
         dense += (active[:, n, None] * w["dense.weight"][None, :, n]) >> 4
-    return np.clip(dense, 0, 511)
+    found: I64 = np.clip(dense, 0, 511)
+    return found

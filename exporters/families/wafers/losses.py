@@ -64,7 +64,7 @@ def telescope(fraction: Tensor, decoded: Tensor) -> Tensor:
     return _SCALE * total
 
 
-#: Loss by how an encoder is named after it; "emd" and "best" need a surrogate, see `with_surrogate`.
+#: Losses without a surrogate, by the name of the encoder trained with each.
 PLAIN: dict[str, Loss] = {"warm": cross_entropy, "mse": mse, "telescope": telescope}
 KINDS = ("mse", "telescope", "emd", "best")
 

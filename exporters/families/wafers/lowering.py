@@ -13,6 +13,8 @@ from sluice.kernels.wafer_geometry import MASK_8X8
 from . import chip
 from .model import Encoder
 
+_COUNTS = 1.0 / chip.IMAGE_STEP
+
 
 class LoweredEncoder(nn.Module):
     """An `Encoder` with its quantised weights written out, the convolution as a 64 x 96 matrix.
@@ -42,12 +44,12 @@ class LoweredEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode."""
-        pixels = torch.floor(image.reshape(-1, 64) / chip.IMAGE_STEP)
+        pixels = torch.floor(image.reshape(-1, 64) * _COUNTS)
         return functional.relu(cast(Tensor, self.dense(_active(self.conv(pixels)))))
 
 
 def _active(sums: Tensor) -> Tensor:
-    return torch.floor(sums).clamp(0.0, chip.ACTIVATION_MAX / chip.IMAGE_STEP)
+    return torch.floor(functional.relu(sums))
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -47,13 +47,13 @@ class Encoder(nn.Module):
 
     def bias(self) -> Tensor:
         """Return the quantised bias of each of the convolution's (128,) outputs."""
-        return chip.weights(self.conv.bias).repeat_interleave(16)
+        return chip.weights(cast(Tensor, self.conv.bias)).repeat_interleave(16)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode; the latents leave unquantised."""
         pixels = chip.cut(image.reshape(-1, 64), chip.IMAGE_STEP)
         sums = pixels @ self.matrix() + self.bias()
-        active = chip.cut(sums, chip.IMAGE_STEP).clamp(0.0, chip.ACTIVATION_MAX)
+        active = functional.relu(chip.cut(sums, chip.IMAGE_STEP))
         weight, bias = chip.weights(self.dense.weight), chip.weights(self.dense.bias)
         return functional.relu(functional.linear(active, weight, bias))
 

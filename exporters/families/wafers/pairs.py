@@ -14,8 +14,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 #: Cells of each super trigger cell, as they lie on the wafer.
-STC4 = np.add.outer([16 * r + 8 * i + 2 * j for r in range(3) for i in range(2) for j in range(2)],
-                    [0, 1, 4, 5])
+STC4 = np.add.outer(
+    [16 * r + 8 * i + 2 * j for r in range(3) for i in range(2) for j in range(2)], [0, 1, 4, 5]
+)
 STC16 = np.arange(CELLS).reshape(3, 16)
 THRESHOLD = 1.35 * ADC_PER_MIPT
 

@@ -56,7 +56,14 @@ def cnn(run: Run) -> Scores:
 
 
 def _fit(
-    run: Run, name: str, module: nn.Module, plan: Schedule, count: int, *, final: bool, floor: float = 0.0
+    run: Run,
+    name: str,
+    module: nn.Module,
+    plan: Schedule,
+    count: int,
+    *,
+    final: bool,
+    floor: float = 0.0,
 ) -> Scores:
     held = sample(run)
     train = labelled(run, held.train, count, run.seed, final=final)
@@ -71,8 +78,11 @@ def _fit(
         error: Tensor = (module(p, q) - distance) / (distance + floor)
         return error.square().mean()
 
-    return {name: fit(Job(name, module, loss, train, valid, plan), run.seed, run.folder,
-                      resume=run.resume)}
+    return {
+        name: fit(
+            Job(name, module, loss, train, valid, plan), run.seed, run.folder, resume=run.resume
+        )
+    }
 
 
 def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) -> Columns:
@@ -104,9 +114,7 @@ def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) ->
     p = np.concatenate([p, pairs.fractions(again.charge)])
     distance = pairs.exact(p, q)
     some = distance > _NEAREST
-    return tuple(
-        torch.from_numpy(column[some].astype(np.float32)) for column in (p, q, distance)
-    )
+    return tuple(torch.from_numpy(column[some].astype(np.float32)) for column in (p, q, distance))
 
 
 def _decoded(run: Run, wafers: Wafers, rng: np.random.Generator, *, final: bool) -> pairs.F64:
