@@ -22,6 +22,8 @@ from .training import Run, Scores, Task, sample
 CNN = "emd-cnn"
 #: Pairs nearer than this are all rounding.
 _NEAREST = 1e-4
+#: Share of pairs whose wafer has few cells with charge.
+_FEW_CELLS, _SPARSE_SHARE = 5, 0.3
 
 
 def guide(run: Run) -> list[Task]:
@@ -107,14 +109,23 @@ def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) ->
         (N, 48) and (N, 48) f32 fractions, (N,) f32 exact distance.
     """
     rng = np.random.default_rng(seed)
-    chosen = wafers.part(rng.integers(0, len(wafers), count))
-    p = pairs.fractions(chosen.charge)
-    again = wafers.part(rng.integers(0, len(wafers), count))
+    p = pairs.fractions(_chosen(wafers, count, rng).charge)
+    again = _chosen(wafers, count, rng)
     q = np.concatenate([pairs.mixed(p, rng), _decoded(run, again, rng, final=final)])
     p = np.concatenate([p, pairs.fractions(again.charge)])
     distance = pairs.exact(p, q)
     some = distance > _NEAREST
     return tuple(torch.from_numpy(column[some].astype(np.float32)) for column in (p, q, distance))
+
+
+def _chosen(wafers: Wafers, count: int, rng: np.random.Generator) -> Wafers:
+    # Wafers of few cells are a small part of the sample and hard: take more of them, where any.
+    few = (wafers.charge > 0).sum(1) <= _FEW_CELLS
+    kinds = [rows for rows in (np.flatnonzero(few), np.flatnonzero(~few)) if len(rows)]
+    sizes = [count] if len(kinds) == 1 else [round(_SPARSE_SHARE * count)]
+    sizes.append(count - sizes[0])
+    picks = [rng.choice(rows, size) for rows, size in zip(kinds, sizes, strict=False)]
+    return wafers.part(rng.permutation(np.concatenate(picks)))
 
 
 def _decoded(run: Run, wafers: Wafers, rng: np.random.Generator, *, final: bool) -> pairs.F64:

@@ -2,7 +2,7 @@
 
 Encoders start on the cross-entropy; a surrogate of the Earth mover's distance (EMD) learns from
 what they make of wafers and guides the encoders that ship; the surrogates that ship learn from
-those too. Encoders of every loss, to compare, come last: no surrogate has seen them.
+those too, but not from the encoders of every loss, which are trained to be compared.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def train(options: TrainOptions) -> Scores:
     run = Run(recipe, seed, options.out, options.resume)
     _claim(run)
     losses: Scores = {}
-    for stage in (coding.warm, surrogates.guide, coding.shipped, surrogates.final, coding.study):
+    for stage in (coding.warm, surrogates.guide, coding.shipped, coding.study, surrogates.final):
         losses |= _all(run, stage(run))
     return losses
 
