@@ -7,8 +7,9 @@ those too, but not from the encoders of every loss, which are trained to be comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -70,8 +71,15 @@ def train(options: TrainOptions) -> Scores:
     run = Run(recipe, seed, options.out, options.resume)
     _claim(run)
     losses: Scores = {}
-    for stage in (coding.warm, surrogates.guide, coding.shipped, coding.study, surrogates.final):
-        losses |= _all(run, stage(run))
+    with _workers(recipe.workers) as pool:
+        for stage in (
+            coding.warm,
+            surrogates.guide,
+            coding.shipped,
+            coding.study,
+            surrogates.final,
+        ):
+            losses |= _all(run, stage(run), pool)
     return losses
 
 
@@ -102,18 +110,24 @@ def _parted(whole: Wafers, share: float, seed: int) -> tuple[Wafers, Wafers]:
     return whole.part(order[cut:]), whole.part(order[:cut])
 
 
-def _all(run: Run, tasks: Iterable[Task]) -> Scores:
-    # Spawned, not forked: torch does not survive a fork.
-    losses: Scores = {}
-    if run.recipe.workers == 1:
-        for function, arguments in tasks:
-            losses |= function(run, *arguments)
-        return losses
+@contextmanager
+def _workers(count: int) -> Iterator[Executor | None]:
+    # Spawned, not forked: torch does not survive a fork. Kept, because each makes its own sample.
+    if count == 1:
+        yield None
+        return
     context = get_context("spawn")
-    with ProcessPoolExecutor(run.recipe.workers, context, initializer=_one_core) as pool:
-        for found in [pool.submit(function, run, *arguments) for function, arguments in tasks]:
-            losses |= found.result()
-    return losses
+    with ProcessPoolExecutor(count, context, initializer=_one_core) as pool:
+        yield pool
+
+
+def _all(run: Run, tasks: Iterable[Task], pool: Executor | None) -> Scores:
+    if pool is None:
+        found: Iterable[Scores] = (function(run, *arguments) for function, arguments in tasks)
+    else:
+        waiting = [pool.submit(function, run, *arguments) for function, arguments in tasks]
+        found = (one.result() for one in waiting)
+    return {name: loss for scores in found for name, loss in scores.items()}
 
 
 def _one_core() -> None:
