@@ -14,7 +14,7 @@ from sluice.exporters.families import EvaluateOptions
 from sluice.exporters.inference import Runner, runner
 from sluice.pipeline.manifest import all_models, find_model, repositories
 
-from . import codecs, data, metrics, pairs, promises
+from . import codecs, data, files, metrics, pairs, promises
 from .codecs import Codec
 from .data import Wafers
 from .integers import BITS_BY_LINKS
@@ -44,7 +44,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """
     runners = models()
     seen = known()
-    whole = data.read_csv(options.data) if options.data else data.simulated(20_000, SEED, 0.5)
+    whole = files.read_csv(options.data) if options.data else data.simulated(20_000, SEED, 0.5)
     sample = metrics.unseen(whole, seen)
     ways = all_codecs(runners, data.hard(sample))
     found = {
@@ -88,10 +88,10 @@ def samples(given: Wafers, seen: NDArray[np.uint64]) -> dict[str, Wafers]:
     """Return the wafers that surrogates are tested on, by a prefix for their kinds of pairs."""
     found = {"": given, "simulated/": data.simulated(4_000, SEED, 0.5)}
     for name, file in _SPARSE.items():
-        measured = data.measured(file)
+        measured = files.measured(file)
         if measured is not None:
             found[f"{name}/"] = metrics.unseen(measured, seen)
-    tops = data.crossings(data.folder() / _TOPS)
+    tops = files.crossings(files.folder() / _TOPS)
     if tops is not None:
         found["ttbar/"] = tops
     return found
@@ -136,7 +136,7 @@ def tagger(runners: Mapping[str, Runner], seen: NDArray[np.uint64]) -> dict[str,
     net, encoder = runners["wafer-tagger"], runners["wafer-encoder-9b"]
     simulated = data.simulated(promises.EVENTS, SEED, 0.5)
     found = {f"simulated_{k}": v for k, v in metrics.tagging(net, encoder, simulated).items()}
-    held = [data.measured(file) for file in _SPARSE.values()]
+    held = [files.measured(file) for file in _SPARSE.values()]
     score, kind = [], []
     for index, sample in enumerate(held):
         if sample is not None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sluice.exporters.inference import Runner
 
-from . import data, pairs
+from . import files, pairs
 from .codecs import Codec, Decode, over_link
 from .data import Wafers
 from .pairs import F32, F64
@@ -140,7 +140,7 @@ def auc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
 
 def unseen(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:
     """Return the wafers of a sample whose images no training has met."""
-    return sample.part(np.flatnonzero(~np.isin(data.digests(sample.charge), seen)))
+    return sample.part(np.flatnonzero(~np.isin(files.digests(sample.charge), seen)))
 
 
 def joined(tables: Sequence[Metrics]) -> Metrics:

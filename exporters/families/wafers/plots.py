@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from . import LABELS, data, metrics
+from . import LABELS, data, files, metrics
 from .codecs import Codec
 from .data import Wafers
 from .simulate import charges
@@ -126,7 +126,7 @@ def spectra(folder: Path, seed: int = 1) -> Path:
         for index, label in enumerate(LABELS):
             simulated = data.wafers(charge[truth == index])
             row = axes[3 * index : 3 * index + 3]
-            _row(row, simulated, data.measured(COUNTERPARTS[label]), label)
+            _row(row, simulated, files.measured(COUNTERPARTS[label]), label)
     return folder / "spectra.png"
 
 

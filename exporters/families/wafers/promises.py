@@ -8,7 +8,7 @@ import numpy as np
 
 from sluice.exporters.inference import Runner
 
-from . import codecs, data, metrics
+from . import codecs, data, files, metrics
 from .data import Wafers
 from .integers import BITS_BY_LINKS
 from .metrics import Metrics
@@ -31,9 +31,9 @@ def measure(runners: Mapping[str, Runner], coded: float) -> dict[str, Metrics]:
         Share of the simulated wafers with the charge that the chip's codes leave.
     """
     samples = {"": data.simulated(EVENTS, SEED, coded)}
-    measured = data.measured(_BUSY)
+    measured = files.measured(_BUSY)
     if measured is not None:
-        kept = data.tested(measured.charge)
+        kept = files.tested(measured.charge)
         samples["measured_"] = measured.part(np.flatnonzero(kept))
     found: dict[str, Metrics] = {name: {} for name in runners}
     for prefix, sample in samples.items():

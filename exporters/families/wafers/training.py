@@ -24,7 +24,7 @@ from sluice.exporters.train import METRICS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Training
 
-from . import data, pairs
+from . import data, files, pairs
 from .data import Wafers
 from .recipe import Recipe, digest, load
 
@@ -94,8 +94,8 @@ def _sample(encoded: bytes, seed: int) -> Sample:
     simulated = data.simulated(recipe.events, seed, recipe.coded)
     train, valid = _parted(simulated, recipe.validation, seed)
     turns = pairs.symmetries()
-    for name, label in data.MEASURED.items():
-        found = data.learnt(name, label)
+    for name, label in files.MEASURED.items():
+        found = files.learnt(name, label)
         times = recipe.repeats.busy if label == 2 else recipe.repeats.sparse
         if found is not None and times:
             more, few = _parted(found, recipe.validation, seed)
@@ -156,6 +156,6 @@ def _claim(run: Run) -> None:
         )
     run.folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(note)
-    learnt = [data.learnt(name, label) for name, label in data.MEASURED.items()]
-    seen = [data.digests(part.charge) for part in learnt if part is not None]
+    learnt = [files.learnt(name, label) for name, label in files.MEASURED.items()]
+    seen = [files.digests(part.charge) for part in learnt if part is not None]
     np.savez(run.folder / SEEN, seen=np.sort(np.concatenate([*seen, np.empty(0, np.uint64)])))

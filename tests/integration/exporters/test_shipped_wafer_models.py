@@ -7,7 +7,7 @@ from sluice.pipeline.manifest import find_model
 
 pytest.importorskip("onnxruntime")
 
-from sluice.exporters.families.wafers import data, evaluating, metrics, promises
+from sluice.exporters.families.wafers import data, evaluating, files, metrics, promises
 from sluice.exporters.inference import runner
 
 BITS = (3, 5, 7, 9)
@@ -67,7 +67,7 @@ def test_tagger_keeps_the_manifest_s_promise(runners, sample):
 
 
 def test_measured_wafers_not_trained_on_come_back_close(runners):
-    measured = data.measured("CALQ_output.csv")
+    measured = files.measured("CALQ_output.csv")
     if measured is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
     kept = data.hard(metrics.unseen(measured, evaluating.known()))
