@@ -16,8 +16,9 @@ from .data import Wafers
 from .emd import EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder, Tagger
+from .pool import Scores, Task
 from .recipe import NormRecipe
-from .training import Run, Scores, Task, sample
+from .training import Run, sample
 
 Net = TypeVar("Net", bound=nn.Module)
 WARM_BITS = 9

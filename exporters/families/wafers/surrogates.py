@@ -17,7 +17,8 @@ from .data import Wafers
 from .emd import CnnSurrogate, EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder
-from .training import Run, Scores, Task, sample
+from .pool import Scores, Task
+from .training import Run, sample
 
 CNN = "emd-cnn"
 #: Pairs nearer than this are all rounding.

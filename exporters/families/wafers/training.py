@@ -7,17 +7,12 @@ those too, but not from the encoders of every loss, which are trained to be comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 
 from sluice.exporters.families import TrainOptions
 from sluice.exporters.train import METRICS
@@ -26,12 +21,12 @@ from sluice.pipeline.manifest import Training
 
 from . import data, files, pairs
 from .data import Wafers
+from .pool import Scores, together, workers
 from .recipe import Recipe, digest, load
 
 PROVENANCE = "training.json"
 #: Digests of the measured wafers that were trained on; an evaluation leaves them out.
 SEEN = "seen.npz"
-Scores = dict[str, float]
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -59,9 +54,6 @@ class Sample:
     valid: Wafers
 
 
-Task = tuple[Callable[..., Scores], tuple[object, ...]]
-
-
 def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
     from . import coding, surrogates
@@ -71,7 +63,7 @@ def train(options: TrainOptions) -> Scores:
     run = Run(recipe, seed, options.out, options.resume)
     _claim(run)
     losses: Scores = {}
-    with _workers(recipe.workers) as pool:
+    with workers(recipe.workers) as pool:
         for stage in (
             coding.warm,
             surrogates.guide,
@@ -79,7 +71,7 @@ def train(options: TrainOptions) -> Scores:
             coding.study,
             surrogates.final,
         ):
-            losses |= _all(run, stage(run), pool)
+            losses |= together(run, stage(run), pool)
     return losses
 
 
@@ -108,30 +100,6 @@ def _parted(whole: Wafers, share: float, seed: int) -> tuple[Wafers, Wafers]:
     order = np.random.default_rng(seed).permutation(len(whole))
     cut = max(1, round(share * len(order)))
     return whole.part(order[cut:]), whole.part(order[:cut])
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Executor | None]:
-    # Spawned, not forked: torch does not survive a fork. Kept, because each makes its own sample.
-    if count == 1:
-        yield None
-        return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_one_core) as pool:
-        yield pool
-
-
-def _all(run: Run, tasks: Iterable[Task], pool: Executor | None) -> Scores:
-    if pool is None:
-        found: Iterable[Scores] = (function(run, *arguments) for function, arguments in tasks)
-    else:
-        waiting = [pool.submit(function, run, *arguments) for function, arguments in tasks]
-        found = (one.result() for one in waiting)
-    return {name: loss for scores in found for name, loss in scores.items()}
-
-
-def _one_core() -> None:
-    torch.set_num_threads(1)
 
 
 def _claim(run: Run) -> None:
