@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Returns
     -------
     dict
-        Tables ``surrogates``, ``codecs``, ``exact`` and ``tagger``, see the reference.
+        Tables ``surrogates``, ``codecs``, ``gains``, ``exact``, ``tagger`` and ``sample``.
     """
     runners = models()
     seen = known()
@@ -50,6 +51,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     found = {
         "surrogates": surrogates(runners, samples(sample, seen)),
         "codecs": [metrics.codec(way, data.hard(sample)) for way in ways],
+        "gains": gains(ways, data.hard(sample)),
         "exact": exact(sample),
         "tagger": tagger(runners, seen),
         "sample": {"rows": len(whole), "unseen": len(sample), "hard": len(data.hard(sample))},
@@ -82,6 +84,19 @@ def all_codecs(runners: Mapping[str, Runner], sample: Wafers) -> list[Codec]:
     studied = next((r for r in repositories() if list(r.glob("study-*.npz"))), None)
     compared = [] if studied is None else list(codecs.compared(studied))
     return [*codecs.classical(sample), *compared, *promises.shipped(runners).values()]
+
+
+def gains(ways: Sequence[Codec], sample: Wafers) -> list[dict[str, Any]]:
+    """Compare encoders of neighbouring losses, at each number of links."""
+    held = {(way.name, way.links): way for way in ways}
+    order = [f"encoder-{kind}" for kind in ("emd", "telescope", "mse")]
+    return [
+        metrics.gain(held[better, links], held[worse, links], sample)
+        for better, worse in pairwise(order)
+        for links in BITS_BY_LINKS
+        if {(better, links), (worse, links)} <= held.keys()
+        and len(held[better, links].decode) == len(held[worse, links].decode)
+    ]
 
 
 def samples(given: Wafers, seen: NDArray[np.uint64]) -> dict[str, Wafers]:
