@@ -40,6 +40,10 @@ _SHOWN = (
 _LINKS = 5
 _CHIP = {"best-choice", "best-choice-spread", "stc4", "stc16", "threshold"}
 _FEWEST = 10
+_COLOURS = (
+    *("tab:" + name for name in "blue orange green red purple brown pink gray olive cyan".split()),
+    *("black", "gold", "navy"),
+)
 
 
 def draw(
@@ -161,10 +165,12 @@ def _profile(axis: Axes, x: NDArray[Any], y: NDArray[Any], label: str) -> None:
 
 @contextmanager
 def _figure(path: Path, rows: int, columns: int, size: tuple[int, int]) -> Iterator[list[Axes]]:
-    with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 70}):
+    with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 60}):
         figure, axes = plt.subplots(
             rows, columns, figsize=size, layout="constrained", squeeze=False
         )
+        for axis in axes.flat:
+            axis.set_prop_cycle(color=_COLOURS)
         yield list(axes.flat)
         figure.savefig(path)
         plt.close(figure)
