@@ -41,8 +41,8 @@ _LINKS = 5
 _CHIP = {"best-choice", "best-choice-spread", "stc4", "stc16", "threshold"}
 _FEWEST = 10
 _COLOURS = (
-    *("tab:" + name for name in "blue orange green red purple brown pink gray olive cyan".split()),
-    *("black", "gold", "navy"),
+    *("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink"),
+    *("tab:gray", "tab:olive", "tab:cyan", "black", "gold", "navy"),
 )
 
 
