@@ -115,8 +115,8 @@ def cost(folder: Path, table: Mapping[str, Any]) -> Path:
         errors = [[np.hypot(r["std"], r["bias"]) for r in line[2].values()] for line in ranked]
         axes[0].plot(macs, [100 * np.median(e) for e in errors], "o-", label="median kind of pair")
         axes[0].plot(macs, [100 * max(e) for e in errors], "s--", label="worst kind of pair")
-        for x, name, _ in ranked:
-            axes[0].annotate(name, (x, 0.6), rotation=90, fontsize=10)
+        for (x, name, _), error in zip(ranked, errors, strict=True):
+            axes[0].annotate(name, (x, 100 * np.median(error)), rotation=30, fontsize=10)
         axes[0].set(xscale="log", yscale="log", xlabel="multiply-adds a pair")
         axes[0].set_ylabel("relative error (%), RMS")
         axes[0].legend(fontsize=11)
