@@ -71,7 +71,7 @@ def test_train_export_evaluate(command, recipe, tmp_path, monkeypatch):
     assert set(found) == {"surrogates", "codecs", "gains", "exact", "tagger", "sample"}
     assert set(found["surrogates"]["wafer-emd"]) == {"macs", "seconds_per_pair", "regimes"}
     assert set(found["surrogates"]["wafer-emd"]["regimes"]["random"]) == {"bias", "std", "n"}
-    assert set(found["exact"]) == {"max_relative_error", "speedup_over_pot"}
+    assert set(found["exact"]) >= {"max_relative_error", "speedup_over_pot"}
     assert found["exact"]["max_relative_error"] < 1e-9
     lines = {(line["codec"], line["elinks"]): line for line in found["codecs"]}
     for kind in ("mse", "telescope", "emd", "best"):
