@@ -6,8 +6,9 @@ Each imports what it needs when it is called, so that this module costs the comm
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -110,8 +111,8 @@ def require(*packages: str) -> None:
         torch.set_num_threads(1)
 
 
-def show(values: dict[str, float], heading: str, as_json: bool) -> None:
-    """Print named numbers as a table or as JSON."""
+def show(values: Mapping[str, Any], heading: str, as_json: bool) -> None:
+    """Print named numbers, nested or not, as a table or as JSON."""
     if as_json:
         typer.echo(json.dumps(values, indent=2))
         return
@@ -119,6 +120,16 @@ def show(values: dict[str, float], heading: str, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table("", heading)
-    for name, value in values.items():
-        table.add_row(name, f"{value:.6g}")
+    for name, value in _flat("", values):
+        table.add_row(name, value if isinstance(value, str) else f"{value:.6g}")
     Console().print(table)
+
+
+def _flat(prefix: str, values: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(values, list):
+        values = {str(index): value for index, value in enumerate(values)}
+    if not isinstance(values, dict):
+        yield prefix, values
+        return
+    for name, value in values.items():
+        yield from _flat(f"{prefix}.{name}" if prefix else name, value)

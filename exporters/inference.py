@@ -30,6 +30,8 @@ def runner(model: bytes | Path, threads: int = 1) -> Runner:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Errors only: it warns of every input that may be left out.
+    options.log_severity_level = 3
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     names = [tensor.name for tensor in session.get_inputs()]

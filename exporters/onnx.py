@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,15 @@ class Export:
         All but hashes and opset.
     golden
         Inputs that every later load of the model must reproduce the outputs of, by name.
+    defaults
+        Values of further arguments of the net: inputs that may be fed and need not be. They have
+        no event axis.
     """
 
     module: nn.Module
     manifest: Manifest
     golden: dict[str, Array]
+    defaults: dict[str, Array] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Array]:
@@ -56,7 +60,7 @@ def serialise(export: Export) -> bytes:
     ModelError
         If ONNX Runtime and torch differ by more than the manifest's tolerance.
     """
-    model = to_onnx(export.module, export.manifest, export.golden)
+    model = to_onnx(export.module, export.manifest, export.golden, export.defaults)
     data: bytes = model.SerializeToString()
     _check_parity(export, runner(data)(*export.inputs))
     return data
@@ -71,7 +75,9 @@ def write(export: Export, data: bytes, metrics: dict[str, float], root: Path) ->
     return write_model(root, manifest, data, export.golden, outputs).folder
 
 
-def to_onnx(module: nn.Module, manifest: Manifest, example: dict[str, Array]) -> onnx.ModelProto:
+def to_onnx(
+    module: nn.Module, manifest: Manifest, example: dict[str, Array], defaults: dict[str, Array]
+) -> onnx.ModelProto:
     """Return a net of one output as an ONNX model with a dynamic batch axis.
 
     Parameters
@@ -82,16 +88,18 @@ def to_onnx(module: nn.Module, manifest: Manifest, example: dict[str, Array]) ->
         Names the inputs and the output.
     example
         Inputs to trace with, by name; at least two events.
+    defaults
+        Inputs that need not be fed, by name.
     """
     names = [tensor.name for tensor in manifest.inputs]
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
-            tuple(torch.from_numpy(example[name]) for name in names),
-            input_names=names,
+            tuple(map(torch.from_numpy, [*(example[name] for name in names), *defaults.values()])),
+            input_names=[*names, *defaults],
             output_names=[tensor.name for tensor in manifest.outputs],
-            dynamic_shapes=tuple({0: batch} for _ in names),
+            dynamic_shapes=(*({0: batch} for _ in names), *({} for _ in defaults)),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -100,6 +108,9 @@ def to_onnx(module: nn.Module, manifest: Manifest, example: dict[str, Array]) ->
         raise ModelError(f"model {manifest.name}: torch exported nothing")
     model = program.model_proto
     _strip(model)
+    # An input that is an initializer too has that value unless it is fed.
+    for name, value in defaults.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -72,7 +72,7 @@ class Family:
     blocks: Callable[[int, int], Iterator[Events]]
     train: Callable[[TrainOptions], dict[str, float]]
     export: Callable[[Path, Path], list[Path]]
-    evaluate: Callable[[EvaluateOptions], dict[str, float]]
+    evaluate: Callable[[EvaluateOptions], dict[str, Any]]
 
 
 def names() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sluice.exporters.families import EvaluateOptions, Events, Family, TrainOptions
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
@@ -29,7 +30,7 @@ def _export(checkpoints: Path, root: Path) -> list[Path]:
     return export(checkpoints, root)
 
 
-def _evaluate(options: EvaluateOptions) -> dict[str, float]:
+def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     from .evaluating import evaluate
 
     return evaluate(options)

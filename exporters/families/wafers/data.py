@@ -1,18 +1,16 @@
-"""Simulated wafers as the nets see them, and measured ones to check against."""
+"""Simulated and measured wafers as the nets see them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sluice.kernels.wafer import normalise, unpack
-from sluice.kernels.wafer_geometry import ADC_PER_MIPT, CELLS, GRID
-from sluice.pipeline.errors import DataError
+from sluice.kernels.wafer_geometry import ADC_PER_MIPT, GRID
 
 from .simulate import charges, words
 
@@ -87,39 +85,16 @@ def simulated(events: int, seed: int, coded: float) -> Wafers:
     return wafers(charge, truth)
 
 
-def folder() -> Path:
-    """Return the folder of measured data: ``SLUICE_DATA``, or that beside the project."""
-    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
-    return Path(os.environ.get("SLUICE_DATA", beside))
+def joined(parts: Sequence[Wafers]) -> Wafers:
+    """Return all wafers of several samples."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Wafers(*(np.concatenate(column) for column in columns))
 
 
-def measured(name: str) -> Wafers | None:
-    """Return the distinct wafers of a measured file in `folder`, or None if it is not there."""
-    path = folder() / "calq" / name
-    return read_csv(path) if path.is_file() else None
-
-
-def read_csv(path: Path) -> Wafers:
-    """Return the distinct wafers of a CSV file with one column for each of the 48 charges.
-
-    Raises
-    ------
-    DataError
-        If the file is not of that form.
-    """
-    try:
-        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot read: {error}") from error
-    if rows.shape[1] != CELLS or rows.min(initial=0) < 0:
-        raise DataError(
-            f"{path}: expected {CELLS} columns of charges, none negative, "
-            f"got {rows.shape[1]} columns and a lowest value of {rows.min(initial=0):g}"
-        )
-    if not rows.any():
-        raise DataError(f"{path}: expected wafers with charge, got none among {len(rows)} rows")
-    _, first = np.unique(rows, axis=0, return_index=True)
-    return wafers(rows[np.sort(first)].astype(np.uint32))
+def turned(sample: Wafers, turns: NDArray[np.int64], times: int) -> Wafers:
+    """Return a sample in each of (K, 48) `turns` of the wafer, all of it `times` over."""
+    charge = np.concatenate([sample.charge[:, turn] for turn in turns] * times)
+    return wafers(charge, np.tile(sample.truth, len(turns) * times).astype(np.uint8))
 
 
 def hard(sample: Wafers) -> Wafers:

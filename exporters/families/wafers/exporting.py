@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,16 +17,17 @@ from sluice.kernels.wafer_geometry import CELLS, GRID, LATENTS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Manifest, Preprocessing, Tensor
 
-from . import data
-from .evaluating import EVENTS, MODELS, SEED, chain_of, measure
+from . import archive, data, promises
+from .chip import quantise
+from .coding import SHIPPED, load, stem
+from .emd import CnnSurrogate, EmdSurrogate
+from .integers import BITS_BY_LINKS
 from .lowering import LoweredEncoder
-from .metrics import over_link
-from .model import Autoencoder, EmdSurrogate, Tagger
+from .model import Autoencoder, Tagger
+from .recipe import Recipe
 from .simulate import LABELS, charges
+from .surrogates import CNN
 from .training import PROVENANCE, Note
-
-ENCODER, DECODER, TAGGER, EMD = MODELS
-Net = TypeVar("Net", bound=nn.Module)
 
 GOLDEN_EVENTS = 64
 _GOLDEN_SEED = 1
@@ -41,15 +42,16 @@ SCORE = Tensor("score", "float32", (len(LABELS),), labels=LABELS)
 P, Q = Tensor("p", "float32", (CELLS,)), Tensor("q", "float32", (CELLS,))
 DISTANCE = Tensor("emd", "float32", unit="unit-hex distance")
 
-_DESCRIPTIONS = {
-    ENCODER: (
-        "The front-end chip's encoder for 9-bit latents, convolution written out as a matrix; "
-        "the image is 0 where no cell is shown. Latents leave unquantised."
-    ),
-    DECODER: "Charge fraction of each cell, sum 1, from the latents as they arrive.",
-    TAGGER: "Class probabilities from latents and module sum as they arrive.",
-    EMD: "Surrogate of the Earth mover's distance of two wafers' charge fractions, each of sum 1.",
-}
+_ENCODER = (
+    "The front-end chip's encoder for {bits}-bit latents in the chip's arithmetic (6-bit weights), "
+    "convolution written out as a matrix; the image is 0 where no cell is shown."
+)
+_DECODER = (
+    "Charge fraction of each cell, sum 1, from {bits}-bit latents as they arrive. The input "
+    "latent_bias, (16,), may be fed: it is added to the latents."
+)
+_TAGGER = "Class probabilities from 9-bit latents and module sum as they arrive."
+_EMD = "Surrogate of the Earth mover's distance of two wafers' charge fractions, each of sum 1."
 
 
 def export(checkpoints: Path, root: Path) -> list[Path]:
@@ -65,79 +67,110 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     note = _note(checkpoints)
     exports = _exports(checkpoints, note)
     serialised = {one.manifest.name: serialise(one) for one in exports}
-    chain = chain_of({name: runner(model) for name, model in serialised.items()})
-    sample = data.simulated(EVENTS, SEED, note.recipe.coded)
-    found = measure(chain, sample, SEED)
-    return [
-        write(one, serialised[one.manifest.name], found.get(one.manifest.name, {}), root)
-        for one in exports
+    runners = {name: runner(model) for name, model in serialised.items()}
+    found = promises.measure(runners, note.recipe.coded)
+    for one in exports:
+        if isinstance(one.module, EmdSurrogate | CnnSurrogate):
+            found[one.manifest.name]["macs"] = float(one.module.macs)
+    folders = [
+        write(one, serialised[one.manifest.name], found[one.manifest.name], root) for one in exports
     ]
+    archive.write(checkpoints, note.recipe.autoencoder.seeds, root)
+    return folders
 
 
 def _exports(checkpoints: Path, note: Note) -> list[Export]:
     recipe = note.recipe
-    coder = _load(checkpoints / "autoencoder.pt", Autoencoder())
-    tagger = _load(checkpoints / "tagger.pt", Tagger(recipe.tagger.hidden))
-    emd = _load(checkpoints / "emd.pt", EmdSurrogate(recipe.emd.planes, recipe.emd.hidden))
-    encoder = LoweredEncoder(coder.encoder)
-    golden = _golden(encoder, coder)
-
-    def one(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Export:
-        manifest = Manifest(
-            name=name,
-            version=VERSION,
-            family="wafers",
-            description=_DESCRIPTIONS[name],
-            sha256="",
-            inputs=inputs,
-            outputs=(output,),
-            preprocessing=Preprocessing("wafer.normalise" if name == ENCODER else ""),
-            training=note.training,
+    coders = {
+        bits: load(
+            checkpoints / f"{stem(SHIPPED, bits, 0)}.pt",
+            Autoencoder(bits, recipe.autoencoder.width),
         )
-        return Export(module, manifest, {tensor.name: golden[tensor.name] for tensor in inputs})
+        for bits in BITS_BY_LINKS.values()
+    }
+    found = []
+    for bits, coder in coders.items():
+        encoder, golden = LoweredEncoder(coder.encoder), _golden(coder)
+        no_bias = {"latent_bias": np.zeros(LATENTS, np.float32)}
+        found += [
+            _one(note, f"wafer-encoder-{bits}b", encoder, golden, (IMAGE,), LATENT, _ENCODER, bits),
+            _one(
+                note,
+                f"wafer-decoder-{bits}b",
+                coder.decoder,
+                golden,
+                (LATENT_Q,),
+                FRACTION,
+                _DECODER,
+                bits,
+                no_bias,
+            ),
+        ]
+    golden = _golden(coders[9])
+    tagger = load(checkpoints / "tagger.pt", Tagger(recipe.tagger.hidden))
+    found.append(_one(note, "wafer-tagger", tagger, golden, (LATENT_Q, SUM_Q), SCORE, _TAGGER, 9))
+    for name, net in _surrogates(checkpoints, recipe).items():
+        found.append(_one(note, name, net, golden, (P, Q), DISTANCE, _EMD, 9))
+    return found
 
-    return [
-        one(ENCODER, encoder, (IMAGE,), LATENT),
-        one(DECODER, coder.decoder, (LATENT_Q,), FRACTION),
-        one(TAGGER, tagger, (LATENT_Q, SUM_Q), SCORE),
-        one(EMD, emd, (P, Q), DISTANCE),
-    ]
+
+def _surrogates(checkpoints: Path, recipe: Recipe) -> dict[str, nn.Module]:
+    emd = recipe.emd
+    nets: dict[str, nn.Module] = {
+        _named(name): load(checkpoints / f"{name}.pt", EmdSurrogate(one.planes, one.hidden))
+        for name, one in emd.nets.items()
+    }
+    nets[_named(CNN)] = load(
+        checkpoints / f"{CNN}.pt", CnnSurrogate(emd.cnn.filters, emd.cnn.hidden)
+    )
+    return nets
 
 
-def _golden(encoder: nn.Module, coder: Autoencoder) -> dict[str, NDArray[Any]]:
+def _named(net: str) -> str:
+    return net if net.startswith("wafer-") else f"wafer-{net}"
+
+
+def _one(
+    note: Note,
+    name: str,
+    module: nn.Module,
+    golden: dict[str, NDArray[Any]],
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+    description: str,
+    bits: int,
+    defaults: dict[str, NDArray[Any]] | None = None,
+) -> Export:
+    manifest = Manifest(
+        name=name,
+        version=VERSION,
+        family="wafers",
+        description=description.format(bits=bits),
+        sha256="",
+        inputs=inputs,
+        outputs=(output,),
+        preprocessing=Preprocessing("wafer.normalise" if inputs == (IMAGE,) else ""),
+        training=note.training,
+    )
+    chosen = {tensor.name: golden[tensor.name] for tensor in inputs}
+    return Export(module, manifest, chosen, defaults or {})
+
+
+def _golden(coder: Autoencoder) -> dict[str, NDArray[Any]]:
     # The last event is empty in every column; the one before it compares a wafer with itself.
     truth, charge = charges(2 * GOLDEN_EVENTS, _GOLDEN_SEED)
     wafers = data.wafers(data.over_link(charge), truth).part(slice(0, GOLDEN_EVENTS - 1))
-    image = _closed(wafers.image)
     with torch.no_grad():
-        latent = encoder(torch.from_numpy(image)).numpy()
-        latent_q, sum_q = over_link(latent, _closed(wafers.total))
-        latent_q[-1] = 0.0
-        decoded = coder.decoder(torch.from_numpy(latent_q)).numpy()[:-1]
+        latent = quantise(coder.encoder(torch.from_numpy(wafers.image)), coder.bits)
+        decoded = coder.decoder(latent).numpy()
     decoded[-1] = wafers.fraction[-1]
-    return {
-        IMAGE.name: image,
-        LATENT_Q.name: latent_q,
-        SUM_Q.name: sum_q,
-        P.name: _closed(wafers.fraction),
-        Q.name: _closed(decoded),
-    }
+    columns = (wafers.image, latent.numpy(), wafers.total, wafers.fraction, decoded)
+    names = (IMAGE.name, LATENT_Q.name, SUM_Q.name, P.name, Q.name)
+    return {name: _closed(column) for name, column in zip(names, columns, strict=True)}
 
 
 def _closed(column: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([column, np.zeros_like(column[:1])])
-
-
-def _load(path: Path, module: Net) -> Net:
-    try:
-        module.load_state_dict(torch.load(path, weights_only=True))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"checkpoint {path}: missing", "`sluice train wafers` writes it"
-        ) from error
-    except RuntimeError as error:
-        raise ConfigError(f"checkpoint {path}: not of this recipe: {error}") from error
-    return module
 
 
 def _note(checkpoints: Path) -> Note:

@@ -1,4 +1,4 @@
-"""The encoder as two matrix products: the same function, for machines that multiply matrices."""
+"""The encoder as two matrix products: the same integers, for machines that multiply matrices."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from torch.nn import functional
 
 from sluice.kernels.wafer_geometry import MASK_8X8
 
+from . import chip
 from .model import Encoder
+
+_COUNTS = 1.0 / chip.IMAGE_STEP
 
 
 class LoweredEncoder(nn.Module):
-    """An `Encoder` whose convolution is written out as a 64 x 96 matrix.
+    """An `Encoder` with its quantised weights written out, the convolution as a 64 x 96 matrix.
 
     A quarter of the image never shows a cell, so a quarter of the convolution's outputs are
-    constants; they join the bias of the dense layer. The result equals the encoder's, to rounding,
-    for every image that is zero outside `MASK_8X8`. It needs five times the multiplications and
-    less time: code for general convolutions spends most of it on moving data.
+    constants; they join the bias of the dense layer. The result equals the encoder's, to the last
+    bit, for every image that is zero outside `MASK_8X8`. It needs five times the multiplications
+    and less time: code for general convolutions spends most of it on moving data.
 
     Parameters
     ----------
@@ -30,25 +33,23 @@ class LoweredEncoder(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         with torch.no_grad():
-            matrix, bias = _matrix(encoder)
+            matrix, bias = encoder.matrix().T.contiguous(), encoder.bias() / chip.IMAGE_STEP
+            dense, offset = chip.weights(encoder.dense.weight), chip.weights(encoder.dense.bias)
             seen = torch.tensor(MASK_8X8.tolist()).reshape(-1)
-            live = (matrix[:, seen] != 0.0).any(1)
-            dense, offset = encoder.dense.weight, encoder.dense.bias
-            fixed = dense[:, ~live] @ functional.relu(bias[~live])
+            # By where the taps lie, not by their values: a weight may be 0.
+            live = (encoder.taps.reshape(64, 128)[seen] < chip.TAPS).any(0)
+            fixed = dense[:, ~live] @ _active(bias[~live]) * chip.IMAGE_STEP
             self.conv = _linear(matrix[live], bias[live])
-            self.dense = _linear(dense[:, live], offset + fixed)
+            self.dense = _linear(dense[:, live] * chip.IMAGE_STEP, offset + fixed)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode."""
-        features = functional.relu(self.conv(image.reshape(-1, 64)))
-        return functional.relu(cast(Tensor, self.dense(features)))
+        pixels = torch.floor(image.reshape(-1, 64) * _COUNTS)
+        return functional.relu(cast(Tensor, self.dense(_active(self.conv(pixels)))))
 
 
-def _matrix(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    # A linear map is known by what it does to each unit image.
-    features = encoder.convolve(torch.cat([torch.zeros(1, 8, 8), torch.eye(64).reshape(64, 8, 8)]))
-    bias = features[0]
-    return (features[1:] - bias).T.contiguous(), bias
+def _active(sums: Tensor) -> Tensor:
+    return torch.floor(functional.relu(sums))
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -1,127 +1,145 @@
-"""What the wafer models are judged by; they come as plain functions of arrays."""
+"""Numbers that codecs, surrogates and the tagger are judged by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.wafer import LATENTS, packed_bytes, quantise_pack
+from sluice.exporters.inference import Runner
 
-from . import data, pairs
-from .data import F32, Wafers
+from . import files, pairs
+from .codecs import Codec, Decode, over_link
+from .data import Wafers
+from .pairs import F32, F64
 from .simulate import LABELS
 
-LINK_BITS = 9
 Metrics = dict[str, float]
+Regimes = dict[str, tuple[F64, F64, F64]]
+#: Pairs nearer than this are all rounding.
+_NEAREST = 1e-3
+_TAG_BITS = 9
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The models of the family, as functions of arrays with a leading event axis.
+def distances(decode: Decode, sample: Wafers) -> tuple[F64, F64]:
+    """Return each wafer's exact EMD to its decoded self, and decoded over true charge.
 
-    Attributes
-    ----------
-    encode
-        Image to latent.
-    decode
-        Latent as it arrives to charge fractions.
-    tag
-        Latent and module sum as they arrive to class probabilities.
-    emd
-        Two wafers' charge fractions to their approximate EMD.
+    A wafer that comes back without any charge is as far as its charge is from the far edge of the
+    wafer on average: its decoded self is taken as charge spread evenly.
     """
-
-    encode: Callable[[F32], F32]
-    decode: Callable[[F32], F32]
-    tag: Callable[[F32, F32], F32]
-    emd: Callable[[F32, F32], F32]
-
-    def received(self, wafers: Wafers) -> tuple[F32, F32]:
-        """Return latents and module sums as they arrive over the link."""
-        return over_link(self.encode(wafers.image), wafers.total)
-
-    def decoded(self, wafers: Wafers) -> F32:
-        """Return the charge fractions as they come out of the decoder."""
-        return self.decode(self.received(wafers)[0])
+    charge = decode(sample).astype(np.float64)
+    total = charge.sum(1)
+    charge[total <= 0.0] = 1.0
+    return pairs.exact(sample.fraction, charge), total / sample.charge.sum(1)
 
 
-def over_link(latent: F32, total: F32) -> tuple[F32, F32]:
-    """Quantise (N, 16) latents and (N,) module sums as the output link does."""
-    events = len(latent)
-    packed = np.empty((events, packed_bytes(LINK_BITS)), np.uint8)
-    latent_q, sum_q = np.empty((events, LATENTS), np.float32), np.empty(events, np.float32)
-    quantise_pack(np.ascontiguousarray(latent), total, LINK_BITS, packed, latent_q, sum_q)
-    return latent_q, sum_q
-
-
-def codec(chain: Chain, sample: Wafers, most: int = 2_000) -> Metrics:
-    """Measure the exact EMD between wafers and what the decoder makes of them.
+def codec(one: Codec, sample: Wafers) -> dict[str, Any]:
+    """Return one line of the evaluation's table of codecs.
 
     Parameters
     ----------
-    chain
-        The models.
+    one
+        The codec; its trainings are averaged, their spread is that of the mean EMD.
     sample
-        Wafers that no model was trained on; only those of `data.hard` count.
-    most
-        Wafers at most; the first ones.
+        Wafers that no training has seen.
     """
-    chosen = data.hard(sample).part(slice(0, most))
-    if not len(chosen):
-        return {"events": 0.0}
-    distance = pairs.exact(chosen.fraction, chain.decoded(chosen))
+    found = [distances(decode, sample) for decode in one.decode]
+    means = [float(distance.mean()) for distance, _ in found]
+    response = np.concatenate([ratio for _, ratio in found])
     return {
-        "emd_mean": float(distance.mean()),
-        "emd_median": float(np.median(distance)),
-        "events": float(len(chosen)),
+        "codec": one.name,
+        "elinks": one.links,
+        "bits": one.bits,
+        "emd_mean": float(np.mean(means)),
+        "emd_median": float(np.mean([np.median(distance) for distance, _ in found])),
+        "emd_spread": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
+        "response_mean": float(response.mean()),
+        "response_rms": float(response.std()),
+        "n": len(sample),
     }
 
 
-def surrogate(chain: Chain, sample: Wafers, seed: int, most: int = 1_000) -> Metrics:
-    """Measure the surrogate's relative error against the exact EMD, by kind of pair.
+def gain(better: Codec, worse: Codec, sample: Wafers) -> dict[str, Any]:
+    """Return by how much one codec's mean EMD is below another's, seed by seed.
+
+    Encoders of one seed have one start, so that most of the spread between seeds is common to both.
+    """
+    below, above = (
+        [distances(decode, sample)[0].mean() for decode in one.decode] for one in (better, worse)
+    )
+    gains = np.subtract(above, below)
+    return {
+        "better": better.name,
+        "worse": worse.name,
+        "elinks": better.links,
+        "gain_mean": float(gains.mean()),
+        "gain_spread": float(gains.std(ddof=1)) if len(gains) > 1 else 0.0,
+        "seeds": len(gains),
+    }
+
+
+def regimes(sample: Wafers, decoders: Mapping[str, Decode], seed: int, most: int) -> Regimes:
+    """Return pairs of every kind, (N, 48) and (N, 48) fractions, and their exact EMD, (N,).
 
     Parameters
     ----------
-    chain
-        The models.
     sample
-        Wafers that no model was trained on.
+        Wafers that no surrogate has learnt from; `most` of them count.
+    decoders
+        Encoders with their decoders, by name.
     seed
-        Of the choice of pairs.
-    most
-        Pairs of each kind.
+        Of the choice.
     """
     rng = np.random.default_rng(seed)
     chosen = sample.part(rng.permutation(len(sample))[:most])
     p = pairs.fractions(chosen.charge)
-    kinds = {kind: pairs.PARTNERS[kind](p, rng) for kind in pairs.PARTNERS}
-    kinds["decoded"] = pairs.fractions(chain.decoded(chosen))
-    found: Metrics = {}
-    for kind, q in kinds.items():
-        error = relative_error(chain.emd(_f32(p), _f32(q)), pairs.exact(p, q))
-        if len(error):
-            found |= {f"{kind}_bias": float(error.mean()), f"{kind}_std": float(error.std())}
+    others = {kind: partner(p, rng) for kind, partner in pairs.PARTNERS.items()}
+    others |= {name: pairs.fractions(decode(chosen)) for name, decode in decoders.items()}
+    found: Regimes = {}
+    for kind, q in others.items():
+        distance = pairs.exact(p, q)
+        some = distance > _NEAREST
+        found[kind] = p[some], q[some], distance[some]
     return found
 
 
-def relative_error(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    """Return (got - expected) / expected where `expected` is more than rounding."""
-    some = expected > 1e-3
-    error: NDArray[np.float64] = got[some] / expected[some].astype(np.float64) - 1.0
-    return error
+def precision(emd: Runner, found: Regimes) -> dict[str, Metrics]:
+    """Return a surrogate's relative error against the exact EMD, by kind of pair."""
+    table = {}
+    for kind, (p, q, distance) in found.items():
+        if len(distance):
+            error = emd(_f32(p), _f32(q)).astype(np.float64) / distance - 1.0
+            bias, std = float(error.mean()), float(error.std())
+            table[kind] = {"bias": bias, "std": std, "n": len(error)}
+    return table
 
 
-def tagging(chain: Chain, sample: Wafers) -> Metrics:
+def tagging(tagger: Runner, encoder: Runner, sample: Wafers) -> Metrics:
     """Measure the tagger: accuracy, and the area under each class's curve against the rest."""
-    score = chain.tag(*chain.received(sample))
+    score = tags(tagger, encoder, sample)
     found = {"accuracy": float((score.argmax(1) == sample.truth).mean())}
     for index, label in enumerate(LABELS):
         found[f"auc_{label}"] = auc(score[:, index], sample.truth == index)
     return found
+
+
+def tags(tagger: Runner, encoder: Runner, sample: Wafers) -> F32:
+    """Return (N, 3) class probabilities from latents and sums as they arrive."""
+    return tagger(*over_link(encoder(sample.image), sample.total, _TAG_BITS))
+
+
+def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> float:
+    """Return the least time of several runs, over the rows that each takes."""
+    run()
+    best = float("inf")
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - began)
+    return best / rows
 
 
 def auc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
@@ -139,5 +157,15 @@ def auc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
     return float(pairs_won / max(1, n * (len(score) - n)))
 
 
-def _f32(values: NDArray[Any]) -> F32:
+def unseen(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:
+    """Return the wafers of a sample whose images no training has met."""
+    return sample.part(np.flatnonzero(~np.isin(files.digests(sample.charge), seen)))
+
+
+def joined(tables: Sequence[Metrics]) -> Metrics:
+    """Return all entries of several tables."""
+    return {key: value for table in tables for key, value in table.items()}
+
+
+def _f32(values: F64) -> F32:
     return values.astype(np.float32)

@@ -1,14 +1,12 @@
-"""The nets of the wafer family: encoder, decoder, Earth mover's distance (EMD) surrogate, tagger.
+"""The nets of the wafer family that carry charge over the link: encoder, decoder, tagger.
 
 References
 ----------
 G. Di Guglielmo et al., arXiv:2105.01683: the encoder's topology, as on the front-end chip.
-R. Shenoy et al., arXiv:2306.04712: EMD surrogates for training such encoders.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
@@ -17,31 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sluice.kernels.wafer_geometry import CELL_X, CELL_Y, CELLS, LATENTS, REMAP_8X8
+from sluice.kernels.wafer_geometry import CELLS, LATENTS
+
+from . import chip
 
 CLASSES = 3
 SIZE_SCALE = 0.15
-#: The latent on the link: 9 bits, unsigned, one of them above the point.
-LATENT_STEP, LATENT_MAX = 1 / 256, 511 / 256
-
-
-def quantise(latent: Tensor, step: float | Tensor = LATENT_STEP) -> Tensor:
-    """Round latents as the link does; the gradient passes through, but not past the ends.
-
-    Parameters
-    ----------
-    latent
-        (N, 16) f32.
-    step
-        Width of one count, or (N, 1) widths; coarser than on the link to try fewer bits.
-    """
-    inside = latent.clamp(0.0, LATENT_MAX)
-    rounded = (torch.floor(inside / step + 0.5) * step).clamp(max=LATENT_MAX)
-    return inside + (rounded - inside).detach()
 
 
 class Encoder(nn.Module):
-    """(N, 8, 8) image to (N, 16) latent: 2,144 parameters, nothing quantised inside."""
+    """(N, 8, 8) image to (N, 16) latent in the chip's arithmetic: 2,144 weights of 6 bits."""
+
+    taps: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,84 +34,84 @@ class Encoder(nn.Module):
         self.dense = nn.Linear(128, LATENTS)
         # A latent that starts below zero everywhere never learns.
         nn.init.constant_(self.dense.bias, 0.2)
+        self.register_buffer("taps", _taps(), False)
 
-    def convolve(self, image: Tensor) -> Tensor:
-        """Return the (N, 128) sums before the first ReLU; zeros pad the bottom and right only."""
-        padded = functional.pad(image.reshape(-1, 1, 8, 8), (0, 1, 0, 1))
-        return cast(Tensor, self.conv(padded)).reshape(-1, 128)
+    def matrix(self) -> Tensor:
+        """Return the quantised convolution as a (64, 128) matrix: much faster than a convolution.
+
+        Zeros pad the bottom and right only, as on the chip.
+        """
+        kernel = chip.weights(self.conv.weight).reshape(-1)
+        padded = torch.cat([kernel, kernel.new_zeros(1)])
+        return padded.index_select(0, self.taps).reshape(64, 128)
+
+    def bias(self) -> Tensor:
+        """Return the quantised bias of each of the convolution's (128,) outputs."""
+        return chip.weights(cast(Tensor, self.conv.bias)).repeat_interleave(16)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Encode."""
-        return functional.relu(self.dense(functional.relu(self.convolve(image))))
+        """Encode; the latents leave unquantised."""
+        pixels = chip.cut(image.reshape(-1, 64), chip.IMAGE_STEP)
+        sums = pixels @ self.matrix() + self.bias()
+        active = functional.relu(chip.cut(sums, chip.IMAGE_STEP))
+        weight, bias = chip.weights(self.dense.weight), chip.weights(self.dense.bias)
+        return functional.relu(functional.linear(active, weight, bias))
 
 
 class Decoder(nn.Module):
-    """(N, 16) latent to (N, 48) charge fractions in cell order, each wafer's sum 1."""
-
-    cells: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dense = nn.Linear(LATENTS, 128)
-        self.up = nn.ConvTranspose2d(8, 8, 3, stride=2, padding=1, output_padding=1)
-        self.out = nn.ConvTranspose2d(8, 1, 3, padding=1)
-        self.register_buffer("cells", torch.tensor(REMAP_8X8.tolist()), False)
-
-    def forward(self, latent_q: Tensor) -> Tensor:
-        """Decode."""
-        seed = functional.relu(self.dense(latent_q)).reshape(-1, 8, 4, 4)
-        image = self.out(functional.relu(self.up(seed)))
-        return functional.softmax(image.reshape(-1, 64).index_select(1, self.cells), dim=1)
-
-
-class Autoencoder(nn.Module):
-    """Encoder, link and decoder in a row, as they are trained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = Encoder()
-        self.decoder = Decoder()
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the fractions that arrive at the far end of the link."""
-        return cast(Tensor, self.decoder(quantise(self.encoder(image))))
-
-
-class EmdSurrogate(nn.Module):
-    """EMD of two wafers' charge fractions, in unit-hex distance.
-
-    At equal mass the EMD depends on d = p - q alone and is a norm. So is, but for convexity,
-    ``n softplus(MLP(|A u|))`` with n = |d|_1 / 2 and u = d / 2n: symmetric and homogeneous by
-    construction, and zero at zero.
+    """(N, 16) latent to (N, 48) charge fractions in cell order, each wafer's sum 1.
 
     Parameters
     ----------
-    planes
-        Rows of A; they start as smoothed half-planes, the coordinates of sliced transport.
-    hidden
-        Width of the two hidden layers.
+    width
+        Of the two hidden layers.
+    conditions
+        Inputs beside the latent: none, or the size of the wafer.
     """
 
-    def __init__(self, planes: int, hidden: int) -> None:
+    def __init__(self, width: int, conditions: int = 0) -> None:
         super().__init__()
-        self.planes = nn.Linear(CELLS, planes, bias=False)
         self.net = nn.Sequential(
-            nn.Linear(planes, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, 1),
+            nn.Linear(LATENTS + conditions, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, CELLS),
         )
-        with torch.no_grad():
-            self.planes.weight.copy_(half_planes(planes))
 
-    def forward(self, p: Tensor, q: Tensor) -> Tensor:
-        """Return the distance, (N,), of two (N, 48) distributions of sum 1."""
-        d = p - q
-        mass = 0.5 * d.abs().sum(1, keepdim=True)
-        u = d / (2.0 * mass).clamp(min=1e-12)
-        distance = functional.softplus(self.net(self.planes(u).abs()))
-        return (mass * distance).squeeze(1)
+    def forward(self, latent_q: Tensor, latent_bias: Tensor | None = None) -> Tensor:
+        """Decode latents, shifted by a (16,) bias if there is one: what conditions changed."""
+        if latent_bias is not None:
+            latent_q = latent_q + latent_bias
+        return functional.softmax(self.net(latent_q), dim=1)
+
+
+class Autoencoder(nn.Module):
+    """Encoder, link and decoder in a row, as they are trained.
+
+    Parameters
+    ----------
+    bits
+        Of a latent on the link.
+    width
+        Of the decoder's hidden layers.
+    conditional
+        Whether the decoder sees the module sum too.
+    """
+
+    def __init__(self, bits: int, width: int, *, conditional: bool = False) -> None:
+        super().__init__()
+        self.bits = bits
+        self.conditional = conditional
+        self.encoder = Encoder()
+        self.decoder = Decoder(width, int(conditional))
+
+    def forward(self, image: Tensor, total: Tensor) -> Tensor:
+        """Return the fractions that arrive at the far end of the link."""
+        latent = chip.quantise(self.encoder(image), self.bits)
+        if self.conditional:
+            latent = torch.cat([latent, size(total)], 1)
+        return cast(Tensor, self.decoder(latent))
 
 
 class Tagger(nn.Module):
@@ -148,22 +133,26 @@ class Tagger(nn.Module):
 
     def logits(self, latent_q: Tensor, sum_q: Tensor) -> Tensor:
         """Return scores before the softmax."""
-        # The logarithm is brought to the size of a latent: all inputs learn at one pace.
-        size = SIZE_SCALE * torch.log1p(sum_q).reshape(-1, 1)
-        return cast(Tensor, self.net(torch.cat([latent_q, size], 1)))
+        return cast(Tensor, self.net(torch.cat([latent_q, size(sum_q)], 1)))
 
     def forward(self, latent_q: Tensor, sum_q: Tensor) -> Tensor:
         """Return probabilities."""
         return functional.softmax(self.logits(latent_q, sum_q), dim=1)
 
 
-def half_planes(count: int) -> Tensor:
-    """Return (count, 48) smoothed half-plane indicators, directions and offsets evenly spread."""
-    xy = torch.tensor([[float(x), float(y)] for x, y in zip(CELL_X, CELL_Y, strict=True)])
-    xy = xy - xy.mean(0)
-    index = torch.arange(count)
-    angle = math.pi * (index + 0.5) * ((math.sqrt(5.0) - 1.0) / 2.0)
-    offset = 12.0 * ((index + 0.5) / count) - 6.0
-    along = xy @ torch.stack([angle.cos(), angle.sin()])
-    smear = torch.where(index % 2 == 0, 0.4, 2.0)
-    return torch.sigmoid((along.T - offset[:, None]) / smear[:, None])
+def size(total: Tensor) -> Tensor:
+    """Return the (N, 1) logarithm of module sums (ADC), brought to the size of a latent."""
+    return SIZE_SCALE * torch.log1p(total).reshape(-1, 1)
+
+
+def _taps() -> Tensor:
+    # For each pixel and output of the convolution, which of its weights joins them, if any.
+    taps = torch.full((8, 8, 8, 4, 4), chip.TAPS)
+    for channel in range(8):
+        for row in range(4):
+            for column in range(4):
+                for tap in range(9):
+                    y, x = 2 * row + tap // 3, 2 * column + tap % 3
+                    if y < 8 and x < 8:
+                        taps[y, x, channel, row, column] = channel * 9 + tap
+    return taps.reshape(-1)

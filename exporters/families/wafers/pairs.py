@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import ot
 from numpy.typing import NDArray
 
-from sluice.kernels.wafer_geometry import CELL_X, CELL_Y, DISTANCE
+from sluice.kernels.emd import emd_pairs
+from sluice.kernels.wafer_geometry import ADC_PER_MIPT, CELL_X, CELL_Y, CELLS, DISTANCE
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-STC_GROUP = 4
+
+#: Cells of each super trigger cell, as they lie on the wafer.
+STC4 = np.add.outer(
+    [16 * r + 8 * i + 2 * j for r in range(3) for i in range(2) for j in range(2)], [0, 1, 4, 5]
+)
+STC16 = np.arange(CELLS).reshape(3, 16)
+THRESHOLD = 1.35 * ADC_PER_MIPT
 
 
 def fractions(charge: NDArray[np.generic]) -> F64:
@@ -24,6 +30,13 @@ def fractions(charge: NDArray[np.generic]) -> F64:
 
 def exact(p: NDArray[np.generic], q: NDArray[np.generic]) -> F64:
     """Return the exact EMD, (N,), of rows of (N, 48) fractions, in unit-hex distance."""
+    return emd_pairs(p, q)
+
+
+def oracle(p: NDArray[np.generic], q: NDArray[np.generic]) -> F64:
+    """Return the same by another implementation: that of POT, one pair at a time."""
+    import ot
+
     metric = np.ascontiguousarray(DISTANCE, np.float64)
     rows = zip(fractions(p), fractions(q), strict=True)
     return np.array([ot.emd2(a, b, metric) for a, b in rows], np.float64)
@@ -34,19 +47,45 @@ def shuffled(p: F64, rng: np.random.Generator) -> F64:
     return rng.permutation(p)
 
 
-def best_choice(p: F64, rng: np.random.Generator) -> F64:
-    """Keep the 1 to 19 largest cells of each wafer, as the chip's best-choice codec does."""
-    keep = rng.integers(1, 20, len(p))
+def largest(p: F64, keep: NDArray[np.integer] | int) -> F64:
+    """Keep the `keep` largest cells of each wafer, as the chip's best-choice codec does."""
     rank = np.argsort(np.argsort(-p, axis=1, kind="stable"), axis=1, kind="stable")
-    return fractions(np.where(rank < keep[:, None], p, 0.0))
+    return fractions(np.where(rank < np.reshape(keep, (-1, 1)), p, 0.0))
 
 
-def super_cells(p: F64, _: np.random.Generator) -> F64:
-    """Move the charge of each group of four consecutive cells to its largest cell."""
-    groups = p.reshape(len(p), -1, STC_GROUP)
-    top = groups.argmax(-1)[..., None] == np.arange(STC_GROUP)
-    q: F64 = (top * groups.sum(-1, keepdims=True)).reshape(p.shape)
+def best_choice(p: F64, rng: np.random.Generator) -> F64:
+    """Keep the 1 to 19 largest cells of each wafer."""
+    return largest(p, rng.integers(1, 20, len(p)))
+
+
+def grouped(p: F64, groups: NDArray[np.integer]) -> F64:
+    """Move the charge of each group of cells to its largest cell."""
+    charge = p[:, groups]
+    top = charge.argmax(-1)[..., None] == np.arange(groups.shape[1])
+    q = np.zeros_like(p)
+    q[:, groups] = top * charge.sum(-1, keepdims=True)
     return q
+
+
+def stc4(p: F64, _: np.random.Generator) -> F64:
+    """Move the charge of each super trigger cell of 2 x 2 to its largest cell."""
+    return grouped(p, STC4)
+
+
+def stc16(p: F64, _: np.random.Generator) -> F64:
+    """Move the charge of each third of the wafer to its largest cell."""
+    return grouped(p, STC16)
+
+
+def above(p: F64, least: NDArray[np.float64]) -> F64:
+    """Keep the cells above a fraction, (N,), and the largest cell in any case."""
+    keep = p >= np.minimum(least, p.max(1))[:, None]
+    return fractions(np.where(keep, p, 0.0))
+
+
+def threshold(p: F64, rng: np.random.Generator) -> F64:
+    """Keep the cells above a threshold, as if the wafer's sum were 50 to 5,000 ADC counts."""
+    return above(p, THRESHOLD / (50.0 * 100.0 ** rng.random(len(p))))
 
 
 def moved(p: F64, rng: np.random.Generator) -> F64:
@@ -61,12 +100,21 @@ def moved(p: F64, rng: np.random.Generator) -> F64:
     return q
 
 
+def near(p: F64, rng: np.random.Generator) -> F64:
+    """Change every charge by a random factor; by 0.1 to 50 percent, the same for a wafer."""
+    width = 10.0 ** rng.uniform(-3.0, -0.3, (len(p), 1))
+    return fractions(p * np.exp(width * rng.normal(size=p.shape)))
+
+
 #: Kinds of pairs: (N, 48) fractions to the fractions that each is paired with.
 PARTNERS: dict[str, Callable[[F64, np.random.Generator], F64]] = {
     "random": shuffled,
     "best_choice": best_choice,
-    "super_cell": super_cells,
+    "stc4": stc4,
+    "stc16": stc16,
+    "threshold": threshold,
     "moved": moved,
+    "near": near,
 }
 
 

@@ -1,15 +1,20 @@
-"""Plots of the wafer family."""
+"""Plots of the wafer family: the simulation, the codecs and the surrogates."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
-from . import LABELS, data
+from . import LABELS, data, files, metrics
+from .codecs import Codec
 from .data import Wafers
 from .simulate import charges
 
@@ -22,34 +27,111 @@ COUNTERPARTS = {
     "hadronic": "jet_pt20_eta15-30_0PU.csv",
     "pileup": "CALQ_output.csv",
 }
+#: Codecs that the plots against occupancy and charge show, at five links.
+_SHOWN = (
+    "encoder-mse",
+    "encoder-telescope",
+    "encoder-emd",
+    "encoder-shipped",
+    "best-choice",
+    "best-choice-spread",
+    "stc4",
+)
+_LINKS = 5
+_CHIP = {"best-choice", "best-choice-spread", "stc4", "stc16", "threshold"}
+_FEWEST = 10
+_COLOURS = (
+    *("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink"),
+    *("tab:gray", "tab:olive", "tab:cyan", "black", "gold", "navy"),
+)
 
 
-def spectra(folder: Path, seed: int = 1) -> Path:
-    """Draw occupancy, cell charge and module sum of simulated wafers beside measured ones.
+def draw(
+    folder: Path, found: Mapping[str, Any], ways: Sequence[Codec], sample: Wafers
+) -> list[Path]:
+    """Draw all plots of an evaluation; return their files.
 
     Parameters
     ----------
     folder
-        Where ``spectra.png`` goes.
-    seed
-        Of the simulation.
-
-    Returns
-    -------
-    Path
-        The file.
+        Where they go.
+    found
+        The tables of the evaluation.
+    ways
+        All codecs.
+    sample
+        The wafers that codecs are compared on.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        spectra(folder),
+        links(folder, found["codecs"]),
+        dependence(folder, ways, sample),
+        cost(folder, found["surrogates"]),
+    ]
+
+
+def links(folder: Path, table: Sequence[Mapping[str, Any]]) -> Path:
+    """Draw the mean EMD of each codec against the number of output links."""
+    with _figure(folder / "links.png", 1, 1, (9, 7)) as axes:
+        for name in dict.fromkeys(line["codec"] for line in table):
+            lines = [line for line in table if line["codec"] == name and line["elinks"] <= _LINKS]
+            if lines:
+                style = "s--" if name in _CHIP or name.endswith("-spread") else "o-"
+                x, y, spread = (
+                    [line[k] for line in lines] for k in ("elinks", "emd_mean", "emd_spread")
+                )
+                axes[0].errorbar(x, y, spread, fmt=style, capsize=3, label=name)
+        axes[0].set(xlabel="output links of 32 bits", ylabel="mean EMD (unit-hex distance)")
+        axes[0].set(yscale="log", xticks=[2, 3, 4, 5])
+        axes[0].legend(fontsize=10, ncols=2)
+    return folder / "links.png"
+
+
+def dependence(folder: Path, ways: Sequence[Codec], sample: Wafers) -> Path:
+    """Draw EMD and charge response against occupancy and the logarithm of the charge."""
+    occupancy = (sample.charge > 0).sum(1)
+    size = np.log10(sample.total)
+    with _figure(folder / "dependence.png", 2, 3, (21, 13)) as axes:
+        for way in ways:
+            if way.links == _LINKS and way.name in _SHOWN:
+                distance, response = metrics.distances(way.decode[0], sample)
+                back = (way.decode[0](sample) >= 1.0).sum(1) - occupancy
+                for row, value in enumerate((occupancy, size)):
+                    for column, y in enumerate((distance, response, back)):
+                        _profile(axes[3 * row + column], value, y, way.name)
+        for index, axis in enumerate(axes):
+            axis.set_xlabel(("cells with charge", "log10 of module sum (ADC)")[index // 3])
+            axis.set_ylabel(("mean EMD", "charge response", "cells gained or lost")[index % 3])
+        axes[0].legend(fontsize=11)
+    return folder / "dependence.png"
+
+
+def cost(folder: Path, table: Mapping[str, Any]) -> Path:
+    """Draw each surrogate's error, median and worst kind of pair, against its multiply-adds."""
+    with _figure(folder / "surrogates.png", 1, 1, (9, 7)) as axes:
+        ranked = sorted((entry["macs"], name, entry["regimes"]) for name, entry in table.items())
+        macs = [line[0] for line in ranked]
+        errors = [[np.hypot(r["std"], r["bias"]) for r in line[2].values()] for line in ranked]
+        axes[0].plot(macs, [100 * np.median(e) for e in errors], "o-", label="median kind of pair")
+        axes[0].plot(macs, [100 * max(e) for e in errors], "s--", label="worst kind of pair")
+        for (x, name, _), error in zip(ranked, errors, strict=True):
+            axes[0].annotate(name, (x, 100 * np.median(error)), rotation=30, fontsize=10)
+        axes[0].set(xscale="log", yscale="log", xlabel="multiply-adds a pair")
+        axes[0].set_ylabel("relative error (%), RMS")
+        axes[0].legend(fontsize=11)
+    return folder / "surrogates.png"
+
+
+def spectra(folder: Path, seed: int = 1) -> Path:
+    """Draw occupancy, cell charge and module sum of simulated wafers beside measured ones."""
     truth, charge = charges(_EVENTS, seed)
-    with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 12, "figure.dpi": 100}):
-        figure, axes = plt.subplots(3, 3, figsize=(18, 15), layout="constrained")
+    with _figure(folder / "spectra.png", 3, 3, (18, 15)) as axes:
         for index, label in enumerate(LABELS):
             simulated = data.wafers(charge[truth == index])
-            _row(axes[index], simulated, data.measured(COUNTERPARTS[label]), label)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "spectra.png"
-        figure.savefig(path)
-        plt.close(figure)
-    return path
+            row = axes[3 * index : 3 * index + 3]
+            _row(row, simulated, files.measured(COUNTERPARTS[label]), label)
+    return folder / "spectra.png"
 
 
 def _row(axes: list[Axes], simulated: Wafers, measured: Wafers | None, label: str) -> None:
@@ -70,3 +152,25 @@ def _row(axes: list[Axes], simulated: Wafers, measured: Wafers | None, label: st
     for axis in axes[1:]:
         axis.set(xscale="log", yscale="log")
     axes[0].legend()
+
+
+def _profile(axis: Axes, x: NDArray[Any], y: NDArray[Any], label: str) -> None:
+    edges = np.linspace(x.min(), np.nextafter(x.max(), np.inf), 13)
+    which = np.digitize(x, edges) - 1
+    bins = [k for k in range(12) if (which == k).sum() >= _FEWEST]
+    mean = [y[which == k].mean() for k in bins]
+    error = [y[which == k].std() / np.sqrt((which == k).sum()) for k in bins]
+    axis.errorbar((edges[:-1] + edges[1:])[bins] / 2, mean, error, fmt="o-", label=label)
+
+
+@contextmanager
+def _figure(path: Path, rows: int, columns: int, size: tuple[int, int]) -> Iterator[list[Axes]]:
+    with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 60}):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, layout="constrained", squeeze=False
+        )
+        for axis in axes.flat:
+            axis.set_prop_cycle(color=_COLOURS)
+        yield list(axes.flat)
+        figure.savefig(path)
+        plt.close(figure)

@@ -19,22 +19,49 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1)]
 
 
-class EmdRecipe(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table ``[emd]``."""
+class Repeats(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``repeats``: wafers with pile-up, and wafers with few cells."""
 
-    #: Pairs labelled with their exact distance, from each source of pairs.
-    pairs: Count
+    busy: Annotated[int, Meta(ge=0)]
+    sparse: Annotated[int, Meta(ge=0)]
+
+
+class NormRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table in ``[emd.nets]``: a surrogate that is nearly a norm."""
+
     planes: Count
     hidden: Count
     schedule: Schedule
 
 
-class AutoencoderRecipe(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table ``[autoencoder]``: a warm start on the cross-entropy, then the EMD surrogate."""
+class CnnRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[emd.cnn]``: the published surrogate."""
 
+    filters: Count
+    hidden: Count
+    pairs: Count
+    schedule: Schedule
+
+
+class EmdRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[emd]``."""
+
+    pairs: Count
+    guide: str
+    guide_epochs: Count
+    nets: dict[str, NormRecipe]
+    cnn: CnnRecipe
+
+
+class AutoencoderRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[autoencoder]``: a warm start, then one of four losses."""
+
+    seeds: Count
+    width: Count
     blend: Share
     warm: Schedule
     fine: Schedule
+    long: Schedule
 
 
 class TaggerRecipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +79,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     events: Count
     validation: Share
     coded: Share
-    emd: EmdRecipe
+    repeats: Repeats
+    workers: Count
     autoencoder: AutoencoderRecipe
+    emd: EmdRecipe
     tagger: TaggerRecipe
     quick: dict[str, Any] = {}
 
@@ -95,7 +124,16 @@ def digest(recipe: Recipe) -> str:
 
 def _hint(message: str) -> str | None:
     unknown = re.search(r"unknown field `([^`]+)`", message)
-    structs = (Recipe, EmdRecipe, AutoencoderRecipe, TaggerRecipe, Schedule)
+    structs = (
+        Recipe,
+        Repeats,
+        EmdRecipe,
+        NormRecipe,
+        CnnRecipe,
+        AutoencoderRecipe,
+        TaggerRecipe,
+        Schedule,
+    )
     return (
         nearest(unknown[1], {f for s in structs for f in s.__struct_fields__}) if unknown else None
     )

@@ -1,28 +1,32 @@
-"""How the wafer models are trained: in which order, on what, with which loss."""
+"""How the wafer models are trained: in which order, on what, and in how many processes.
+
+Encoders start on the cross-entropy; a surrogate of the Earth mover's distance (EMD) learns from
+what they make of wafers and guides the encoders that ship; the surrogates that ship learn from
+those too, but not from the encoders of every loss, which are trained to be compared.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from sluice.exporters.families import TrainOptions
-from sluice.exporters.train import METRICS, Columns, Job, Loss, Schedule, fit
+from sluice.exporters.train import METRICS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Training
 
-from . import data, pairs
+from . import data, files, pairs
 from .data import Wafers
-from .labelled import Parts, decoded_pairs, joined, mixed_pairs
-from .metrics import over_link
-from .model import Autoencoder, EmdSurrogate, Tagger
+from .pool import Scores, together, workers
 from .recipe import Recipe, digest, load
 
 PROVENANCE = "training.json"
+#: Digests of the measured wafers that were trained on; an evaluation leaves them out.
+SEEN = "seen.npz"
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -34,140 +38,84 @@ class Note(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Run:
-    """One training of all nets of the family: what they share."""
+    """One training of all nets of the family: what its processes share."""
 
     recipe: Recipe
     seed: int
     folder: Path
     resume: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Wafers to train on and to choose the best weights by; no image in both."""
+
     train: Wafers
     valid: Wafers
 
-    def fit(self, name: str, module: nn.Module, loss: Loss, parts: Parts, plan: Schedule) -> float:
-        """Train one net on `parts`."""
-        job = Job(name, module, loss, *parts, plan)
-        return fit(job, self.seed, self.folder, resume=self.resume)
 
+def train(options: TrainOptions) -> Scores:
+    """Train all nets of the family; return validation losses by the names of their files."""
+    from . import coding, surrogates
 
-def train(options: TrainOptions) -> dict[str, float]:
-    """Train encoder and decoder, the EMD surrogate and the tagger; return validation losses.
-
-    The encoder starts on the cross-entropy between charge fractions, because the EMD surrogate
-    alone stalls on blurred mean images. The surrogate learns twice: before it leads the encoder,
-    and again on what the encoder then makes.
-    """
     recipe = load(options.recipe, quick=options.quick)
-    run = prepare(recipe, recipe.seed if options.seed is None else options.seed, options)
+    seed = recipe.seed if options.seed is None else options.seed
+    run = Run(recipe, seed, options.out, options.resume)
     _claim(run)
-    torch.manual_seed(run.seed)
-    coder, tagger = Autoencoder(), Tagger(recipe.tagger.hidden)
-    emd = EmdSurrogate(recipe.emd.planes, recipe.emd.hidden)
-    losses = {"autoencoder-warm": warm(run, coder)}
-    count, samples = recipe.emd.pairs, (run.train, run.valid)
-    others = mixed_pairs(samples, count, run.seed)
-    labelled = joined(others, decoded_pairs(coder, samples, count // 2, run.seed + 1))
-    losses["emd-first"] = fit_emd(run, "emd-first", emd, labelled)
-    losses["autoencoder"] = fine(run, coder, emd)
-    labelled = joined(labelled, decoded_pairs(coder, samples, count // 2, run.seed + 2))
-    losses["emd"] = fit_emd(run, "emd", emd, labelled)
-    losses["tagger"] = fit_tagger(run, coder, tagger)
+    losses: Scores = {}
+    with workers(recipe.workers) as pool:
+        for stage in (
+            coding.warm,
+            surrogates.guide,
+            coding.shipped,
+            coding.study,
+            surrogates.final,
+        ):
+            losses |= together(run, stage(run), pool)
     return losses
 
 
-def prepare(recipe: Recipe, seed: int, options: TrainOptions) -> Run:
-    """Simulate the sample and part it for training and validation."""
-    sample = data.simulated(recipe.events, seed, recipe.coded)
-    order = np.random.default_rng(seed).permutation(len(sample))
-    cut = max(1, round(recipe.validation * len(order)))
-    train, valid = sample.part(order[cut:]), sample.part(order[:cut])
-    return Run(recipe, seed, options.out, options.resume, train, valid)
+def sample(run: Run) -> Sample:
+    """Simulate wafers, add the measured ones that may be learnt, and part the sample."""
+    return _sample(msgspec.json.encode(run.recipe), run.seed)
 
 
-def warm(run: Run, coder: Autoencoder) -> float:
-    """Train encoder and decoder on the cross-entropy."""
-
-    def loss(rows: Columns) -> Tensor:
-        image, fraction = rows
-        return cross_entropy(fraction, coder(image))
-
-    return run.fit("autoencoder-warm", coder, loss, _images(run), run.recipe.autoencoder.warm)
-
-
-def fine(run: Run, coder: Autoencoder, emd: EmdSurrogate) -> float:
-    """Train encoder and decoder on the EMD surrogate, with some cross-entropy."""
-    emd.requires_grad_(False)
-    blend = run.recipe.autoencoder.blend
-
-    def loss(rows: Columns) -> Tensor:
-        image, fraction = rows
-        decoded = coder(image)
-        distance: Tensor = emd(fraction, decoded)
-        return distance.mean() + blend * cross_entropy(fraction, decoded)
-
-    best = run.fit("autoencoder", coder, loss, _images(run), run.recipe.autoencoder.fine)
-    emd.requires_grad_(True)
-    return best
+@cache
+def _sample(encoded: bytes, seed: int) -> Sample:
+    recipe = msgspec.json.decode(encoded, type=Recipe)
+    simulated = data.simulated(recipe.events, seed, recipe.coded)
+    train, valid = _parted(simulated, recipe.validation, seed)
+    turns = pairs.symmetries()
+    for name, label in files.MEASURED.items():
+        found = files.learnt(name, label)
+        times = recipe.repeats.busy if label == 2 else recipe.repeats.sparse
+        if found is not None and times:
+            more, few = _parted(found, recipe.validation, seed)
+            train = data.joined([train, data.turned(more, turns, times)])
+            valid = data.joined([valid, few])
+    return Sample(train, valid)
 
 
-def fit_emd(run: Run, name: str, emd: EmdSurrogate, labelled: Parts) -> float:
-    """Train the surrogate on the squared relative error, each batch turned by a symmetry."""
-    turns = torch.from_numpy(pairs.symmetries())
-
-    def loss(rows: Columns) -> Tensor:
-        p, q, distance = rows
-        if emd.training:
-            turn = turns[torch.randint(len(turns), ())]
-            p, q = p[:, turn], q[:, turn]
-        error: Tensor = (emd(p, q) - distance) / (distance + 1e-2)
-        return error.square().mean()
-
-    return run.fit(name, emd, loss, labelled, run.recipe.emd.schedule)
-
-
-def fit_tagger(run: Run, coder: Autoencoder, tagger: Tagger) -> float:
-    """Train the tagger on latents and sums as they arrive from the finished encoder."""
-    entropy = nn.CrossEntropyLoss()
-
-    def loss(rows: Columns) -> Tensor:
-        latent, total, truth = rows
-        value: Tensor = entropy(tagger.logits(latent, total), truth)
-        return value
-
-    def received(sample: Wafers) -> Columns:
-        with torch.no_grad():
-            latent = coder.encoder(torch.from_numpy(sample.image)).numpy()
-        arrived = over_link(latent, sample.total)
-        return (*map(torch.from_numpy, arrived), torch.from_numpy(sample.truth))
-
-    plan = run.recipe.tagger.schedule
-    return run.fit("tagger", tagger, loss, (received(run.train), received(run.valid)), plan)
-
-
-def cross_entropy(fraction: Tensor, decoded: Tensor) -> Tensor:
-    """Return the mean cross-entropy of (N, 48) distributions, in nats."""
-    return -(fraction * torch.log(decoded + 1e-9)).sum(1).mean()
-
-
-def _images(run: Run) -> Parts:
-    def columns(sample: Wafers) -> Columns:
-        return torch.from_numpy(sample.image), torch.from_numpy(sample.fraction)
-
-    return columns(run.train), columns(run.valid)
+def _parted(whole: Wafers, share: float, seed: int) -> tuple[Wafers, Wafers]:
+    order = np.random.default_rng(seed).permutation(len(whole))
+    cut = max(1, round(share * len(order)))
+    return whole.part(order[cut:]), whole.part(order[:cut])
 
 
 def _claim(run: Run) -> None:
     # A folder holds the nets of one training: never some of this and some of an earlier one.
+    held = sample(run)
     training = Training(
         seed=run.seed,
-        dataset="simulated wafers",
-        dataset_sha256=run.train.digest,
-        events=len(run.train),
+        dataset="simulated and measured wafers",
+        dataset_sha256=held.train.digest,
+        events=len(held.train),
         recipe_sha256=digest(run.recipe),
     )
     note = msgspec.json.format(msgspec.json.encode(Note(training, run.recipe)))
     path = run.folder / PROVENANCE
     if not run.resume:
-        for stale in (*run.folder.glob("*.pt"), run.folder / METRICS):
+        for stale in (*run.folder.glob("*.pt"), *run.folder.glob("*.npz"), run.folder / METRICS):
             stale.unlink(missing_ok=True)
     elif path.exists() and path.read_bytes() != note:
         raise ConfigError(
@@ -176,3 +124,6 @@ def _claim(run: Run) -> None:
         )
     run.folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(note)
+    learnt = [files.learnt(name, label) for name, label in files.MEASURED.items()]
+    seen = [files.digests(part.charge) for part in learnt if part is not None]
+    np.savez(run.folder / SEEN, seen=np.sort(np.concatenate([*seen, np.empty(0, np.uint64)])))

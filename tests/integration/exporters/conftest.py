@@ -9,15 +9,28 @@ seed = 3
 events = 3000
 validation = 0.2
 coded = 0.5
-[emd]
-pairs = 256
-planes = 16
-hidden = 8
-schedule = { epochs = 1, rate = 1e-3, batch = 64 }
+repeats = { busy = 0, sparse = 0 }
+workers = 1
 [autoencoder]
+seeds = 2
+width = 16
 blend = 0.1
 warm = { epochs = 1, rate = 1e-3 }
 fine = { epochs = 1, rate = 1e-3 }
+long = { epochs = 1, rate = 1e-3 }
+[emd]
+pairs = 256
+guide = "wafer-emd"
+guide_epochs = 1
+[emd.nets.wafer-emd]
+planes = 16
+hidden = 8
+schedule = { epochs = 1, rate = 1e-3, batch = 64 }
+[emd.cnn]
+filters = 2
+hidden = 4
+pairs = 64
+schedule = { epochs = 1, rate = 1e-3, batch = 64 }
 [tagger]
 hidden = [8]
 schedule = { epochs = 1, rate = 1e-3 }

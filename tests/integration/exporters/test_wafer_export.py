@@ -11,7 +11,15 @@ from sluice.pipeline.manifest import read_model
 
 pytestmark = pytest.mark.train
 
-NAMES = ("wafer-encoder-9b", "wafer-decoder-9b", "wafer-tagger", "wafer-emd")
+NAMES = (
+    "wafer-encoder-3b",
+    "wafer-encoder-9b",
+    "wafer-decoder-3b",
+    "wafer-decoder-9b",
+    "wafer-tagger",
+    "wafer-emd",
+    "wafer-emd-cnn",
+)
 
 
 def loaded(repository, name):
@@ -56,12 +64,14 @@ def test_a_model_is_one_file_that_names_its_columns(repository, name):
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     manifest = read_model(folder).manifest
     assert all(not weight.external_data for weight in model.graph.initializer)
-    assert [tensor.name for tensor in model.graph.input] == [t.name for t in manifest.inputs]
+    fixed = {weight.name for weight in model.graph.initializer}
+    needed = [tensor for tensor in model.graph.input if tensor.name not in fixed]
+    assert [tensor.name for tensor in needed] == [t.name for t in manifest.inputs]
     assert [tensor.name for tensor in model.graph.output] == [t.name for t in manifest.outputs]
-    assert all(t.type.tensor_type.shape.dim[0].dim_param == "batch" for t in model.graph.input)
+    assert all(t.type.tensor_type.shape.dim[0].dim_param == "batch" for t in needed)
 
 
-@pytest.mark.parametrize(("name", "most"), [("wafer-encoder-9b", 5), ("wafer-tagger", 11)])
+@pytest.mark.parametrize(("name", "most"), [("wafer-encoder-9b", 8), ("wafer-tagger", 11)])
 def test_models_on_the_hot_path_hold_nothing_superfluous(repository, name, most):
     import onnx
 
@@ -75,12 +85,56 @@ def test_encoder_computes_what_the_trained_net_does(checkpoints, repository):
 
     from sluice.exporters.families.wafers.model import Autoencoder
 
-    coder = Autoencoder()
-    coder.load_state_dict(torch.load(checkpoints / "autoencoder.pt", weights_only=True))
+    coder = Autoencoder(9, 16)
+    coder.load_state_dict(torch.load(checkpoints / "shipped-9b-0.pt", weights_only=True))
     inputs, outputs = read_model(repository / "wafer-encoder-9b" / "1").golden()
     with torch.no_grad():
         latent = coder.encoder(torch.from_numpy(inputs["image"])).numpy()
-    np.testing.assert_allclose(outputs["latent"], latent, atol=1e-5)
+    np.testing.assert_array_equal(outputs["latent"], latent)
+
+
+def test_encoder_model_reproduces_the_chip_s_integers(checkpoints, repository):
+    import torch
+
+    from sluice.exporters.families.wafers import chip, codecs, data, integers
+
+    state = torch.load(checkpoints / "shipped-5b-0.pt", weights_only=True)
+    held = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    sample = data.simulated(2_000, 8, coded=0.5)
+    _, run = loaded(repository, "wafer-encoder-5b")
+    latent_q, _ = codecs.over_link(run(sample.image), sample.total, 5)
+    expected = integers.codes(chip.integers(held), sample.image, 5)
+    np.testing.assert_array_equal(latent_q * 16, expected)
+
+
+def test_decoder_takes_a_bias_that_need_not_be_fed(repository):
+    import onnxruntime
+
+    model = read_model(repository / "wafer-decoder-9b" / "1")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
+    latent = model.golden()[0]["latent_q"]
+    bias = np.linspace(-0.5, 0.5, 16, dtype=np.float32)
+    shifted = session.run(None, {"latent_q": latent, "latent_bias": bias})[0]
+    expected = session.run(None, {"latent_q": latent + bias})[0]
+    np.testing.assert_allclose(shifted, expected, atol=1e-6)
+    assert not np.allclose(shifted, session.run(None, {"latent_q": latent})[0])
+
+
+def test_encoders_only_compared_are_kept_beside_the_models(repository):
+    from sluice.exporters.families.wafers import codecs, data
+
+    ways = list(codecs.compared(repository))
+    assert {way.name for way in ways} == {
+        f"encoder-{kind}" for kind in ("mse", "telescope", "emd", "best", "conditional")
+    }
+    assert {len(way.decode) for way in ways if way.name == "encoder-mse"} == {2}
+    sample = data.simulated(50, 8, coded=0.5)
+    for way in ways:
+        decoded = way.decode[0](sample)
+        assert decoded.shape == (len(sample), 48)
+        assert (decoded >= 0).all()
 
 
 def test_manifests_tell_where_the_weights_come_from(checkpoints, repository):
@@ -98,7 +152,7 @@ def test_a_resumed_training_changes_nothing(checkpoints, recipe, tmp_path):
 
     copy = shutil.copytree(checkpoints, tmp_path / "copy")
     get("wafers").train(TrainOptions(copy, recipe=recipe, resume=True))
-    for net in ("autoencoder", "emd", "tagger"):
+    for net in ("shipped-9b-0", "mse-3b-1", "wafer-emd", "tagger"):
         assert (copy / f"{net}.pt").read_bytes() == (checkpoints / f"{net}.pt").read_bytes()
 
 
@@ -117,5 +171,5 @@ def test_missing_checkpoints_are_named(checkpoints, tmp_path):
     with pytest.raises(ConfigError, match=r"training\.json"):
         get("wafers").export(tmp_path, tmp_path / "models")
     (tmp_path / "training.json").write_bytes((checkpoints / "training.json").read_bytes())
-    with pytest.raises(ConfigError, match=r"autoencoder\.pt"):
+    with pytest.raises(ConfigError, match=r"shipped-3b-0\.pt"):
         get("wafers").export(tmp_path, tmp_path / "models")

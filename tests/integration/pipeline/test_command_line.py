@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline"]
+ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline", "bench emd"]
 
 
 def test_help_lists_every_command(sluice):

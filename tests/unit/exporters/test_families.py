@@ -42,8 +42,9 @@ def test_quick_overlays_leaves_only():
 
     full, quick = recipe.load(), recipe.load(quick=True)
     assert quick.events < full.events
-    assert quick.emd.schedule.epochs < full.emd.schedule.epochs
-    assert quick.emd.schedule.rate == full.emd.schedule.rate
+    fast, slow = quick.emd.nets["wafer-emd"].schedule, full.emd.nets["wafer-emd"].schedule
+    assert fast.epochs < slow.epochs
+    assert fast.rate == slow.rate
     assert recipe.digest(full) != recipe.digest(quick)
 
 
@@ -58,20 +59,20 @@ def test_auc_counts_ties_half():
 
 
 def test_charges_from_a_file(tmp_path):
-    from sluice.exporters.families.wafers import data
+    from sluice.exporters.families.wafers import files
 
     path = tmp_path / "charges.csv"
     header = ",".join(f"CALQ_{i}" for i in range(48))
     row = ",".join(["7"] + ["0"] * 47)
     empty = ",".join(["0"] * 48)
     path.write_text("\n".join([header, row, empty, row]) + "\n")
-    wafers = data.read_csv(path)
+    wafers = files.read_csv(path)
     assert len(wafers) == 1
     assert wafers.total.tolist() == [7.0]
     assert wafers.image.sum() == pytest.approx(7 / 4)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="48 columns"):
-        data.read_csv(path)
+        files.read_csv(path)
     path.write_text("a,b\n1,x\n")
     with pytest.raises(DataError, match="cannot read"):
-        data.read_csv(path)
+        files.read_csv(path)

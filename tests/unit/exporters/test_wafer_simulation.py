@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.exporters.families import get
-from sluice.exporters.families.wafers import LABELS, data
+from sluice.exporters.families.wafers import LABELS, data, files
 from sluice.exporters.families.wafers.simulate import CROSSING_NS, blocks, charges, simulate
 from sluice.kernels.wafer import unpack
 
@@ -100,7 +100,7 @@ def test_every_cell_is_hit_alike(sample):
 
 
 def test_pileup_is_like_the_measured_file(sample):
-    measured = data.measured("CALQ_output.csv")
+    measured = files.measured("CALQ_output.csv")
     if measured is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
     truth, charge = sample

@@ -1,0 +1,157 @@
+"""Training of EMD surrogates on pairs labelled with their exact distance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from msgspec.structs import replace
+from torch import Tensor, nn
+
+from sluice.exporters.train import Columns, Job, Schedule, fit
+
+from . import pairs
+from .coding import GUIDE, SHIPPED, WARM_BITS, load, stem
+from .data import Wafers
+from .emd import CnnSurrogate, EmdSurrogate
+from .integers import BITS_BY_LINKS
+from .model import Autoencoder
+from .pool import Scores, Task
+from .training import Run, sample
+
+CNN = "emd-cnn"
+#: Pairs nearer than this are all rounding.
+_NEAREST = 1e-4
+#: Share of pairs whose wafer has few cells with charge.
+_FEW_CELLS, _SPARSE_SHARE = 5, 0.3
+
+
+def guide(run: Run) -> list[Task]:
+    """Return the training of the surrogate that encoders learn from."""
+    return [(norm, (GUIDE, run.recipe.emd.guide))]
+
+
+def final(run: Run) -> list[Task]:
+    """Return the trainings of all other surrogates, the longest first."""
+    nets = sorted(run.recipe.emd.nets, key=lambda name: -run.recipe.emd.nets[name].planes)
+    return [*((norm, (name, name)) for name in nets), (cnn, ())]
+
+
+def norm(run: Run, name: str, net: str) -> Scores:
+    """Train one surrogate that is nearly a norm."""
+    recipe = run.recipe.emd.nets[net]
+    torch.manual_seed(run.seed)
+    module = EmdSurrogate(recipe.planes, recipe.hidden)
+    plan = recipe.schedule
+    if name == GUIDE:
+        plan = replace(plan, epochs=run.recipe.emd.guide_epochs)
+    return _fit(run, name, module, plan, run.recipe.emd.pairs, final=name != GUIDE)
+
+
+def cnn(run: Run) -> Scores:
+    """Train the published surrogate, on a part of the pairs."""
+    recipe = run.recipe.emd.cnn
+    torch.manual_seed(run.seed)
+    module = CnnSurrogate(recipe.filters, recipe.hidden)
+    # Nothing makes this net precise at small distances: let it not try.
+    return _fit(run, CNN, module, recipe.schedule, recipe.pairs, final=True, floor=0.1)
+
+
+def _fit(
+    run: Run,
+    name: str,
+    module: nn.Module,
+    plan: Schedule,
+    count: int,
+    *,
+    final: bool,
+    floor: float = 0.0,
+) -> Scores:
+    held = sample(run)
+    train = labelled(run, held.train, count, run.seed, final=final)
+    valid = labelled(run, held.valid, max(64, count // 16), run.seed + 1, final=final)
+    turns = torch.from_numpy(pairs.symmetries())
+
+    def loss(rows: Columns) -> Tensor:
+        p, q, distance = rows
+        if module.training:
+            turn = turns[torch.randint(len(turns), ())]
+            p, q = p[:, turn], q[:, turn]
+        error: Tensor = (module(p, q) - distance) / (distance + floor)
+        return error.square().mean()
+
+    return {
+        name: fit(
+            Job(name, module, loss, train, valid, plan), run.seed, run.folder, resume=run.resume
+        )
+    }
+
+
+def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) -> Columns:
+    """Return pairs of wafers with others, with what codecs and with what encoders make of them.
+
+    Parameters
+    ----------
+    run
+        Its folder holds the encoders.
+    wafers
+        To choose from.
+    count
+        Pairs with others and codecs, and as many again with encoders.
+    seed
+        Of the choice.
+    final
+        Whether the encoders that ship are there, or only those that they start from.
+
+    Returns
+    -------
+    tuple
+        (N, 48) and (N, 48) f32 fractions, (N,) f32 exact distance.
+    """
+    rng = np.random.default_rng(seed)
+    p = pairs.fractions(_chosen(wafers, count, rng).charge)
+    again = _chosen(wafers, count, rng)
+    q = np.concatenate([pairs.mixed(p, rng), _decoded(run, again, rng, final=final)])
+    p = np.concatenate([p, pairs.fractions(again.charge)])
+    distance = pairs.exact(p, q)
+    some = distance > _NEAREST
+    return tuple(torch.from_numpy(column[some].astype(np.float32)) for column in (p, q, distance))
+
+
+def _chosen(wafers: Wafers, count: int, rng: np.random.Generator) -> Wafers:
+    # Wafers of few cells are a small part of the sample and hard: take more of them, where any.
+    few = (wafers.charge > 0).sum(1) <= _FEW_CELLS
+    kinds = [rows for rows in (np.flatnonzero(few), np.flatnonzero(~few)) if len(rows)]
+    sizes = [count] if len(kinds) == 1 else [round(_SPARSE_SHARE * count)]
+    sizes.append(count - sizes[0])
+    picks = [rng.choice(rows, size) for rows, size in zip(kinds, sizes, strict=False)]
+    return wafers.part(rng.permutation(np.concatenate(picks)))
+
+
+def _decoded(run: Run, wafers: Wafers, rng: np.random.Generator, *, final: bool) -> pairs.F64:
+    coders = list(_coders(run, final=final))
+    parts = np.array_split(np.arange(len(wafers)), len(coders))
+    found = []
+    for coder, rows in zip(coders, parts, strict=True):
+        image = torch.from_numpy(wafers.image[rows])
+        # Decodings of every width of the link, wider and narrower than the coder was trained for.
+        step = torch.from_numpy(2.0 ** -rng.integers(1, 9, (len(rows), 1)).astype(np.float32))
+        with torch.no_grad():
+            latent = coder.encoder(image)
+            decoded = coder.decoder(torch.floor(latent / step + 0.5) * step)
+        found.append(pairs.fractions(decoded.numpy()))
+    return np.concatenate(found)
+
+
+def _coders(run: Run, *, final: bool) -> Iterator[Autoencoder]:
+    width, seeds = run.recipe.autoencoder.width, run.recipe.autoencoder.seeds
+    for seed in range(seeds):
+        yield _coder(run, "warm", WARM_BITS, seed, width)
+    if final:
+        for bits in BITS_BY_LINKS.values():
+            yield _coder(run, SHIPPED, bits, 0, width)
+
+
+def _coder(run: Run, kind: str, bits: int, seed: int, width: int) -> Autoencoder:
+    return load(run.folder / f"{stem(kind, bits, seed)}.pt", Autoencoder(bits, width)).eval()

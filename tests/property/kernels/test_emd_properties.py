@@ -1,0 +1,161 @@
+"""The exact Earth mover's distance against POT, its dual, and the axioms of a norm."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sluice.kernels.emd import emd, emd_dual, emd_pairs, is_metric
+from sluice.kernels.wafer import DISTANCE
+
+ot = pytest.importorskip("ot")
+
+WHOLE = st.integers(0, 6).map(float)
+SPARSE = st.sampled_from([0.0, 0.0, 0.0, 0.0, 1.0, 3.0])
+REAL = st.floats(0, 1e6, allow_subnormal=False).map(lambda mass: mass if mass > 1e-6 else 0.0)
+MASSES = st.sampled_from([WHOLE, SPARSE, REAL])
+
+
+def distributions(cells):
+    return MASSES.flatmap(lambda element: hnp.arrays(np.float64, cells, elements=element))
+
+
+def single(cells):
+    return st.builds(
+        lambda cell, mass: np.eye(cells)[cell] * mass,
+        st.integers(0, cells - 1),
+        st.floats(1e-3, 1e3),
+    )
+
+
+@st.composite
+def metrics(draw, cells):
+    """Euclidean distances of points of a small lattice (ties, coincidences) or of the plane."""
+    axis = st.sampled_from(
+        [st.integers(0, 3).map(float), st.integers(-9999, 9999).map(lambda n: n / 1000)]
+    )
+    points = draw(hnp.arrays(np.float64, (cells, 2), elements=draw(axis)))
+    order = draw(st.sampled_from([1, 2, np.inf]))
+    return np.linalg.norm(points[:, None] - points[None], ord=order, axis=2)
+
+
+@st.composite
+def problems(draw):
+    if draw(st.booleans()):
+        distance = np.array(DISTANCE)
+    else:
+        distance = draw(metrics(draw(st.integers(1, 64))))
+    cells = len(distance)
+    p, q = (draw(distributions(cells) | single(cells)) for _ in "pq")
+    assume(p.any() and q.any())
+    return p / p.sum(), q / q.sum(), distance
+
+
+def solve(p, q, distance):
+    out = np.empty(1)
+    emd(p[None], q[None], distance, out)
+    return float(out[0])
+
+
+def certify(p, q, distance):
+    out, dual = np.empty(1), np.empty((1, len(p)))
+    emd_dual(p[None], q[None], distance, out, dual)
+    return float(out[0]), dual[0]
+
+
+def pot(p, q, distance):
+    return float(ot.emd2(p, q, distance, numItermax=1_000_000))
+
+
+@given(problems())
+@example((np.eye(48)[0], np.eye(48)[47], np.array(DISTANCE)))
+@example((np.eye(48)[3], np.eye(48)[3], np.array(DISTANCE)))
+def test_emd_is_that_of_pot(problem):
+    p, q, distance = problem
+    rounding = 1e-15 * distance.max()
+    assert solve(p, q, distance) == pytest.approx(pot(p, q, distance), rel=1e-9, abs=rounding)
+
+
+@given(problems())
+def test_the_dual_certifies_the_value(problem):
+    p, q, distance = problem
+    value, dual = certify(p, q, distance)
+    assert value == solve(p, q, distance)
+    assert (dual * (p - q)).sum() == pytest.approx(value, rel=1e-9, abs=1e-14 * distance.max())
+    steps = np.abs(dual[:, None] - dual[None])
+    assert (steps <= distance + 1e-12 * distance.max()).all()
+
+
+@given(hnp.arrays(np.float64, (2, 48), elements=WHOLE), st.randoms(use_true_random=False))
+def test_whole_masses_on_a_line_are_exact(masses, random):
+    # On a line the distance is the area between the two cumulative sums.
+    p, q = masses
+    q = np.array(random.sample(list(p), len(p)))
+    assume(p.any())
+    distance = np.abs(np.subtract.outer(np.arange(48.0), np.arange(48.0)))
+    assert solve(p, q, distance) == np.abs(np.cumsum(p - q)).sum()
+
+
+@given(problems())
+def test_identical_distributions_are_at_zero_exactly(problem):
+    p, _, distance = problem
+    value, dual = certify(p, p, distance)
+    assert value == 0
+    assert not dual.any()
+
+
+@given(problems(), st.integers(-60, 60))
+def test_symmetric_and_homogeneous(problem, power):
+    p, q, distance = problem
+    value = solve(p, q, distance)
+    slack = 1e-13 * distance.max()
+    assert solve(q, p, distance) == pytest.approx(value, rel=1e-12, abs=slack)
+    scale = 2.0**power
+    assert solve(p * scale, q * scale, distance) == value * scale
+    assert solve(p, q, distance * scale) == value * scale
+
+
+@given(st.data())
+def test_triangle_inequality_and_a_common_part_that_cancels(data):
+    parts = [data.draw(distributions(48)) for _ in range(3)]
+    assume(all(part.any() for part in parts))
+    p, q, r = (part / part.sum() for part in parts)
+    distance = np.array(DISTANCE)
+    direct = solve(p, r, distance)
+    assert direct <= solve(p, q, distance) + solve(q, r, distance) + 1e-12
+    assert solve(p + q, r + q, distance) == pytest.approx(direct, rel=1e-9, abs=1e-14)
+
+
+@given(st.integers(0, 47), st.integers(0, 47), st.floats(1e-6, 1.0))
+def test_a_small_move_costs_its_mass_times_its_way(start, end, share):
+    p = np.full(48, 2.0)
+    q = p.copy()
+    q[start] -= share
+    q[end] += share
+    moved = p[start] - q[start]
+    if start != end:
+        assert solve(p, q, np.array(DISTANCE)) == pytest.approx(
+            moved * DISTANCE[start, end], rel=1e-9
+        )
+
+
+@given(hnp.arrays(np.float32, (3, 48), elements=st.floats(0, 1e4, width=32)), st.integers(1, 3))
+def test_pairs_are_normalised_whatever_their_type(charge, threads):
+    assume((charge.sum(axis=1) > 0).all())
+    other = np.roll(charge, 1, axis=0)
+    got = emd_pairs(charge, other, threads=threads)
+    for value, a, b in zip(got, charge.astype(np.float64), other.astype(np.float64), strict=True):
+        expected = pot(a / a.sum(), b / b.sum(), np.array(DISTANCE))
+        assert value == pytest.approx(expected, rel=1e-9, abs=1e-14)
+
+
+@given(st.data())
+def test_norms_are_metrics_and_a_long_way_round_is_found(data):
+    distance = data.draw(metrics(data.draw(st.integers(3, 12))))
+    assert is_metric(distance)
+    a, b, c = data.draw(st.permutations(range(len(distance))))[:3]
+    longer = distance[a, c] + distance[c, b] + 0.1 * distance.max()
+    assume(distance.max() > 0)
+    distance[a, b] = distance[b, a] = longer
+    assert not is_metric(distance)
