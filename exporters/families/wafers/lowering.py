@@ -44,12 +44,17 @@ class LoweredEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode."""
-        pixels = torch.floor(image.reshape(-1, 64) * _COUNTS)
+        pixels = _cut(image.reshape(-1, 64) * _COUNTS)
         return functional.relu(cast(Tensor, self.dense(_active(self.conv(pixels)))))
 
 
+def _cut(values: Tensor) -> Tensor:
+    """Cut numbers that are not negative to integers; a cast takes half the time of a floor."""
+    return values.to(torch.int32).to(torch.float32)
+
+
 def _active(sums: Tensor) -> Tensor:
-    return torch.floor(functional.relu(sums))
+    return _cut(functional.relu(sums))
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
