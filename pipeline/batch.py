@@ -244,9 +244,3 @@ def concatenate(batches: Iterable[EventBatch]) -> EventBatch:
     names = parts[0].columns
     columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
     return EventBatch(columns, sum(part.events for part in parts), parts[0].seq)
-
-
-def split(batch: EventBatch, most: int) -> Iterator[EventBatch]:
-    """Yield views of at most `most` events; an empty batch yields nothing."""
-    for start in range(0, batch.events, most):
-        yield batch.slice(start, min(start + most, batch.events))

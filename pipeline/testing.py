@@ -14,6 +14,7 @@ Examples
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,3 +95,9 @@ def batches(
         return drawn, EventBatch(filled, events, draw(st.integers(0, 2**40)))
 
     return batch()
+
+
+def split(batch: EventBatch, most: int) -> Iterator[EventBatch]:
+    """Yield views of at most `most` events; an empty batch yields nothing."""
+    for start in range(0, batch.events, most):
+        yield batch.slice(start, min(start + most, batch.events))
