@@ -146,8 +146,6 @@ class DistributedEngine:
             raise self._failure
         return self._written or {}
 
-    # --- processes -------------------------------------------------------------------------
-
     def _spawn(self, role: str, name: str) -> None:
         plan = self._plan
         life = self._account.restarts.get(name, 0)
@@ -187,8 +185,6 @@ class DistributedEngine:
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
             process.end()
         self._hub.close()
-
-    # --- batches ---------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
@@ -235,8 +231,6 @@ class DistributedEngine:
             self._account.fail(self._flights.pop(seq).batch, "engine", why)
         self._plan.give_up_source(why)
 
-    # --- messages --------------------------------------------------------------------------
-
     def _serve(self, timeout_s: float) -> None:
         """Wait for messages, at most `timeout_s`, and take all that are there."""
         ready = self._poller.poll(timeout_s)
@@ -276,8 +270,6 @@ class DistributedEngine:
             self._failure = self._failure or last_words.error()
         elif header.kind == Kind.EOR:
             self._written = msgspec.json.decode(payload[0])
-
-    # --- time ------------------------------------------------------------------------------
 
     def _time(self) -> Time:
         if not any(p.ready for p in self._processes.values() if p.role == "compute"):
