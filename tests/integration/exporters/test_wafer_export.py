@@ -74,7 +74,7 @@ def test_a_model_is_one_file_that_names_its_columns(repository, name):
 HOT_PATH = {
     # Two casts cut to integers: half the time of a floor.
     "wafer-encoder-9b": "Reshape Mul Cast Cast Gemm Relu Cast Cast Gemm Relu",
-    "wafer-tagger": "Add Log Reshape Mul Concat Gemm Relu Gemm Relu Gemm Softmax",
+    "wafer-tagger": "Add Log Reshape Mul Concat( Gemm Relu)+ Gemm Softmax",
 }
 
 
@@ -83,7 +83,7 @@ def test_models_on_the_hot_path_hold_nothing_superfluous(repository, name, kinds
     import onnx
 
     model = onnx.load(repository / name / "1" / "model.onnx")
-    assert [node.op_type for node in model.graph.node] == kinds.split()
+    assert re.fullmatch(kinds, " ".join(node.op_type for node in model.graph.node))
 
 
 def test_encoder_computes_what_the_trained_net_does(checkpoints, repository):
