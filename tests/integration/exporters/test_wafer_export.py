@@ -1,6 +1,7 @@
 """From training to a model repository: what is written is what was trained."""
 
 import json
+import re
 import shutil
 
 import numpy as np
