@@ -7,41 +7,24 @@ another; the sink drops what it has already. At most ``window`` batches are in f
 from __future__ import annotations
 
 import gc
-import os
 import time
-from collections import deque
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..batch import EventBatch
 from ..config import seconds
 from ..errors import RunError, SluiceError
 from ..ledger import Time
-from ..metrics import MeterBlock
 from ..transport import Message, Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
-from .processes import Process
-from .spec import LastWords, Spec, share_cores
+from .flights import Flight, Flights
+from .spec import LastWords
+from .supervisor import SINK, Supervisor
 
 _TICK_S = 0.05
 _READY_S = 120.0
 _FINISH_S = 30.0
-#: How long processes may take to end once the run has failed.
-_BROKEN_S = 2.0
-_SINK = "sink"
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A batch between ingest and sink."""
-
-    batch: EventBatch
-    frame: Any
-    worker: str
 
 
 class DistributedEngine:
@@ -51,18 +34,10 @@ class DistributedEngine:
         config = plan.graph.config
         self._plan = plan
         self._account = plan.account
-        self._window = config.graph.window
         self._codec = Codec(plan.graph.inputs)
         self._stall_s = seconds(config.workers.stall_timeout, "workers.stall_timeout")
-        self._cores = os.sched_getaffinity(0)
-        self._crew, self._others = share_cores(
-            self._cores, config.workers.compute, live=plan.source.socket is not None
-        )
-        self._flights: dict[int, _Flight] = {}
-        self._orphans: deque[int] = deque()
-        self._credit: dict[str, int] = {}
-        self._processes: dict[str, Process] = {}
-        self._restarts_left = config.workers.restarts
+        self._flights = Flights(config.graph.window)
+        self._crew = Supervisor(plan)
         self._next_seq = 0
         self._moved_at = time.monotonic()
         self._failure: SluiceError | None = None
@@ -73,29 +48,28 @@ class DistributedEngine:
         self._hub = Socket(f"ipc://{self._plan.runtime}/hub")
         self._poller = Poller([self._hub])
         try:
-            self._spawn("commit", _SINK)
-            for index in range(self._plan.graph.config.workers.compute):
-                self._spawn("compute", f"compute-{index}")
-            deadline = time.monotonic() + _READY_S
-            while not all(process.ready for process in self._processes.values()):
-                if time.monotonic() > deadline:
-                    late = [p.name for p in self._processes.values() if not p.ready]
-                    raise RunError(f"not ready after {_READY_S:g} s: {', '.join(late)}")
-                if self._plan.control.stopping:
-                    raise RunError("stopped before the run had started")
-                self._serve(_TICK_S)
-                for process in self._processes.values():
-                    if process.exit_code is not None:
-                        self._serve(_TICK_S)  # its last words may tell more than its exit code
-                        raise self._failure or RunError(process.death)
+            self._crew.start(self._hub.endpoint)
+            self._await_ready()
         except BaseException:
             self._end_processes()
             raise
-        os.sched_setaffinity(0, self._others.own)
+        self._crew.settle()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         source = self._plan.source
         if source.socket is not None:
             self._poller = Poller([self._hub, source.socket])
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + _READY_S
+        while late := self._crew.late:
+            if time.monotonic() > deadline:
+                raise RunError(f"not ready after {_READY_S:g} s: {', '.join(late)}")
+            if self._plan.control.stopping:
+                raise RunError("stopped before the run had started")
+            self._serve(_TICK_S)
+            for process in self._crew.dead:
+                self._serve(_TICK_S)  # its last words may tell more than its exit code
+                raise self._failure or RunError(process.death)
 
     def run(self) -> None:
         """Feed workers until the source is done and the sink has everything."""
@@ -131,11 +105,11 @@ class DistributedEngine:
         """Give the sink the end-of-run record, end every process."""
         if self._failure is None:
             eor = msgspec.json.encode(self._plan.eor())
-            self._hub.send(Header(Kind.EOR, self._account.run), eor, to=_SINK.encode())
+            self._hub.send(Header(Kind.EOR, self._account.run), eor, to=SINK.encode())
             deadline = time.monotonic() + _FINISH_S
             while self._written is None and self._failure is None:
                 self._serve(_TICK_S)
-                gone = self._processes[_SINK].exit_code is not None
+                gone = self._crew[SINK].exit_code is not None
                 if self._written is None and (gone or time.monotonic() > deadline):
                     self._serve(_TICK_S)
                     self._failure = self._failure or RunError(
@@ -146,89 +120,56 @@ class DistributedEngine:
             raise self._failure
         return self._written or {}
 
-    def _spawn(self, role: str, name: str) -> None:
-        plan = self._plan
-        life = self._account.restarts.get(name, 0)
-        cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
-        meters = plan.runtime / f"{name}.{life}.meters"
-        spec = Spec(
-            name, plan.graph.config, tuple(plan.source.schema), self._hub.endpoint,
-            f"ipc://{plan.runtime}/outlet", str(meters), plan.bor, os.getpid(), cores,
-        )  # fmt: skip
-        self._processes[name] = Process(role, spec, plan.runtime)
-
     def _supervise(self) -> None:
         """Restart dead workers and take their batches back; a dead sink ends the run."""
-        for process in list(self._processes.values()):
-            if process.exit_code is None:
-                continue
+        for process in self._crew.dead:
             self._serve(0)
-            if process.role != "compute" or self._restarts_left == 0 or self._failure:
-                more = "" if process.role != "compute" else "; no restarts left"
-                self._failure = self._failure or RunError(process.death + more)
+            if self._failure is not None:
                 return
-            self._restarts_left -= 1
-            restarts = self._account.restarts
-            restarts[process.name] = restarts.get(process.name, 0) + 1
-            self._credit.pop(process.name, None)
-            self._orphans.extend(
-                seq for seq, flight in self._flights.items() if flight.worker == process.name
-            )
-            self._spawn("compute", process.name)
+            self._crew.restart(process)
+            self._flights.bereave(process.name)
 
     def _end_processes(self) -> None:
-        os.sched_setaffinity(0, self._cores)
-        for name in self._processes:
-            self._hub.send(Header(Kind.STOP), to=name.encode())
-        deadline = time.monotonic() + (_FINISH_S if self._failure is None else _BROKEN_S)
-        for process in self._processes.values():
-            process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
-            process.end()
+        self._crew.end(self._hub, failed=self._failure is not None)
         self._hub.close()
 
     def _dispatch(self) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
-        while self._credit and self._failure is None:
-            worker = max(self._credit, key=self._credit.__getitem__)
-            if self._orphans:
-                seq = self._orphans.popleft()
-                if seq in self._flights:  # its result may have reached the sink before the death
-                    self._send(seq, worker)
-            elif len(self._flights) >= self._window or not self._read(worker):
+        while self._failure is None and (worker := self._flights.asker()) is not None:
+            seq = self._flights.orphan()
+            if seq is None:
+                seq = None if self._flights.full else self._read(worker)
+            if seq is None:
                 return
+            self._send(seq, worker)
 
-    def _read(self, worker: str) -> bool:
-        """Take a batch of the source into flight; False if there is none."""
-        idle = all(flight.worker != worker for flight in self._flights.values())
+    def _read(self, worker: str) -> int | None:
+        """Take a batch of the source into flight; None if there is none."""
         source = self._plan.source
-        batch = source.read(self._plan.graph.config.graph.batch_events, hungry=idle)
+        hungry = self._flights.is_idle(worker)
+        batch = source.read(self._plan.graph.config.graph.batch_events, hungry=hungry)
         self._account.lose(source.losses(), "source")
         if batch is None:
-            return False
+            return None
         batch = self._plan.number(batch, self._next_seq)
         self._next_seq += 1
         self._account.offer(batch)
-        self._flights[batch.seq] = _Flight(batch, self._codec.pack(batch), worker)
-        self._send(batch.seq, worker)
-        return True
+        self._flights.add(Flight(batch, self._codec.pack(batch), worker))
+        return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
         flight = self._flights[seq]
-        flight.worker = worker
         header = Header(Kind.DATA, self._account.run, seq=seq, events=flight.batch.events,
                         t_sent=time.monotonic_ns())  # fmt: skip
-        if not self._hub.send(header, flight.frame, to=worker.encode()):
-            self._orphans.append(seq)
-            del self._credit[worker]
-            return
-        self._credit[worker] -= 1
-        if not self._credit[worker]:
-            del self._credit[worker]
+        if self._hub.send(header, flight.frame, to=worker.encode()):
+            self._flights.give(seq, worker)
+        else:
+            self._flights.refuse(seq, worker)
 
     def _give_up_flights(self) -> None:
         why = self._failure.message if self._failure else "the engine broke off"
-        for seq in sorted(self._flights):
-            self._account.fail(self._flights.pop(seq).batch, "engine", why)
+        for batch in self._flights.give_up():
+            self._account.fail(batch, "engine", why)
         self._plan.give_up_source(why)
 
     def _serve(self, timeout_s: float) -> None:
@@ -250,21 +191,17 @@ class DistributedEngine:
     def _hear(self, message: Message) -> None:
         peer, header, payload = message
         name = peer.decode(errors="replace")
-        if name not in self._processes:
+        if name not in self._crew:
             self._account.protocol_errors += 1
         elif header.kind == Kind.ACK:
-            flight = self._flights.pop(header.seq, None)
-            if flight is not None:
-                self._account.commit(flight.batch, unpack_summary(payload[0]))
+            batch = self._flights.land(header.seq)
+            if batch is not None:
+                self._account.commit(batch, unpack_summary(payload[0]))
                 self._moved_at = time.monotonic()
         elif header.kind == Kind.CREDIT:
-            self._credit[name] = self._credit.get(name, 0) + header.aux
+            self._flights.ask(name, header.aux)
         elif header.kind == Kind.HELLO:
-            self._processes[name].ready = True
-            if self._processes[name].role == "compute":
-                path = Path(self._processes[name].spec.meters)
-                names = self._plan.graph.meter_names()
-                self._account.blocks.append(MeterBlock(*names, path, create=False))
+            self._crew.welcome(name)
         elif header.kind == Kind.ERROR:
             last_words = msgspec.json.decode(payload[0], type=LastWords)
             self._failure = self._failure or last_words.error()
@@ -272,13 +209,13 @@ class DistributedEngine:
             self._written = msgspec.json.decode(payload[0])
 
     def _time(self) -> Time:
-        if not any(p.ready for p in self._processes.values() if p.role == "compute"):
+        if not self._crew.working:
             return Time.DOWN
-        return Time.BUSY if len(self._flights) >= self._window or not self._credit else Time.LIVE
+        return Time.BUSY if self._flights.blocked else Time.LIVE
 
     def _patience(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
-        if not self._credit or len(self._flights) >= self._window:
+        if self._flights.blocked:
             return _TICK_S
         return min(_TICK_S, self._plan.source.due_in())
 
@@ -286,8 +223,8 @@ class DistributedEngine:
         if not self._flights:
             self._moved_at = time.monotonic()
         elif time.monotonic() - self._moved_at > self._stall_s:
-            waiting = sorted({flight.worker for flight in self._flights.values()})
+            waiting = ", ".join(self._flights.workers)
             self._failure = RunError(
-                f"no batch came back for {self._stall_s:g} s; waiting for {', '.join(waiting)}",
+                f"no batch came back for {self._stall_s:g} s; waiting for {waiting}",
                 hint="raise workers.stall_timeout if a batch may take that long",
             )

@@ -1,0 +1,120 @@
+"""The crew of the distributed engine, workers and sink: started, watched, restarted, ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ..errors import RunError
+from ..metrics import MeterBlock
+from ..transport import Socket
+from ..wire import Header, Kind
+from . import Plan
+from .processes import Process
+from .spec import Spec, share_cores
+
+SINK = "sink"
+_FINISH_S = 30.0
+#: How long processes may take to end once the run has failed.
+_BROKEN_S = 2.0
+
+
+class Supervisor:
+    """The processes of one run.
+
+    Parameters
+    ----------
+    plan
+        The run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        config = plan.graph.config
+        self._plan = plan
+        self._hub = ""
+        self._processes: dict[str, Process] = {}
+        self._restarts_left = config.workers.restarts
+        self._cores = os.sched_getaffinity(0)
+        self._crew, self._others = share_cores(
+            self._cores, config.workers.compute, live=plan.source.socket is not None
+        )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._processes
+
+    def __getitem__(self, name: str) -> Process:
+        return self._processes[name]
+
+    def start(self, hub: str) -> None:
+        """Start sink and workers, which connect to the endpoint `hub`."""
+        self._hub = hub
+        self._spawn("commit", SINK)
+        for index in range(self._plan.graph.config.workers.compute):
+            self._spawn("compute", f"compute-{index}")
+
+    @property
+    def late(self) -> list[str]:
+        """Names of the processes that are not ready yet."""
+        return [process.name for process in self._processes.values() if not process.ready]
+
+    @property
+    def dead(self) -> list[Process]:
+        """The processes that have ended."""
+        return [p for p in self._processes.values() if p.exit_code is not None]
+
+    @property
+    def working(self) -> bool:
+        """Whether any worker is ready."""
+        return any(p.ready for p in self._processes.values() if p.role == "compute")
+
+    def welcome(self, name: str) -> None:
+        """Note that a process is ready."""
+        process = self._processes[name]
+        process.ready = True
+        if process.role == "compute":
+            names = self._plan.graph.meter_names()
+            block = MeterBlock(*names, Path(process.spec.meters), create=False)
+            self._plan.account.blocks.append(block)
+
+    def settle(self) -> None:
+        """Leave the workers' cores to them."""
+        os.sched_setaffinity(0, self._others.own)
+
+    def restart(self, process: Process) -> None:
+        """Start a dead worker anew.
+
+        Raises
+        ------
+        RunError
+            If it was the sink, or no restarts are left.
+        """
+        if process.role != "compute":
+            raise RunError(process.death)
+        if self._restarts_left == 0:
+            raise RunError(f"{process.death}; no restarts left")
+        self._restarts_left -= 1
+        restarts = self._plan.account.restarts
+        restarts[process.name] = restarts.get(process.name, 0) + 1
+        self._spawn("compute", process.name)
+
+    def end(self, hub: Socket, *, failed: bool) -> None:
+        """Tell every process to stop; kill those that do not."""
+        os.sched_setaffinity(0, self._cores)
+        for name in self._processes:
+            hub.send(Header(Kind.STOP), to=name.encode())
+        deadline = time.monotonic() + (_BROKEN_S if failed else _FINISH_S)
+        for process in self._processes.values():
+            process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
+            process.end()
+
+    def _spawn(self, role: str, name: str) -> None:
+        plan = self._plan
+        life = plan.account.restarts.get(name, 0)
+        cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
+        meters = plan.runtime / f"{name}.{life}.meters"
+        spec = Spec(
+            name, plan.graph.config, tuple(plan.source.schema), self._hub,
+            f"ipc://{plan.runtime}/outlet", str(meters), plan.bor, os.getpid(), cores,
+        )  # fmt: skip
+        self._processes[name] = Process(role, spec, plan.runtime)
