@@ -19,6 +19,7 @@ LABEL org.opencontainers.image.title="sluice" \
 # Kernels are compiled for the machine's CPU when they are first imported and kept here; another
 # CPU than the build machine's compiles them once more.
 ENV NUMBA_CACHE_DIR=/var/cache/sluice \
+    SLUICE_STATE=/data/state \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \

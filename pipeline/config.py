@@ -47,6 +47,13 @@ class Workers(Struct, frozen=True, forbid_unknown_fields=True):
     stall_timeout: str = "60 s"
 
 
+class Run(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[run]``."""
+
+    #: The folder that remembers run numbers; SLUICE_STATE or the user's state folder unless given.
+    state: str = ""
+
+
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[http]``: metrics, health and status."""
 
@@ -71,6 +78,7 @@ class GraphConfig(Struct, frozen=True):
     monitors: tuple[Part, ...]
     sink: Part
     workers: Workers
+    run: Run
     http: Http
     origin: str
 
@@ -82,6 +90,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     stage: list[Options] = []
     monitor: list[Options] = []
     workers: Workers = Workers()
+    run: Run = Run()
     http: Http = Http()
 
 
@@ -126,7 +135,7 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
         raise ConfigError(f"{origin}: two stages or monitors are named {twice!r}; names are unique")
     source, sink = _part(file.source, f"{origin}: source"), _part(file.sink, f"{origin}: sink")
     return GraphConfig(
-        file.graph, source, stages, monitors, sink, file.workers, file.http, origin
+        file.graph, source, stages, monitors, sink, file.workers, file.run, file.http, origin
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from .engine.inline import InlineEngine
 from .errors import ConfigError, RunError, SluiceError, nearest
 from .exposition import RunCollector
 from .graph import build_graph
+from .numbering import RunNumbers, in_run, state_folder
 from .parts import build
 from .quarantine import Quarantine
 from .reference import read_bands
@@ -50,7 +51,7 @@ class Wishes(Struct, frozen=True):
     Attributes
     ----------
     run
-        The run number.
+        The run number; None for the next one, `TRIAL` for one that is not remembered.
     engine
         ``inline`` or ``distributed``.
     rate_hz
@@ -58,12 +59,12 @@ class Wishes(Struct, frozen=True):
     http
         Serve HTTP there (``host:port``), None for not at all.
     quarantine
-        Where refused events go; None only counts them.
+        Where refused events go, ``{run}`` stands for the run number; None only counts them.
     reference
         Report of a reference run: monitors that leave its bands raise an alarm.
     """
 
-    run: int
+    run: int | None
     engine: str = "distributed"
     rate_hz: float | None = None
     http: str | None = None
@@ -131,8 +132,8 @@ def _plan(
 ) -> Plan:
     sink: Sink = build("sink", config.sink, config.origin)
     graph = build_graph(config, source.schema, sink.columns)
-    run = wishes.run
-    quarantine = Quarantine(wishes.quarantine, graph.inputs)
+    run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
+    quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
     bor = {
         "run": run,
         "graph": config.graph.name,

@@ -10,6 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run numbers of a test are its own; commands that it starts inherit the folder."""
+    monkeypatch.setenv("SLUICE_STATE", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real data beside the project, or a skip that says where it was looked for."""

@@ -27,7 +27,10 @@ _Workers = Annotated[int | None, typer.Option(min=1, help="Compute workers.")]
 _RunNumber = Annotated[
     int | None,
     typer.Option(
-        "--run", min=0, max=2**32 - 1, help="The run number; the Unix second unless given."
+        "--run",
+        min=0,
+        max=2**32 - 1,
+        help="The run number, not used before; the next unless given.",
     ),
 ]
 
@@ -160,19 +163,17 @@ def _execute(
     as_json: bool,
     reference: Path | None,
 ) -> None:
-    import time
-
     import msgspec
 
     from ..daemon import Wishes, check_report, execute
+    from ..numbering import TRIAL, in_run
     from .summary import show
 
-    number = int(time.time()) if run_number is None else run_number
-    report, quarantine = _named(report, number), _named(quarantine, number)
-    _refuse_collisions(config, report, quarantine)
-    wishes = Wishes(number, engine, rate, http, quarantine, reference)
+    _refuse_collisions(config, in_run(report, TRIAL), in_run(quarantine, TRIAL))
+    wishes = Wishes(run_number, engine, rate, http, quarantine, reference)
     with _progress(quiet=as_json) as progress:
         result = execute(config, wishes, progress)
+    report = in_run(report, result["run"])
     text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
     if as_json:
         typer.echo(text)
@@ -184,16 +185,6 @@ def _execute(
     if result["damage"]:
         typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
         raise typer.Exit(EXIT_DAMAGED_INPUT)
-
-
-def _named(path: Path | None, run: int) -> Path | None:
-    """Put the run number where a path says ``{run}``."""
-    if path is None:
-        return None
-    try:
-        return Path(str(path).format(run=run))
-    except (KeyError, IndexError, ValueError) as error:
-        raise ConfigError(f"{path}: expected braces only around run, as in {{run}}") from error
 
 
 def _refuse_collisions(config: GraphConfig, *others: Path | None) -> None:

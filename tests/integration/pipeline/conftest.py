@@ -421,7 +421,7 @@ def make_graph(tmp_path: Path) -> Callable[..., Path]:
             if table == "monitor" or "use" in values:
                 graph[table] = values
             else:
-                graph[table] |= values
+                graph[table] = graph.get(table, {}) | values
         path = tmp_path / f"{name}.toml"
         path.write_text(tomli_w.dumps(graph))
         return path

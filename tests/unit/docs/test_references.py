@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sluice.pipeline import errors
 from sluice.pipeline.account import Account
 from sluice.pipeline.cli import app
-from sluice.pipeline.config import Graph, Http, Workers, load_graph, parse_graph
+from sluice.pipeline.config import Graph, Http, Run, Workers, load_graph, parse_graph
 from sluice.pipeline.exposition import RunCollector
 from sluice.pipeline.graph import Graph as BuiltGraph
 from sluice.pipeline.graph import build_graph
@@ -69,7 +69,7 @@ def _compare_defaults(kind: Any, documented: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "kind"), [("graph", Graph), ("workers", Workers), ("http", Http)]
+    ("table", "kind"), [("graph", Graph), ("workers", Workers), ("run", Run), ("http", Http)]
 )
 def test_graph_file_tables(
     reference: Path, section: Section, rows: Rows, table: str, kind: Any
