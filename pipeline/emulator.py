@@ -16,6 +16,11 @@ from .transport import Socket
 from .wire import Header, Kind, pack_schema, record_dtype
 
 _ANSWER_S = 10.0
+#: Messages that are due within this time go together: a shorter sleep would burn a core.
+_TICK_NS = 100_000
+#: Events made ready at once.
+_STOCK = 4096
+_TELL_NS = 50_000_000
 
 
 class Sent(Struct):
@@ -61,6 +66,7 @@ class FrontEnd:
         self._records = np.empty(events.events, record_dtype(schema))
         for name in schema.names:
             self._records[name] = events[name]
+        self._stock, self._stocked = self._records[:0], 0
         self._socket = Socket(endpoint, f"front-end-{source}-{os.getpid()}")
         self._endpoint = endpoint
 
@@ -84,19 +90,22 @@ class FrontEnd:
         self._answer("BOR")
         start = time.monotonic_ns()
         period_ns = 1e9 / rate_hz
+        told_ns = start
         done = 0
         while done < events:
             now = time.monotonic_ns()
             due = min(events, int((now - start) / period_ns) + 1)
-            while done < due:
-                count = min(per_message, events - done)
-                self._send(done, count, sent)
-                done += count
-            if progress is not None:
+            if due < events:  # only the last message may be short
+                due = done + (due - done) // per_message * per_message
+            self._send(done, due, per_message, sent)
+            done = due
+            if progress is not None and now - told_ns >= _TELL_NS:
+                told_ns = now
                 progress(sent)
-            early_s = (start + done * period_ns - time.monotonic_ns()) / 1e9
-            if early_s > 0:
-                self._socket.poll(early_s)
+            next_ns = max(start + (done + per_message - 1) * period_ns, now + _TICK_NS)
+            time.sleep(max(0.0, next_ns - time.monotonic_ns()) / 1e9)
+        if progress is not None:
+            progress(sent)
         sent.seconds = (time.monotonic_ns() - start) / 1e9
         self._socket.send(Header(Kind.EOR, source=self._source, first=done))
         sent.acknowledged = self._answer("EOR").first
@@ -106,17 +115,28 @@ class FrontEnd:
         """Hang up."""
         self._socket.close()
 
-    def _send(self, first: int, count: int, sent: Sent) -> None:
-        rows = np.arange(first, first + count)
-        records: Array = self._records[rows % len(self._records)]
-        records[EVENT_ID.name] = rows
+    def _send(self, first: int, until: int, per_message: int, sent: Sent) -> None:
+        """Send the events from `first` to before `until`."""
+        records = self._made(first, until)
         records[T_EVENT.name] = time.time_ns()
-        header = Header(Kind.RAW, source=self._source, seq=sent.messages, first=first, events=count)
-        if self._socket.send(header, records.tobytes()):
-            sent.events += count
-            sent.messages += 1
-        else:
-            sent.dropped += count
+        bytes_, size = records.view(np.uint8).data, records.itemsize
+        for start in range(0, until - first, per_message):
+            count = min(per_message, until - first - start)
+            header = Header(Kind.RAW, 0, self._source, sent.messages, first + start, count)
+            if self._socket.send(header, bytes_[start * size : (start + count) * size]):
+                sent.events += count
+                sent.messages += 1
+            else:
+                sent.dropped += count
+
+    def _made(self, first: int, until: int) -> Array:
+        """Return packed records; they are made many at once."""
+        if not self._stocked <= first <= until <= self._stocked + len(self._stock):
+            rows = np.arange(first, max(until, first + _STOCK), dtype=np.uint64)
+            self._stocked = first
+            self._stock = self._records[rows % np.uint64(len(self._records))]
+            self._stock[EVENT_ID.name] = rows
+        return self._stock[first - self._stocked : until - self._stocked]
 
     def _answer(self, to: str) -> Header:
         """Wait for the acknowledgement of BOR or EOR."""

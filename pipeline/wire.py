@@ -96,7 +96,7 @@ _summary_decoder = msgspec.msgpack.Decoder(Summary)
 
 def encode(header: Header, *payload: Any) -> Frames:
     """Return the frames of a message: the packed header, then the payload's frames."""
-    length = sum(memoryview(frame).nbytes for frame in payload)
+    length = sum([memoryview(frame).nbytes for frame in payload])
     packed = _LAYOUT.pack(
         MAGIC, VERSION, header.kind, 0, header.run, header.source, header.seq, header.first,
         header.events, length, header.t_ingest, header.t_sent, header.aux,
@@ -112,31 +112,41 @@ def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
     ProtocolError
         On wrong length, magic, version, kind, or a count or size beyond the limits.
     """
-    if not frames or memoryview(frames[0]).nbytes != HEADER_BYTES:
-        got = memoryview(frames[0]).nbytes if frames else 0
-        raise ProtocolError(f"message: expected a header of {HEADER_BYTES} bytes, got {got}")
+    head = frames[0] if frames else b""
+    if len(head) != HEADER_BYTES:
+        raise ProtocolError(f"message: expected a header of {HEADER_BYTES} bytes, got {len(head)}")
     (magic, version, kind, _, run, source, seq, first, events, length, t_ingest, t_sent, aux) = (
-        _LAYOUT.unpack(frames[0])
+        _LAYOUT.unpack(head)
     )
+    payload = [memoryview(frame) for frame in frames[1:]]
+    size = sum([frame.nbytes for frame in payload])
+    if (
+        magic != MAGIC or version != VERSION or kind not in _KINDS
+        or size != length or size > MAX_BYTES or events > MAX_EVENTS
+    ):  # fmt: skip
+        raise _breach(magic, version, kind, length, size, events)
+    fields = (kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
+    return tuple.__new__(Header, fields), payload
+
+
+def _breach(
+    magic: bytes, version: int, kind: int, length: int, size: int, events: int
+) -> ProtocolError:
+    """Say what is wrong with a header of the right length."""
     if magic != MAGIC:
-        raise ProtocolError(f"message: expected magic {MAGIC!r}, got {magic!r}")
+        return ProtocolError(f"message: expected magic {MAGIC!r}, got {magic!r}")
     if version != VERSION:
-        raise ProtocolError(
+        return ProtocolError(
             f"message: expected protocol version {VERSION}, got {version}",
             hint="sender and receiver must run the same major version of sluice",
         )
     if kind not in _KINDS:
-        raise ProtocolError(f"message: expected a kind of 1 to {max(Kind)}, got {kind}")
-    payload = [memoryview(frame).cast("B") for frame in frames[1:]]
-    size = sum(frame.nbytes for frame in payload)
+        return ProtocolError(f"message: expected a kind of 1 to {max(Kind)}, got {kind}")
     if size != length or size > MAX_BYTES:
-        raise ProtocolError(
+        return ProtocolError(
             f"message: expected {length} payload bytes (at most {MAX_BYTES}), got {size}"
         )
-    if events > MAX_EVENTS:
-        raise ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
-    header = Header(kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
-    return header, payload
+    return ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
 from ..config import require_loopback, seconds
 from ..errors import ConfigError
 from ..transport import Message, Socket
@@ -80,8 +80,10 @@ class LiveSource:
 
     def open(self) -> None:
         """Listen; ConfigError if the address is taken."""
-        self._events = np.empty(self._backlog, self._dtype)
-        self._arrived = np.empty(self._backlog, np.int64)
+        self._room = 2 * self._backlog  # so that closing up is rare
+        self._events = np.empty(self._room, self._dtype)
+        self._bytes = self._events.view(np.uint8).data
+        self._arrived = np.empty(self._room, np.int64)
         self._start = self._end = 0
         self.socket = Socket(self._listen)
 
@@ -151,10 +153,11 @@ class LiveSource:
             self._answer(peer, Header(Kind.ACK, first=front_end.next_event))
             del self._front_ends[peer]
         elif header.kind in (Kind.DATA, Kind.RAW):
-            self._count_gap(front_end, header)
+            if header.first != front_end.next_event:
+                self._count_gap(front_end, header)
             front_end.next_event = header.first + header.events
             try:
-                self._append(self._records(header, payload))
+                self._append(self._records(header, payload), header.events)
             except ProtocolError as error:
                 where = f"{self.name}: source {header.source}: events from {header.first}"
                 bytes_ = b"".join(payload)
@@ -199,37 +202,43 @@ class LiveSource:
         self._losses.lost += gap
         front_end.next_event = header.first
 
-    def _records(self, header: Header, payload: list[memoryview]) -> Array:
+    def _records(self, header: Header, payload: list[memoryview]) -> memoryview:
+        """Return the packed records of a message."""
         if len(payload) != 1:
             raise ProtocolError(f"message: expected 1 payload frame, got {len(payload)}")
         if header.kind == Kind.RAW:
             wanted = header.events * self._dtype.itemsize
-            if payload[0].nbytes != wanted:
+            if header.length != wanted:
                 raise ProtocolError(
                     f"RAW message: expected {wanted} bytes for {header.events} events, "
-                    f"got {payload[0].nbytes}"
+                    f"got {header.length}"
                 )
-            return np.frombuffer(payload[0], self._dtype)
+            return payload[0]
         batch = self._codec.unpack(payload[0], header.events, header.seq)
         records = np.empty(batch.events, self._dtype)
         for name in self._record.names:
             records[name] = batch[name]
-        return records
+        return records.view(np.uint8).data
 
-    def _append(self, records: Array) -> None:
-        room = self._backlog - (self._end - self._start)
-        if len(records) > room:
-            self._losses.shed += len(records) - room
-            records = records[:room]
-        if self._end + len(records) > self._backlog:
-            waiting = self._end - self._start
-            self._events[:waiting] = self._events[self._start : self._end].copy()
-            self._arrived[:waiting] = self._arrived[self._start : self._end].copy()
-            self._start, self._end = 0, waiting
-        stop = self._end + len(records)
-        self._events[self._end : stop] = records
+    def _append(self, records: memoryview, events: int) -> None:
+        """Copy records behind those that wait; what the backlog has no room for is shed."""
+        room = self._backlog - self._end + self._start
+        if events > room:
+            self._losses.shed += events - room
+            events = room
+        if self._end + events > self._room:
+            self._close_up()
+        stop, size = self._end + events, self._dtype.itemsize
+        self._bytes[self._end * size : stop * size] = records[: events * size]
         self._arrived[self._end : stop] = time.monotonic_ns()
         self._end = stop
+
+    def _close_up(self) -> None:
+        """Move what waits to the front of the memory."""
+        waiting = self._end - self._start
+        self._events[:waiting] = self._events[self._start : self._end].copy()
+        self._arrived[:waiting] = self._arrived[self._start : self._end].copy()
+        self._start, self._end = 0, waiting
 
     def _answer(self, peer: bytes, header: Header, *payload: bytes) -> None:
         if self.socket is not None:

@@ -1,0 +1,96 @@
+"""The emulated front end keeps its rate: evenly, to the last event, without a core of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, EventBatch, Schema
+from sluice.pipeline.emulator import FrontEnd
+from sluice.pipeline.transport import Poller, Socket
+from sluice.pipeline.wire import Header, Kind, record_dtype
+
+RECORD = Schema((EVENT_ID, T_EVENT))
+
+
+class Listener:
+    """Acknowledges what a front end sends, and keeps it."""
+
+    def __init__(self, endpoint):
+        self.socket = Socket(endpoint)
+        self.messages = []
+        self.done = threading.Event()
+
+    def serve(self):
+        poller = Poller([self.socket])
+        deadline = time.monotonic() + 20
+        while not self.done.is_set() and time.monotonic() < deadline:
+            poller.poll(0.01)
+            while message := self.socket.receive():
+                peer, header, payload = message
+                if header.kind in (Kind.BOR, Kind.EOR):
+                    self.socket.send(Header(Kind.ACK, first=header.first), to=peer)
+                    self.done.set() if header.kind == Kind.EOR else None
+                else:
+                    self.messages.append((header, bytes(payload[0])))
+
+
+@pytest.fixture
+def send(tmp_path):
+    """Run a front end against a listener; return what it says and what came."""
+
+    def run(*args, **kwargs):
+        listener = Listener(f"ipc://{tmp_path}/in")
+        thread = threading.Thread(target=listener.serve, name="listener")
+        columns = {"event_id": np.zeros(7, np.uint64), "t_event": np.zeros(7, np.int64)}
+        front_end = FrontEnd(listener.socket.endpoint, EventBatch(columns, 7), RECORD)
+        thread.start()
+        try:
+            return front_end.run(*args, **kwargs), listener.messages
+        finally:
+            thread.join(25)
+            front_end.close()
+            listener.socket.close()
+
+    return run
+
+
+def test_messages_are_spread_over_the_time(send):
+    sent, messages = send(20_000, 10_000)
+    events = np.concatenate([np.frombuffer(p, record_dtype(RECORD)) for _, p in messages])
+    assert events["event_id"].tolist() == list(range(10_000))
+    assert 0.4 < sent.seconds < 2
+    together = np.unique(events["t_event"], return_counts=True)[1]
+    # 100 us hold two events at this rate; a busy machine may wake the sender late now and then
+    assert np.median(together) <= 20
+
+
+def test_a_rate_below_the_tick_is_kept_to_the_event(send):
+    sent, messages = send(500, 50)
+    assert len(messages) == 50
+    assert 0.095 < sent.seconds < 1
+
+
+def test_it_sleeps_between_the_messages(send):
+    started, cpu = time.monotonic(), time.thread_time()
+    send(1_000, 500)
+    assert time.thread_time() - cpu < 0.5 * (time.monotonic() - started)
+
+
+@pytest.mark.parametrize("events", [1, 9, 10, 11, 25])
+def test_only_the_last_message_is_short(send, events):
+    sent, messages = send(100_000, events, per_message=10)
+    sizes = [header.events for header, _ in messages]
+    assert sizes == [10] * (events // 10) + [events % 10] * (events % 10 > 0)
+    assert [header.first for header, _ in messages] == list(range(0, events, 10))
+    assert [header.seq for header, _ in messages] == list(range(len(sizes)))
+    assert sent.events == sent.acknowledged == events
+
+
+def test_progress_is_told_at_the_end(send):
+    told = []
+    send(100_000, 100, progress=lambda sent: told.append(sent.events))
+    assert told[-1] == 100
