@@ -41,8 +41,10 @@ class Workers(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Compute workers of the distributed engine.
     compute: Annotated[int, Meta(ge=1, le=256)] = 1
-    #: Restarts of dead workers in one run before it ends in ERROR.
+    #: Restarts of dead processes within `restart_window` before the run ends in ERROR.
     restarts: Annotated[int, Meta(ge=0)] = 8
+    #: Deaths longer ago are forgiven. A duration.
+    restart_window: str = "10 min"
     #: No batch came back for this long: the run ends in ERROR. A duration.
     stall_timeout: str = "60 s"
 
@@ -127,6 +129,7 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     file = convert(tables, _File, origin)
     seconds(file.graph.latency_budget, f"{origin}: graph.latency_budget")
     seconds(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
+    seconds(file.workers.restart_window, f"{origin}: workers.restart_window")
     stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
     monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
     names = [part.name for part in (*stages, *monitors)]

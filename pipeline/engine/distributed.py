@@ -126,8 +126,9 @@ class DistributedEngine:
             self._serve(0)
             if self._failure is not None:
                 return
-            self._crew.restart(process)
             self._flights.bereave(process.name)
+            self._crew.mourn(process)
+        self._crew.revive()
 
     def _end_processes(self) -> None:
         self._crew.end(self._hub, failed=self._failure is not None)

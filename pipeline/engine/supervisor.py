@@ -6,12 +6,14 @@ import os
 import time
 from pathlib import Path
 
+from ..config import seconds
 from ..errors import RunError
 from ..metrics import MeterBlock
 from ..transport import Socket
 from ..wire import Header, Kind
 from . import Plan
 from .processes import Process
+from .restarts import Restarts
 from .spec import Spec, share_cores
 
 SINK = "sink"
@@ -34,7 +36,10 @@ class Supervisor:
         self._plan = plan
         self._hub = ""
         self._processes: dict[str, Process] = {}
-        self._restarts_left = config.workers.restarts
+        window_s = seconds(config.workers.restart_window, "workers.restart_window")
+        self._restarts = Restarts(config.workers.restarts, window_s)
+        #: Dead processes that wait to be started again, and when that is due.
+        self._due: dict[str, float] = {}
         self._cores = os.sched_getaffinity(0)
         self._crew, self._others = share_cores(
             self._cores, config.workers.compute, live=plan.source.socket is not None
@@ -60,8 +65,12 @@ class Supervisor:
 
     @property
     def dead(self) -> list[Process]:
-        """The processes that have ended."""
-        return [p for p in self._processes.values() if p.exit_code is not None]
+        """The processes that have ended and do not wait for a restart yet."""
+        return [
+            p
+            for p in self._processes.values()
+            if p.exit_code is not None and p.name not in self._due
+        ]
 
     @property
     def working(self) -> bool:
@@ -81,22 +90,28 @@ class Supervisor:
         """Leave the workers' cores to them."""
         os.sched_setaffinity(0, self._others.own)
 
-    def restart(self, process: Process) -> None:
-        """Start a dead worker anew.
+    def mourn(self, process: Process) -> None:
+        """Let a dead worker be started again, after a wait that grows from death to death.
 
         Raises
         ------
         RunError
             If it was the sink, or no restarts are left.
         """
+        process.ready = False
         if process.role != "compute":
             raise RunError(process.death)
-        if self._restarts_left == 0:
-            raise RunError(f"{process.death}; no restarts left")
-        self._restarts_left -= 1
-        restarts = self._plan.account.restarts
-        restarts[process.name] = restarts.get(process.name, 0) + 1
-        self._spawn("compute", process.name)
+        now = time.monotonic()
+        self._due[process.name] = now + self._restarts.delay_s(process.name, process.death, now)
+
+    def revive(self) -> None:
+        """Start the dead processes whose wait is over."""
+        now = time.monotonic()
+        for name in [name for name, due in self._due.items() if due <= now]:
+            del self._due[name]
+            restarts = self._plan.account.restarts
+            restarts[name] = restarts.get(name, 0) + 1
+            self._spawn(self._processes[name].role, name)
 
     def end(self, hub: Socket, *, failed: bool) -> None:
         """Tell every process to stop; kill those that do not."""

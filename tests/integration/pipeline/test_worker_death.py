@@ -87,12 +87,12 @@ def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
 ):
     poison = {"use": "test.poison", "name": "poison", "ids": [5000]}
     graph = make_graph(
-        last=[poison], sink=SINK, graph={"batch_events": 500}, workers={"restarts": 1}
+        last=[poison], sink=SINK, graph={"batch_events": 500}, workers={"restarts": 2}
     )
     command = replay(launch, http, wafers, graph, tmp_path, "poison")
     done = command.finish()
     assert done.code == 5, done
-    assert "compute-0" in done.err
+    assert "no restarts left of 2 in 600 s; the first of 3 deaths: compute-0" in done.err
     assert "signal 9" in done.err
     assert "restarts" in done.err
     report = load_report(tmp_path / "poison.json")
