@@ -68,3 +68,36 @@ def judge(
         if before[i] != 0:
             outcome[i] = before[i]
             decision[i] = 0
+
+
+@kernel((reads("u8", 1), reads("f4", 1), writes("f4", 1)))
+def least_prescales(
+    decision: NDArray[np.uint64], prescale: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """Find the smallest prescale among the paths that kept an event.
+
+    Parameters
+    ----------
+    decision : uint64 array, shape (N,)
+        Path bits of each event.
+    prescale : float32 array, shape (64,)
+        What each bit stands for: one in this many is kept.
+    out : float32 array, shape (N,)
+        Output: the smallest prescale of the bits that are set, 0 where none is.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    if prescale.size != 64 or out.size != decision.size:
+        raise ValueError("least_prescales: expected decision (N,), prescale (64,) and out (N,)")
+    for i in range(decision.size):
+        bits = decision[i]
+        least = np.float32(np.inf if bits else 0)
+        for bit in range(64):
+            if bits >> np.uint64(bit) == 0:
+                break
+            if (bits >> np.uint64(bit)) & np.uint64(1):
+                least = min(least, prescale[bit])
+        out[i] = least

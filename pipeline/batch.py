@@ -63,6 +63,16 @@ OUTCOME = Column("outcome", "uint8")
 DECISION = Column("decision", "uint64", unit="path bits")
 RESERVED = (EVENT_ID, T_EVENT, T_INGEST, OUTCOME, DECISION)
 
+#: How an event was judged: columns that a sink may ask for, filled for the events that it keeps.
+BATCH_SEQ = Column("batch_seq", "uint64")
+BATCH_EVENTS = Column("batch_events", "uint32")
+RUNG = Column("rung", "uint8")
+EPOCH = Column("epoch", "uint32")
+PRESCALE = Column("prescale", "float32")
+WAIT_NS = Column("wait_ns", "int64", unit="ns")
+SERVICE_NS = Column("service_ns", "int64", unit="ns")
+RECORD = (BATCH_SEQ, BATCH_EVENTS, RUNG, EPOCH, PRESCALE, WAIT_NS, SERVICE_NS)
+
 
 class Schema:
     """An ordered set of columns, by name.

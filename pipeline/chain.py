@@ -9,11 +9,22 @@ import numpy as np
 
 from sluice.kernels.counting import count_bits, count_outcomes, rows_of
 
-from .batch import DECISION, OUTCOME, Array, EventBatch, Flag, Outcome, concatenate
+from .batch import (
+    DECISION,
+    EVENT_ID,
+    OUTCOME,
+    RECORD,
+    Array,
+    EventBatch,
+    Flag,
+    Outcome,
+    concatenate,
+)
 from .errors import DataError, RunError
 from .graph import Graph
 from .metrics import MeterBlock
 from .monitoring import Watcher
+from .records import Judgement, Recorder
 from .stages import Stage
 from .wire import Summary
 
@@ -45,7 +56,15 @@ class Chain:
         self._steps = [(stage.process, stage.provides, stage.name) for stage in graph.stages]
         self._watcher = Watcher(graph.monitors, block.monitor_meters())
         self._keep_all = keep == "all"
-        self._names = graph.outputs.names
+        made_here = {column.name for column in RECORD}
+        self._keeps = len(graph.outputs) > 0
+        self._names = tuple(name for name in graph.outputs.names if name not in made_here)
+        judge = graph.judge()
+        self._recorder = Recorder(
+            graph.outputs.names,
+            judge.prescales() if judge else None,
+            graph.config.graph.batch_events,
+        )
 
     def open(self) -> None:
         """Open and warm every stage and open the monitors; on failure close those that were opened.
@@ -73,7 +92,9 @@ class Chain:
         for stage in self._graph.stages:
             stage.close()
 
-    def run(self, batch: EventBatch, t_ready_ns: int) -> tuple[EventBatch, Summary]:
+    def run(
+        self, batch: EventBatch, t_ready_ns: int, rung: int = 0, epoch: int = 0
+    ) -> tuple[EventBatch, Summary]:
         """Judge a batch.
 
         Parameters
@@ -82,6 +103,8 @@ class Chain:
             With the columns of ``graph.inputs``.
         t_ready_ns
             When the batch began to wait for this chain, CLOCK_MONOTONIC.
+        rung, epoch
+            Of the ladder, and of the models, for the decision record.
 
         Returns
         -------
@@ -90,13 +113,15 @@ class Chain:
         """
         flags: tuple[Flag, ...] = ()
         judged = self._unjudged(batch)
+        started = time.monotonic_ns()
         try:
             judged = self._process(judged, t_ready_ns)
             flags = judged.flags
         except Exception:  # a stage may raise anything; the guilty events are looked for
             judged, flags = self._isolate(judged)
+        facts = Judgement(batch.seq, batch.events, rung, epoch, started, time.monotonic_ns())
         self._watcher.offer(judged)
-        return self._sum_up(judged, flags)
+        return self._sum_up(judged, flags, facts)
 
     def _warm(self, events: int) -> None:
         blank = {c.name: np.zeros_like(c.empty(events)) for c in self._graph.inputs}
@@ -107,7 +132,7 @@ class Chain:
                 batch.check(stage.provides, stage.name)
             except Exception as error:
                 raise RunError(f"stage {stage.name!r}: cannot warm up: {_reason(error)}") from error
-        self._sum_up(batch, ())
+        self._sum_up(batch, (), Judgement(0, events, 0, 0, 0, 0))
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
         times = self._times
@@ -126,6 +151,7 @@ class Chain:
     def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:
         """Halve the batch until the events that break a stage stand alone; fail those only."""
         names = {*self._names, *(c.name for m in self._graph.monitors for c in m.consumes)}
+        names |= {EVENT_ID.name, *self._recorder.reads}
         good: list[EventBatch] = []
         flags: list[Flag] = []
         broken = 0
@@ -170,21 +196,24 @@ class Chain:
             trace = trace.tb_next
         return next((s.name for s in self._graph.stages if any(f is s for f in frames)), "chain")
 
-    def _sum_up(self, batch: EventBatch, flags: tuple[Flag, ...]) -> tuple[EventBatch, Summary]:
+    def _sum_up(
+        self, batch: EventBatch, flags: tuple[Flag, ...], facts: Judgement
+    ) -> tuple[EventBatch, Summary]:
         outcome: Array = batch[OUTCOME.name]
         if not self._has_menu:  # a graph without a menu accepts what is sound
             outcome = np.where(outcome == Outcome.OPEN, np.uint8(Outcome.ACCEPTED), outcome)
             batch = batch.with_columns(outcome=outcome)
-        decided = time.monotonic_ns()
         counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
         count_outcomes(outcome, counts)
         count_bits(batch[DECISION.name], paths)
+        rows = None if self._keep_all else self._accepted(outcome)
         kept = batch.only(self._names)
-        if not self._names:
+        if not self._keeps:
             kept = EventBatch({}, 0, batch.seq)
-        elif not self._keep_all:
-            kept = kept.take(self._accepted(outcome))
-        return kept, Summary(counts.tobytes(), paths.tobytes(), decided, list(flags))
+        elif rows is not None:
+            kept = kept.take(rows)
+        kept = self._recorder.add(kept, batch, rows, facts)
+        return kept, Summary(counts.tobytes(), paths.tobytes(), facts.ended, list(flags))
 
     def _unjudged(self, batch: EventBatch) -> EventBatch:
         """Return the batch with outcome and decision blank; nobody writes to these arrays."""

@@ -134,12 +134,14 @@ def _plan(
     graph = build_graph(config, source.schema, sink.columns)
     run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
     quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
+    judge = graph.judge()
     bor = {
         "run": run,
         "graph": config.graph.name,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "models": graph.models(),
         "paths": graph.paths(),
+        "menu": judge.menu_info() if judge else None,
         "config": msgspec.to_builtins(config),
     }
     account = Account(graph, run, quarantine)

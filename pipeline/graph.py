@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .batch import DECISION, EVENT_ID, OUTCOME, T_INGEST, Column, Schema
+from .batch import (
+    DECISION,
+    EVENT_ID,
+    OUTCOME,
+    RECORD,
+    T_INGEST,
+    WAIT_NS,
+    Column,
+    Schema,
+)
 from .config import GraphConfig
 from .errors import ConfigError, nearest
 from .parts import build
-from .stages import Connects, Monitor, Stage, UsesModel
+from .stages import Connects, Judges, Monitor, Stage, UsesModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,10 @@ class Graph:
         """Return the names of the menu's paths, in the order of their bits."""
         return [path.name for stage in self.stages for path in getattr(stage, "paths", ())]
 
+    def judge(self) -> Judges | None:
+        """Return the stage that decides, None where there is none."""
+        return next((stage for stage in self.stages if isinstance(stage, Judges)), None)
+
     def report(self, events: int) -> dict[str, Any]:
         """Return what stages add to the run report after `events` events."""
         parts: dict[str, Any] = {}
@@ -96,6 +109,7 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
             available = available.merge(adds)
     monitors = [build("monitor", part, config.origin) for part in config.monitors]
     watched = [_connect(monitor, available, config.origin) for monitor in monitors]
+    available = available.merge(RECORD)
     for name in sink_columns:
         if name not in available:
             raise ConfigError(
@@ -105,7 +119,10 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
     outputs = Schema(available[name] for name in sink_columns)
     made_here = {column.name for join in joins for column in join.adds}
     read = {c.name for join in joins for c in join.reads} | {c.name for s in watched for c in s}
-    needed = (read | set(sink_columns) | {EVENT_ID.name}) & set(source.names)
+    kept = set(sink_columns) - {column.name for column in RECORD}
+    if WAIT_NS.name in sink_columns:
+        kept.add(T_INGEST.name)
+    needed = (read | kept | {EVENT_ID.name}) & set(source.names)
     first_made = _made_before_read(joins)
     inputs = source.only(needed - (made_here & first_made))
     return Graph(config, tuple(stages), tuple(monitors), tuple(joins), inputs, outputs)

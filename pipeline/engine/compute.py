@@ -69,7 +69,7 @@ def _judge_next(
     if header.kind != Kind.DATA:
         raise RunError(f"worker {spec.name!r}: expected DATA or STOP, got {header.kind}")
     batch = inward.unpack(payload[0], header.events, header.seq)
-    kept, summary = chain.run(batch, header.t_sent)
+    kept, summary = chain.run(batch, header.t_sent, rung=header.aux & 0xFF, epoch=header.aux >> 8)
     frames = [pack_summary(summary)]
     if kept.events:
         frames.append(outward.pack(kept))

@@ -7,7 +7,7 @@ under ``sluice.monitors``.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from ..batch import Array, EventBatch, Schema
 
@@ -54,6 +54,17 @@ class UsesModel(Protocol):
 
     def model_info(self) -> dict[str, str]:
         """Return name, version, sha256 and backend."""
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """A stage that decides, as the trigger menu does; for decision records."""
+
+    def prescales(self) -> Array:
+        """Return what each bit of a decision stands for, float32 (64,): one in this many."""
+
+    def menu_info(self) -> dict[str, Any]:
+        """Return what it decides by, with a `version` that changes whenever that does."""
 
 
 class Monitor(Protocol):

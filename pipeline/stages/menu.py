@@ -6,15 +6,17 @@ which worker judged the event, nor on what came before it.
 
 from __future__ import annotations
 
-from typing import Annotated
+import hashlib
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
 from sluice.kernels.hashing import salt_of, sampled
 from sluice.kernels.menu import judge
 
-from ..batch import DECISION, EVENT_ID, OUTCOME, EventBatch, Pool, Schema
+from ..batch import DECISION, EVENT_ID, OUTCOME, Array, EventBatch, Pool, Schema
 from ..conditions import Condition
 from ..errors import ConfigError
 
@@ -55,6 +57,24 @@ class Menu:
                 f"stage {name!r}: expected at most {PASS_THROUGH_BIT} paths with names of their "
                 f"own, got {names}"
             )
+
+    def prescales(self) -> Array:
+        """Return what each bit of a decision stands for, float32 (64,): one in this many."""
+        scales = np.ones(64, np.float32)
+        scales[: len(self.paths)] = [path.prescale for path in self.paths]
+        if self._pass_through:
+            scales[PASS_THROUGH_BIT] = 1 / self._pass_through
+        return scales
+
+    def menu_info(self) -> dict[str, Any]:
+        """Return the menu as the begin-of-run record keeps it; its version hashes all the rest."""
+        menu = {
+            "stage": self.name,
+            "pass_through": self._pass_through,
+            "paths": [msgspec.to_builtins(path) for path in self.paths],
+        }
+        version = hashlib.sha256(msgspec.json.encode(menu, order="sorted")).hexdigest()
+        return {"version": version[:16], **menu}
 
     def connect(self, available: Schema) -> Schema:
         """Bind each path's condition to columns; return all columns that the menu reads."""
