@@ -51,6 +51,7 @@ class Account:
         self.bands: dict[str, Band] = {}
         self.restarts: dict[str, int] = {}
         self.protocol_errors = 0
+        self.refused_connections = 0
         self.in_flight = 0
         #: Guards against a scrape between two lines of `commit`.
         self.lock = threading.Lock()
@@ -95,6 +96,7 @@ class Account:
             self.ledger.settle(Outcome.INVALID, invalid)
             self.ledger.settle(Outcome.LOST, losses.lost)
             self.ledger.settle(Outcome.SHED, losses.shed)
+            self.refused_connections += losses.refused
             self.protocol_errors += sum(1 for rejected in losses.invalid if not rejected.events)
         for rejected in losses.invalid:
             self.quarantine.add_rejected(source, rejected)
@@ -130,6 +132,7 @@ class Account:
             "quarantine": self.quarantine.describe(),
             "restarts": dict(self.restarts),
             "protocol_errors": self.protocol_errors,
+            "refused_connections": self.refused_connections,
         }
         for name, total in monitor_totals(self.blocks).items():
             band = self.bands.get(name)

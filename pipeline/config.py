@@ -56,6 +56,21 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     state: str = ""
 
 
+#: What `security.plain_tcp` must say to open a TCP edge to the network without keys.
+PLAIN_TCP = "anyone may connect"
+
+
+class Security(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``security`` of an edge that listens: who may connect."""
+
+    #: Own secret key file; empty for an edge without keys.
+    key: str = ""
+    #: Public key files, or folders of them: who is let in.
+    allow: tuple[str, ...] = ()
+    #: Without a key: ``anyone may connect`` opens the edge to the network all the same.
+    plain_tcp: str = ""
+
+
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[http]``: metrics, health and status."""
 
@@ -185,13 +200,67 @@ def endpoint(text: str, where: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def require_loopback(host: str, where: str) -> None:
-    """Refuse a host that others can reach: nothing here authenticates its peers yet."""
+def require_secure(address: str, security: Security, where: str) -> None:
+    """Refuse an edge that others can reach without keys, unless the file says so in words.
+
+    Raises
+    ------
+    ConfigError
+        If `address` is ``tcp://`` beyond loopback and `security` neither names a key nor allows
+        it, or if `security` contradicts itself.
+    """
+    if security.key and security.plain_tcp:
+        raise ConfigError(f"{where}: security: expected key or plain_tcp, got both")
+    if security.allow and not security.key:
+        raise ConfigError(
+            f"{where}: security: expected a key beside allow, got none",
+            hint="`sluice keygen NAME` makes a pair",
+        )
+    if security.plain_tcp not in ("", PLAIN_TCP):
+        raise ConfigError(
+            f"{where}: security.plain_tcp: expected {PLAIN_TCP!r}, got {security.plain_tcp!r}"
+        )
+    if not address.startswith(("tcp://", "ipc://")):
+        raise ConfigError(f"{where}: expected tcp://HOST:PORT or ipc://PATH, got {address!r}")
+    if not (security.key or security.plain_tcp or is_private(address)):
+        raise ConfigError(
+            f"{where}: expected keys for {address}, which others can reach",
+            hint="set security = { key = FILE, allow = [FILES] }, or listen on 127.0.0.1; "
+            "docs/howto/secure-a-run.md tells how",
+        )
+
+
+def is_private(address: str) -> bool:
+    """Whether only this host reaches an endpoint: ``ipc://``, or ``tcp://`` on loopback.
+
+    Examples
+    --------
+    >>> is_private("tcp://127.0.0.1:5560"), is_private("tcp://*:5560")
+    (True, False)
+    """
+    scheme, _, rest = address.partition("://")
+    return scheme == "ipc" or (scheme == "tcp" and _is_loopback(rest.rpartition(":")[0]))
+
+
+def require_private(address: str) -> None:
+    """Refuse to connect beyond this host without keys."""
+    if not is_private(address):
+        raise ConfigError(
+            f"{address}: expected keys for an address beyond this host, got none",
+            hint="give --key and --server-key, or --plain-tcp if nobody on the way matters",
+        )
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
+        return False
+
+
+def require_loopback(host: str, where: str) -> None:
+    """Refuse a host that others can reach: HTTP authenticates nobody."""
+    if not _is_loopback(host):
         raise ConfigError(
             f"{where}: expected a loopback address, got {host!r}",
             hint="listen on 127.0.0.1 and let a proxy or an ssh tunnel carry it further",

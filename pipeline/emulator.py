@@ -12,10 +12,12 @@ from msgspec import Struct
 
 from .batch import EVENT_ID, T_EVENT, Array, EventBatch, Schema
 from .errors import RunError
+from .keys import Credentials
 from .transport import Socket
 from .wire import Header, Kind, pack_schema, record_dtype
 
 _ANSWER_S = 10.0
+_LOOK_S = 0.1
 #: Messages that are due within this time go together: a shorter sleep would burn a core.
 _TICK_NS = 100_000
 #: Events made ready at once.
@@ -58,16 +60,26 @@ class FrontEnd:
         The record type.
     source
         The number of this front end.
+    security
+        The keys to show; None for a plain connection.
     """
 
-    def __init__(self, endpoint: str, events: EventBatch, schema: Schema, source: int = 1) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        events: EventBatch,
+        schema: Schema,
+        source: int = 1,
+        security: Credentials | None = None,
+    ) -> None:
         self._schema = schema
         self._source = source
         self._records = np.empty(events.events, record_dtype(schema))
         for name in schema.names:
             self._records[name] = events[name]
         self._stock, self._stocked = self._records[:0], 0
-        self._socket = Socket(endpoint, f"front-end-{source}-{os.getpid()}")
+        name = f"front-end-{source}-{os.getpid()}"
+        self._socket = Socket(endpoint, name, security=security)
         self._endpoint = endpoint
 
     def run(
@@ -142,8 +154,11 @@ class FrontEnd:
         """Wait for the acknowledgement of BOR or EOR."""
         deadline = time.monotonic() + _ANSWER_S
         while (left := deadline - time.monotonic()) > 0:
-            message = self._socket.receive() if self._socket.poll(left) else None
+            message = self._socket.receive() if self._socket.poll(min(left, _LOOK_S)) else None
             if message is None:
+                trouble = self._socket.trouble
+                if trouble is not None and trouble.final:
+                    raise RunError(f"{self._endpoint}: {trouble.why}", trouble.hint)
                 continue
             _, header, payload = message
             if header.kind == Kind.ERROR:
@@ -152,7 +167,9 @@ class FrontEnd:
                 )
             if header.kind == Kind.ACK:
                 return header
+        trouble = self._socket.trouble
         raise RunError(
-            f"{self._endpoint}: no answer to {to} in {_ANSWER_S:g} s",
-            hint="is `sluice run` listening there?",
+            f"{self._endpoint}: no answer to {to} in {_ANSWER_S:g} s"
+            + (f": {trouble.why}" if trouble else ""),
+            trouble.hint if trouble else "is `sluice run` listening there?",
         )

@@ -127,6 +127,10 @@ class RunCollector(Collector):
         yield CounterMetricFamily(
             "sluice_protocol_errors", "Messages that broke the protocol.", account.protocol_errors
         )
+        yield CounterMetricFamily(
+            "sluice_refused_connections", "Connections without an allowed key.",
+            account.refused_connections,
+        )  # fmt: skip
 
 
 def _family(name: str, text: str, labels: list[str]) -> HistogramMetricFamily:

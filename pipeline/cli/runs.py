@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from ..config import GraphConfig, Part, load_graph
+from ..config import GraphConfig, Part, load_graph, require_private
 from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError, nearest
 
 _Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) there.")]
@@ -33,6 +33,9 @@ _RunNumber = Annotated[
         help="The run number, not used before; the next unless given.",
     ),
 ]
+_Key = Annotated[Path | None, typer.Option(help="Own secret key file, for a guarded edge.")]
+_ServerKey = Annotated[Path | None, typer.Option(help="Public key file of who listens there.")]
+_PlainTcp = Annotated[bool, typer.Option("--plain-tcp", help="Beyond this host without keys.")]
 
 _READERS = {".arrows": "recording", ".arrow": "recording", ".csv": "csv"}
 
@@ -112,6 +115,9 @@ def emulate(
         Path | None, typer.Option("--from", help="Send a recording's events instead.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
+    key: _Key = None,
+    server_key: _ServerKey = None,
+    plain_tcp: _PlainTcp = False,
     as_json: _Json = False,
 ) -> None:
     """Be a detector's front end: send events to a running graph at a set rate."""
@@ -120,7 +126,11 @@ def emulate(
 
     from .. import transport
     from ..emulator import FrontEnd, Sent
+    from ..keys import credentials
 
+    security = credentials(key, server_key)
+    if security is None and not plain_tcp:
+        require_private(to)
     events, schema = _events(family, recording, seed)
     total = max(1, round(rate * seconds))
     with _bar(total, quiet=as_json) as update:
@@ -128,7 +138,7 @@ def emulate(
         def show(sent: Sent) -> None:
             update(sent.events + sent.dropped, "")
 
-        front_end = FrontEnd(to, events, schema)
+        front_end = FrontEnd(to, events, schema, security=security)
         try:
             sent = front_end.run(rate, total, per_message, show)
         finally:

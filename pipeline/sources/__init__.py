@@ -37,6 +37,8 @@ class Losses(Struct):
     lost: int = 0
     #: Events dropped on purpose because the pipeline was full.
     shed: int = 0
+    #: Connections that were dropped because they did not show the right key.
+    refused: int = 0
 
 
 class Source(Protocol):

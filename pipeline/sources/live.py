@@ -12,8 +12,9 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
-from ..config import require_loopback, seconds
+from ..config import Security, require_secure, seconds
 from ..errors import ConfigError
+from ..keys import guard
 from ..transport import Message, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, record_dtype, unpack_schema
 from . import NEVER, Losses, Rejected
@@ -51,17 +52,18 @@ class LiveSource:
         backlog: Annotated[int, Meta(ge=1, le=1 << 28)] = 262_144
         #: How long an event may wait for company while every worker is busy. A duration.
         hold: str = "1 ms"
+        #: Who may send.
+        security: Security = Security()
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         where = f"source {name!r}"
-        host = options.listen.rpartition("//")[2].rpartition(":")[0]
-        if options.listen.startswith("tcp://"):
-            require_loopback(host, f"{where}: listen")
+        require_secure(options.listen, options.security, where)
         columns = [_column(key, form, where) for key, form in options.columns.items()]
         self._record = Schema((EVENT_ID, T_EVENT)).merge(columns)
         self.schema = self._record.merge((T_INGEST,))
         self._listen = options.listen
+        self._security = options.security
         self._backlog = options.backlog
         self._hold_ns = int(seconds(options.hold, f"{where}: hold") * 1e9)
         self._stopped = False
@@ -69,6 +71,7 @@ class LiveSource:
         self.expected: int | None = None
         self.socket: Socket | None = None
         self._losses = Losses()
+        self._refused = 0
         self._front_ends: dict[bytes, _FrontEnd] = {}
         self._dtype = record_dtype(self._record)
         self._codec = Codec(self._record)
@@ -85,7 +88,8 @@ class LiveSource:
         self._bytes = self._events.view(np.uint8).data
         self._arrived = np.empty(self._room, np.int64)
         self._start = self._end = 0
-        self.socket = Socket(self._listen)
+        security = guard(self._security, f"source {self.name!r}")
+        self.socket = Socket(self._listen, security=security)
 
     def receive(self) -> None:
         """Take the messages that are there, a bounded number of them."""
@@ -130,6 +134,9 @@ class LiveSource:
     def losses(self) -> Losses:
         """Return and forget what was lost, shed or no event."""
         losses, self._losses = self._losses, Losses()
+        if self.socket is not None:
+            losses.refused = self.socket.refused - self._refused
+            self._refused += losses.refused
         return losses
 
     def close(self) -> None:

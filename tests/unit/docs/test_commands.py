@@ -60,6 +60,8 @@ def _type(commands: list[str], folder: Path, root: Path) -> str:
     def moved(text: str) -> str:
         return re.sub("|".join(ports), lambda match: ports[match[0]], text)
 
+    for graph in folder.glob("*.toml"):
+        graph.write_text(moved(graph.read_text()))
     shipped = (root / "pipeline" / "graphs" / "hgcal.toml").read_text()
     (folder / "hgcal.toml").write_text(moved(shipped))
     script = moved("\n".join(commands))
@@ -118,6 +120,16 @@ def test_adding_a_stage(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["closed"]
     assert 0 < report["events"]["accepted"] < report["events"]["offered"]
+
+
+def test_securing_a_run(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    page = root / "docs" / "howto" / "secure-a-run.md"
+    _write_files(page, blocks, tmp_path)
+    _type(_commands(page, blocks), tmp_path, root)
+    report = json.loads((tmp_path / "run.json").read_text())
+    assert report["closed"]
+    assert report["events"]["offered"] == 20_000
+    assert report["refused_connections"] == 0
 
 
 def test_make_targets_exist(root: Path) -> None:

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sluice.pipeline import errors
 from sluice.pipeline.account import Account
 from sluice.pipeline.cli import app
-from sluice.pipeline.config import Graph, Http, Run, Workers, load_graph, parse_graph
+from sluice.pipeline.config import Graph, Http, Run, Security, Workers, load_graph, parse_graph
 from sluice.pipeline.exposition import RunCollector
 from sluice.pipeline.graph import Graph as BuiltGraph
 from sluice.pipeline.graph import build_graph
@@ -64,8 +64,12 @@ def _compare_defaults(kind: Any, documented: dict[str, str]) -> None:
             assert said == "required", field.name
         elif field.default_factory is not msgspec.NODEFAULT:
             assert json.loads(said) == field.default_factory(), field.name
+        elif isinstance(field.default, msgspec.Struct):
+            assert msgspec.json.decode(said, type=type(field.default)) == field.default, field.name
         elif field.default is not None:
-            assert json.loads(said) == field.default, field.name
+            default = field.default
+            got = list(default) if isinstance(default, tuple) else default
+            assert json.loads(said) == got, field.name
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,11 @@ def test_graph_file_tables(
 ) -> None:
     text = section(reference / "graph-file.md", f"## `[{table}]`")
     _compare_defaults(kind, {row[0]: row[2] for row in rows(text)})
+
+
+def test_security_table(reference: Path, section: Section, rows: Rows) -> None:
+    text = section(reference / "graph-file.md", "## Security")
+    _compare_defaults(Security, {row[0]: row[2] for row in rows(text)})
 
 
 @pytest.mark.parametrize(

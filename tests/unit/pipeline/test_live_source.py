@@ -457,6 +457,11 @@ def test_the_emulator_is_understood(listen, per_message):
         {"columns": {"x": 5}},
         {"listen": "tcp://0.0.0.0:5560"},
         {"listen": "tcp://*:5560"},
+        {"listen": "garbage"},
+        {"listen": "tcp://*:5560", "security": {"plain_tcp": "yes"}},
+        {"security": {"key": "k", "plain_tcp": "anyone may connect"}},
+        {"security": {"allow": ["k"]}},
+        {"security": {"kee": "k"}},
         {"listen": "tcp://192.168.0.1:5560"},
         {"listen": "tcp://127.0.0.1.example.com:5560"},
         {"backlog": 0},
@@ -471,7 +476,7 @@ def test_options_that_cannot_be(options):
 
 
 def test_addresses_that_cannot_be_listened_on(tmp_path):
-    for endpoint in ("garbage", "ipc:///nowhere/at/all", "tcp://127.0.0.1:x"):
+    for endpoint in ("ipc:///nowhere/at/all", "tcp://127.0.0.1:x"):
         source = LiveSource("source", LiveSource.Options(columns=COLUMNS, listen=endpoint))
         with pytest.raises(ConfigError, match="cannot listen"):
             source.open()
