@@ -102,3 +102,24 @@ def sampled(
     offset = _mix(np.uint64(salt)) + _GAMMA
     for i in range(event_id.size):
         out[i] = _mix(event_id[i] + offset) < threshold
+
+
+@kernel((reads("u8", 1),))
+def digest(event_id: NDArray[np.uint64]) -> int:
+    """Hash a sequence of event numbers into one 64-bit number; their order matters.
+
+    Parameters
+    ----------
+    event_id : uint64 array, shape (N,)
+
+    Returns
+    -------
+    int
+        0 for no events.
+    """
+    total = np.uint64(0)
+    place = np.uint64(0)
+    for i in range(event_id.size):
+        place += _GAMMA
+        total += _mix(event_id[i] + place)
+    return total  # type: ignore[return-value]

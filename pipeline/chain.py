@@ -20,6 +20,7 @@ from .batch import (
     Outcome,
     concatenate,
 )
+from .composition import compose
 from .errors import DataError, RunError
 from .graph import Graph
 from .metrics import MeterBlock
@@ -213,7 +214,11 @@ class Chain:
         elif rows is not None:
             kept = kept.take(rows)
         kept = self._recorder.add(kept, batch, rows, facts)
-        return kept, Summary(counts.tobytes(), paths.tobytes(), facts.ended, list(flags))
+        composition = compose(
+            facts.seq, batch[EVENT_ID.name], counts.tolist(), facts.epoch, facts.rung
+        )
+        found = (counts.tobytes(), paths.tobytes(), facts.ended, list(flags), composition)
+        return kept, Summary(*found)
 
     def _unjudged(self, batch: EventBatch) -> EventBatch:
         """Return the batch with outcome and decision blank; nobody writes to these arrays."""

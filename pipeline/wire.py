@@ -80,12 +80,15 @@ class Summary(msgspec.Struct, array_like=True):
         When the last stage was done, ns of CLOCK_MONOTONIC.
     flags
         Events that were not judged, with reasons.
+    composition
+        The packed record of the batch's composition, see `composition`.
     """
 
     counts: bytes
     paths: bytes
     t_decided: int
     flags: list[Flag] = []
+    composition: bytes = b""
 
 
 Frames = list[Any]

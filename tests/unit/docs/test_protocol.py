@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from sluice.pipeline import wire
+from sluice.pipeline import composition, wire
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Flag, Outcome, Schema
 
 Rows = Callable[[str], list[list[str]]]
@@ -56,9 +57,11 @@ def test_limits(page: Path, section: Section) -> None:
 
 
 def test_summary(page: Path, section: Section) -> None:
-    summary = wire.Summary(bytes(8 * len(Outcome)), bytes(8 * 64), 1, [Flag("s", "r", 5, [0])])
+    summary = wire.Summary(
+        bytes(8 * len(Outcome)), bytes(8 * 64), 1, [Flag("s", "r", 5, [0])], b"c"
+    )
     parts = msgspec.msgpack.decode(wire.pack_summary(summary))
-    assert parts == [bytes(64), bytes(512), 1, [["s", "r", 5, [0]]]]
+    assert parts == [bytes(64), bytes(512), 1, [["s", "r", 5, [0]]], b"c"]
     names = ", ".join(outcome.name.lower() for outcome in Outcome)
     text = " ".join(section(page, "### Payloads").split())
     assert f"events by outcome (the bytes of {len(Outcome)} int64: {names})" in text
@@ -73,3 +76,13 @@ def test_raw_records_are_packed_in_the_order_of_the_columns() -> None:
 
 def test_version_and_magic(page: Path) -> None:
     assert page.read_text().startswith(f"# The Sluice protocol, version {wire.VERSION}\n")
+
+
+def test_composition(page: Path, section: Section) -> None:
+    text = " ".join(section(page, "### Payloads").split())
+    record = composition.FORM
+    names = [name for name in record.names or () if f"`{name}`" in text]
+    assert names == list(record.names or ())
+    assert record.itemsize == len(composition.compose(1, np.arange(3, dtype="u8"), range(8), 2, 3))
+    (got,) = composition.unpack(composition.compose(1, np.array([9, 8], "u8"), range(8), 7, 6))
+    assert got.tolist() == (1, 9, int(got["ids"]), 2, 1, 2, 3, 5, 6, 7, 6)
