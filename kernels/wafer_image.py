@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.kernels.jit import inlined, kernel, reads, writes
+from sluice.kernels.wafer_lanes import any_negative_cell, arrange_cells, sum_of_cells
 
 OK = 0
 """Status of a wafer that can be encoded."""
@@ -19,51 +20,12 @@ _SMALLEST = math.ldexp(1.0, -126)
 
 
 @inlined
-def _total(charge: NDArray[np.float32], n: int) -> float:
-    # Four chains hide the latency of the additions; their order is fixed, so the sum is the same
-    # everywhere.
-    a = b = c = d = 0.0
-    for k in range(0, 48, 4):
-        a += np.float64(charge[n, k])
-        b += np.float64(charge[n, k + 1])
-        c += np.float64(charge[n, k + 2])
-        d += np.float64(charge[n, k + 3])
-    return (a + c) + (b + d)
-
-
-@inlined
-def _has_negative(charge: NDArray[np.float32], n: int) -> bool:
-    signs = np.uint32(0)
-    for k in range(48):
-        signs = np.uint32(signs | np.float32(charge[n, k]).view(np.uint32))
-    # Only now look closer: a sign bit may be that of -0.0, which is no negative charge.
-    if signs >> np.uint32(31):
-        for k in range(48):
-            if charge[n, k] < np.float32(0):
-                return True
-    return False
-
-
-@inlined
 def _toward_zero(total: float) -> np.float32:
     # The chip's sum is an integer that float32 may round up into the next code; truncation cannot.
     rounded = np.float32(total)
     if np.float64(rounded) > total:
         rounded = np.uint32(rounded.view(np.uint32) - np.uint32(1)).view(np.float32)
     return rounded
-
-
-@inlined
-def _arrange(
-    charge: NDArray[np.float32], scale: np.float32, image: NDArray[np.float32], n: int
-) -> None:
-    # ARRANGE_8X8 written as index arithmetic: constant indices are three times as fast as a gather.
-    for r in range(4):
-        for j in range(4):
-            image[n, r, j] = charge[n, 28 - 4 * r + j] * scale
-            image[n, r, 4 + j] = charge[n, 4 * j + r] * scale
-            image[n, 4 + r, j] = charge[n, 47 - r - 4 * j] * scale
-            image[n, 4 + r, 4 + j] = np.float32(0)
 
 
 @inlined
@@ -117,14 +79,16 @@ def normalise(
     if charge_sum.shape[0] != rows or status.shape[0] != rows:
         raise ValueError("normalise: expected charge_sum (N,) and status (N,)")
     bad = 0
+    cells, pixels = charge.reshape(charge.size), image.reshape(image.size)
     for n in range(rows):
-        total = _total(charge, n)
+        at = np.int64(48 * n)
+        total = sum_of_cells(cells, at)
         status[n] = OK
         # One NaN or infinite cell makes the sum so; written with `not`, the comparison catches NaN
         # too.
         if not abs(total) < _LARGEST:
             status[n] = NOT_FINITE
-        elif _has_negative(charge, n):
+        elif any_negative_cell(cells, at):
             status[n] = NEGATIVE
         if status[n] != OK or total < _SMALLEST:
             bad += status[n] != OK
@@ -134,5 +98,5 @@ def normalise(
         charge_sum[n] = _toward_zero(total)
         exponent = np.float64(total).view(np.int64) >> 52
         scale = np.float32(np.int64((2046 - exponent) << 52).view(np.float64))
-        _arrange(charge, scale, image, n)
+        arrange_cells(cells, at, scale, pixels, np.int64(64 * n))
     return bad

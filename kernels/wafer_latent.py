@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.kernels.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.wafer_lanes import quantised
 
 SUM_BITS = 9
 """Bits of the module sum (5-bit exponent, 4-bit mantissa)."""
@@ -45,34 +46,14 @@ def decode_sum(code: int) -> np.float32:
 
 
 @inlined
-def _quantise(latent: NDArray[np.float32], bits: int, latent_q: NDArray[np.float32]) -> None:
-    scale = np.float32(1 << (bits - 1))
-    lsb = np.float32(1) / scale
-    largest = np.float32((1 << bits) - 1)
-    flat, flat_q = latent.reshape(latent.size), latent_q.reshape(latent_q.size)
-    for i in range(flat.size):
-        scaled = flat[i] * scale
-        code = np.floor(scaled)
-        # Not floor(scaled + 0.5): in float32 that sum rounds the largest number below 0.5 up to 1.
-        code = code + np.float32(1) if scaled - code >= np.float32(0.5) else code
-        code = code if code > np.float32(0) else np.float32(0)
-        code = code if code < largest else largest
-        flat_q[i] = code * lsb
-
-
-@inlined
 def _store(packed: NDArray[np.uint8], at: np.uint64, word: np.uint64) -> None:
     for b in range(8):
         packed[at + np.uint64(b)] = np.uint8(word >> np.uint64(56 - 8 * b))
 
 
 @inlined
-def _code(latent_q: NDArray[np.float32], i: np.uint64, scale: np.float32) -> np.uint64:
-    return np.uint64(np.int32(latent_q[i] * scale))
-
-
-@inlined
 def _pack(
+    latent: NDArray[np.float32],
     charge_sum: NDArray[np.float32],
     bits: int,
     packed: NDArray[np.uint8],
@@ -81,24 +62,21 @@ def _pack(
 ) -> None:
     # Unsigned throughout: signed indices would cost a wrap-around check each, and the byte stores
     # would not merge into one.
-    one, two, three = np.uint64(bits), np.uint64(2 * bits), np.uint64(3 * bits)
     width, full, eight = np.uint64(4 * bits), np.uint64(64), np.uint64(8)
     scale = np.float32(1 << (bits - 1))
+    lsb = np.float32(1) / scale
     stride = np.uint64(packed_bytes(bits))
-    codes, out = latent_q.reshape(latent_q.size), packed.reshape(packed.size)
+    values, codes, out = (
+        latent.reshape(latent.size), latent_q.reshape(latent_q.size), packed.reshape(packed.size)
+    )  # fmt: skip
     for n in range(charge_sum.size):
         code = _encode_sum(charge_sum[n])
         sum_q[n] = decode_sum(code)
         word, fill = np.uint64(code) << np.uint64(55), np.uint64(9)
         at = np.uint64(n) * stride
+        fours = quantised(values, np.int64(16 * n), np.int64(bits), scale, lsb, codes)
         for g in range(4):
-            i = np.uint64(16 * n + 4 * g)
-            four = (
-                (_code(codes, i, scale) << three)
-                | (_code(codes, i + np.uint64(1), scale) << two)
-                | (_code(codes, i + np.uint64(2), scale) << one)
-                | _code(codes, i + np.uint64(3), scale)
-            ) << (full - width)
+            four = fours[g] << (full - width)
             word |= four >> fill
             fill += width
             if fill >= full:
@@ -107,6 +85,10 @@ def _pack(
                 fill -= full
                 # A shift by 64 is undefined, and would be one where the word ended just here.
                 word = four << (width - fill) if fill else np.uint64(0)
+        if at + eight <= np.uint64(out.size):
+            # The next record overwrites what is too much.
+            _store(out, at, word)
+            continue
         for _ in range((fill + np.uint64(7)) >> np.uint64(3)):
             out[at] = np.uint8(word >> np.uint64(56))
             word <<= np.uint64(8)
@@ -161,5 +143,4 @@ def quantise_pack(
         raise ValueError("quantise_pack: expected latent, latent_q (N, 16) and charge_sum (N,)")
     if packed.shape != (rows, packed_bytes(bits)) or sum_q.shape[0] != rows:
         raise ValueError("quantise_pack: expected packed (N, packed_bytes(bits)) and sum_q (N,)")
-    _quantise(latent, bits, latent_q)
-    _pack(charge_sum, bits, packed, latent_q, sum_q)
+    _pack(latent, charge_sum, bits, packed, latent_q, sum_q)
