@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sluice.exporters.inference import runner
+from sluice.exporters.layers import plain_layers
 from sluice.pipeline.errors import ModelError
 from sluice.pipeline.manifest import Manifest, write_model
 
@@ -72,7 +73,8 @@ def write(export: Export, data: bytes, metrics: dict[str, float], root: Path) ->
     opset = next(int(entry.version) for entry in opsets if entry.domain == "")
     manifest = replace(export.manifest, opset=opset, metrics=metrics)
     outputs = {manifest.outputs[0].name: runner(data)(*export.inputs)}
-    return write_model(root, manifest, data, export.golden, outputs).folder
+    layers = plain_layers(onnx.load_from_string(data), manifest)
+    return write_model(root, manifest, data, export.golden, outputs, layers).folder
 
 
 def to_onnx(

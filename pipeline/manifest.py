@@ -8,7 +8,7 @@ import tomllib
 import zipfile
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from .config import convert
 from .errors import ConfigError, ModelError, nearest
 
 MANIFEST = "manifest.toml"
+_LAYERS = "layers.npz"
 
 
 class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +70,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     precision: str = "fp32"
     golden: str = "golden.npz"
     golden_sha256: str = ""
+    #: The same net as plain layers, for the backend of that name; empty where it is more than that.
+    layers: str = ""
+    layers_sha256: str = ""
     #: Greatest allowed absolute difference from the golden outputs.
     tolerance: float = 1e-5
     preprocessing: Preprocessing = Preprocessing()
@@ -100,15 +104,39 @@ class Model(Struct, frozen=True):
         ModelError
             If the file is missing, is not the one of the manifest, or lacks a tensor.
         """
-        path = self.folder / self.manifest.golden
-        _verify(path, self.manifest.golden_sha256, self.label)
+        arrays = self._arrays(self.manifest.golden, self.manifest.golden_sha256)
+        try:
+            inputs = {t.name: arrays[f"in_{t.name}"] for t in self.manifest.inputs}
+            outputs = {t.name: arrays[f"out_{t.name}"] for t in self.manifest.outputs}
+        except KeyError as error:
+            raise ModelError(
+                f"model {self.label}: {self.manifest.golden}: cannot read: {error}"
+            ) from error
+        return inputs, outputs
+
+    def layers(self) -> dict[str, Array]:
+        """Return the arrays of the layers file; docs/reference/models.md names them.
+
+        Raises
+        ------
+        ModelError
+            If the model has none, or the file is not the one of the manifest.
+        """
+        if not self.manifest.layers:
+            raise ModelError(
+                f"model {self.label}: has no layers file: it is more than plain layers",
+                hint="use backend 'onnxruntime:cpu' for it",
+            )
+        return self._arrays(self.manifest.layers, self.manifest.layers_sha256)
+
+    def _arrays(self, file: str, sha: str) -> dict[str, Array]:
+        path = self.folder / file
+        _verify(path, sha, self.label)
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                inputs = {t.name: arrays[f"in_{t.name}"] for t in self.manifest.inputs}
-                outputs = {t.name: arrays[f"out_{t.name}"] for t in self.manifest.outputs}
-        except (KeyError, OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
             raise ModelError(f"model {self.label}: {path.name}: cannot read: {error}") from error
-        return inputs, outputs
 
 
 def repositories() -> list[Path]:
@@ -180,6 +208,7 @@ def write_model(
     onnx: bytes,
     inputs: dict[str, Array],
     outputs: dict[str, Array],
+    layers: dict[str, Array] | None = None,
 ) -> Model:
     """Write ``root/<name>/<version>/{model.onnx, manifest.toml, golden.npz}`` with their hashes.
 
@@ -188,11 +217,13 @@ def write_model(
     root
         The repository.
     manifest
-        Everything but the two hashes, which are filled in here.
+        Everything but the hashes, which are filled in here.
     onnx
         The serialised model.
     inputs, outputs
         The golden arrays by tensor name.
+    layers
+        Arrays of the layers file, if there shall be one.
     """
     folder = root / manifest.name / str(manifest.version)
     folder.mkdir(parents=True, exist_ok=True)
@@ -200,6 +231,11 @@ def write_model(
     arrays: dict[str, Any] = {f"in_{name}": array for name, array in inputs.items()}
     arrays |= {f"out_{name}": array for name, array in outputs.items()}
     np.savez_compressed(folder / manifest.golden, **arrays)
+    if layers is not None:
+        np.savez_compressed(folder / _LAYERS, **cast("dict[str, Any]", layers))
+        manifest = msgspec.structs.replace(
+            manifest, layers=_LAYERS, layers_sha256=sha256(folder / _LAYERS)
+        )
     manifest = msgspec.structs.replace(
         manifest,
         sha256=sha256(folder / manifest.file),
