@@ -101,8 +101,8 @@ def _repeat(events: EventBatch, copies: int, path: Path) -> None:
 
 def _bare(words: Array, batch: int, copies: int) -> Measure:
     """Return a measurement of the kernels and models alone, buffers allocated once."""
-    encoder = open_session(find_model("wafer-encoder-9b"), DEFAULT, "bench")
-    tagger = open_session(find_model("wafer-tagger"), DEFAULT, "bench")
+    encoder = open_session(find_model("wafer-encoder-9b"), "layers", "bench")
+    tagger = open_session(find_model("wafer-tagger"), "layers", "bench")
     f32 = np.float32
     charge = np.empty((batch, wafer.CELLS), f32)
     image = np.empty((batch, *wafer.GRID), f32)
