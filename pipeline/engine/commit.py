@@ -13,6 +13,7 @@ from ..parts import build
 from ..sinks import Sink
 from ..transport import Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError
+from .slots import Slots
 from .spec import LOOK_AROUND_S, Spec, main
 
 Held = dict[int, tuple[Header, list[memoryview]]]
@@ -28,6 +29,7 @@ def commit(spec: Spec, hub: Socket) -> None:
         raise RunError(f"cannot open: {error}") from error
     outlet = Socket(spec.outlet)
     codec = Codec(graph.outputs)
+    slots = spec.open_slots(graph)
     poller = Poller((hub, outlet))
     held: Held = {}
     expected = 0
@@ -41,7 +43,7 @@ def commit(spec: Spec, hub: Socket) -> None:
             if outlet in ready:
                 expected = _take(outlet, held, expected)
             while expected in held:
-                _commit_one(sink, codec, hub, *held.pop(expected))
+                _commit_one(sink, codec, slots, hub, *held.pop(expected))
                 expected += 1
             if hub in ready:
                 stop, eor = _obey(hub)
@@ -75,11 +77,13 @@ def _take(outlet: Socket, held: Held, expected: int) -> int:
 
 
 def _commit_one(
-    sink: Sink, codec: Codec, hub: Socket, header: Header, payload: list[memoryview]
+    sink: Sink, codec: Codec, slots: Slots, hub: Socket, header: Header, payload: list[memoryview]
 ) -> None:
     summary, *rest = payload
     kept = EventBatch({}, 0, header.seq)
-    if rest:
+    if header.first:
+        kept = slots.result(header.first - 1, header.events, header.seq)
+    elif rest:
         kept = codec.unpack(rest[0], header.events, header.seq)
     try:
         sink.write(kept)

@@ -6,6 +6,7 @@ import gc
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from ..chain import Chain
 from ..errors import ModelError, RunError
@@ -23,24 +24,79 @@ CREDIT = 2
 
 def work(spec: Spec, hub: Socket) -> None:
     """Open the chain, then judge batches until ingest says stop."""
-    sink: Sink = build("sink", spec.config.sink, spec.config.origin)
-    graph = build_graph(spec.config, spec.schema, sink.columns)
-    _same_models(graph, spec)
-    block = MeterBlock(*graph.meter_names(), Path(spec.meters))
-    chain = Chain(graph, block, sink.keep)
-    chain.open()
-    outlet = Socket(spec.outlet, spec.name)
-    os.sched_setaffinity(0, spec.cores.own)
-    gc.freeze()  # what was loaded stays: the collector need not walk it again
-    inward, outward = Codec(graph.inputs), Codec(graph.outputs)
+    worker = Worker(spec, hub)
     try:
         hub.send(Header(Kind.HELLO, aux=os.getpid()))
         hub.send(Header(Kind.CREDIT, aux=CREDIT))
-        while _judge_next(spec, hub, outlet, chain, inward, outward):
+        while worker.serve():
             pass
     finally:
-        outlet.close()
-        chain.close()
+        worker.close()
+
+
+class Worker:
+    """A chain that is warm, with its ways in and out.
+
+    Parameters
+    ----------
+    spec
+        What to run.
+    hub
+        Where batches are asked for and come from.
+    """
+
+    def __init__(self, spec: Spec, hub: Socket) -> None:
+        sink: Sink = build("sink", spec.config.sink, spec.config.origin)
+        graph = build_graph(spec.config, spec.schema, sink.columns)
+        _same_models(graph, spec)
+        self._spec, self._hub = spec, hub
+        self._chain = Chain(graph, MeterBlock(*graph.meter_names(), Path(spec.meters)), sink.keep)
+        self._chain.open()
+        self._outlet = Socket(spec.outlet, spec.name)
+        self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
+        self._slots = spec.open_slots(graph)
+        os.sched_setaffinity(0, spec.cores.own)
+        gc.freeze()  # what was loaded stays: the collector need not walk it again
+
+    def serve(self) -> bool:
+        """Wait for one message and obey it; False when it is time to end."""
+        if not self._hub.poll(LOOK_AROUND_S):
+            return not self._spec.orphaned()
+        message = self._hub.receive()
+        if message is None:
+            return True
+        _, header, payload = message
+        if header.kind == Kind.STOP:
+            return False
+        if header.kind != Kind.DATA:
+            name = self._spec.name
+            raise RunError(f"worker {name!r}: expected DATA or STOP, got {header.kind}")
+        self._judge(header, payload)
+        self._hub.send(Header(Kind.CREDIT, aux=1))
+        return True
+
+    def close(self) -> None:
+        """Close the way out and the chain."""
+        self._outlet.close()
+        self._chain.close()
+
+    def _judge(self, header: Header, payload: list[memoryview]) -> None:
+        slot = header.first - 1
+        if slot < 0:
+            batch = self._inward.unpack(payload[0], header.events, header.seq)
+        else:
+            batch = self._slots.batch(slot, header.events, header.seq)
+        rung, epoch = header.aux & 0xFF, header.aux >> 8
+        kept, summary = self._chain.run(batch, header.t_sent, rung=rung, epoch=epoch)
+        frames: list[Any] = [pack_summary(summary)]
+        if slot >= 0:
+            self._slots.put_result(slot, kept)
+        elif kept.events:
+            frames.append(self._outward.pack(kept))
+        answer = Header(Kind.RESULT, header.run, seq=header.seq, first=header.first,
+                        events=kept.events, t_ingest=header.t_ingest,
+                        t_sent=time.monotonic_ns())  # fmt: skip
+        self._outlet.send(answer, *frames)
 
 
 def _same_models(graph: Graph, spec: Spec) -> None:
@@ -52,32 +108,6 @@ def _same_models(graph: Graph, spec: Spec) -> None:
                 f"stage {stage!r}: the run began with {began['name']} {began['sha256'][:16]}…, "
                 f"the repository now has {info['name']} {info['sha256'][:16]}…"
             )
-
-
-def _judge_next(
-    spec: Spec, hub: Socket, outlet: Socket, chain: Chain, inward: Codec, outward: Codec
-) -> bool:
-    """Wait for one message and serve it; False when it is time to end."""
-    if not hub.poll(LOOK_AROUND_S):
-        return not spec.orphaned()
-    message = hub.receive()
-    if message is None:
-        return True
-    _, header, payload = message
-    if header.kind == Kind.STOP:
-        return False
-    if header.kind != Kind.DATA:
-        raise RunError(f"worker {spec.name!r}: expected DATA or STOP, got {header.kind}")
-    batch = inward.unpack(payload[0], header.events, header.seq)
-    kept, summary = chain.run(batch, header.t_sent, rung=header.aux & 0xFF, epoch=header.aux >> 8)
-    frames = [pack_summary(summary)]
-    if kept.events:
-        frames.append(outward.pack(kept))
-    answer = Header(Kind.RESULT, header.run, seq=header.seq, events=kept.events,
-                    t_ingest=header.t_ingest, t_sent=time.monotonic_ns())  # fmt: skip
-    outlet.send(answer, *frames)
-    hub.send(Header(Kind.CREDIT, aux=1))
-    return True
 
 
 if __name__ == "__main__":

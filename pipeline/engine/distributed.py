@@ -19,8 +19,9 @@ from ..transport import Message, Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
 from .flights import Flight, Flights
+from .slots import Slots
 from .spec import LastWords
-from .supervisor import SINK, Supervisor
+from .supervisor import SINK, SLOTS, Supervisor, slot_count
 
 _TICK_S = 0.05
 _READY_S = 120.0
@@ -47,7 +48,12 @@ class DistributedEngine:
         """Start sink and workers; wait until each has said that it is ready."""
         self._hub = Socket(f"ipc://{self._plan.runtime}/hub")
         self._poller = Poller([self._hub])
+        graph, table = self._plan.graph, self._plan.graph.config.graph
         try:
+            self._slots = Slots(
+                self._plan.runtime / SLOTS, graph.inputs, graph.outputs, table.batch_events,
+                slot_count(table), create=True,
+            )  # fmt: skip
             self._crew.start(self._hub.endpoint)
             self._await_ready()
         except BaseException:
@@ -155,14 +161,18 @@ class DistributedEngine:
         batch = self._plan.number(batch, self._next_seq)
         self._next_seq += 1
         self._account.offer(batch)
-        self._flights.add(Flight(batch, self._codec.pack(batch), worker))
+        self._flights.add(Flight(batch, worker))
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
         flight = self._flights[seq]
-        header = Header(Kind.DATA, self._account.run, seq=seq, events=flight.batch.events,
-                        t_sent=time.monotonic_ns())  # fmt: skip
-        if self._hub.send(header, flight.frame, to=worker.encode()):
+        slot = self._slots.take(flight.batch)
+        if slot is not None:
+            flight.slots.append(slot)
+        header = Header(Kind.DATA, self._account.run, seq=seq, first=0 if slot is None else slot + 1,
+                        events=flight.batch.events, t_sent=time.monotonic_ns())  # fmt: skip
+        payload = [self._codec.pack(flight.batch)] if slot is None else []
+        if self._hub.send(header, *payload, to=worker.encode()):
             self._flights.give(seq, worker)
         else:
             self._flights.refuse(seq, worker)
@@ -195,9 +205,10 @@ class DistributedEngine:
         if name not in self._crew:
             self._account.protocol_errors += 1
         elif header.kind == Kind.ACK:
-            batch = self._flights.land(header.seq)
-            if batch is not None:
-                self._account.commit(batch, unpack_summary(payload[0]))
+            flight = self._flights.land(header.seq)
+            if flight is not None:
+                self._slots.give_back(flight.slots)
+                self._account.commit(flight.batch, unpack_summary(payload[0]))
                 self._moved_at = time.monotonic()
         elif header.kind == Kind.CREDIT:
             self._flights.ask(name, header.aux)

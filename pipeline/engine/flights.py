@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from ..batch import EventBatch
 
 
 @dataclass(slots=True)
 class Flight:
-    """A batch between ingest and sink, its wire form, and the worker that has it."""
+    """A batch between ingest and sink, the worker that has it, and the slots that held it."""
 
     batch: EventBatch
-    frame: Any
     worker: str
+    slots: list[int] = field(default_factory=list)
 
 
 class Flights:
@@ -91,10 +90,9 @@ class Flights:
         self._orphans.append(seq)
         del self._credit[worker]
 
-    def land(self, seq: int) -> EventBatch | None:
+    def land(self, seq: int) -> Flight | None:
         """Take a committed batch out; None if it is out already."""
-        flight = self._flights.pop(seq, None)
-        return None if flight is None else flight.batch
+        return self._flights.pop(seq, None)
 
     def bereave(self, worker: str) -> None:
         """Take a dead worker's batches and credit back."""

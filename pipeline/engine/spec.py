@@ -16,8 +16,10 @@ from msgspec import Struct
 from ..batch import Column, Schema
 from ..config import GraphConfig
 from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
+from ..graph import Graph
 from ..transport import Socket, terminate
 from ..wire import Header, Kind
+from .slots import Slots
 
 #: A process that has heard nothing for this long looks whether its parent still lives.
 LOOK_AROUND_S = 1.0
@@ -62,6 +64,8 @@ class Spec(Struct, frozen=True):
         Endpoints of ingest and of the sink.
     meters
         The file of its meter block.
+    slots, slot_count
+        The shared memory in which batches lie, and how many fit.
     bor
         The begin-of-run record.
     parent
@@ -76,6 +80,8 @@ class Spec(Struct, frozen=True):
     hub: str
     outlet: str
     meters: str
+    slots: str
+    slot_count: int
     bor: dict[str, Any]
     parent: int
     cores: Cores
@@ -84,6 +90,13 @@ class Spec(Struct, frozen=True):
     def schema(self) -> Schema:
         """Columns of the source."""
         return Schema(self.source)
+
+    def open_slots(self, graph: Graph) -> Slots:
+        """Return the run's shared memory."""
+        most = self.config.graph.batch_events
+        return Slots(
+            Path(self.slots), graph.inputs, graph.outputs, most, self.slot_count, create=False
+        )
 
     def orphaned(self) -> bool:
         """Whether the engine that started this process is gone."""

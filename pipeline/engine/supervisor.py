@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..config import seconds
+from ..config import Graph as GraphTable
 from ..errors import RunError
 from ..metrics import MeterBlock
 from ..transport import Socket
@@ -17,9 +18,17 @@ from .restarts import Restarts
 from .spec import Spec, share_cores
 
 SINK = "sink"
+SLOTS = "slots"
+#: Slots beyond the window, for batches that are sent anew.
+_SPARE_SLOTS = 4
 _FINISH_S = 30.0
 #: How long processes may take to end once the run has failed.
 _BROKEN_S = 2.0
+
+
+def slot_count(graph: GraphTable) -> int:
+    """Return how many slots of shared memory a run of the graph has."""
+    return graph.window + _SPARE_SLOTS
 
 
 class Supervisor:
@@ -130,6 +139,7 @@ class Supervisor:
         meters = plan.runtime / f"{name}.{life}.meters"
         spec = Spec(
             name, plan.graph.config, tuple(plan.source.schema), self._hub,
-            f"ipc://{plan.runtime}/outlet", str(meters), plan.bor, os.getpid(), cores,
+            f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
+            slot_count(plan.graph.config.graph), plan.bor, os.getpid(), cores,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)
