@@ -64,12 +64,16 @@ def plain_layers(model: onnx.ModelProto, manifest: Manifest) -> dict[str, Array]
     if last.inputs != tuple(tensor.name for tensor in manifest.inputs) or not last.layers:
         return None
     arrays: dict[str, Array] = {
-        "scale": np.float32(last.scale)[None],
+        "scale": np.array([last.scale], np.float32),
         "cut": np.array([last.cut]),
         "extra_scales": np.array(last.scales, np.float32),
     }
     for n, (weight, bias, activation) in enumerate(last.layers):
-        arrays |= {f"weight_{n}": weight, f"bias_{n}": bias, f"activation_{n}": np.array(activation)}
+        arrays |= {
+            f"weight_{n}": weight,
+            f"bias_{n}": bias,
+            f"activation_{n}": np.array(activation),
+        }
     return arrays
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit, types
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,3 +68,11 @@ def inlined(function: F) -> F:
     so a change in another file would leave stale machine code behind.
     """
     return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def emitted(function: Callable[..., Any]) -> Any:
+    """Make a building block whose machine instructions `function` emits itself.
+
+    For what the compiler does not find by itself; see `sluice.kernels.lanes`.
+    """
+    return intrinsic(function)  # type: ignore[no-untyped-call,unused-ignore]

@@ -10,7 +10,8 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from sluice.kernels.jit import emitted
 
 #: Numbers in a vector register of this machine.
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
@@ -27,6 +28,7 @@ _ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 
 # Types of numba and LLVM carry no annotations.
 Value = Any
+_insert: Any = cgutils.get_or_insert_function
 
 
 class _Code:
@@ -53,9 +55,7 @@ class _Code:
         return loaded
 
     def store(self, vector: Value, pointer: Value) -> None:
-        stored = self.builder.store(
-            vector, self.builder.bitcast(pointer, _VECTOR.as_pointer())
-        )
+        stored = self.builder.store(vector, self.builder.bitcast(pointer, _VECTOR.as_pointer()))
         stored.align = 4
 
     def spread(self, scalar: Value) -> Value:
@@ -68,9 +68,7 @@ class _Code:
 
     def call(self, name: str, *vectors: Value) -> Value:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(vectors))
-        function = cgutils.get_or_insert_function(
-            self.builder.module, kind, f"llvm.{name}.v{LANES}f32"
-        )
+        function = _insert(self.builder.module, kind, f"llvm.{name}.v{LANES}f32")
         return self.builder.call(function, vectors)
 
     def transposed(self, rows: list[Value]) -> list[Value]:
@@ -90,7 +88,7 @@ def _number(value: int) -> Value:
     return ir.Constant(_I64, value)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def dot(
     _: Value, source: Value, index: Value, first: Value, count: Value, numbers: Value,
     start: Value, target: Value, row: Value, relu: Value, cut: Value,
@@ -142,8 +140,10 @@ def _sums_of_products(code: _Code, biases: list[Value]) -> list[Value]:
     added = []
     for output in range(OUTPUTS):
         weight = code.spread(builder.load(code.at(numbers, start, weights, output)))
-        for v in range(_VECTORS):
-            added.append(code.call("fma", weight, events[v], sums[output * _VECTORS + v]))
+        added += [
+            code.call("fma", weight, events[v], sums[output * _VECTORS + v])
+            for v in range(_VECTORS)
+        ]
     following = builder.add(k, _number(1))
     k.add_incoming(following, loop)
     for total, vector in zip(sums, added, strict=True):
@@ -153,7 +153,7 @@ def _sums_of_products(code: _Code, biases: list[Value]) -> list[Value]:
     return added
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def to_tile(
     _: Value, flat: Value, first: Value, stride: Value, tile: Value, row: Value, lane: Value,
     scale: Value, cut: Value,
@@ -182,7 +182,7 @@ def to_tile(
     return signature, emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def from_tile(
     _: Value, tile: Value, rows: Value, at: Value, lane: Value, flat: Value, first: Value,
     stride: Value,

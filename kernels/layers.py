@@ -51,8 +51,8 @@ class Program(NamedTuple):
     ----------
     steps : int64 array
         The number of layers; for each its groups of outputs and activation; for each group its
-        inputs, where they begin in `index`, where its numbers begin in `numbers`.
-    index : uint32 array
+        inputs, where they begin in `sources`, where its numbers begin in `numbers`.
+    sources : uint32 array
         Rows of the tile that a group reads.
     numbers : float32 array
         Biases and weights, `OUTPUTS` at a time.
@@ -63,7 +63,7 @@ class Program(NamedTuple):
     """
 
     steps: I64
-    index: NDArray[np.uint32]
+    sources: NDArray[np.uint32]
     numbers: F32
     rows: I64
     width: int
@@ -75,7 +75,7 @@ def compile_layers(layers: Sequence[Layer]) -> Program:
     Examples
     --------
     >>> net = compile_layers([Layer(np.eye(4, dtype="f4"), np.zeros(4, "f4"), RELU)])
-    >>> net.index.tolist()
+    >>> net.sources.tolist()
     [0, 1, 2, 3]
     """
     steps, index, numbers = [len(layers)], list[int](), list[float]()
@@ -267,5 +267,3 @@ def run_layers(
         if activation & SOFTMAX:
             _softmax(source, rows, outputs, target)
         _empty(source, rows, start, part, y)
-
-

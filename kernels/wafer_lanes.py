@@ -5,8 +5,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from sluice.kernels.jit import emitted
 from sluice.kernels.wafer_geometry import ARRANGE_8X8
 
 _F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
@@ -16,6 +16,7 @@ _ZERO = ir.Constant(_VECTOR, [0.0] * _WIDTH)
 
 # Types of numba and LLVM carry no annotations.
 Value = Any
+_insert: Any = cgutils.get_or_insert_function
 
 
 def _array(context: Value, builder: Value, kind: Value, value: Value) -> Value:
@@ -47,11 +48,11 @@ def _spread(builder: Value, scalar: Value) -> Value:
 
 def _call(builder: Value, name: str, *vectors: Value) -> Value:
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(vectors))
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{_WIDTH}f32")
+    function = _insert(builder.module, kind, f"llvm.{name}.v{_WIDTH}f32")
     return builder.call(function, vectors)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def sum_of_cells(_: Value, charge: Value, at: Value) -> Value:
     """Return the float64 sum of ``charge[at:at + 48]``, always added in the same order."""
     signature = types.float64(charge, at)
@@ -73,7 +74,7 @@ def sum_of_cells(_: Value, charge: Value, at: Value) -> Value:
     return signature, emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def any_negative_cell(_: Value, charge: Value, at: Value) -> Value:
     """Return whether one of ``charge[at:at + 48]`` is below 0."""
     signature = types.boolean(charge, at)
@@ -89,7 +90,7 @@ def any_negative_cell(_: Value, charge: Value, at: Value) -> Value:
     return signature, emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def arrange_cells(
     _: Value, charge: Value, at: Value, scale: Value, image: Value, to: Value
 ) -> Value:
@@ -122,7 +123,7 @@ def _picked(builder: Value, cells: list[Value], block: int) -> Value:
     return _shuffle(builder, vectors[0], vectors[1], lanes)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@emitted
 def quantised(
     _: Value, latent: Value, at: Value, bits: Value, scale: Value, lsb: Value, latent_q: Value
 ) -> Value:
@@ -130,7 +131,8 @@ def quantised(
 
     The first of four codes is the highest; each has `bits` bits. Half rounds up, NaN becomes 0.
     """
-    signature = types.UniTuple(types.uint64, 4)(latent, at, bits, scale, lsb, latent_q)
+    four: Any = types.UniTuple
+    signature = four(types.uint64, 4)(latent, at, bits, scale, lsb, latent_q)
 
     def emit(context: Value, builder: Value, signature: Value, values: Value) -> Value:
         base = _array(context, builder, signature.args[0], values[0])

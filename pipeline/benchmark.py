@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from sluice.kernels import wafer
 
-from .backends import DEFAULT, open_session
+from .backends import open_session
 from .batch import EVENT_ID, T_EVENT, Array, EventBatch, Schema
 from .config import GraphConfig, Part, load_graph
 from .daemon import Wishes, check_report, execute

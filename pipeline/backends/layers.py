@@ -56,7 +56,7 @@ class LayersSession:
         program = self._program
         run_layers(
             main.reshape(events, -1), extra, self._scale, self._cut, program.steps,
-            program.index, program.numbers, program.rows, self._work, output,
+            program.sources, program.numbers, program.rows, self._work, output,
         )  # fmt: skip
 
     def close(self) -> None:

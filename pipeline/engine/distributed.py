@@ -169,7 +169,8 @@ class DistributedEngine:
         slot = self._slots.take(flight.batch)
         if slot is not None:
             flight.slots.append(slot)
-        header = Header(Kind.DATA, self._account.run, seq=seq, first=0 if slot is None else slot + 1,
+        place = 0 if slot is None else slot + 1
+        header = Header(Kind.DATA, self._account.run, seq=seq, first=place,
                         events=flight.batch.events, t_sent=time.monotonic_ns())  # fmt: skip
         payload = [self._codec.pack(flight.batch)] if slot is None else []
         if self._hub.send(header, *payload, to=worker.encode()):

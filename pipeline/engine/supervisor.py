@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from ..config import seconds
 from ..config import Graph as GraphTable
+from ..config import seconds
 from ..errors import RunError
 from ..metrics import MeterBlock
 from ..transport import Socket

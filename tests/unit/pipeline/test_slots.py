@@ -1,0 +1,68 @@
+"""Shared memory in which batches lie while they are in flight."""
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.batch import Column, EventBatch, Schema
+from sluice.pipeline.engine.slots import Slots
+from sluice.pipeline.errors import RunError
+
+INPUTS = Schema((Column("event_id", "uint64"), Column("words", "uint32", (12,))))
+OUTPUTS = Schema((Column("packed", "uint8", (20,)),))
+MOST = 100
+
+
+def make(path, count=3, events=MOST, create=True):
+    """Open the slots of a run."""
+    return Slots(path, INPUTS, OUTPUTS, events, count, create=create)
+
+
+def batch(events, seed=0):
+    """Return a batch of random words."""
+    rng = np.random.default_rng(seed)
+    words = rng.integers(0, 1 << 32, (events, 12), np.uint32)
+    return EventBatch({"event_id": np.arange(events, dtype=np.uint64), "words": words}, events)
+
+
+def test_what_one_side_puts_the_other_side_sees(tmp_path):
+    """Every slot holds its own batch, and its result beside it."""
+    ours = make(tmp_path / "slots")
+    theirs = make(tmp_path / "slots", create=False)
+    sent = {ours.take(batch(events, events)): events for events in (MOST, 1, 0)}
+    assert len(sent) == 3
+    for slot, events in sent.items():
+        theirs.put_result(slot, EventBatch({"packed": np.full((events, 20), events, "u1")}, events))
+    for slot, events in sent.items():
+        seen, expected = theirs.batch(slot, events, 7), batch(events, events)
+        assert seen.seq == 7
+        for name in INPUTS.names:
+            np.testing.assert_array_equal(seen[name], expected[name])
+        assert (ours.result(slot, events, 7)["packed"] == events).all()
+
+
+def test_slots_are_given_out_once_until_they_are_given_back(tmp_path):
+    """A batch that finds none free, or is too large for one, gets none."""
+    slots = make(tmp_path / "slots")
+    taken = [slots.take(batch(1)) for _ in range(3)]
+    assert sorted(taken) == [0, 1, 2]
+    assert slots.take(batch(1)) is None
+    slots.give_back(taken[1:])
+    assert slots.take(batch(MOST + 1)) is None
+    assert slots.take(batch(MOST)) in taken[1:]
+
+
+def test_a_worker_has_no_batch_that_ingest_overwrites(tmp_path):
+    """A batch that is sent anew lies in another slot than before."""
+    slots = make(tmp_path / "slots")
+    first = slots.take(batch(5, 1))
+    again = slots.take(batch(5, 1))
+    assert first != again
+    slots.put_result(first, EventBatch({"packed": np.zeros((5, 20), "u1")}, 5))
+    slots.put_result(again, EventBatch({"packed": np.ones((5, 20), "u1")}, 5))
+    assert not slots.result(first, 5, 0)["packed"].any()
+
+
+def test_too_little_shared_memory_is_said_before_the_run(tmp_path):
+    """Not by a signal in the middle of it."""
+    with pytest.raises(RunError, match=r"cannot take .* MiB of shared memory"):
+        make(tmp_path / "slots", count=1 << 30, events=1 << 20)
