@@ -22,7 +22,7 @@ def test_the_shipped_graph_is_typed():
         "unpack", "normalise", "encode", "pack", "tag", "menu",
     ]  # fmt: skip
     assert config.source.use == "live"
-    assert config.stages[2].options == {"model": "wafer-encoder-9b"}
+    assert config.stages[2].options == {"model": "wafer-encoder-9b", "backend": "layers"}
     assert config.origin.endswith("hgcal.toml")
 
 
