@@ -19,9 +19,10 @@ from sluice.kernels import wafer
 from .backends import open_session
 from .batch import EVENT_ID, T_EVENT, Array, EventBatch, Schema
 from .config import GraphConfig, Part, load_graph
-from .daemon import Wishes, check_report, execute
+from .daemon import check_report, execute
 from .manifest import find_model
 from .recording import RecordingWriter
+from .session import Wishes
 from .stages.wafer import WORDS
 
 _BITS = 9

@@ -72,10 +72,12 @@ class Security(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table ``[http]``: metrics, health and status."""
+    """The table ``[http]``: metrics, health, status and control."""
 
-    #: Where to listen, host:port; loopback only.
+    #: Where to listen, host:port; loopback only, unless there is a token.
     listen: str = "127.0.0.1:9464"
+    #: A file whose first line is the token that control needs; empty for none.
+    token_file: str = ""
 
 
 class Part(Struct, frozen=True):
@@ -191,12 +193,13 @@ def seconds(duration: str, where: str) -> float:
     return float(match["value"]) * _UNITS[match["unit"]]
 
 
-def endpoint(text: str, where: str) -> tuple[str, int]:
-    """Return (host, port) of ``host:port``; hosts other than loopback are refused."""
+def endpoint(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int]:
+    """Return (host, port) of ``host:port``; only loopback unless it may be `anywhere`."""
     host, _, port = text.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{where}: expected host:port, got {text!r}")
-    require_loopback(host, where)
+    if not anywhere:
+        require_loopback(host, where)
     return host.strip("[]"), int(port)
 
 
@@ -239,7 +242,7 @@ def is_private(address: str) -> bool:
     (True, False)
     """
     scheme, _, rest = address.partition("://")
-    return scheme == "ipc" or (scheme == "tcp" and _is_loopback(rest.rpartition(":")[0]))
+    return scheme == "ipc" or (scheme == "tcp" and is_loopback(rest.rpartition(":")[0]))
 
 
 def require_private(address: str) -> None:
@@ -251,7 +254,8 @@ def require_private(address: str) -> None:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -259,11 +263,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def require_loopback(host: str, where: str) -> None:
-    """Refuse a host that others can reach: HTTP authenticates nobody."""
-    if not _is_loopback(host):
+    """Refuse a host that others can reach."""
+    if not is_loopback(host):
         raise ConfigError(
             f"{where}: expected a loopback address, got {host!r}",
-            hint="listen on 127.0.0.1 and let a proxy or an ssh tunnel carry it further",
+            hint="listen on 127.0.0.1; for HTTP, `token_file` of [http] opens it to others",
         )
 
 

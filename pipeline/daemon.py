@@ -1,39 +1,28 @@
-"""One run from configuration to report: source, graph, engine, HTTP, signals."""
+"""The process around runs: one run, or one after the other; HTTP, signals, progress."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-import msgspec
-from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from . import transport
+from .access import Access
 from .account import Account
-from .config import GraphConfig, seconds
+from .config import GraphConfig
 from .engine import Engine, Plan
 from .engine.distributed import DistributedEngine
 from .engine.inline import InlineEngine
 from .errors import ConfigError, RunError, SluiceError, nearest
 from .exposition import RunCollector
-from .graph import build_graph
-from .numbering import RunNumbers, in_run, state_folder
-from .parts import build
-from .quarantine import Quarantine
-from .reference import read_bands
-from .sinks import Sink
+from .session import Wishes, check, conclude, prepare
 from .sources import Source
-from .sources.paced import Paced
 from .state import Control, State
 from .web import WebServer, application
 
@@ -41,42 +30,184 @@ ENGINES: dict[str, Callable[[Plan], Engine]] = {
     "inline": InlineEngine,
     "distributed": DistributedEngine,
 }
-#: While every worker is busy, a paced event waits for company at most this share of the budget.
-_HOLD_SHARE = 0.25
+
+Progress = Callable[[Control, Account, Source], None]
+Announce = Callable[[str], None]
+_NOT_WAITING = "this daemon runs once; `sluice run GRAPH --wait` makes one that waits for start"
 
 
-class Wishes(Struct, frozen=True):
-    """What the command line asks of a run beside its graph.
+class Daemon:
+    """Runs of one graph, and what HTTP and signals may do to them; see `web.Desk`.
 
-    Attributes
+    Parameters
     ----------
-    run
-        The run number; None for the next one, `TRIAL` for one that is not remembered.
-    engine
-        ``inline`` or ``distributed``.
-    rate_hz
-        Slow the source down to this many events a second.
-    http
-        Serve HTTP there (``host:port``), None for not at all.
-    quarantine
-        Where refused events go, ``{run}`` stands for the run number; None only counts them.
-    reference
-        Report of a reference run: monitors that leave its bands raise an alarm.
+    load
+        Reads the graph file, again at each configuration.
+    wishes
+        What the command line asks.
+    progress
+        Called ten times a second from a thread while a run lasts.
+    announce
+        Called with the HTTP address once it is served.
     """
 
-    run: int | None
-    engine: str = "distributed"
-    rate_hz: float | None = None
-    http: str | None = None
-    quarantine: Path | None = None
-    reference: Path | None = None
+    def __init__(
+        self,
+        load: Callable[[], GraphConfig],
+        wishes: Wishes,
+        progress: Progress | None = None,
+        announce: Announce | None = None,
+    ) -> None:
+        if wishes.engine not in ENGINES:
+            raise ConfigError(
+                f"engine {wishes.engine!r}: no such engine", nearest(wishes.engine, ENGINES)
+            )
+        self._load = load
+        self._wishes = wishes
+        self._progress = progress
+        self._announce = announce
+        self._lock = threading.Lock()
+        self._waits = self._idle = self._ending = False
+        #: Filled from HTTP and from signals, whose handlers may take no lock.
+        self._orders: SimpleQueue[str] = SimpleQueue()
+        self.control = Control()
+        self.account: Account | None = None
 
+    def run_once(self) -> dict[str, Any]:
+        """Make one run at once and return its report; SluiceError if it could not even start."""
+        with ExitStack() as stack:
+            stack.callback(transport.terminate)
+            stack.enter_context(self._signals())
+            self._config = self._load()
+            return self._run(stack, lambda: self._serve(stack))
 
-Progress = Callable[[Control, Account, Source, str | None], None]
+    def serve(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """Make a run at each `start`, until a signal ends the daemon.
+
+        Parameters
+        ----------
+        done
+            Takes the report of each run.
+        """
+        with ExitStack() as stack:
+            stack.callback(transport.terminate)
+            stack.enter_context(self._signals())
+            self._configure()
+            self._serve(stack)
+            self._waits = self._idle = True
+            while self._orders.get() == "start":
+                report = self._attempt()
+                if report is not None:
+                    done(report)
+                self._idle = True
+        if self.control.cause:
+            raise RunError(self.control.cause)
+
+    def _attempt(self) -> dict[str, Any] | None:
+        """Make one run; None if it could not start, which its control then says."""
+        try:
+            if self.control.state is State.STOPPED:
+                self._configure()
+            with ExitStack() as stack:
+                return self._run(stack, lambda: None)
+        except SluiceError as error:
+            self.control.fail(str(error))
+            return None
+
+    def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
+        control = self.control
+        plan = prepare(self._config, self._wishes, control, stack)
+        self.account = plan.account
+        if control.state is State.INITIAL:
+            control.go(State.CONFIGURED)
+        planned()
+        engine = ENGINES[self._wishes.engine](plan)
+        engine.start()
+        control.go(State.RUNNING)
+        show = self._progress
+        if show is not None:
+            stack.enter_context(_ticker(lambda: show(control, plan.account, plan.source)))
+        return conclude(plan, engine)
+
+    def _configure(self) -> None:
+        config = self._load()
+        check(config)
+        self._config, self.control = config, Control()
+        self.control.go(State.CONFIGURED)
+        if self._ending and not self.control.stopping:  # the signal met the control before
+            self.control.ask_to_stop()
+
+    def _serve(self, stack: ExitStack) -> None:
+        listen = self._wishes.http
+        if listen is None:
+            return
+        access = Access(listen, self._config.http.token_file)
+        registry = CollectorRegistry()
+        registry.register(RunCollector(lambda: (self.account, self.control)))
+        server = WebServer(access, application(self, registry, access))
+        stack.callback(server.close)
+        server.start()
+        if self._announce is not None:
+            self._announce(server.address)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let SIGTERM and SIGINT ask the run to stop, and the daemon to end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(_: int, __: FrameType | None) -> None:
+            self._ending = True
+            self._orders.put("end")
+            self.control.ask_to_stop()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def configure(self) -> None:
+        """Read and check the graph file anew, between runs; see `web.Desk`."""
+        with self._lock:
+            self._require_idle("configure")
+            self._configure()
+
+    def start(self) -> None:
+        """Begin a run, between runs; see `web.Desk`."""
+        with self._lock:
+            self._require_idle("start")
+            if self.control.state is State.ERROR:
+                raise RunError(
+                    f"run: cannot start in ERROR: {self.control.cause}",
+                    hint="put it right, then configure",
+                )
+            self._idle = False
+        self._orders.put("start")
+
+    def stop(self, *, abort: bool) -> None:
+        """Drain and end the run, or end it without draining; see `web.Desk`."""
+        if self._idle:
+            raise RunError(f"run: cannot stop while {self.control.state.value}: there is no run")
+        if not self.control.stopping:
+            self.control.ask_to_stop()
+        if abort:
+            self.control.ask_to_stop()
+
+    def _require_idle(self, action: str) -> None:
+        if not self._idle:
+            where = "starting" if self.control.state is State.CONFIGURED else "in a run"
+            hint = None if self._waits else _NOT_WAITING
+            raise RunError(f"run: cannot {action} while {where}", hint)
 
 
 def execute(
-    config: GraphConfig, wishes: Wishes, progress: Progress | None = None
+    config: GraphConfig,
+    wishes: Wishes,
+    progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> dict[str, Any]:
     """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
 
@@ -86,8 +217,8 @@ def execute(
         The graph, with source and sink as they shall be.
     wishes
         What the command line asks.
-    progress
-        Called ten times a second from a thread, with the HTTP address or None.
+    progress, announce
+        As for `Daemon`.
 
     Returns
     -------
@@ -99,120 +230,13 @@ def execute(
     SluiceError
         If the run could not even start.
     """
-    if wishes.engine not in ENGINES:
-        raise ConfigError(
-            f"engine {wishes.engine!r}: no such engine", nearest(wishes.engine, ENGINES)
-        )
-    control = Control()
-    with ExitStack() as stack:
-        stack.callback(transport.terminate)
-        stack.enter_context(_signals(control))
-        source: Source = build("source", config.source, config.origin)
-        source.open()
-        stack.callback(source.close)
-        if wishes.rate_hz:
-            budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
-            source = Paced(source, wishes.rate_hz, _HOLD_SHARE * budget_s)
-        runtime = _runtime_folder()
-        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
-        plan = _plan(config, wishes, source, control, runtime)
-        stack.callback(plan.account.quarantine.close)
-        control.go(State.CONFIGURED)
-        address = _serve(plan, wishes, stack)
-        engine = ENGINES[wishes.engine](plan)
-        engine.start()
-        control.go(State.RUNNING)
-        if progress is not None:
-            stack.enter_context(_ticker(lambda: progress(control, plan.account, source, address)))
-        return _conclude(plan, engine)
-
-
-def _plan(
-    config: GraphConfig, wishes: Wishes, source: Source, control: Control, runtime: Path
-) -> Plan:
-    sink: Sink = build("sink", config.sink, config.origin)
-    graph = build_graph(config, source.schema, sink.columns)
-    run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
-    quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
-    judge = graph.judge()
-    bor = {
-        "run": run,
-        "graph": config.graph.name,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "models": graph.models(),
-        "paths": graph.paths(),
-        "menu": judge.menu_info() if judge else None,
-        "config": msgspec.to_builtins(config),
-    }
-    account = Account(graph, run, quarantine)
-    if wishes.reference is not None:
-        account.bands = read_bands(wishes.reference, [part.name for part in config.monitors])
-    return Plan(graph, source, sink, account, control, bor, runtime)
-
-
-def _serve(plan: Plan, wishes: Wishes, stack: ExitStack) -> str | None:
-    if wishes.http is None:
-        return None
-    registry = CollectorRegistry()
-    registry.register(RunCollector(plan.account))
-    server = WebServer(
-        wishes.http, application(plan.control, registry, plan.account.report)
-    )  # fmt: skip
-    stack.callback(server.close)
-    server.start()
-    return server.address
-
-
-def _conclude(plan: Plan, engine: Engine) -> dict[str, Any]:
-    """Run the engine and make the report, whatever happens."""
-    control, written = plan.control, {}
-    hint = None
-    plan.account.ledger.start(time.monotonic_ns())
-    try:
-        engine.run()
-    except SluiceError as error:
-        control.fail(error.message)
-        hint = error.hint
-    except BaseException:
-        engine.finish()
-        raise
-    try:
-        written = engine.finish()
-    except SluiceError as error:
-        control.fail(error.message)
-        hint = hint or error.hint
-    if control.state is not State.ERROR:
-        control.go(State.STOPPED)
-    report = plan.account.report()
-    if not report["closed"]:
-        control.fail(f"the ledger does not close: {report['events']}")
-    report |= {"state": control.state.value, "error": control.cause, "hint": hint,
-               "output": written, "damage": plan.source.damage}  # fmt: skip
-    return report
+    return Daemon(lambda: config, wishes, progress, announce).run_once()
 
 
 def check_report(report: dict[str, Any]) -> None:
     """Raise RunError if the run ended in ERROR."""
     if report["error"]:
         raise RunError(report["error"], report["hint"])
-
-
-@contextmanager
-def _signals(control: Control) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask the run to stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(_: int, __: FrameType | None) -> None:
-        control.ask_to_stop()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -232,10 +256,3 @@ def _ticker(tick: Callable[[], None], period_s: float = 0.1) -> Iterator[None]:
         done.set()
         thread.join()
         tick()
-
-
-def _runtime_folder() -> Path:
-    """Make the run's folder for sockets and meters, in memory where the system has such a place."""
-    shared = Path("/dev/shm")  # noqa: S108
-    parent = shared if os.access(shared, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="sluice-", dir=parent))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from prometheus_client.core import (
@@ -19,6 +19,7 @@ from .account import Account
 from .batch import Array, Outcome
 from .ledger import CLASSES, Time
 from .metrics import monitor_totals, stage_totals
+from .state import USERS, Control, State
 
 _UPPER_S = edges()
 #: Every octave has 32 buckets inside; four of them an octave are shown.
@@ -26,13 +27,48 @@ _SHOWN = np.arange(7, len(_UPPER_S), 8)
 
 
 class RunCollector(Collector):
-    """Shows one run; hand it to a prometheus_client registry."""
+    """Shows the run that is; hand it to a prometheus_client registry.
+
+    Parameters
+    ----------
+    now
+        Returns its account, None before the first run, and its control.
+    """
+
+    def __init__(self, now: Callable[[], tuple[Account | None, Control]]) -> None:
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the run as it stands."""
+        account, control = self._now()
+        yield from _states(control)
+        if account is not None:
+            yield from _AccountCollector(account).collect()
+
+
+def _states(control: Control) -> Iterator[Metric]:
+    states = GaugeMetricFamily("sluice_run_state", "1 for the run's state.", labels=["state"])
+    for state in State:
+        states.add_metric([state.value], control.state is state)
+    yield states
+    yield GaugeMetricFamily(
+        "sluice_run_paused", "Whether nothing is read.", value=float(control.paused)
+    )
+    alarms = GaugeMetricFamily("sluice_alarm", "What holds the run by itself.", labels=["cause"])
+    for who in control.holds:
+        if who != USERS:
+            alarms.add_metric([who], 1)
+    yield alarms
+
+
+class _AccountCollector:
+    """Shows the account of one run."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric of the run as it stands."""
+        """Yield every metric of the account as it stands."""
         account = self._account
         with account.lock:
             counts, seconds = list(account.ledger.counts), account.ledger.seconds()

@@ -1,4 +1,4 @@
-"""HTTP on loopback: /metrics, /livez, /readyz, /status, in a thread beside the engine."""
+"""HTTP: metrics, health, status and run control, in a thread beside the engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,51 +15,121 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from .config import endpoint
-from .errors import ConfigError
+from .access import Access
+from .account import Account
+from .errors import ConfigError, SluiceError
 from .state import Control, State
 
 _START_S = 10.0
 _STOP_S = 5.0
 
 
-def application(
-    control: Control, registry: CollectorRegistry, status: Callable[[], dict[str, Any]]
-) -> Starlette:
-    """Return the web application of a run.
+class Desk(Protocol):
+    """From where runs are controlled. Each action raises SluiceError where it is refused.
+
+    Attributes
+    ----------
+    control
+        Of the run that is, was or will be.
+    account
+        Of the run that is or was; None before the first.
+    """
+
+    control: Control
+    account: Account | None
+
+    def configure(self) -> None:
+        """Read the graph file anew."""
+
+    def start(self) -> None:
+        """Begin a run; returns before it runs."""
+
+    def stop(self, *, abort: bool) -> None:
+        """End the run, drained or not; returns before it has ended."""
+
+
+def application(desk: Desk, registry: CollectorRegistry, access: Access) -> Starlette:
+    """Return the web application of a daemon.
 
     Parameters
     ----------
-    control
-        Whose state decides readiness.
+    desk
+        What is controlled and shown.
     registry
         What /metrics shows.
-    status
-        Makes the object that /status shows.
+    access
+        Who may control.
     """
 
     def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     def live(_: Request) -> Response:
-        alive = control.state is not State.ERROR
-        return PlainTextResponse(control.state.value, 200 if alive else 503)
+        alive = desk.control.state is not State.ERROR
+        return PlainTextResponse(desk.control.state.value, 200 if alive else 503)
 
     def ready(_: Request) -> Response:
-        taking = control.state is State.RUNNING and not control.stopping
-        return PlainTextResponse(control.state.value, 200 if taking else 503)
+        taking = desk.control.state is State.RUNNING and not desk.control.stopping
+        return PlainTextResponse(desk.control.state.value, 200 if taking else 503)
 
-    def show_status(_: Request) -> Response:
-        return JSONResponse(
-            {"state": control.state.value, "cause": control.cause, "report": status()}
-        )
+    def status(_: Request) -> Response:
+        report = desk.account.report() if desk.account else None
+        return JSONResponse(_standing(desk) | {"report": report})
 
     def index(_: Request) -> Response:
-        return PlainTextResponse("sluice: /status /metrics /livez /readyz\n")
+        actions = " ".join(f"/{name}" for name in _actions(desk))
+        return PlainTextResponse(f"sluice: /status /metrics /livez /readyz; POST {actions}\n")
 
-    pages = {"/": index, "/metrics": metrics, "/livez": live, "/readyz": ready,
-             "/status": show_status}  # fmt: skip
-    return Starlette(routes=[Route(path, page) for path, page in pages.items()])
+    pages = {"/": index, "/metrics": metrics, "/livez": live, "/readyz": ready, "/status": status}
+    routes = [Route(path, page) for path, page in pages.items()]
+    for name, act in _actions(desk).items():
+        routes.append(Route(f"/{name}", _guarded(desk, access, act), methods=["POST"]))
+    return Starlette(routes=routes)
+
+
+def _actions(desk: Desk) -> dict[str, Callable[[Request], None]]:
+    return {
+        "configure": lambda _: desk.configure(),
+        "start": lambda _: desk.start(),
+        "pause": lambda _: desk.control.pause(),
+        "resume": lambda _: desk.control.resume(),
+        "stop": lambda request: desk.stop(abort=request.query_params.get("abort") == "1"),
+    }
+
+
+def _standing(desk: Desk) -> dict[str, Any]:
+    control = desk.control
+    run = desk.account.run if desk.account else None
+    return {"state": control.state.value, "cause": control.cause, "run": run,
+            "holds": control.holds, "stopping": control.stopping}  # fmt: skip
+
+
+def _guarded(
+    desk: Desk, access: Access, act: Callable[[Request], None]
+) -> Callable[[Request], Response]:
+    """Return the handler of an action: refused without the token, or where it cannot be."""
+
+    def answer(request: Request) -> Response:
+        headers = request.headers
+        if not access.same_origin(headers.get("origin", ""), headers.get("host", "")):
+            return _refusal(403, "control: refused to a page of another site")
+        if not access.permits(headers.get("authorization", "")):
+            return _refusal(
+                401, "control: expected the token of http.token_file",
+                "send the header `Authorization: Bearer TOKEN`; sluice ctl --token-file FILE does",
+            )  # fmt: skip
+        try:
+            act(request)
+        except SluiceError as error:
+            return _refusal(409, error.message, error.hint)
+        return JSONResponse(_standing(desk), 202)
+
+    return answer
+
+
+def _refusal(status: int, message: str, hint: str | None = None) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error": message, "hint": hint}, status, headers)
 
 
 class WebServer:
@@ -67,25 +137,24 @@ class WebServer:
 
     Parameters
     ----------
-    listen
-        ``host:port`` on loopback; port 0 for any free one.
+    access
+        Where to listen.
     app
         What to serve.
 
     Raises
     ------
     ConfigError
-        If the address is not loopback, or is taken.
+        If the address is taken, or is none of this host.
     """
 
-    def __init__(self, listen: str, app: Starlette) -> None:
-        host, port = endpoint(listen, "http.listen")
+    def __init__(self, access: Access, app: Starlette) -> None:
         try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._socket = socket.create_server((host, port), family=family)
+            family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+            self._socket = socket.create_server((access.host, access.port), family=family)
         except OSError as error:
             raise ConfigError(
-                f"http.listen: cannot listen on {listen}: {error.strerror}",
+                f"http.listen: cannot listen on {access.listen}: {error.strerror or error}",
                 hint="another process has it? choose another port with --http HOST:PORT",
             ) from error
         self.address = "http://{}:{}".format(*self._socket.getsockname()[:2])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec.structs import replace
 
 from ..config import GraphConfig, Part, load_graph, require_private
 from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError, nearest
+
+if TYPE_CHECKING:
+    from ..session import Wishes
 
 _Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) there.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, nothing else.")]
@@ -57,22 +59,24 @@ def run(
     engine: _Engine = "distributed",
     workers: _Workers = None,
     run_number: _RunNumber = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for start over HTTP, run after run, until SIGTERM.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Run a graph on its own source until SIGTERM; then drain and close."""
+    from ..session import Wishes
+
     config = load_graph(graph)
-    listen = http or config.http.listen
-    _execute(
-        _with(config, out, workers),
-        engine,
-        report,
-        quarantine,
-        listen,
-        run_number,
-        None,
-        as_json,
-        reference,
-    )
+    wishes = Wishes(
+        run_number, engine, http=http or config.http.listen, quarantine=quarantine,
+        reference=reference,
+    )  # fmt: skip
+    if wait:
+        _require_own_files(config, out, wishes, report)
+        _serve(lambda: _with(load_graph(graph), out, workers), wishes, report, as_json=as_json)
+    else:
+        _execute(_with(config, out, workers), wishes, report, as_json=as_json)
 
 
 def replay(
@@ -92,6 +96,8 @@ def replay(
     as_json: _Json = False,
 ) -> None:
     """Send recorded events through a graph."""
+    from ..session import Wishes
+
     config = load_graph(graph)
     use = _READERS.get(source.suffix)
     if use is None:
@@ -102,7 +108,8 @@ def replay(
     part = Part(use, str(source), {"path": str(source)})
     out = out or Path(f"{source.stem}.accepted.arrows")
     config = _with(replace(config, source=part), out, workers)
-    _execute(config, engine, report, quarantine, http, run_number, rate, as_json, reference)
+    wishes = Wishes(run_number, engine, rate, http, quarantine, reference)
+    _execute(config, wishes, report, as_json=as_json)
 
 
 def emulate(
@@ -127,13 +134,14 @@ def emulate(
     from .. import transport
     from ..emulator import FrontEnd, Sent
     from ..keys import credentials
+    from .progress import bar
 
     security = credentials(key, server_key)
     if security is None and not plain_tcp:
         require_private(to)
     events, schema = _events(family, recording, seed)
     total = max(1, round(rate * seconds))
-    with _bar(total, quiet=as_json) as update:
+    with bar(total, quiet=as_json) as update:
 
         def show(sent: Sent) -> None:
             update(sent.events + sent.dropped, "")
@@ -162,27 +170,45 @@ def _with(config: GraphConfig, out: Path | None, workers: int | None) -> GraphCo
     return replace(config, sink=sink, workers=crew)
 
 
-def _execute(
-    config: GraphConfig,
-    engine: str,
-    report: Path | None,
-    quarantine: Path | None,
-    http: str | None,
-    run_number: int | None,
-    rate: float | None,
-    as_json: bool,
-    reference: Path | None,
+def _execute(config: GraphConfig, wishes: Wishes, report: Path | None, *, as_json: bool) -> None:
+    """Make one run."""
+    from ..daemon import check_report, execute
+    from .progress import announce, run_progress
+
+    _refuse_collisions(config, *_others(wishes, report))
+    with run_progress(quiet=as_json) as progress:
+        result = execute(config, wishes, progress, announce)
+    _tell(result, report, as_json=as_json)
+    check_report(result)
+    if result["damage"]:
+        typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
+        raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def _serve(
+    load: Callable[[], GraphConfig], wishes: Wishes, report: Path | None, *, as_json: bool
 ) -> None:
+    """Make a run at each `start` until SIGTERM."""
+    from ..daemon import Daemon
+    from .progress import announce, run_progress
+
+    def checked() -> GraphConfig:
+        config = load()
+        _refuse_collisions(config, *_others(wishes, report))
+        return config
+
+    with run_progress(quiet=as_json) as progress:
+        daemon = Daemon(checked, wishes, progress, announce)
+        daemon.serve(lambda result: _tell(result, report, as_json=as_json))
+
+
+def _tell(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None:
+    """Show a run's report and write it."""
     import msgspec
 
-    from ..daemon import Wishes, check_report, execute
-    from ..numbering import TRIAL, in_run
+    from ..numbering import in_run
     from .summary import show
 
-    _refuse_collisions(config, in_run(report, TRIAL), in_run(quarantine, TRIAL))
-    wishes = Wishes(run_number, engine, rate, http, quarantine, reference)
-    with _progress(quiet=as_json) as progress:
-        result = execute(config, wishes, progress)
     report = in_run(report, result["run"])
     text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
     if as_json:
@@ -191,10 +217,28 @@ def _execute(
         show(result, report)
     if report is not None:
         _write(report, text + "\n")
-    check_report(result)
-    if result["damage"]:
-        typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
-        raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def _others(wishes: Wishes, report: Path | None) -> list[Path | None]:
+    """Return the files that a run writes beside its sink's."""
+    from ..numbering import TRIAL, in_run
+
+    return [in_run(report, TRIAL), in_run(wishes.quarantine, TRIAL)]
+
+
+def _require_own_files(
+    config: GraphConfig, out: Path | None, wishes: Wishes, report: Path | None
+) -> None:
+    """Refuse options with which a later run of a waiting daemon would undo an earlier one."""
+    path = config.sink.options.get("path") if out is None else str(out)
+    for name, value in (("--report", report), ("--quarantine", wishes.quarantine), ("sink", path)):
+        if value is not None and "{run" not in str(value):
+            raise ConfigError(
+                f"{name} {value}: expected {{run}} in it, so that each run has a file of its own",
+                hint="with --wait several runs may come",
+            )
+    if wishes.run is not None:
+        raise ConfigError("--run: expected none with --wait: each run takes the next number")
 
 
 def _refuse_collisions(config: GraphConfig, *others: Path | None) -> None:
@@ -245,52 +289,3 @@ def _events(family: str, recording: Path | None, seed: int) -> Any:
         (simulator,) = entry_points(group="sluice.simulators")
         batch, schema = simulator.load()(family, 65_536, seed)
     return batch, Schema(c for c in schema if c.name not in (T_INGEST.name, "truth"))
-
-
-@contextlib.contextmanager
-def _bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
-    """Yield a function (done, text) that moves a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
-        task = bars.add_task("", total=total)
-        yield lambda done, text, all_=total: bars.update(
-            task, completed=done, description=text, total=all_
-        )
-
-
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
-    """Yield the progress callback of a run: state, rate, latency, address."""
-    from ..account import Account
-    from ..sources import Source
-    from ..state import Control
-
-    with _bar(None, quiet=quiet) as update:
-        told: list[str] = []
-        alarmed: set[str] = set()
-
-        def show(control: Control, account: Account, source: Source, address: str | None) -> None:
-            events = account.ledger.events()
-            wall = account.ledger.wall_ns / 1e9
-            rate = account.ledger.settled / wall if wall else 0.0
-            text = (
-                f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
-                f"in flight {account.in_flight}"
-            )
-            for name in set(account.alarms()) - alarmed:
-                alarmed.add(name)
-                typer.echo(f"alarm: {name} has left the band of the reference run", err=True)
-            if address and not told:
-                told.append(address)
-                typer.echo(f"metrics: {address}/metrics  status: {address}/status", err=True)
-            update(account.ledger.settled, text, source.expected)
-
-        yield show

@@ -19,6 +19,7 @@ from ..transport import Message, Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
 from .flights import Flight, Flights
+from .pausing import Pause
 from .slots import Slots
 from .spec import LastWords
 from .supervisor import SINK, SLOTS, Supervisor, slot_count
@@ -92,10 +93,10 @@ class DistributedEngine:
     def _feed(self) -> None:
         source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
         self._moved_at = time.monotonic()
-        stopped = False
+        stopped, pause = False, Pause(self._plan)
         while self._failure is None:
             self._supervise()
-            self._dispatch()
+            self._dispatch(paused=pause.holds())
             ledger.enter(self._time(), time.monotonic_ns())
             if source.exhausted and not self._flights:
                 break
@@ -140,12 +141,12 @@ class DistributedEngine:
         self._crew.end(self._hub, failed=self._failure is not None)
         self._hub.close()
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, *, paused: bool) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
         while self._failure is None and (worker := self._flights.asker()) is not None:
             seq = self._flights.orphan()
             if seq is None:
-                seq = None if self._flights.full else self._read(worker)
+                seq = None if paused or self._flights.full else self._read(worker)
             if seq is None:
                 return
             self._send(seq, worker)
@@ -222,13 +223,15 @@ class DistributedEngine:
             self._written = msgspec.json.decode(payload[0])
 
     def _time(self) -> Time:
+        if self._plan.control.paused:
+            return Time.PAUSED
         if not self._crew.working:
             return Time.DOWN
         return Time.BUSY if self._flights.blocked else Time.LIVE
 
     def _patience(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
-        if self._flights.blocked:
+        if self._flights.blocked or self._plan.control.paused:
             return _TICK_S
         return min(_TICK_S, self._plan.source.due_in())
 

@@ -12,6 +12,7 @@ from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Poller
 from . import Plan
+from .pausing import Pause
 
 _WAIT_S = 0.05
 
@@ -45,13 +46,14 @@ class InlineEngine:
             self._failure = error
             raise
         finally:
-            ledger.enter(Time.LIVE, time.monotonic_ns())
+            ledger.enter(self._time(), time.monotonic_ns())
             why = self._failure.message if self._failure else "the engine broke off"
             self._plan.give_up_source(why)
 
     def _loop(self) -> None:
         source, account, control = self._plan.source, self._plan.account, self._plan.control
         most = self._plan.graph.config.graph.batch_events
+        ledger, pause = account.ledger, Pause(self._plan)
         poller = Poller([source.socket] if source.socket else [])
         seq = 0
         stopped = False
@@ -61,13 +63,21 @@ class InlineEngine:
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
-            batch = source.read(most, hungry=True)
+            batch = None if pause.holds() else source.read(most, hungry=True)
+            ledger.enter(self._time(), time.monotonic_ns())
             account.lose(source.losses(), "source")
             if batch is not None:
                 self._judge(self._plan.number(batch, seq))
                 seq += 1
-            if poller.poll(0.0 if batch is not None else min(_WAIT_S, source.due_in())):
+            if poller.poll(0.0 if batch is not None else self._patience()):
                 source.receive()
+
+    def _time(self) -> Time:
+        return Time.PAUSED if self._plan.control.paused else Time.LIVE
+
+    def _patience(self) -> float:
+        """Return how long to wait for a message: until the source may have a batch."""
+        return _WAIT_S if self._plan.control.paused else min(_WAIT_S, self._plan.source.due_in())
 
     def finish(self) -> dict[str, Any]:
         """End the sink and close the stages."""

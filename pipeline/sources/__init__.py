@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Struct
@@ -88,3 +88,11 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the input."""
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """A source with a schedule of its own, which stands still while the run is paused."""
+
+    def rest(self, ns: int) -> None:
+        """Move what is due by the `ns` nanoseconds of a pause that is over."""

@@ -84,6 +84,10 @@ class Paced:
         early_ns = self._started_ns + self._given * self._period_ns - time.monotonic_ns()
         return (early_ns if early_ns > 0 else max(0.0, early_ns + self._hold_ns)) / 1e9
 
+    def rest(self, ns: int) -> None:
+        """Let everything be due `ns` nanoseconds later."""
+        self._started_ns += ns if self._started_ns else 0
+
     def stop(self) -> None:
         """Give no more."""
         self._inner.stop()

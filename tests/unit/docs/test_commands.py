@@ -132,6 +132,16 @@ def test_securing_a_run(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert report["refused_connections"] == 0
 
 
+def test_run_control(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    said = _type(_commands(root / "docs" / "howto" / "run-control.md", blocks), tmp_path, root)
+    for words in ("CONFIGURED", "PAUSED · run 1 · run control", "RUNNING · run 2", "run-2.json"):
+        assert words in said, said
+    report = json.loads((tmp_path / "run-1.json").read_text())
+    assert report["closed"]
+    assert report["events"]["offered"] == 40_000
+    assert report["seconds"]["paused"] > 0
+
+
 def test_make_targets_exist(root: Path) -> None:
     makefile = (root / "Makefile").read_text()
     for page in (root / "README.md", root / "docs" / "tutorial.md"):

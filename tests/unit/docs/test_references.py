@@ -29,6 +29,7 @@ from sluice.pipeline.parts import build
 from sluice.pipeline.quarantine import Quarantine
 from sluice.pipeline.reference import Band
 from sluice.pipeline.stages.menu import Path as MenuPath
+from sluice.pipeline.state import Control, State
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]
@@ -145,7 +146,11 @@ def test_metric_names(reference: Path, rows: Rows) -> None:
     account.restarts["compute-0"] = 1
     account.bands["emd"] = Band(0.0, 1.0)
     registry = CollectorRegistry()
-    registry.register(RunCollector(account))
+    control = Control()
+    control.go(State.CONFIGURED)
+    control.go(State.RUNNING)
+    control.hold("disk full", "no space")
+    registry.register(RunCollector(lambda: (account, control)))
     exposed = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         name = family.name + ("_total" if family.type == "counter" else "")

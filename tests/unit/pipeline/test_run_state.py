@@ -63,3 +63,61 @@ def test_a_wish_from_another_thread_is_seen():
     thread.start()
     thread.join()
     assert control.stopping
+
+
+def running():
+    control = Control()
+    control.go(State.CONFIGURED)
+    control.go(State.RUNNING)
+    return control
+
+
+def test_pause_and_resume_as_often_as_one_likes():
+    control = running()
+    for _ in range(2):
+        control.pause()
+        assert (control.state, control.paused) == (State.PAUSED, True)
+    for _ in range(2):
+        control.resume()
+        assert (control.state, control.paused, control.holds) == (State.RUNNING, False, {})
+
+
+@pytest.mark.parametrize("state", [s for s in State if s not in (State.RUNNING, State.PAUSED)])
+def test_only_a_run_can_be_paused_and_resumed(state):
+    control = Control()
+    control.state = state
+    for act, word in ((control.pause, "pause"), (control.resume, "resume")):
+        with pytest.raises(RunError, match=f"cannot {word} while {state.value}"):
+            act()
+    assert (control.state, control.holds) == (state, {})
+
+
+def test_a_run_goes_on_when_the_last_hold_is_gone():
+    control = running()
+    control.hold("disk full", "no space left on /data")
+    control.pause()
+    control.release("disk full")
+    assert control.paused
+    control.hold("disk full", "no space left on /data")
+    with pytest.raises(RunError, match="still PAUSED: disk full: no space left on /data"):
+        control.resume()
+    assert control.paused
+    control.release("disk full")
+    assert control.state is State.RUNNING
+    control.release("disk full")
+    assert control.state is State.RUNNING
+
+
+def test_stopping_lifts_the_users_hold_and_no_other():
+    control = running()
+    control.pause()
+    control.ask_to_stop()
+    assert (control.state, control.stopping) == (State.RUNNING, True)
+    with pytest.raises(RunError, match="cannot pause: it drains"):
+        control.pause()
+    control = running()
+    control.hold("disk full", "no space")
+    control.pause()
+    control.ask_to_stop()
+    assert control.paused
+    assert list(control.holds) == ["disk full"]

@@ -1,0 +1,115 @@
+"""Commands that control a daemon: ctl status, configure, start, pause, resume, stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..client import Client, Gone, Status
+
+_Address = Annotated[
+    str, typer.Option(envvar="SLUICE_ADDRESS", help="The daemon's HTTP address, host:port.")
+]
+_Token = Annotated[
+    Path | None, typer.Option(envvar="SLUICE_TOKEN_FILE", help="Its first line is the token.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as JSON.")]
+_Timeout = Annotated[float, typer.Option(min=0.1, help="Wait for it at most so many seconds.")]
+_DEFAULT = "127.0.0.1:9464"
+
+ctl = typer.Typer(
+    help="Control a daemon over HTTP: configure, start, pause, resume, stop, status.",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    ctl.command(epilog="Example: sluice ctl status")(status)
+    ctl.command(epilog="Example: sluice ctl configure")(configure)
+    ctl.command(epilog="Example: sluice ctl start")(start)
+    ctl.command(epilog="Example: sluice ctl pause")(pause)
+    ctl.command(epilog="Example: sluice ctl resume")(resume)
+    ctl.command(epilog="Example: sluice ctl stop --timeout 60")(stop)
+    app.add_typer(ctl, name="ctl")
+
+
+def status(address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False) -> None:
+    """Tell how the run stands."""
+    _tell(Client(address, token_file).status(), as_json=as_json)
+
+
+def configure(
+    address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False
+) -> None:
+    """Let a waiting daemon read its graph file anew; also leads out of ERROR."""
+    _tell(Client(address, token_file).act("configure", patience_s=60), as_json=as_json)
+
+
+def start(
+    address: _Address = _DEFAULT,
+    token_file: _Token = None,
+    timeout: _Timeout = 180,
+    as_json: _Json = False,
+) -> None:
+    """Let a waiting daemon begin the next run; returns when it takes events."""
+    client = Client(address, token_file)
+    before = client.act("start")["run"]
+
+    def begun(now: Status) -> bool:
+        # A short run may be over before anyone looks.
+        over = now["state"] == "STOPPED" and now["run"] != before
+        return over or now["state"] in ("RUNNING", "PAUSED")
+
+    _tell(client.until(begun, timeout), as_json=as_json)
+
+
+def pause(address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False) -> None:
+    """Read nothing from the source until resume; what is in flight is judged."""
+    _tell(Client(address, token_file).act("pause"), as_json=as_json)
+
+
+def resume(address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False) -> None:
+    """Go on after pause."""
+    _tell(Client(address, token_file).act("resume"), as_json=as_json)
+
+
+def stop(
+    address: _Address = _DEFAULT,
+    token_file: _Token = None,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Do not drain: what is in flight counts as failed.")
+    ] = False,
+    timeout: _Timeout = 180,
+    as_json: _Json = False,
+) -> None:
+    """End the run; returns when it is drained and closed."""
+    client = Client(address, token_file)
+    last = client.act("stop", abort="1" if abort else "0")
+    try:
+        last = client.until(lambda now: now["state"] == "STOPPED", timeout)
+    except Gone:  # a daemon that does not wait ends with its run
+        last |= {"state": "STOPPED", "ended": True}
+    _tell(last, as_json=as_json)
+
+
+def _tell(now: dict[str, Any], *, as_json: bool) -> None:
+    import msgspec
+
+    if as_json:
+        typer.echo(msgspec.json.encode(now).decode())
+        return
+    words = [now["state"]]
+    if now["run"] is not None:
+        words.append(f"run {now['run']}")
+    if now.get("report"):
+        events = now["report"]["events"]
+        words.append(f"{events['offered']:,} events, {events['accepted']:,} accepted")
+    words += [f"{who}: {why}" for who, why in now["holds"].items()]
+    if now["cause"]:
+        words.append(now["cause"])
+    if now.get("ended"):
+        words.append("the daemon has ended")
+    typer.echo(" · ".join(words))

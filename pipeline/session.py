@@ -1,0 +1,141 @@
+"""One run of a graph: planned, driven through its engine, summed up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .account import Account
+from .config import GraphConfig, seconds
+from .engine import Engine, Plan
+from .errors import SluiceError
+from .graph import build_graph
+from .numbering import RunNumbers, in_run, state_folder
+from .parts import build
+from .quarantine import Quarantine
+from .reference import read_bands
+from .sinks import Sink
+from .sources import Source
+from .sources.paced import Paced
+from .state import Control, State
+
+#: While every worker is busy, a paced event waits for company at most this share of the budget.
+_HOLD_SHARE = 0.25
+
+
+class Wishes(Struct, frozen=True):
+    """What the command line asks of a run beside its graph.
+
+    Attributes
+    ----------
+    run
+        The run number; None for the next one, `TRIAL` for one that is not remembered.
+    engine
+        ``inline`` or ``distributed``.
+    rate_hz
+        Slow the source down to this many events a second.
+    http
+        Serve HTTP there (``host:port``), None for not at all.
+    quarantine
+        Where refused events go, ``{run}`` stands for the run number; None only counts them.
+    reference
+        Report of a reference run: monitors that leave its bands raise an alarm.
+    """
+
+    run: int | None
+    engine: str = "distributed"
+    rate_hz: float | None = None
+    http: str | None = None
+    quarantine: Path | None = None
+    reference: Path | None = None
+
+
+def check(config: GraphConfig) -> None:
+    """Refuse a graph whose parts cannot be built and joined; nothing is left open."""
+    source: Source = build("source", config.source, config.origin)
+    if not len(source.schema):  # it learns its columns from its input
+        source.open()
+        source.close()
+    sink: Sink = build("sink", config.sink, config.origin)
+    build_graph(config, source.schema, sink.columns)
+
+
+def prepare(config: GraphConfig, wishes: Wishes, control: Control, stack: ExitStack) -> Plan:
+    """Open the source and plan a run; what it opens is closed with `stack`."""
+    source: Source = build("source", config.source, config.origin)
+    source.open()
+    stack.callback(source.close)
+    if wishes.rate_hz:
+        budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
+        source = Paced(source, wishes.rate_hz, _HOLD_SHARE * budget_s)
+    runtime = _runtime_folder()
+    stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+    plan = _plan(config, wishes, source, control, runtime)
+    stack.callback(plan.account.quarantine.close)
+    return plan
+
+
+def _plan(
+    config: GraphConfig, wishes: Wishes, source: Source, control: Control, runtime: Path
+) -> Plan:
+    sink: Sink = build("sink", config.sink, config.origin)
+    graph = build_graph(config, source.schema, sink.columns)
+    run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
+    quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
+    judge = graph.judge()
+    bor = {
+        "run": run,
+        "graph": config.graph.name,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "models": graph.models(),
+        "paths": graph.paths(),
+        "menu": judge.menu_info() if judge else None,
+        "config": msgspec.to_builtins(config),
+    }
+    account = Account(graph, run, quarantine)
+    if wishes.reference is not None:
+        account.bands = read_bands(wishes.reference, [part.name for part in config.monitors])
+    return Plan(graph, source, sink, account, control, bor, runtime)
+
+
+def conclude(plan: Plan, engine: Engine) -> dict[str, Any]:
+    """Run a started engine to its end and make the report, whatever happens."""
+    control, written = plan.control, {}
+    hint = None
+    plan.account.ledger.start(time.monotonic_ns())
+    try:
+        engine.run()
+    except SluiceError as error:
+        control.fail(error.message)
+        hint = error.hint
+    except BaseException:
+        engine.finish()
+        raise
+    try:
+        written = engine.finish()
+    except SluiceError as error:
+        control.fail(error.message)
+        hint = hint or error.hint
+    report = plan.account.report()
+    if not report["closed"]:
+        control.fail(f"the ledger does not close: {report['events']}")
+    if control.state is not State.ERROR:
+        control.go(State.STOPPED)
+    report |= {"state": control.state.value, "error": control.cause, "hint": hint,
+               "output": written, "damage": plan.source.damage}  # fmt: skip
+    return report
+
+
+def _runtime_folder() -> Path:
+    """Make the run's folder for sockets and meters, in memory where the system has such a place."""
+    shared = Path("/dev/shm")  # noqa: S108
+    parent = shared if os.access(shared, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="sluice-", dir=parent))
