@@ -18,7 +18,7 @@ from .ledger import Ledger
 from .metrics import MeterBlock, monitor_totals, stage_report
 from .quarantine import Quarantine
 from .reference import Band
-from .sources import Losses
+from .sources import Losses, Rejected
 from .wire import Summary
 
 
@@ -90,6 +90,9 @@ class Account:
 
     def lose(self, losses: Losses, source: str) -> None:
         """Count what the source could not give as events."""
+        if losses.more_events:
+            reason = "more than are kept one by one"
+            losses.invalid.append(Rejected(source, reason, b"", losses.more_events))
         invalid = sum(rejected.events for rejected in losses.invalid)
         with self.lock:
             self.ledger.offer(invalid + losses.lost + losses.shed)
@@ -97,6 +100,7 @@ class Account:
             self.ledger.settle(Outcome.LOST, losses.lost)
             self.ledger.settle(Outcome.SHED, losses.shed)
             self.refused_connections += losses.refused
+            self.protocol_errors += losses.more_errors
             self.protocol_errors += sum(1 for rejected in losses.invalid if not rejected.events)
         for rejected in losses.invalid:
             self.quarantine.add_rejected(source, rejected)

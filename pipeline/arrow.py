@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import pyarrow as pa
 
 from .batch import Array, Column, EventBatch, Schema
 from .errors import DataError
+
+#: Of one schema that is read.
+MAX_COLUMNS = 1024
+#: Places in Arrow's flatbuffers: of the header in a Message, of the compression in a RecordBatch.
+_HEADER_SLOT, _COMPRESSION_SLOT = 8, 10
 
 
 def to_arrow_schema(schema: Schema, metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
@@ -24,9 +30,13 @@ def from_arrow_schema(schema: pa.Schema, where: str) -> Schema:
     DataError
         If a field is neither a number nor a fixed-size list of numbers.
     """
+    if len(schema) > MAX_COLUMNS:
+        raise DataError(f"{where}: expected at most {MAX_COLUMNS} columns, got {len(schema)}")
+    seen: set[str] = set()
     for name in schema.names:
-        if schema.names.count(name) > 1:
+        if name in seen:
             raise DataError(f"{where}: column {name!r}: expected it once, got it twice")
+        seen.add(name)
     return Schema(_column(field, where) for field in schema)
 
 
@@ -61,6 +71,25 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
         for column, array in zip(schema, record_batch.columns, strict=True)
     }
     return EventBatch(columns, record_batch.num_rows, seq)
+
+
+def is_compressed(message: pa.Message) -> bool:
+    """Whether the body of a record batch message is compressed; `message` was checked by Arrow."""
+    data = message.metadata
+    try:
+        (root,) = struct.unpack_from("<I", data, 0)
+        header = _slot(data, root, _HEADER_SLOT)
+        (offset,) = struct.unpack_from("<I", data, root + header)
+        return header > 0 and _slot(data, root + header + offset, _COMPRESSION_SLOT) > 0
+    except struct.error as error:
+        raise DataError(f"record batch: not Arrow's metadata: {error}") from error
+
+
+def _slot(data: pa.Buffer, table: int, slot: int) -> int:
+    """Return where a flatbuffer table has a field, from its start; 0 if it lacks it."""
+    (back,) = struct.unpack_from("<i", data, table)
+    (size,) = struct.unpack_from("<H", data, table - back)
+    return int(struct.unpack_from("<H", data, table - back + slot)[0]) if size > slot else 0
 
 
 def _field(column: Column) -> pa.Field:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -14,10 +15,12 @@ from .batch import EVENT_ID, T_EVENT, Array, EventBatch, Schema
 from .errors import RunError
 from .keys import Credentials
 from .transport import Socket
-from .wire import Header, Kind, pack_schema, record_dtype
+from .wire import Header, Kind, ProtocolError, pack_schema, record_dtype, unpack_text
 
 _ANSWER_S = 10.0
 _LOOK_S = 0.1
+#: Ingest answers BOR sooner than this, or it was lost.
+_AGAIN_S = 1.0
 #: Messages that are due within this time go together: a shorter sleep would burn a core.
 _TICK_NS = 100_000
 #: Events made ready at once.
@@ -33,9 +36,11 @@ class Sent(Struct):
     events, messages
         Sent.
     dropped
-        Events that could not be sent because the queue was full; ingest sees them as a gap.
+        Events that could not be sent, the queue full or ingest away; ingest sees them as a gap.
     acknowledged
         Events of which ingest said at the end that it knows them, dropped ones included.
+    restarts
+        How often ingest had forgotten this front end and was told anew what comes.
     seconds
         From the first to the last message.
     """
@@ -44,7 +49,110 @@ class Sent(Struct):
     messages: int = 0
     dropped: int = 0
     acknowledged: int = 0
+    restarts: int = 0
     seconds: float = 0.0
+
+
+class Link:
+    """A front end's side of the talk with ingest, which may go away and come back.
+
+    Ingest tells now and then how far it has understood. One that was started anew knows nobody and
+    says HELLO; it is told from where on to count, so that what it never saw shows as lost.
+
+    Parameters
+    ----------
+    endpoint, schema, source, security
+        See `FrontEnd`.
+    """
+
+    def __init__(
+        self, endpoint: str, schema: Schema, source: int, security: Credentials | None
+    ) -> None:
+        name = f"front-end-{source}-{os.getpid()}"
+        self._socket = Socket(endpoint, name, security=security, hoards=False)
+        self._endpoint = endpoint
+        self._schema = pack_schema(schema)
+        self._source = source
+        self._asked_s = -math.inf
+        #: The event counter up to which ingest has said that it understood.
+        self.understood = 0
+        self.begun = 0
+        #: Most bytes of a message; 0 for no limit.
+        self.most_bytes = 0
+        self.send = self._socket.send
+        self.close = self._socket.close
+
+    def begin(self) -> None:
+        """Say what will come, wait until ingest agrees; RunError if it does not."""
+        self._insist(Header(Kind.BOR, source=self._source), self._schema)
+        self._await("BOR", self._look)
+
+    def look(self) -> None:
+        """Take what ingest has said; a new ingest is told anew what will come."""
+        while self._look() is not None:
+            pass
+
+    def end(self, first: int) -> None:
+        """Say that `first` events were all, wait until ingest has understood."""
+
+        def finished() -> bool:
+            begun = self.begun
+            header = self._look()
+            if self.begun != begun:  # to an ingest that was not there before
+                self._insist(last)
+            return header is not None and header.kind == Kind.ACK and header.first >= first
+
+        last = Header(Kind.EOR, source=self._source, first=first)
+        self._insist(last)
+        self._await("EOR", finished)
+
+    def _look(self) -> Header | None:
+        """Take one message, if there is one."""
+        try:
+            message = self._socket.receive()
+        except ProtocolError as error:
+            raise RunError(f"{self._endpoint}: {error.message}", error.hint) from error
+        if message is None:
+            return None
+        _, header, payload = message
+        if header.kind == Kind.ERROR:
+            why = unpack_text(payload, dict[str, str], "ERROR").get(
+                "message", "it does not say why"
+            )
+            raise RunError(f"{self._endpoint} refuses: {why}")
+        if header.kind == Kind.ACK:
+            self._asked_s = -math.inf
+            self.understood = max(self.understood, header.first)
+            self.most_bytes = header.aux or self.most_bytes
+        elif header.kind == Kind.HELLO and time.monotonic() - self._asked_s > _AGAIN_S:
+            self._asked_s = time.monotonic()  # one HELLO comes for each message it did not know
+            begin = Header(Kind.BOR, source=self._source, first=self.understood)
+            self.begun += self.send(begin, self._schema)
+        return header
+
+    def _insist(self, header: Header, *payload: Any) -> None:
+        """Send as soon as there is a connection."""
+        deadline = time.monotonic() + _ANSWER_S
+        while not self.send(header, *payload):
+            self._give_up(Kind(header.kind).name, deadline)
+            self._socket.poll(_LOOK_S)
+
+    def _await(self, to: str, done: Callable[[], object]) -> None:
+        deadline = time.monotonic() + _ANSWER_S
+        while not (self._socket.poll(_LOOK_S) and done()):
+            self._give_up(to, deadline)
+
+    def _give_up(self, to: str, deadline: float) -> None:
+        """Raise RunError if it is of no use to wait, or waiting was long enough."""
+        trouble = self._socket.trouble
+        if trouble is not None and trouble.final:
+            raise RunError(f"{self._endpoint}: {trouble.why}", trouble.hint)
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{self._endpoint}: no answer to {to} in {_ANSWER_S:g} s"
+                + (f": {trouble.why}" if trouble else ""),
+                trouble.hint if trouble else "is `sluice run` listening there?",
+            )
 
 
 class FrontEnd:
@@ -72,15 +180,13 @@ class FrontEnd:
         source: int = 1,
         security: Credentials | None = None,
     ) -> None:
-        self._schema = schema
         self._source = source
         self._records = np.empty(events.events, record_dtype(schema))
         for name in schema.names:
             self._records[name] = events[name]
         self._stock, self._stocked = self._records[:0], 0
-        name = f"front-end-{source}-{os.getpid()}"
-        self._socket = Socket(endpoint, name, security=security)
         self._endpoint = endpoint
+        self._link = Link(endpoint, schema, source, security)
 
     def run(
         self,
@@ -97,9 +203,14 @@ class FrontEnd:
             If nobody answers at the endpoint, or the record type is refused.
         """
         sent = Sent()
-        schema = pack_schema(self._schema)
-        self._socket.send(Header(Kind.BOR, source=self._source), schema)
-        self._answer("BOR")
+        self._link.begin()
+        most = self._link.most_bytes
+        if most and per_message * self._records.itemsize > most:
+            raise RunError(
+                f"{self._endpoint} takes messages of at most {most} bytes, got {per_message} "
+                f"events of {self._records.itemsize}",
+                hint="send fewer events in a message, or raise `message_bytes` of the source",
+            )
         start = time.monotonic_ns()
         period_ns = 1e9 / rate_hz
         told_ns = start
@@ -111,6 +222,7 @@ class FrontEnd:
                 due = done + (due - done) // per_message * per_message
             self._send(done, due, per_message, sent)
             done = due
+            self._link.look()
             if progress is not None and now - told_ns >= _TELL_NS:
                 told_ns = now
                 progress(sent)
@@ -119,13 +231,13 @@ class FrontEnd:
         if progress is not None:
             progress(sent)
         sent.seconds = (time.monotonic_ns() - start) / 1e9
-        self._socket.send(Header(Kind.EOR, source=self._source, first=done))
-        sent.acknowledged = self._answer("EOR").first
+        self._link.end(done)
+        sent.acknowledged, sent.restarts = self._link.understood, self._link.begun
         return sent
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close()
+        self._link.close()
 
     def _send(self, first: int, until: int, per_message: int, sent: Sent) -> None:
         """Send the events from `first` to before `until`."""
@@ -135,7 +247,7 @@ class FrontEnd:
         for start in range(0, until - first, per_message):
             count = min(per_message, until - first - start)
             header = Header(Kind.RAW, 0, self._source, sent.messages, first + start, count)
-            if self._socket.send(header, bytes_[start * size : (start + count) * size]):
+            if self._link.send(header, bytes_[start * size : (start + count) * size]):
                 sent.events += count
                 sent.messages += 1
             else:
@@ -149,27 +261,3 @@ class FrontEnd:
             self._stock = self._records[rows % np.uint64(len(self._records))]
             self._stock[EVENT_ID.name] = rows
         return self._stock[first - self._stocked : until - self._stocked]
-
-    def _answer(self, to: str) -> Header:
-        """Wait for the acknowledgement of BOR or EOR."""
-        deadline = time.monotonic() + _ANSWER_S
-        while (left := deadline - time.monotonic()) > 0:
-            message = self._socket.receive() if self._socket.poll(min(left, _LOOK_S)) else None
-            if message is None:
-                trouble = self._socket.trouble
-                if trouble is not None and trouble.final:
-                    raise RunError(f"{self._endpoint}: {trouble.why}", trouble.hint)
-                continue
-            _, header, payload = message
-            if header.kind == Kind.ERROR:
-                raise RunError(
-                    f"{self._endpoint} refuses: {msgspec.json.decode(payload[0])['message']}"
-                )
-            if header.kind == Kind.ACK:
-                return header
-        trouble = self._socket.trouble
-        raise RunError(
-            f"{self._endpoint}: no answer to {to} in {_ANSWER_S:g} s"
-            + (f": {trouble.why}" if trouble else ""),
-            trouble.hint if trouble else "is `sluice run` listening there?",
-        )

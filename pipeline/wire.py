@@ -5,20 +5,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from .arrow import from_arrow, from_arrow_schema, to_arrow, to_arrow_schema
-from .batch import EventBatch, Flag, Schema
+from .arrow import from_arrow, from_arrow_schema, is_compressed, to_arrow, to_arrow_schema
+from .batch import EventBatch, Flag, Outcome, Schema
 from .errors import DataError
+
+T = TypeVar("T")
 
 MAGIC = b"SLCE"
 VERSION = 1
 MAX_EVENTS = 1 << 20
 MAX_BYTES = 1 << 28
+#: Of a payload that is text or a schema, and of a summary.
+MAX_TEXT_BYTES = 1 << 20
+MAX_SUMMARY_BYTES = 1 << 24
+MAX_FRAMES = 3
 
 _LAYOUT = struct.Struct("<4sBBHIIQQIIqqQ")
 HEADER_BYTES = _LAYOUT.size
@@ -94,6 +100,8 @@ class Summary(msgspec.Struct, array_like=True):
 Frames = list[Any]
 
 _summary_encoder = msgspec.msgpack.Encoder()
+#: Of a summary: an int64 an outcome, and one a bit of the decision word.
+_COUNT_BYTES = (8 * len(Outcome), 8 * 64)
 _summary_decoder = msgspec.msgpack.Decoder(Summary)
 
 
@@ -124,8 +132,8 @@ def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
     payload = [memoryview(frame) for frame in frames[1:]]
     size = sum([frame.nbytes for frame in payload])
     if (
-        magic != MAGIC or version != VERSION or kind not in _KINDS
-        or size != length or size > MAX_BYTES or events > MAX_EVENTS
+        magic != MAGIC or version != VERSION or len(frames) > MAX_FRAMES
+        or size != length or size > _MOST_BYTES[kind] or events > MAX_EVENTS
     ):  # fmt: skip
         raise _breach(magic, version, kind, length, size, events)
     fields = (kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
@@ -143,16 +151,23 @@ def _breach(
             f"message: expected protocol version {VERSION}, got {version}",
             hint="sender and receiver must run the same major version of sluice",
         )
-    if kind not in _KINDS:
+    if _MOST_BYTES[kind] < 0:
         return ProtocolError(f"message: expected a kind of 1 to {max(Kind)}, got {kind}")
-    if size != length or size > MAX_BYTES:
+    most = _MOST_BYTES[kind]
+    if size != length or size > most:
         return ProtocolError(
-            f"message: expected {length} payload bytes (at most {MAX_BYTES}), got {size}"
+            f"message: expected {length} payload bytes (at most {most}), got {size}"
         )
-    return ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
+    if events > MAX_EVENTS:
+        return ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
+    return ProtocolError(f"message: expected at most {MAX_FRAMES} frames")
 
 
+_MOST = {Kind.DATA: MAX_BYTES, Kind.RAW: MAX_BYTES, Kind.RESULT: MAX_BYTES,
+         Kind.ACK: MAX_SUMMARY_BYTES}  # fmt: skip
 _KINDS = frozenset(int(kind) for kind in Kind)
+#: By kind, and -1 for what is none: one look in the hot path.
+_MOST_BYTES = [_MOST.get(Kind(k), MAX_TEXT_BYTES) if k in _KINDS else -1 for k in range(256)]
 
 
 class Codec:
@@ -175,10 +190,15 @@ class Codec:
             If the frame is not a record batch of this schema with `events` rows.
         """
         try:
-            record_batch = pa.ipc.read_record_batch(pa.py_buffer(frame), self.arrow_schema)
+            message = pa.ipc.read_message(pa.py_buffer(frame))
+            if is_compressed(message):  # a small message could unpack to any size
+                raise DataError("expected a record batch that is not compressed")
+            record_batch = pa.ipc.read_record_batch(message, self.arrow_schema)
             record_batch.validate()
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             raise ProtocolError(f"batch {seq}: not an Arrow record batch: {error}") from error
+        except DataError as error:
+            raise ProtocolError(f"batch {seq}: {error.message}") from error
         if record_batch.num_rows != events:
             raise ProtocolError(
                 f"batch {seq}: header says {events} events, record batch has "
@@ -197,6 +217,8 @@ def pack_schema(schema: Schema) -> pa.Buffer:
 
 def unpack_schema(frame: memoryview) -> Schema:
     """Return the schema in a BOR's payload, or raise ProtocolError."""
+    if frame.nbytes > MAX_TEXT_BYTES:
+        raise ProtocolError(f"BOR: expected at most {MAX_TEXT_BYTES} bytes, got {frame.nbytes}")
     try:
         return from_arrow_schema(pa.ipc.read_schema(pa.py_buffer(frame)), "BOR")
     except (pa.ArrowException, OSError, EOFError, ValueError, DataError) as error:
@@ -218,6 +240,27 @@ def pack_summary(summary: Summary) -> bytes:
 def unpack_summary(frame: memoryview) -> Summary:
     """Return the summary in a RESULT's or ACK's first frame, or raise ProtocolError."""
     try:
-        return _summary_decoder.decode(frame)
-    except msgspec.MsgspecError as error:
+        summary = _summary_decoder.decode(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"summary: {error}") from error
+    if (len(summary.counts), len(summary.paths)) != _COUNT_BYTES:
+        raise ProtocolError(
+            f"summary: expected counts of {_COUNT_BYTES} bytes, "
+            f"got {len(summary.counts)} and {len(summary.paths)}"
+        )
+    return summary
+
+
+def pack_text(value: Any) -> bytes:
+    """Return `value` as JSON."""
+    return msgspec.json.encode(value)
+
+
+def unpack_text(payload: Sequence[memoryview], kind: type[T], what: str) -> T:
+    """Return the JSON in a message's only frame as `kind`, or raise ProtocolError."""
+    if len(payload) != 1:
+        raise ProtocolError(f"{what}: expected 1 payload frame, got {len(payload)}")
+    try:
+        return msgspec.json.decode(payload[0], type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"{what}: {error}") from error

@@ -6,6 +6,7 @@ import math
 import time
 from typing import Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -13,6 +14,9 @@ from ..batch import Array, EventBatch, Schema
 from ..transport import Socket
 
 NEVER = math.inf
+#: What `Losses` keeps one by one until it is asked for.
+_MOST_REJECTED = 1000
+_MOST_PAYLOAD_BYTES = 1 << 24
 
 
 def now_for(events: int) -> Array:
@@ -39,6 +43,23 @@ class Losses(Struct):
     shed: int = 0
     #: Connections that were dropped because they did not show the right key.
     refused: int = 0
+    #: Events and messages that were refused beyond those that `invalid` lists one by one.
+    more_events: int = 0
+    more_errors: int = 0
+    #: Of the payloads in `invalid`.
+    payload_bytes: int = 0
+
+    def reject(self, rejected: Rejected) -> None:
+        """Add what is no event; bounded, for a hostile sender may send nothing else."""
+        if len(self.invalid) >= _MOST_REJECTED:
+            self.more_events += rejected.events
+            self.more_errors += not rejected.events
+            return
+        self.payload_bytes += len(rejected.payload)
+        if self.payload_bytes > _MOST_PAYLOAD_BYTES:
+            self.payload_bytes -= len(rejected.payload)
+            rejected = msgspec.structs.replace(rejected, payload=b"")
+        self.invalid.append(rejected)
 
 
 class Source(Protocol):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Annotated
 
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
@@ -15,23 +13,16 @@ from ..batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
 from ..config import Security, require_secure, seconds
 from ..errors import ConfigError
 from ..keys import guard
-from ..transport import Message, Socket
-from ..wire import Codec, Header, Kind, ProtocolError, record_dtype, unpack_schema
+from ..transport import Limits, Message, Socket
+from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema
 from . import NEVER, Losses, Rejected
+from .front_ends import FrontEnd, FrontEnds
 
 _FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>\d+(,\d+)*)\])?")
 _MESSAGES_A_CALL = 256
 _LAST_CALL_S = 1.0
-#: A jump of the event counter beyond this is a broken counter, not a loss.
-_MOST_LOST = 1 << 40
-
-
-@dataclass(slots=True)
-class _FrontEnd:
-    """What is known of one sender: where its event counter stands."""
-
-    source: int
-    next_event: int
+#: Messages that ZeroMQ may hold for one front end.
+_QUEUE = 1000
 
 
 class LiveSource:
@@ -52,6 +43,10 @@ class LiveSource:
         backlog: Annotated[int, Meta(ge=1, le=1 << 28)] = 262_144
         #: How long an event may wait for company while every worker is busy. A duration.
         hold: str = "1 ms"
+        #: Most front ends at a time.
+        front_ends: Annotated[int, Meta(ge=1, le=4096)] = 64
+        #: Most bytes of a message; a front end that sends more is disconnected.
+        message_bytes: Annotated[int, Meta(ge=4096, le=1 << 28)] = 1 << 22
         #: Who may send.
         security: Security = Security()
 
@@ -72,7 +67,8 @@ class LiveSource:
         self.socket: Socket | None = None
         self._losses = Losses()
         self._refused = 0
-        self._front_ends: dict[bytes, _FrontEnd] = {}
+        self._front_ends = FrontEnds(options.front_ends)
+        self._limits = Limits(options.message_bytes, _QUEUE)
         self._dtype = record_dtype(self._record)
         self._codec = Codec(self._record)
 
@@ -89,7 +85,7 @@ class LiveSource:
         self._arrived = np.empty(self._room, np.int64)
         self._start = self._end = 0
         security = guard(self._security, f"source {self.name!r}")
-        self.socket = Socket(self._listen, security=security)
+        self.socket = Socket(self._listen, security=security, limits=self._limits)
 
     def receive(self) -> None:
         """Take the messages that are there, a bounded number of them."""
@@ -98,11 +94,13 @@ class LiveSource:
             try:
                 message = socket.receive() if socket else None
                 if message is None:
-                    return
+                    break
                 self._take(message)
             except ProtocolError as error:
                 where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
-                self._losses.invalid.append(Rejected(where, error.message, b"", events=0))
+                self._losses.reject(Rejected(where, error.message, b"", events=0))
+        if socket is not None:
+            self._front_ends.tell(socket)
 
     def read(self, most: int, *, hungry: bool) -> EventBatch | None:
         """Return the oldest waiting events."""
@@ -129,6 +127,8 @@ class LiveSource:
         deadline = time.monotonic() + _LAST_CALL_S
         while self.socket is not None and self.socket.poll(0) and time.monotonic() < deadline:
             self.receive()
+        if self.socket is not None and not self._stopped:
+            self._front_ends.tell(self.socket, now=True)
         self._stopped = True
 
     def losses(self) -> Losses:
@@ -154,11 +154,12 @@ class LiveSource:
             return
         front_end = self._front_ends.get(peer)
         if front_end is None:
+            self._answer(peer, Header(Kind.HELLO))
             raise _blame(peer, f"expected BOR first, got {Kind(header.kind).name}")
         if header.kind == Kind.EOR:
             self._count_gap(front_end, header)
             self._answer(peer, Header(Kind.ACK, first=front_end.next_event))
-            del self._front_ends[peer]
+            self._front_ends.end(peer)
         elif header.kind in (Kind.DATA, Kind.RAW):
             if header.first != front_end.next_event:
                 self._count_gap(front_end, header)
@@ -168,19 +169,19 @@ class LiveSource:
             except ProtocolError as error:
                 where = f"{self.name}: source {header.source}: events from {header.first}"
                 bytes_ = b"".join(payload)
-                self._losses.invalid.append(Rejected(where, error.message, bytes_, header.events))
+                self._losses.reject(Rejected(where, error.message, bytes_, header.events))
         else:
             raise _blame(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
 
     def _begin(self, peer: bytes, header: Header, payload: list[memoryview]) -> None:
         try:
             self._compare(unpack_schema(payload[0]) if payload else Schema())
+            if self.socket is not None:
+                self._front_ends.begin(peer, header, self.socket)
         except ProtocolError as error:
-            answer = msgspec.json.encode({"message": error.message})
-            self._answer(peer, Header(Kind.ERROR), answer)
+            self._answer(peer, Header(Kind.ERROR), pack_text({"message": error.message}))
             raise _blame(peer, error.message) from error
-        self._front_ends[peer] = _FrontEnd(header.source, header.first)
-        self._answer(peer, Header(Kind.ACK, first=header.first))
+        self._answer(peer, Header(Kind.ACK, first=header.first, aux=self._limits.frame_bytes))
 
     def _compare(self, schema: Schema) -> None:
         for column in self._record:
@@ -194,19 +195,8 @@ class LiveSource:
                 f"BOR: expected the columns {self._record.names} in this order, got {schema.names}"
             )
 
-    def _count_gap(self, front_end: _FrontEnd, header: Header) -> None:
-        gap = header.first - front_end.next_event
-        if gap > _MOST_LOST:
-            raise ProtocolError(
-                f"source {header.source}: expected event {front_end.next_event}, got "
-                f"{header.first}: not a believable loss, dropped"
-            )
-        if gap < 0:
-            raise ProtocolError(
-                f"source {header.source}: expected event {front_end.next_event} or later, "
-                f"got {header.first}: repeated, dropped"
-            )
-        self._losses.lost += gap
+    def _count_gap(self, front_end: FrontEnd, header: Header) -> None:
+        self._losses.lost += front_end.gap(header.first)
         front_end.next_event = header.first
 
     def _records(self, header: Header, payload: list[memoryview]) -> memoryview:

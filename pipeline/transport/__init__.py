@@ -62,6 +62,8 @@ class Socket:
         For a ROUTER: whom it lets in. For a DEALER: what it shows. None is plain.
     limits
         Of what a peer may make it hold.
+    hoards
+        Whether a DEALER keeps messages while there is no connection, or `send` says so.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Socket:
         *,
         security: Guard | Credentials | None = None,
         limits: Limits = Limits(),
+        hoards: bool = True,
     ) -> None:
         self._routes = identity is None
         self._keyed = security is not None
@@ -93,6 +96,7 @@ class Socket:
             self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
             self._bind(endpoint)
         else:
+            self._socket.setsockopt(zmq.IMMEDIATE, int(not hoards))
             self._socket.setsockopt(zmq.IDENTITY, identity.encode())
             if endpoint.startswith("tcp://"):
                 self._monitor = self._socket.get_monitor_socket(HANDSHAKE_FAILED)

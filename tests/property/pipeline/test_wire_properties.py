@@ -18,6 +18,7 @@ from sluice.pipeline.wire import (
     MAGIC,
     MAX_BYTES,
     MAX_EVENTS,
+    MAX_FRAMES,
     VERSION,
     Codec,
     Header,
@@ -46,7 +47,7 @@ HEADERS = st.builds(
     t_sent=I64,
     aux=U64,
 )
-PAYLOADS = st.lists(st.binary(max_size=64), max_size=3)
+PAYLOADS = st.lists(st.binary(max_size=64), max_size=MAX_FRAMES - 1)
 WAFERS = Schema((EVENT_ID, Column("words", "uint32", (12,)), Column("q", "float32")))
 
 

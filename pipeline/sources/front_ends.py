@@ -1,0 +1,95 @@
+"""The front ends that an ingest socket knows: a bounded number, each with its event counter."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ..transport import Socket
+from ..wire import Header, Kind, ProtocolError
+
+#: A jump of the event counter beyond this is a broken counter, not a loss.
+_MOST_LOST = 1 << 40
+#: How often a front end hears how far it was understood, while it sends.
+_TELL_S = 1.0
+
+
+@dataclass(slots=True)
+class FrontEnd:
+    """What is known of one sender: where its event counter stands, and what it was told of it."""
+
+    source: int
+    next_event: int
+    told: int
+
+    def gap(self, first: int) -> int:
+        """Return how many events are missing before event `first`.
+
+        Raises
+        ------
+        ProtocolError
+            If events are repeated, or so many are missing that the counter must be broken.
+        """
+        gap = first - self.next_event
+        if gap > _MOST_LOST:
+            raise ProtocolError(
+                f"source {self.source}: expected event {self.next_event}, got {first}: "
+                "not a believable loss, dropped"
+            )
+        if gap < 0:
+            raise ProtocolError(
+                f"source {self.source}: expected event {self.next_event} or later, got {first}: "
+                "repeated, dropped"
+            )
+        return gap
+
+
+class FrontEnds:
+    """Front ends by identity.
+
+    Parameters
+    ----------
+    most
+        How many there may be at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[bytes, FrontEnd] = {}
+        self._told_s = 0.0
+        self.get = self._known.get
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def begin(self, peer: bytes, header: Header, socket: Socket) -> None:
+        """Know a front end from now on; ProtocolError if there are too many."""
+        if peer not in self._known and len(self._known) >= self._most:
+            self._forget_the_gone(socket)
+        if peer not in self._known and len(self._known) >= self._most:
+            raise ProtocolError(
+                f"BOR: expected at most {self._most} front ends at a time, got one more",
+                hint="raise `front_ends` of the source",
+            )
+        self._known[peer] = FrontEnd(header.source, header.first, header.first)
+
+    def end(self, peer: bytes) -> None:
+        """Forget a front end."""
+        del self._known[peer]
+
+    def tell(self, socket: Socket, *, now: bool = False) -> None:
+        """Tell the front ends how far they were understood, at most once a second unless `now`."""
+        time_s = time.monotonic()
+        if not now and time_s - self._told_s < _TELL_S:
+            return
+        self._told_s = time_s
+        for peer, front_end in self._known.items():
+            if front_end.told != front_end.next_event:
+                front_end.told = front_end.next_event
+                socket.send(Header(Kind.ACK, first=front_end.next_event), to=peer)
+
+    def _forget_the_gone(self, socket: Socket) -> None:
+        """Forget those whose connection is gone: a message finds no way to them."""
+        ping = Header(Kind.HEARTBEAT)
+        self._known = {p: f for p, f in self._known.items() if socket.send(ping, to=p)}
+        self.get = self._known.get
