@@ -6,6 +6,9 @@ HTTP   ?= 127.0.0.1:9464
 EVENTS ?= 200000
 RATE   ?= 40000
 OUT    ?= out/demo
+# Of `make soak`.
+SECONDS ?= 1800
+SEED    ?= 1
 
 # First and alone, at this version: a wider range may bring gigabytes that only a GPU needs.
 TORCH := torch==2.13.0
@@ -16,7 +19,7 @@ PIP_OPTIONS := -qq --disable-pip-version-check
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench pins clean FORCE
+.PHONY: help venv demo test soak bench pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +53,9 @@ test: venv ## Check style, types and imports, then run every test
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/pytest
+
+soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
+	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json
 
 bench: venv ## Measure kernels and engines, as ratios within one run
 	.venv/bin/python benchmarks/kernels.py

@@ -170,6 +170,8 @@ class FrontEnd:
         The number of this front end.
     security
         The keys to show; None for a plain connection.
+    first_id
+        Id of the first event; the others count up from it.
     """
 
     def __init__(
@@ -179,8 +181,10 @@ class FrontEnd:
         schema: Schema,
         source: int = 1,
         security: Credentials | None = None,
+        first_id: int = 0,
     ) -> None:
         self._source = source
+        self._first_id = np.uint64(first_id)
         self._records = np.empty(events.events, record_dtype(schema))
         for name in schema.names:
             self._records[name] = events[name]
@@ -259,5 +263,5 @@ class FrontEnd:
             rows = np.arange(first, max(until, first + _STOCK), dtype=np.uint64)
             self._stocked = first
             self._stock = self._records[rows % np.uint64(len(self._records))]
-            self._stock[EVENT_ID.name] = rows
+            self._stock[EVENT_ID.name] = rows + self._first_id
         return self._stock[first - self._stocked : until - self._stocked]

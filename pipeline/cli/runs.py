@@ -122,6 +122,7 @@ def emulate(
         Path | None, typer.Option("--from", help="Send a recording's events instead.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
+    first_id: Annotated[int, typer.Option(min=0, help="Id of the first event.")] = 0,
     key: _Key = None,
     server_key: _ServerKey = None,
     plain_tcp: _PlainTcp = False,
@@ -146,7 +147,7 @@ def emulate(
         def show(sent: Sent) -> None:
             update(sent.events + sent.dropped, "")
 
-        front_end = FrontEnd(to, events, schema, security=security)
+        front_end = FrontEnd(to, events, schema, security=security, first_id=first_id)
         try:
             sent = front_end.run(rate, total, per_message, show)
         finally:

@@ -1,0 +1,150 @@
+"""How each kind of fault is injected. Each returns what really happened, for the report."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.wire import Header, Kind, encode, pack_schema
+
+from .stand import Stand
+
+_RECORD = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
+#: What a liar says it sends in each message, with a payload of another size.
+_CLAIMED = 3
+_KILLED_S = 10.0
+
+Detail = dict[str, Any]
+
+
+def kill_worker(stand: Stand, detail: Detail) -> Detail:
+    """Kill a worker; another takes its batches."""
+    return _kill(stand, detail["worker"])
+
+
+def stall_sink(stand: Stand, detail: Detail) -> Detail:
+    """Stop the sink for a while: nothing is committed, the window fills, the backlog grows."""
+    return _stall(stand, "sink", detail["seconds"])
+
+
+def stall_worker(stand: Stand, detail: Detail) -> Detail:
+    """Stop a worker for a while: its batches wait."""
+    return _stall(stand, "compute-0", detail["seconds"])
+
+
+def burst(stand: Stand, detail: Detail) -> Detail:
+    """Send ten times as much for a while, from another front end."""
+    stand.send(stand.rate_hz * (detail["times"] - 1), detail["seconds"])
+    time.sleep(detail["seconds"])
+    return {}
+
+
+def pause(stand: Stand, detail: Detail) -> Detail:
+    """Pause the run and resume it."""
+    paused = stand.control("pause")
+    time.sleep(detail["seconds"])
+    return {"pause": paused, "resume": stand.control("resume")}
+
+
+def garbage(stand: Stand, detail: Detail) -> Detail:
+    """Send what is no message of the protocol, or one that lies."""
+    draw = random.Random(detail["seed"])
+    if detail["what"] == "tcp":
+        for _ in range(detail["messages"]):
+            with socket.create_connection(("127.0.0.1", stand.port), timeout=5) as connection:
+                connection.sendall(draw.randbytes(draw.randint(1, 2000)))
+        return {}
+    peer = zmq.Context.instance().socket(zmq.DEALER)
+    peer.setsockopt(zmq.IDENTITY, f"soak-{detail['seed']}".encode())
+    peer.setsockopt(zmq.LINGER, 2000)
+    try:
+        peer.connect(stand.endpoint)
+        for number in range(detail["messages"]):
+            for frames in _GARBAGE[detail["what"]](draw, number):
+                peer.send_multipart(frames)
+    finally:
+        peer.close()
+    lies = _CLAIMED * detail["messages"] if detail["what"] == "liar" else 0
+    stand.lies += lies
+    return {"claimed_events": lies}
+
+
+def _noise(draw: random.Random, _: int) -> list[list[bytes]]:
+    return [[draw.randbytes(draw.randint(0, 2000)) for _ in range(draw.randint(1, 4))]]
+
+
+def _version(draw: random.Random, _: int) -> list[list[bytes]]:
+    """Return a sound header but for its version or kind."""
+    header = bytearray(encode(Header(Kind.RAW, events=1))[0])
+    header[draw.choice([4, 5])] = draw.randint(100, 255)
+    return [[bytes(header)]]
+
+
+def _early(draw: random.Random, number: int) -> list[list[bytes]]:
+    """Return events before any BOR."""
+    payload = draw.randbytes(64)
+    return [encode(Header(Kind.RAW, seq=number, first=number, events=1), payload)]
+
+
+def _huge(draw: random.Random, _: int) -> list[list[bytes]]:
+    """Return a header that promises more than may be."""
+    header = bytearray(encode(Header(Kind.RAW, events=1))[0])
+    struct.pack_into("<II", header, 32, draw.randrange(2**20 + 1, 2**32), 2**32 - 1)
+    return [[bytes(header), b"x"]]
+
+
+def _liar(draw: random.Random, number: int) -> list[list[bytes]]:
+    """Return a right BOR at first, then messages whose payload is not what the header says."""
+    header = Header(Kind.RAW, seq=number, first=number * _CLAIMED, events=_CLAIMED)
+    message = encode(header, draw.randbytes(draw.randint(0, 50)))
+    opening = [encode(Header(Kind.BOR), pack_schema(_RECORD))] if number == 0 else []
+    return [*opening, message]
+
+
+_GARBAGE: dict[str, Callable[[random.Random, int], list[list[bytes]]]] = {
+    "noise": _noise, "version": _version, "early": _early, "huge": _huge, "liar": _liar,
+}  # fmt: skip
+
+FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
+    "kill worker": kill_worker,
+    "stall sink": stall_sink,
+    "stall worker": stall_worker,
+    "burst": burst,
+    "pause": pause,
+    "garbage": garbage,
+}
+
+
+def _kill(stand: Stand, name: str) -> Detail:
+    process = stand.processes().get(name)
+    if process is None:
+        return {"skipped": f"no {name} at that moment"}
+    process.kill()
+    begun = time.monotonic()
+    while time.monotonic() - begun < _KILLED_S:
+        successor = stand.processes().get(name)
+        if successor is not None and successor.pid != process.pid:
+            break
+        time.sleep(0.05)
+    return {"pid": process.pid, "successor_after_s": round(time.monotonic() - begun, 2)}
+
+
+def _stall(stand: Stand, name: str, seconds: float) -> Detail:
+    process = stand.processes().get(name)
+    if process is None:
+        return {"skipped": f"no {name} at that moment"}
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    return {"pid": process.pid}

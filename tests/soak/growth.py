@@ -1,0 +1,99 @@
+"""Does anything grow? Memory, descriptors, threads of each process, and shared memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from .stand import Stand
+
+MB = 1e6
+#: A process younger than this has not settled.
+_LIFE_S = 40.0
+#: What may come in late: arrays touched for the first time by a burst, a connection not yet gone.
+ALLOWED = {"rss_mb": 24.0, "fds": 6.0, "threads": 2.0, "shm_mb": 4.0}
+
+
+class Watch:
+    """Samples the run's processes from a thread, every `period_s` seconds."""
+
+    def __init__(self, stand: Stand, period_s: float) -> None:
+        self._stand = stand
+        self._period_s = period_s
+        self._done = threading.Event()
+        self._started = time.monotonic()
+        #: (name, pid) to rows of seconds, RSS in MB, open descriptors, threads.
+        self.samples: dict[tuple[str, int], list[tuple[float, ...]]] = {}
+        self.shm: list[tuple[float, float]] = []
+        self._thread = threading.Thread(target=self._loop, name="soak-watch")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop sampling."""
+        self._done.set()
+        self._thread.join()
+
+    def report(self) -> dict[str, Any]:
+        """Return growth of each process that lived long enough, and of shared memory."""
+        lives = []
+        for (name, pid), rows in self.samples.items():
+            life: dict[str, Any] = {"process": name, "pid": pid, "from_s": round(rows[0][0], 1),
+                                    "to_s": round(rows[-1][0], 1)}  # fmt: skip
+            if rows[-1][0] - rows[0][0] >= _LIFE_S:
+                for column, key in enumerate(("rss_mb", "fds", "threads"), 1):
+                    life[key] = _ends([row[column] for row in rows])
+            lives.append(life)
+        return {"processes": lives, "shm_mb": _ends([size for _, size in self.shm])}
+
+    def _loop(self) -> None:
+        while not self._done.wait(self._period_s):
+            now = time.monotonic() - self._started
+            for name, process in self._stand.processes().items():
+                try:
+                    with process.oneshot():
+                        row = (now, process.memory_info().rss / MB, float(process.num_fds()),
+                               float(process.num_threads()))  # fmt: skip
+                except psutil.Error:
+                    continue
+                self.samples.setdefault((name, process.pid), []).append(row)
+            self.shm.append((now, _shared_memory(self._stand.run.pid)))
+
+
+def grown(report: dict[str, Any]) -> list[str]:
+    """Return what has grown beyond what is allowed, in words."""
+    found = [
+        f"{life['process']} ({life['pid']}): {key} from {life[key][0]:.1f} to {life[key][1]:.1f}"
+        for life in report["processes"]
+        for key in ("rss_mb", "fds", "threads")
+        if key in life and life[key][1] - life[key][0] > ALLOWED[key]
+    ]
+    first, last = report["shm_mb"]
+    if last - first > ALLOWED["shm_mb"]:
+        found.append(f"shared memory: from {first:.1f} to {last:.1f} MB")
+    return found
+
+
+def _ends(values: list[float]) -> list[float]:
+    """Return the medians of the second fifth and of the last fifth of a life."""
+    fifth = max(1, len(values) // 5)
+    early, late = values[fifth : 2 * fifth] or values, values[-fifth:]
+    return [round(median(early), 2), round(median(late), 2)]
+
+
+def _shared_memory(run: int) -> float:
+    """Return the MB of the run's folders in shared memory."""
+    total = 0
+    for folder in Path("/dev/shm").glob("sluice-*"):  # noqa: S108
+        try:
+            parents = {json.loads(spec.read_bytes())["parent"] for spec in folder.glob("*.json")}
+            if run in parents:
+                total += sum(f.stat().st_blocks * 512 for f in folder.rglob("*") if f.is_file())
+        except (OSError, ValueError, KeyError):
+            continue
+    return total / MB

@@ -1,0 +1,137 @@
+"""The processes of a soak: the run, its front ends, and what is known of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tomli_w
+
+from sluice.pipeline.config import load_graph
+
+from .schedule import WORKERS
+
+SLUICE = str(Path(sys.executable).with_name("sluice"))
+#: Ids of front ends are this far apart, so that no two events have the same.
+_IDS = 1 << 40
+_ENGINE = "sluice.pipeline.engine."
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Stand:
+    """A run on a live source, and the front ends that feed it.
+
+    Parameters
+    ----------
+    folder
+        Where everything is written.
+    rate_hz
+        Of the steady front end.
+    """
+
+    def __init__(self, folder: Path, rate_hz: float) -> None:
+        self.folder = folder
+        self.rate_hz = rate_hz
+        self.port, self.http = free_port(), free_port()
+        self.endpoint = f"tcp://127.0.0.1:{self.port}"
+        self.recording, self.report = folder / "run.arrows", folder / "run.json"
+        self.sent: list[dict[str, Any]] = []
+        #: Events that liars claimed to send; the run must count them as invalid.
+        self.lies = 0
+        self._senders: list[subprocess.Popen[str]] = []
+        self._started = 0
+        self._say("simulate", "wafers", "--events", "20000", "--out", str(folder / "w.arrows"))
+        self.run = self._start_run()
+
+    def _start_run(self) -> psutil.Popen:
+        graph = tomllib.loads(Path(load_graph("hgcal").origin).read_text())
+        graph["source"] |= {"listen": self.endpoint, "backlog": 65_536}
+        graph["graph"]["batch_events"] = 1024
+        graph["workers"] = {"compute": WORKERS, "restarts": 100_000, "restart_window": "1 s"}
+        path = self.folder / "soak.toml"
+        path.write_text(tomli_w.dumps(graph))
+        run = psutil.Popen(
+            [SLUICE, "run", str(path), "--report", str(self.report), "--out", str(self.recording),
+             "--http", f"127.0.0.1:{self.http}", "--json"],
+            stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            env={**os.environ, "SLUICE_STATE": str(self.folder / "state")},
+        )  # fmt: skip
+        return run
+
+    def ready(self) -> bool:
+        """Whether the run takes events."""
+        return self.page("/readyz")[0] == 200
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Return status and text of a page; status 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def send(self, rate_hz: float, seconds: float) -> None:
+        """Start a front end; its event ids are its own."""
+        self._started += 1
+        arguments = ["emulate", "--to", self.endpoint, "--from", str(self.folder / "w.arrows"),
+                     "--rate", str(rate_hz), "--seconds", str(seconds), "--per-message", "4",
+                     "--first-id", str(self._started * _IDS), "--json"]  # fmt: skip
+        self._senders.append(
+            subprocess.Popen([SLUICE, *arguments], stdout=subprocess.PIPE, text=True)
+        )
+
+    def control(self, *words: str) -> str:
+        """Say something to the run by ``sluice ctl``; return what went wrong, or "done"."""
+        told = subprocess.run([SLUICE, "ctl", *words, "--address", f"127.0.0.1:{self.http}"],
+                              capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+        return told.stderr.strip() if told.returncode else "done"
+
+    def collect(self, timeout_s: float) -> None:
+        """Wait for every front end's end and keep what it says."""
+        for sender in self._senders:
+            said, _ = sender.communicate(timeout=timeout_s)
+            if sender.returncode:
+                raise RuntimeError(f"a front end ended with exit code {sender.returncode}")
+            self.sent.append(json.loads(said))
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """Return the run's processes by name: engine, sink, compute-0 and so on."""
+        found: dict[str, psutil.Process] = {}
+        try:
+            found["engine"] = psutil.Process(self.run.pid)
+            for child in found["engine"].children():
+                line = child.cmdline()
+                if any(word.startswith(_ENGINE) for word in line):
+                    found[Path(line[-1]).stem] = child
+        except psutil.Error:
+            pass
+        return found
+
+    def end(self) -> None:
+        """Kill what still lives of what was started here."""
+        for process in [*self.processes().values(), *self._senders]:
+            try:
+                process.kill()
+            except (psutil.Error, OSError):
+                continue
+
+    def _say(self, *arguments: str) -> None:
+        subprocess.run([SLUICE, *arguments], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)  # fmt: skip

@@ -1,0 +1,122 @@
+"""The soak's own parts: a schedule that repeats, and checks that can fail."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.batch import EVENT_ID, EventBatch, Schema
+from sluice.pipeline.recording import RecordingWriter
+
+from .faults import _GARBAGE, FAULTS
+from .growth import ALLOWED, grown
+from .schedule import GAP_S, GARBAGE, QUIET_S, make_schedule
+from .verdict import judge
+
+KINDS = tuple(FAULTS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_schedule_is_its_seed_s_alone_and_has_every_kind(seed):
+    faults = make_schedule(seed, 1800, KINDS)
+    assert faults == make_schedule(seed, 1800, KINDS)
+    assert faults != make_schedule(seed + 1, 1800, KINDS)
+    for start in range(0, len(faults) - len(KINDS), len(KINDS)):
+        assert {fault.kind for fault in faults[start : start + len(KINDS)]} == set(KINDS)
+    assert faults[0].at_s >= QUIET_S[0]
+    assert faults[-1].at_s < 1800 - QUIET_S[1]
+    for one, other in itertools.pairwise(faults):
+        pause = other.at_s - one.at_s - one.detail.get("seconds", 0)
+        assert GAP_S[0] - 0.02 <= pause <= GAP_S[1] + 0.02
+
+
+def test_every_kind_of_garbage_can_be_made():
+    assert {*_GARBAGE, "tcp"} == set(GARBAGE)
+
+
+def life(**changed):
+    quiet = {"rss_mb": [200.0, 201.0], "fds": [20.0, 20.0], "threads": [8.0, 8.0]}
+    return {"process": "sink", "pid": 7, **quiet, **changed}
+
+
+@pytest.mark.parametrize("key", ["rss_mb", "fds", "threads"])
+def test_growth_is_found(key):
+    assert grown({"processes": [life()], "shm_mb": [2, 2]}) == []
+    worse = life(**{key: [20.0, 20.5 + ALLOWED[key]]})
+    (said,) = grown({"processes": [life(), worse], "shm_mb": [2, 2]})
+    assert key in said
+    (said,) = grown({"processes": [life()], "shm_mb": [2, 2.5 + ALLOWED["shm_mb"]]})
+    assert "shared memory" in said
+
+
+def test_a_process_that_lived_too_briefly_is_not_judged():
+    brief = {"process": "compute-0", "pid": 8, "from_s": 1.0, "to_s": 9.0}
+    assert grown({"processes": [brief], "shm_mb": [0, 0]}) == []
+
+
+@pytest.fixture
+def stand(tmp_path):
+    """What a run that ended well leaves: 30 events sent, 2 dropped, 3 claimed; 10 accepted."""
+
+    def write(ids):
+        path = tmp_path / "run.arrows"
+        with RecordingWriter(path, Schema((EVENT_ID,)), {"run": 1}) as writer:
+            writer.write(EventBatch({"event_id": np.array(ids, np.uint64)}, len(ids)))
+        return path
+
+    return SimpleNamespace(
+        recording=write(range(10)), write=write, lies=3, sent=[{"events": 30, "dropped": 2}]
+    )
+
+
+@pytest.fixture
+def report():
+    events = {"offered": 35, "accepted": 10, "rejected": 20, "lost": 2, "invalid": 3, "failed": 0}
+    return {"state": "STOPPED", "error": None, "closed": True, "events": events,
+            "output": {"events": 10}}  # fmt: skip
+
+
+QUIET = {"processes": [life()], "shm_mb": [2, 2]}
+
+
+def bad(stand, report, growth=QUIET):
+    return {name for name, check in judge(stand, report, growth).items() if not check["good"]}
+
+
+def test_a_good_run_passes(stand, report):
+    assert bad(stand, report) == set()
+
+
+@pytest.mark.parametrize(
+    ("event", "check"),
+    [
+        ("offered", "every event sent is in the ledger"),
+        ("lost", "lost is what front ends dropped"),
+        ("invalid", "invalid is what liars claimed"),
+        ("failed", "nothing failed"),
+        ("accepted", "recorded is accepted"),
+    ],
+)
+def test_each_count_that_is_off_is_found(stand, report, event, check):
+    report["events"][event] += 1
+    assert bad(stand, report) == {check}
+
+
+def test_ends_that_are_not_good_are_found(stand, report):
+    assert bad(stand, report | {"state": "ERROR"}) == {"the run ended well"}
+    assert bad(stand, report | {"closed": False}) == {"the ledger closes"}
+    assert bad(stand, report, {"processes": [], "shm_mb": [0, 99]}) == {"nothing grows"}
+
+
+def test_an_event_recorded_twice_is_found(stand, report):
+    stand.write([*range(9), 3])
+    assert bad(stand, report) == {"no event is recorded twice"}
+
+
+def test_a_recording_cut_short_is_found(stand, report):
+    content = stand.recording.read_bytes()
+    stand.recording.write_bytes(content[:-20])
+    assert "the recording is whole" in bad(stand, report)

@@ -1,0 +1,49 @@
+"""Was the run right? Each check by name, with what it found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sluice.pipeline.recording import RecordingReader
+
+from .growth import grown
+from .stand import Stand
+
+
+def read_ids(stand: Stand) -> tuple[np.ndarray, str | None]:
+    """Return the event ids in the run's recording, and what is wrong with the file."""
+    reader = RecordingReader(stand.recording)
+    try:
+        found = [batch["event_id"].copy() for batch in reader.batches()]
+    finally:
+        reader.close()
+    return np.concatenate([np.empty(0, np.uint64), *found]), reader.damage
+
+
+def judge(stand: Stand, report: dict[str, Any], growth: dict[str, Any]) -> dict[str, Any]:
+    """Return check to {"good": bool, "found": what}."""
+    events = report["events"]
+    ids, damage = read_ids(stand)
+    sent = sum(one["events"] for one in stand.sent)
+    dropped = sum(one["dropped"] for one in stand.sent)
+    checks = {
+        "the run ended well": (report["state"] == "STOPPED", report["error"]),
+        "the ledger closes": (report["closed"], events),
+        "every event sent is in the ledger": (
+            events["offered"] == sent + dropped + stand.lies,
+            {"sent": sent, "dropped": dropped, "claimed": stand.lies},
+        ),
+        "lost is what front ends dropped": (events["lost"] == dropped, events["lost"]),
+        "invalid is what liars claimed": (events["invalid"] == stand.lies, events["invalid"]),
+        "nothing failed": (events["failed"] == 0, events["failed"]),
+        "the recording is whole": (damage is None, damage),
+        "no event is recorded twice": (len(np.unique(ids)) == len(ids), len(ids)),
+        "recorded is accepted": (
+            len(ids) == events["accepted"] == report["output"]["events"] > 0,
+            {"recorded": len(ids), "accepted": events["accepted"]},
+        ),
+        "nothing grows": (not grown(growth), grown(growth)),
+    }
+    return {name: {"good": bool(good), "found": found} for name, (good, found) in checks.items()}
