@@ -77,3 +77,34 @@ def emd(
         )
     Console().print(table)
     typer.echo(f"largest relative error of exact: {result['exact']['max_relative_error']:.1g}")
+
+
+@bench.command(epilog="Example: sluice bench memory --minutes 10 --json")
+def memory(
+    minutes: Annotated[int, typer.Option(min=2, help="How long, with a look a minute.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Compute workers.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run at full throughput and tell each minute what each process holds in memory."""
+    from importlib.metadata import entry_points
+
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..benchmark_memory import measure_memory
+
+    (simulator,) = entry_points(group="sluice.simulators")
+    wafers, schema = simulator.load()("wafers", _DISTINCT, 1)
+    result = measure_memory(wafers, schema, minutes, workers)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    names = list(result["growth_mb"])
+    table = Table("minute", "events", *(f"{name} [MB]" for name in names))
+    for minute, look in enumerate(result["minutes"], 1):
+        held = (look["processes"].get(name) for name in names)
+        cells = (f"{process['rss_mb']:.1f}" if process else "" for process in held)
+        table.add_row(str(minute), f"{look['events']:,}", *cells)
+    table.add_row("growth", "", *(f"{grown:+.1f}" for grown in result["growth_mb"].values()))
+    Console().print(table)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema, concatenate
 from ..errors import DataError
@@ -23,10 +24,14 @@ class RecordingSource:
         """Which recording."""
 
         path: str
+        #: Read it so many times, one after the other: the same events, ids included.
+        repeat: Annotated[int, Meta(ge=1)] = 1
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self._path = Path(options.path)
+        self._repeat = options.repeat
+        self._read = 0
         self.schema = Schema()
         self.exhausted = False
         self.damage: str | None = None
@@ -46,8 +51,8 @@ class RecordingSource:
                 )
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
-        self.expected = events if isinstance(events, int) else None
-        self._batches: Iterator[EventBatch] = self._reader.batches()
+        self.expected = events * self._repeat if isinstance(events, int) else None
+        self._batches = self._again_and_again()
         self._held: EventBatch | None = None
         # The next batch is decompressed while this one is judged.
         self._ahead = ThreadPoolExecutor(1, "sluice-reader")
@@ -101,6 +106,18 @@ class RecordingSource:
         else:
             self._coming = self._ahead.submit(next, self._batches, None)
         return part
+
+    def _again_and_again(self) -> Iterator[EventBatch]:
+        for turn in range(self._repeat):
+            if turn:
+                self._reader.close()
+                self._reader = RecordingReader(self._path)
+            before = self._read
+            for batch in self._reader.batches():
+                self._read += 1
+                yield batch
+            if self._reader.damage or self._read == before:
+                return
 
     def _complete(self, batch: EventBatch) -> EventBatch:
         """Add the reserved columns that the recording does not have."""

@@ -53,6 +53,28 @@ def drain(source, most):
     return batches
 
 
+@pytest.mark.parametrize("most", [1, 4, 100])
+def test_a_recording_can_be_read_again_and_again(record, tmp_path, most):
+    once = drain(record(3, 2), 100)[0]
+    options = RecordingSource.Options(str(tmp_path / "r0.arrows"), repeat=3)
+    source = RecordingSource("source", options)
+    source.open()
+    try:
+        got = np.concatenate([batch["event_id"] for batch in drain(source, most)])
+    finally:
+        source.close()
+    assert got.tolist() == once["event_id"].tolist() * 3
+
+
+def test_an_empty_recording_ends_however_often_it_is_to_be_read(record, tmp_path):
+    record()
+    options = RecordingSource.Options(str(tmp_path / "r0.arrows"), repeat=1 << 40)
+    source = RecordingSource("source", options)
+    source.open()
+    assert drain(source, 10) == []
+    source.close()
+
+
 @pytest.mark.parametrize("most", [1, 4, 7, 10, 100])
 def test_batches_of_the_size_asked_for(record, most):
     source = record(3, 0, 10, 1, 7, 0)

@@ -1,0 +1,63 @@
+"""What processes hold: memory, descriptors, threads, from ``/proc``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+_PROC = Path("/proc")
+_ROLES = b"sluice.pipeline.engine."
+
+
+class Usage(Struct, frozen=True):
+    """What one process holds.
+
+    Attributes
+    ----------
+    rss_mb
+        Resident memory, shared pages included, in 10^6 bytes.
+    fds, threads
+        Open descriptors, and threads.
+    """
+
+    rss_mb: float
+    fds: int
+    threads: int
+
+
+def usage(pid: int) -> Usage | None:
+    """Return what a process holds, None if it is gone or somebody else's.
+
+    Examples
+    --------
+    >>> usage(os.getpid()).threads >= 1
+    True
+    """
+    folder = _PROC / str(pid)
+    try:
+        status = dict(
+            line.split(":", 1) for line in (folder / "status").read_text().splitlines() if line
+        )
+        fds = len(os.listdir(folder / "fd"))
+    except (OSError, ValueError):
+        return None
+    if "VmRSS" not in status:  # a zombie holds nothing
+        return None
+    return Usage(int(status["VmRSS"].split()[0]) * 1024 / 1e6, fds, int(status["Threads"]))
+
+
+def family(engine: int) -> dict[str, int]:
+    """Return name to process id of an engine and of the processes that it has started."""
+    found = {"engine": engine}
+    for folder in _PROC.glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            line = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except OSError:
+            continue
+        parent = int(stat.rpartition(")")[2].split()[1])
+        if parent == engine and any(word.startswith(_ROLES) for word in line):
+            found[Path(line[-1].decode()).stem] = int(folder.name)
+    return found
