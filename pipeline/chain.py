@@ -20,6 +20,7 @@ from .batch import (
     Outcome,
     concatenate,
 )
+from .batching import sizes
 from .composition import compose
 from .errors import DataError, RunError
 from .graph import Graph
@@ -31,6 +32,7 @@ from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
 _ISOLATE_AT_MOST = 16
+_WARM_TIMES = 5
 
 
 class Chain:
@@ -66,12 +68,15 @@ class Chain:
             judge.prescales() if judge else None,
             graph.config.graph.batch_events,
         )
+        #: Batch size and seconds that such a batch took at the warm-up.
+        self.service_s: list[tuple[int, float]] = []
 
     def open(self) -> None:
         """Open and warm every stage and open the monitors; on failure close those that were opened.
 
-        Warming sends blank events through the chain, one and as many as a batch may have, so that
-        the first real batch finds compiled kernels, loaded models and touched memory.
+        Warming sends blank events through the chain, from one to as many as a batch may have, so
+        that the first real batch finds compiled kernels, loaded models and touched memory; and it
+        measures what batches take by their size.
         """
         most = self._graph.config.graph.batch_events
         opened: list[Stage] = []
@@ -79,8 +84,7 @@ class Chain:
             for stage in self._graph.stages:
                 stage.open(most)
                 opened.append(stage)
-            for events in (1, most):
-                self._warm(events)
+            self.service_s = [(events, self._warm(events)) for events in sizes(most)]
             self._watcher.open(most)
         except BaseException:
             for stage in opened:
@@ -124,16 +128,24 @@ class Chain:
         self._watcher.offer(judged)
         return self._sum_up(judged, flags, facts)
 
-    def _warm(self, events: int) -> None:
+    def _warm(self, events: int) -> float:
+        """Send blank events through the stages; return the least seconds of a few such batches."""
         blank = {c.name: np.zeros_like(c.empty(events)) for c in self._graph.inputs}
-        batch = self._unjudged(EventBatch(blank, events))
+        took = []
+        for _ in range(_WARM_TIMES):
+            began = time.perf_counter()
+            self._try(self._unjudged(EventBatch(blank, events)))
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    def _try(self, batch: EventBatch) -> None:
         for stage in self._graph.stages:
             try:
                 batch = stage.process(batch)
                 batch.check(stage.provides, stage.name)
             except Exception as error:
                 raise RunError(f"stage {stage.name!r}: cannot warm up: {_reason(error)}") from error
-        self._sum_up(batch, (), Judgement(0, events, 0, 0, 0, 0))
+        self._sum_up(batch, (), Judgement(0, batch.events, 0, 0, 0, 0))
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
         times = self._times

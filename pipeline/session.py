@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from .account import Account
-from .config import GraphConfig, seconds
+from .config import GraphConfig
 from .engine import Engine, Plan
 from .errors import SluiceError
 from .graph import build_graph
@@ -26,9 +26,6 @@ from .sinks import Sink
 from .sources import Source
 from .sources.paced import Paced
 from .state import Control, State
-
-#: While every worker is busy, a paced event waits for company at most this share of the budget.
-_HOLD_SHARE = 0.25
 
 
 class Wishes(Struct, frozen=True):
@@ -74,8 +71,7 @@ def prepare(config: GraphConfig, wishes: Wishes, control: Control, stack: ExitSt
     source.open()
     stack.callback(source.close)
     if wishes.rate_hz:
-        budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
-        source = Paced(source, wishes.rate_hz, _HOLD_SHARE * budget_s)
+        source = Paced(source, wishes.rate_hz)
     runtime = _runtime_folder()
     stack.callback(shutil.rmtree, runtime, ignore_errors=True)
     plan = _plan(config, wishes, source, control, runtime)

@@ -49,7 +49,7 @@ class Plan:
         """Stop the source; what it took and nobody will judge is counted as failed."""
         self.source.stop()
         most = self.graph.config.graph.batch_events
-        while (batch := self.source.read(most, hungry=True)) is not None:
+        while (batch := self.source.read(most)) is not None:
             self.account.offer(batch)
             self.account.fail(batch, "engine", why)
         self.account.lose(self.source.losses(), "source")

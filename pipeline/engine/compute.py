@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..chain import Chain
 from ..errors import ModelError, RunError
 from ..graph import Graph, build_graph
@@ -26,7 +28,7 @@ def work(spec: Spec, hub: Socket) -> None:
     """Open the chain, then judge batches until ingest says stop."""
     worker = Worker(spec, hub)
     try:
-        hub.send(Header(Kind.HELLO, aux=os.getpid()))
+        hub.send(Header(Kind.HELLO, aux=os.getpid()), worker.service_s())
         hub.send(Header(Kind.CREDIT, aux=CREDIT))
         while worker.serve():
             pass
@@ -58,11 +60,16 @@ class Worker:
         os.sched_setaffinity(0, spec.cores.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
 
+    def service_s(self) -> bytes:
+        """Return the payload of HELLO: what batches took at the warm-up, by their size."""
+        return msgspec.json.encode(self._chain.service_s)
+
     def serve(self) -> bool:
         """Wait for one message and obey it; False when it is time to end."""
         if not self._hub.poll(LOOK_AROUND_S):
             return not self._spec.orphaned()
         message = self._hub.receive()
+        began = time.monotonic_ns()
         if message is None:
             return True
         _, header, payload = message
@@ -72,7 +79,8 @@ class Worker:
             name = self._spec.name
             raise RunError(f"worker {name!r}: expected DATA or STOP, got {header.kind}")
         self._judge(header, payload)
-        self._hub.send(Header(Kind.CREDIT, aux=1))
+        took = time.monotonic_ns() - began
+        self._hub.send(Header(Kind.CREDIT, seq=header.seq, first=took, events=header.events, aux=1))
         return True
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..batching import Batching
 from ..config import seconds
 from ..errors import RunError, SluiceError
 from ..ledger import Time
@@ -39,6 +40,8 @@ class DistributedEngine:
         self._codec = Codec(plan.graph.inputs)
         self._stall_s = seconds(config.workers.stall_timeout, "workers.stall_timeout")
         self._flights = Flights(config.graph.window)
+        budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
+        self._batching = Batching(budget_s, config.graph.batch_events)
         self._crew = Supervisor(plan)
         self._next_seq = 0
         self._moved_at = time.monotonic()
@@ -97,6 +100,7 @@ class DistributedEngine:
         while self._failure is None:
             self._supervise()
             self._dispatch(paused=pause.holds())
+            self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())
             if source.exhausted and not self._flights:
                 break
@@ -145,24 +149,30 @@ class DistributedEngine:
         """Hand out batches while a worker asks for one and the window has room."""
         while self._failure is None and (worker := self._flights.asker()) is not None:
             seq = self._flights.orphan()
-            if seq is None:
-                seq = None if paused or self._flights.full else self._read(worker)
+            if seq is None and not (paused or self._flights.full) and self._due_in(worker) <= 0:
+                seq = self._read()
             if seq is None:
                 return
             self._send(seq, worker)
 
-    def _read(self, worker: str) -> int | None:
+    def _due_in(self, worker: str) -> float:
+        """Return the seconds until the next batch closes, or until more events wait."""
+        waiting = self._plan.source.waiting()
+        if not waiting.events:
+            return waiting.more_in_s
+        idle = self._flights.is_idle(worker)
+        return self._batching.due_in(waiting, time.monotonic_ns(), idle=idle)
+
+    def _read(self) -> int | None:
         """Take a batch of the source into flight; None if there is none."""
         source = self._plan.source
-        hungry = self._flights.is_idle(worker)
-        batch = source.read(self._plan.graph.config.graph.batch_events, hungry=hungry)
-        self._account.lose(source.losses(), "source")
+        batch = source.read(self._plan.graph.config.graph.batch_events)
         if batch is None:
             return None
         batch = self._plan.number(batch, self._next_seq)
         self._next_seq += 1
         self._account.offer(batch)
-        self._flights.add(Flight(batch, worker))
+        self._flights.add(Flight(batch))
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
@@ -171,11 +181,13 @@ class DistributedEngine:
         if slot is not None:
             flight.slots.append(slot)
         place = 0 if slot is None else slot + 1
-        header = Header(Kind.DATA, self._account.run, seq=seq, first=place,
-                        events=flight.batch.events, t_sent=time.monotonic_ns())  # fmt: skip
+        events, now = flight.batch.events, time.monotonic_ns()
+        header = Header(Kind.DATA, self._account.run, seq=seq, first=place, events=events,
+                        t_sent=now)  # fmt: skip
         payload = [self._codec.pack(flight.batch)] if slot is None else []
         if self._hub.send(header, *payload, to=worker.encode()):
             self._flights.give(seq, worker)
+            self._batching.sent(events, now, self._flights.crew)
         else:
             self._flights.refuse(seq, worker)
 
@@ -213,14 +225,24 @@ class DistributedEngine:
                 self._account.commit(flight.batch, unpack_summary(payload[0]))
                 self._moved_at = time.monotonic()
         elif header.kind == Kind.CREDIT:
-            self._flights.ask(name, header.aux)
+            self._credit(name, header)
         elif header.kind == Kind.HELLO:
             self._crew.welcome(name)
+            if payload:
+                self._batching.begin(msgspec.json.decode(payload[0], type=list[tuple[int, float]]))
         elif header.kind == Kind.ERROR:
             last_words = msgspec.json.decode(payload[0], type=LastWords)
             self._failure = self._failure or last_words.error()
         elif header.kind == Kind.EOR:
             self._written = msgspec.json.decode(payload[0])
+
+    def _credit(self, name: str, header: Header) -> None:
+        """A worker asks for more, and tells of the batch that it has judged."""
+        judged = header.seq if header.events else None
+        flight = self._flights.ask(name, header.aux, judged)
+        if flight is not None:
+            away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
+            self._batching.done(header.events, header.first, away_ns)
 
     def _time(self) -> Time:
         if self._plan.control.paused:
@@ -231,9 +253,10 @@ class DistributedEngine:
 
     def _patience(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
-        if self._flights.blocked or self._plan.control.paused:
+        worker = self._flights.asker()
+        if worker is None or self._flights.full or self._plan.control.paused:
             return _TICK_S
-        return min(_TICK_S, self._plan.source.due_in())
+        return min(_TICK_S, self._due_in(worker))
 
     def _check_stall(self) -> None:
         if not self._flights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +12,14 @@ from ..batch import EventBatch
 
 @dataclass(slots=True)
 class Flight:
-    """A batch between ingest and sink, the worker that has it, and the slots that held it."""
+    """A batch between ingest and sink, the worker that has it, and the slots that held it.
+
+    `alone_ns` is when it was sent, if the worker had nothing else to do then, else 0.
+    """
 
     batch: EventBatch
-    worker: str
+    worker: str = ""
+    alone_ns: int = 0
     slots: list[int] = field(default_factory=list)
 
 
@@ -32,6 +37,8 @@ class Flights:
         self._flights: dict[int, Flight] = {}
         self._orphans: deque[int] = deque()
         self._credit: dict[str, int] = {}
+        #: Batches that each worker has and has not judged yet.
+        self._busy: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -54,17 +61,27 @@ class Flights:
         """Names of the workers that have batches."""
         return sorted({flight.worker for flight in self._flights.values()})
 
-    def ask(self, worker: str, batches: int) -> None:
-        """Take a worker's wish for more."""
+    @property
+    def crew(self) -> int:
+        """Workers that have asked since they began."""
+        return len(self._busy)
+
+    def ask(self, worker: str, batches: int, judged: int | None = None) -> Flight | None:
+        """Take a worker's wish for more; return the batch that it has judged, if any."""
         self._credit[worker] = self._credit.get(worker, 0) + batches
+        busy = self._busy.setdefault(worker, 0)
+        if judged is None:
+            return None
+        self._busy[worker] = max(0, busy - 1)
+        return self._flights.get(judged)
 
     def asker(self) -> str | None:
         """Return the worker with the most credit left, or None if nobody asks."""
         return max(self._credit, key=self._credit.__getitem__, default=None)
 
     def is_idle(self, worker: str) -> bool:
-        """Whether a worker has no batch."""
-        return all(flight.worker != worker for flight in self._flights.values())
+        """Whether a worker has nothing to judge."""
+        return not self._busy.get(worker)
 
     def add(self, flight: Flight) -> None:
         """Let a new batch into flight."""
@@ -80,7 +97,10 @@ class Flights:
 
     def give(self, seq: int, worker: str) -> None:
         """Note that a worker was sent a batch for its credit."""
-        self._flights[seq].worker = worker
+        flight = self._flights[seq]
+        flight.worker = worker
+        flight.alone_ns = time.monotonic_ns() if self.is_idle(worker) else 0
+        self._busy[worker] = self._busy.get(worker, 0) + 1
         self._credit[worker] -= 1
         if not self._credit[worker]:
             del self._credit[worker]
@@ -97,6 +117,7 @@ class Flights:
     def bereave(self, worker: str) -> None:
         """Take a dead worker's batches and credit back."""
         self._credit.pop(worker, None)
+        self._busy.pop(worker, None)
         self._orphans.extend(s for s, flight in self._flights.items() if flight.worker == worker)
 
     def give_up(self) -> Iterator[EventBatch]:

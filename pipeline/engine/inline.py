@@ -63,7 +63,7 @@ class InlineEngine:
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
-            batch = None if pause.holds() else source.read(most, hungry=True)
+            batch = None if pause.holds() else source.read(most)
             ledger.enter(self._time(), time.monotonic_ns())
             account.lose(source.losses(), "source")
             if batch is not None:
@@ -77,7 +77,8 @@ class InlineEngine:
 
     def _patience(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
-        return _WAIT_S if self._plan.control.paused else min(_WAIT_S, self._plan.source.due_in())
+        more_s = self._plan.source.waiting().more_in_s
+        return _WAIT_S if self._plan.control.paused else min(_WAIT_S, more_s)
 
     def finish(self) -> dict[str, Any]:
         """End the sink and close the stages."""

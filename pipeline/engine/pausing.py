@@ -29,7 +29,6 @@ class Pause:
         paused, source = self._plan.control.paused, self._plan.source
         if paused:
             self._since_ns = self._since_ns or time.monotonic_ns()
-            self._plan.account.lose(source.losses(), "source")
         elif self._since_ns:
             if isinstance(source, Rests):
                 source.rest(time.monotonic_ns() - self._since_ns)

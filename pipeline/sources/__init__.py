@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -22,6 +22,29 @@ _MOST_PAYLOAD_BYTES = 1 << 24
 def now_for(events: int) -> Array:
     """Return `t_ingest` of events read at once: the same time for all, in the memory of one."""
     return np.broadcast_to(np.int64(time.monotonic_ns()), events)
+
+
+class Waiting(NamedTuple):
+    """What a source could give.
+
+    Attributes
+    ----------
+    events
+        That `read` could give now.
+    oldest_ns
+        `t_ingest` of the oldest of them, where they came by themselves.
+    more_in_s
+        Seconds until there are more without any message coming.
+    """
+
+    events: int
+    oldest_ns: int = 0
+    more_in_s: float = NEVER
+
+
+NOTHING = Waiting(0)
+#: Of a source that is read as fast as it goes: any batch is full.
+ENDLESS = Waiting(1 << 62)
 
 
 class Rejected(Struct, frozen=True):
@@ -91,15 +114,11 @@ class Source(Protocol):
     def receive(self) -> None:
         """Take what the socket has; called when it is readable."""
 
-    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
-        """Return the next batch of at most `most` events, or None if none is due.
+    def waiting(self) -> Waiting:
+        """Return what `read` could give; it may still give less, or None."""
 
-        A hungry caller has a worker idle: what is there goes at once. Otherwise a live source
-        waits for more, as long as its latency budget allows.
-        """
-
-    def due_in(self) -> float:
-        """Return the seconds until `read` may give a batch without any message coming."""
+    def read(self, most: int) -> EventBatch | None:
+        """Return the next batch of at most `most` events, or None if there is none."""
 
     def stop(self) -> None:
         """Take no more. `read` still gives what was taken; then the source is exhausted."""

@@ -15,7 +15,7 @@ from msgspec import Struct
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
 from ..errors import DataError
 from ..transport import Socket
-from . import Losses, Rejected, now_for
+from . import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
 
 #: Time between bunch crossings at the LHC.
 CROSSING_NS = 25
@@ -93,7 +93,11 @@ class CsvSource:
     def receive(self) -> None:
         """Nothing comes by socket."""
 
-    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+    def waiting(self) -> Waiting:
+        """Return all there is: a file can always be read."""
+        return NOTHING if self.exhausted else ENDLESS
+
+    def read(self, most: int) -> EventBatch | None:
         """Return the events of the next `most` lines; fewer where lines are bad."""
         numbers: Array = np.empty(0, np.int64)
         while not len(numbers):
@@ -111,10 +115,6 @@ class CsvSource:
             self._table.column.name: items,
         }
         return EventBatch(columns, len(ids))
-
-    def due_in(self) -> float:
-        """A file can always be read."""
-        return 0.0
 
     def stop(self) -> None:
         """Read no further."""

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from ..batch import T_INGEST, EventBatch, Schema
-from . import NEVER, Losses, Source
+from . import NOTHING, Losses, Source, Waiting
 
 
 class Paced:
@@ -19,14 +19,11 @@ class Paced:
         The source to slow down.
     rate_hz
         Events a second.
-    hold_s
-        How long the oldest due event may wait for company while no worker is idle.
     """
 
-    def __init__(self, inner: Source, rate_hz: float, hold_s: float) -> None:
+    def __init__(self, inner: Source, rate_hz: float) -> None:
         self._inner = inner
         self._period_ns = 1e9 / rate_hz
-        self._hold_ns = hold_s * 1e9
         self._given = 0
         self._started_ns = 0
         self.socket = inner.socket
@@ -59,30 +56,28 @@ class Paced:
         """Let the inner source take what its socket has."""
         self._inner.receive()
 
-    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+    def waiting(self) -> Waiting:
         """Return the events that are due."""
+        if self._inner.exhausted:
+            return NOTHING
         now = time.monotonic_ns()
         self._started_ns = self._started_ns or now
         due = int((now - self._started_ns) / self._period_ns) + 1 - self._given
-        waited_ns = due * self._period_ns
-        if due < 1 or not (hungry or due >= most or waited_ns >= self._hold_ns):
-            return None
-        batch = self._inner.read(min(most, due), hungry=hungry)
+        next_ns = self._due_ns(self._given)
+        if due < 1:
+            return Waiting(0, more_in_s=(next_ns - now) / 1e9)
+        return Waiting(due, next_ns, self._period_ns / 1e9)
+
+    def read(self, most: int) -> EventBatch | None:
+        """Return the events that are due."""
+        due = self.waiting().events
+        batch = self._inner.read(min(most, due)) if due else None
         if batch is None:
             return None
         numbers = self._given + np.arange(batch.events)
         self._given += batch.events
         due_ns = self._started_ns + (numbers * self._period_ns).astype(np.int64)
         return batch.with_columns(**{T_INGEST.name: due_ns})
-
-    def due_in(self) -> float:
-        """Return the seconds until the next event is due."""
-        if not self._started_ns:
-            return 0.0
-        if self._inner.exhausted:
-            return NEVER
-        early_ns = self._started_ns + self._given * self._period_ns - time.monotonic_ns()
-        return (early_ns if early_ns > 0 else max(0.0, early_ns + self._hold_ns)) / 1e9
 
     def rest(self, ns: int) -> None:
         """Let everything be due `ns` nanoseconds later."""
@@ -99,3 +94,6 @@ class Paced:
     def close(self) -> None:
         """Close the inner source."""
         self._inner.close()
+
+    def _due_ns(self, number: int) -> int:
+        return self._started_ns + int(number * self._period_ns)

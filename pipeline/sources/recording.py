@@ -14,7 +14,7 @@ from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema, concatenate
 from ..errors import DataError
 from ..recording import RecordingReader
 from ..transport import Socket
-from . import Losses, now_for
+from . import ENDLESS, NOTHING, Losses, Waiting, now_for
 
 
 class RecordingSource:
@@ -61,7 +61,11 @@ class RecordingSource:
     def receive(self) -> None:
         """Nothing comes by socket."""
 
-    def read(self, most: int, *, hungry: bool) -> EventBatch | None:
+    def waiting(self) -> Waiting:
+        """Return all there is: a file can always be read."""
+        return NOTHING if self.exhausted else ENDLESS
+
+    def read(self, most: int) -> EventBatch | None:
         """Return the next `most` events, fewer only at the end."""
         parts: list[EventBatch] = []
         wanted = most
@@ -73,10 +77,6 @@ class RecordingSource:
             self._held = part.slice(wanted, part.events) if part.events > wanted else None
             wanted -= parts[-1].events
         return self._complete(concatenate(parts)) if parts else None
-
-    def due_in(self) -> float:
-        """A file can always be read."""
-        return 0.0
 
     def stop(self) -> None:
         """Read no further."""

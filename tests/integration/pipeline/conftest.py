@@ -141,7 +141,12 @@ class BrokenSource:
     def receive(self):
         pass
 
-    def read(self, most, *, hungry):
+    def waiting(self):
+        from sluice.pipeline.sources import ENDLESS
+
+        return ENDLESS
+
+    def read(self, most):
         from sluice.pipeline.batch import EventBatch
 
         self.given += 1
@@ -150,9 +155,6 @@ class BrokenSource:
         columns = {c.name: np.zeros_like(c.empty(10)) for c in self.schema}
         columns["t_ingest"] += time.monotonic_ns()
         return EventBatch(columns, 10)
-
-    def due_in(self):
-        return 0.0
 
     def stop(self):
         self.exhausted = True

@@ -33,13 +33,13 @@ def drain(path, most):
     batches, rejected = [], []
     try:
         while not source.exhausted:
-            batch = source.read(most, hungry=True)
+            batch = source.read(most)
             rejected += source.losses().invalid
             if batch is not None:
                 batch.check(source.schema, "csv")
                 assert 0 < batch.events <= most
                 batches.append(batch)
-        assert source.read(most, hungry=True) is None
+        assert source.read(most) is None
         assert source.losses().invalid == []
     finally:
         source.close()
@@ -150,10 +150,10 @@ def test_stop_reads_no_further(tmp_path):
     path.write_text("\n".join([WORDS, *[GOOD] * 10]))
     source = CsvSource("source", CsvSource.Options(str(path)))
     source.open()
-    assert source.read(4, hungry=True).events == 4
+    assert source.read(4).events == 4
     source.stop()
     assert source.exhausted
-    assert source.read(4, hungry=True) is None
+    assert source.read(4) is None
     source.close()
 
 

@@ -229,7 +229,7 @@ def send_all(source, security):
 def test_a_front_end_with_the_right_key_is_heard(source):
     sent = send_all(source, Credentials(ALICE, SERVER.public))
     assert sent.acknowledged == 100
-    assert source.read(1000, hungry=True).events == 100
+    assert source.read(1000).events == 100
     assert source.losses().refused == 0
 
 
@@ -253,4 +253,4 @@ def test_a_front_end_without_it_ends_with_the_reason(source, security, words, mo
         refused += source.losses().refused
     assert refused >= 1
     assert source.losses().refused == 0  # said once
-    assert source.read(1000, hungry=True) is None
+    assert source.read(1000) is None

@@ -33,7 +33,7 @@ def collect(source, ids, until, timeout=20.0):
         assert time.monotonic() < deadline, "nothing came"
         if source.socket.poll(0.02):
             source.receive()
-        batch = source.read(100_000, hungry=True)
+        batch = source.read(100_000)
         if batch is not None:
             ids.extend(batch["event_id"].tolist())
         lost += source.losses().lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import numpy as np
@@ -28,7 +29,7 @@ def listen(tmp_path):
 
     def make(**options):
         endpoint = f"ipc://{tmp_path}/ingest{len(sources)}"
-        options = {"columns": COLUMNS, "listen": endpoint, "hold": "1 s", **options}
+        options = {"columns": COLUMNS, "listen": endpoint, **options}
         source = LiveSource("source", convert(options, LiveSource.Options, "here"))
         source.open()
         sources.append(source)
@@ -111,7 +112,7 @@ class Tally:
         self.ids, self.invalid, self.lost, self.shed = [], [], 0, 0
 
     def collect(self):
-        batch = self.source.read(10_000, hungry=True)
+        batch = self.source.read(10_000)
         if batch is not None:
             batch.check(self.source.schema, "live")
             self.ids += batch["event_id"].tolist()
@@ -141,7 +142,7 @@ def test_events_come_out_as_they_went_in(listen, connect):
     raw(peer, 8, 1)
     serve(source, lambda: source._end - source._start == 9)
     before = time.monotonic_ns()
-    batch = source.read(100, hungry=True)
+    batch = source.read(100)
     batch.check(source.schema, "live")
     assert batch["event_id"].tolist() == list(range(9))
     wanted = np.concatenate([records(0, 3), records(3, 5), records(8, 1)])
@@ -361,7 +362,7 @@ def test_the_backlog_is_a_ring_that_keeps_order(listen, connect):
         raw(peer, sent, size)
         sent += size
         serve(source, lambda sent=sent: source._front_ends.get(b"fe").next_event == sent)
-        batch = source.read(size, hungry=True)
+        batch = source.read(size)
         given += batch["event_id"].tolist()
     assert given == list(range(sent))
     assert source.losses().shed == 0
@@ -383,21 +384,23 @@ def test_two_front_ends_have_counters_of_their_own(listen, connect):
     assert tally.until(lambda t: len(t.ids) == 6).lost == 0
 
 
-def test_waiting_for_company_ends_after_the_hold(listen, connect):
-    source = listen(hold="100 ms")
+def test_what_waits_is_told_with_the_age_of_the_oldest(listen, connect):
+    source = listen()
     peer = connect(source)
     begin(source, peer)
-    assert source.due_in() > 1e6
-    raw(peer, 0, 1)
-    serve(source, lambda: source._end > 0)
-    assert source.read(100, hungry=False) is None
-    assert 0 <= source.due_in() <= 0.1
-    time.sleep(0.12)
-    assert source.due_in() == 0
-    assert source.read(100, hungry=False).events == 1
-    raw(peer, 1, 4)
-    serve(source, lambda: source._end > 0)
-    assert source.read(4, hungry=False).events == 4  # a full batch need not wait
+    assert source.waiting() == (0, 0, math.inf)
+    before = time.monotonic_ns()
+    raw(peer, 0, 2)
+    serve(source, lambda: source.waiting().events == 2)
+    oldest = source.waiting().oldest_ns
+    assert before < oldest <= time.monotonic_ns()
+    raw(peer, 2, 1)
+    serve(source, lambda: source.waiting().events == 3)
+    assert source.waiting().oldest_ns == oldest
+    batch = source.read(2)
+    assert batch["t_ingest"][0] == oldest
+    assert source.waiting().events == 1
+    assert source.waiting().oldest_ns > oldest
 
 
 def test_stop_takes_what_has_arrived_and_no_more(listen, connect):
@@ -465,7 +468,6 @@ def test_the_emulator_is_understood(listen, per_message):
         {"listen": "tcp://127.0.0.1.example.com:5560"},
         {"backlog": 0},
         {"backlog": -5},
-        {"hold": "soon"},
         {"lisen": "tcp://127.0.0.1:5560"},
     ],
 )

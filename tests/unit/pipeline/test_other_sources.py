@@ -11,7 +11,7 @@ import pytest
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.sources import Losses
+from sluice.pipeline.sources import ENDLESS, Losses
 from sluice.pipeline.sources.paced import Paced
 from sluice.pipeline.sources.recording import RecordingSource
 
@@ -45,11 +45,13 @@ def record(tmp_path):
 def drain(source, most):
     batches = []
     while not source.exhausted:
-        batch = source.read(most, hungry=True)
+        assert source.waiting().events >= most
+        batch = source.read(most)
         if batch is not None:
             batch.check(source.schema, "source")
             batches.append(batch)
-    assert source.read(most, hungry=True) is None
+    assert source.read(most) is None
+    assert source.waiting().events == 0
     return batches
 
 
@@ -122,10 +124,10 @@ def test_expected_events_come_from_the_recording(record):
 
 def test_stop_reads_no_further(record):
     source = record(10, 10)
-    assert source.read(4, hungry=True).events == 4
+    assert source.read(4).events == 4
     source.stop()
     assert source.exhausted
-    assert source.read(4, hungry=True) is None
+    assert source.read(4) is None
 
 
 def test_recording_without_events(record):
@@ -149,7 +151,10 @@ class Counting:
     def exhausted(self):
         return self.left == 0
 
-    def read(self, most, *, hungry):
+    def waiting(self):
+        return ENDLESS
+
+    def read(self, most):
         self.calls.append(most)
         count = min(most, self.left)
         if not count:
@@ -192,13 +197,14 @@ def clock(monkeypatch):
 
 
 def test_paced_events_come_when_they_are_due(clock):
-    source = Paced(Counting(), 1000, hold_s=0.0)
-    assert source.due_in() == 0
-    assert source.read(100, hungry=True).events == 1
-    assert source.read(100, hungry=True) is None
-    assert source.due_in() == pytest.approx(0.001)
+    source = Paced(Counting(), 1000)
+    assert source.read(100).events == 1
+    assert source.read(100) is None
+    waiting = source.waiting()
+    assert waiting.events == 0
+    assert waiting.more_in_s == pytest.approx(0.001)
     clock.forward(0.0105)
-    batch = source.read(100, hungry=True)
+    batch = source.read(100)
     assert batch["event_id"].tolist() == list(range(1, 11))
     due = 5_000_000_000 + np.arange(1, 11) * 1_000_000
     np.testing.assert_allclose(batch["t_ingest"], due, atol=1)
@@ -206,48 +212,48 @@ def test_paced_events_come_when_they_are_due(clock):
 
 def test_paced_lateness_counts_into_the_latency(clock):
     """An event that waits for the pipeline is as old as if a detector had sent it in time."""
-    source = Paced(Counting(), 1000, hold_s=0.0)
-    source.read(1, hungry=True)
+    source = Paced(Counting(), 1000)
+    source.read(1)
     clock.forward(1)
-    batch = source.read(100, hungry=True)
+    batch = source.read(100)
     assert batch.events == 100
     assert clock.now - batch["t_ingest"][0] == pytest.approx(0.999e9, rel=1e-6)
     total = 1 + 100
-    while (batch := source.read(100, hungry=True)) is not None:
+    while (batch := source.read(100)) is not None:
         total += batch.events
     assert total == 1001
 
 
-def test_paced_waits_for_company_while_nobody_is_hungry(clock):
-    source = Paced(Counting(), 1000, hold_s=0.01)
-    assert source.read(100, hungry=False) is None
-    clock.forward(0.005)
-    assert source.read(100, hungry=False) is None
-    assert source.due_in() == pytest.approx(0.005, abs=0.0011)
-    clock.forward(0.006)
-    assert source.read(100, hungry=False).events == 12
-    clock.forward(0.005)
-    assert source.read(5, hungry=False).events == 5  # full
+def test_paced_tells_what_is_due_and_since_when(clock):
+    source = Paced(Counting(), 1000)
+    assert source.waiting() == (1, clock.now, 0.001)
+    assert source.read(100).events == 1
+    begun = clock.now
+    clock.forward(0.0055)
+    waiting = source.waiting()
+    assert (waiting.events, waiting.oldest_ns) == (5, begun + 1_000_000)
+    assert source.read(2)["t_ingest"][0] == waiting.oldest_ns
+    assert source.waiting().oldest_ns == begun + 3_000_000
 
 
 def test_paced_ends_with_its_source(clock):
     inner = Counting(3)
-    source = Paced(inner, 1000, hold_s=0.0)
+    source = Paced(inner, 1000)
     clock.forward(1)
-    assert source.read(100, hungry=True).events == 1  # time begins with the first call
+    assert source.read(100).events == 1  # time begins with the first call
     clock.forward(1)
-    assert source.read(100, hungry=True).events == 2
+    assert source.read(100).events == 2
     assert source.exhausted
-    assert source.due_in() == math.inf
-    assert source.read(100, hungry=True) is None
+    assert source.waiting() == (0, 0, math.inf)
+    assert source.read(100) is None
     assert source.losses().lost == 3
     assert source.schema is inner.schema
 
 
 def test_paced_stop(clock):
-    source = Paced(Counting(), 10, hold_s=0.0)
-    source.read(1, hungry=True)
+    source = Paced(Counting(), 10)
+    source.read(1)
     source.stop()
     assert source.exhausted
     clock.forward(10)
-    assert source.read(10, hungry=True) is None
+    assert source.read(10) is None
