@@ -9,6 +9,8 @@ OUT    ?= out/demo
 # Of `make soak`.
 SECONDS ?= 1800
 SEED    ?= 1
+# Of each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
 
 # First and alone, at this version: a wider range may bring gigabytes that only a GPU needs.
 TORCH := torch==2.13.0
@@ -19,7 +21,7 @@ PIP_OPTIONS := -qq --disable-pip-version-check
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak bench pins clean FORCE
+.PHONY: help venv demo test soak fuzz bench pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +58,9 @@ test: venv ## Check style, types and imports, then run every test
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json
+
+fuzz: venv ## Fuzz the readers of foreign bytes, FUZZ_SECONDS each; with atheris where installed
+	.venv/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 bench: venv ## Measure kernels and engines, as ratios within one run
 	.venv/bin/python benchmarks/kernels.py

@@ -11,8 +11,9 @@ import pyarrow as pa
 from .batch import Array, Column, EventBatch, Schema
 from .errors import DataError
 
-#: Of one schema that is read.
+#: Of one schema that is read: columns, and numbers in one item of a column.
 MAX_COLUMNS = 1024
+MAX_ITEM = 1 << 24
 #: Places in Arrow's flatbuffers: of the header in a Message, of the compression in a RecordBatch.
 _HEADER_SLOT, _COMPRESSION_SLOT = 8, 10
 
@@ -32,8 +33,12 @@ def from_arrow_schema(schema: pa.Schema, where: str) -> Schema:
     """
     if len(schema) > MAX_COLUMNS:
         raise DataError(f"{where}: expected at most {MAX_COLUMNS} columns, got {len(schema)}")
+    try:
+        names = schema.names
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: column names: {error}") from error
     seen: set[str] = set()
-    for name in schema.names:
+    for name in names:
         if name in seen:
             raise DataError(f"{where}: column {name!r}: expected it once, got it twice")
         seen.add(name)
@@ -113,6 +118,11 @@ def _column(field: pa.Field, where: str) -> Column:
     shape: tuple[int, ...] = ()
     if pa.types.is_fixed_size_list(kind):
         size: int = kind.list_size
+        if not 0 <= size <= MAX_ITEM:
+            raise DataError(
+                f"{where}: column {field.name!r}: expected lists of at most {MAX_ITEM} numbers, "
+                f"got {size}"
+            )
         written = tuple(int(n) for n in about.get(b"shape", "").split(",") if n.isdecimal())
         shape = written if written and math.prod(written) == size else (size,)
         kind = kind.value_type

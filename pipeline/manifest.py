@@ -192,6 +192,8 @@ def read_model(folder: Path) -> Model:
         model = Model(convert(tables, Manifest, str(path)), folder)
     except ConfigError as error:
         raise ModelError(error.message, error.hint) from error
+    for tensor in (*model.manifest.inputs, *model.manifest.outputs):
+        _require_numbers(tensor, str(path))
     _verify(model.path, model.manifest.sha256, model.label)
     return model
 
@@ -260,6 +262,18 @@ def _verify(path: Path, expected: str, label: str) -> None:
         raise ModelError(
             f"model {label}: {path.name}: expected sha256 {expected[:16]}…, got {got[:16]}…",
             hint="the file is not the one its manifest speaks of; export it again",
+        )
+
+
+def _require_numbers(tensor: Tensor, where: str) -> None:
+    try:
+        numbers = np.dtype(tensor.dtype).kind in "biuf"
+    except (TypeError, ValueError):
+        numbers = False
+    if not numbers or any(n < 0 for n in tensor.shape):
+        raise ModelError(
+            f"{where}: tensor {tensor.name!r}: expected numbers, such as 'float32' of shape "
+            f"[8, 8], got {tensor.dtype!r} of shape {list(tensor.shape)}"
         )
 
 

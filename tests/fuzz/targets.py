@@ -1,0 +1,219 @@
+"""What is fuzzed: each reader of foreign bytes, as a function that may raise SluiceError only."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sluice.kernels import wafer
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Flag, Schema
+from sluice.pipeline.config import parse_graph
+from sluice.pipeline.errors import SluiceError
+from sluice.pipeline.keys import read_public
+from sluice.pipeline.manifest import read_model
+from sluice.pipeline.recording import RecordingReader, RecordingWriter
+from sluice.pipeline.sources.csv import TABLES, CsvSource
+from sluice.pipeline.wire import (
+    HEADER_BYTES,
+    Codec,
+    Header,
+    Kind,
+    Summary,
+    decode,
+    encode,
+    pack_schema,
+    pack_summary,
+    unpack_schema,
+    unpack_summary,
+    unpack_text,
+)
+
+SCHEMA = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,)), Column("q", "float32")))
+_CODEC = Codec(SCHEMA)
+_FOLDER = Path(tempfile.mkdtemp(prefix="sluice-fuzz-"))
+#: Events that the header beside a fuzzed record batch announces.
+_EVENTS = 3
+
+
+def message(data: bytes) -> None:
+    """Frames of a message, cut by the length of a header."""
+    header, payload = decode([data[:HEADER_BYTES], *([data[HEADER_BYTES:]] * (len(data) > 64))])
+    assert header.length == sum(frame.nbytes for frame in payload)
+
+
+def record_batch(data: bytes) -> None:
+    """An Arrow record batch of a known schema; all of it must really be there."""
+    batch = _CODEC.unpack(memoryview(data), _EVENTS, 0)
+    batch.check(SCHEMA, "survivor")
+    for column in SCHEMA:
+        batch[column.name].tobytes()
+
+
+def schema(data: bytes) -> None:
+    """The payload of BOR."""
+    for column in unpack_schema(memoryview(data)):
+        assert column.item_bytes >= 0
+
+
+def summary(data: bytes) -> None:
+    """The payload of ACK."""
+    got = unpack_summary(memoryview(data))
+    assert len(np.frombuffer(got.counts, np.int64)) == 8
+
+
+def text(data: bytes) -> None:
+    """The payload of ERROR."""
+    unpack_text([memoryview(data)], dict[str, str], "ERROR")
+
+
+def recording(data: bytes) -> None:
+    """A recording, also one that was cut or altered."""
+    reader = RecordingReader(_file("fuzzed.arrows", data))
+    try:
+        for batch in reader.batches():
+            batch.check(reader.schema, "survivor")
+            for column in reader.schema:
+                batch[column.name].tobytes()
+    finally:
+        reader.close()
+
+
+def manifest(data: bytes) -> None:
+    """A manifest beside a model file."""
+    folder = _FOLDER / "model" / "1"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(b"model")
+    (folder / "manifest.toml").write_bytes(data)
+    model = read_model(folder)
+    Schema(tensor.column for tensor in (*model.manifest.inputs, *model.manifest.outputs))
+
+
+def csv(data: bytes) -> None:
+    """A table of chip words or charges."""
+    options = CsvSource.Options(path=str(_file("fuzzed.csv", data)))
+    source = CsvSource("source", options)
+    source.open()
+    try:
+        while (batch := _next(source)) is not None:
+            batch.check(source.schema, "survivor")
+    finally:
+        source.close()
+
+
+def words(data: bytes) -> None:
+    """Words of the front-end chip: any bits are charges."""
+    rows = len(data) // 48
+    charge = np.full((rows, 48), np.nan, np.float32)
+    wafer.unpack(np.frombuffer(data[: rows * 48], "<u4").reshape(rows, 12), charge)
+    assert np.isfinite(charge).all()
+    assert (charge >= 0).all()
+
+
+def graph(data: bytes) -> None:
+    """A graph file."""
+    parse_graph(data.decode(errors="replace"), "fuzzed")
+
+
+def key(data: bytes) -> None:
+    """A public key file."""
+    read_public(_file("fuzzed.public", data))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    f.__name__: f
+    for f in (message, record_batch, schema, summary, text, manifest, csv, words,
+              graph, key)
+}  # fmt: skip
+
+
+def survive(target: str, data: bytes) -> None:
+    """Give `data` to a target; what it refuses it must refuse as SluiceError."""
+    try:
+        TARGETS[target](data)
+    except SluiceError:
+        return
+
+
+def seeds(target: str) -> list[bytes]:
+    """Return inputs that are sound, for a fuzzer to start from."""
+    return _SEEDS[target]()
+
+
+def _next(source: CsvSource) -> EventBatch | None:
+    return source.read(1000, hungry=True)
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = _FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+def _batch() -> EventBatch:
+    return EventBatch({c.name: np.ones_like(c.empty(_EVENTS)) for c in SCHEMA}, _EVENTS)
+
+
+def _recording() -> bytes:
+    path = _FOLDER / "seed.arrows"
+    with RecordingWriter(path, SCHEMA, {"run": 1, "events": 6}) as writer:
+        writer.write(_batch())
+        writer.write(_batch())
+    return path.read_bytes()
+
+
+def _manifest() -> bytes:
+    digest = hashlib.sha256(b"model").hexdigest()
+    return (
+        f'name = "model"\nversion = 1\nfamily = "wafers"\nsha256 = "{digest}"\n'
+        'inputs = [{name = "image", dtype = "float32", shape = [8, 8]}]\n'
+        'outputs = [{name = "y", dtype = "float32", shape = [2], labels = ["a", "b"]}]\n'
+        "[metrics]\nloss = 0.5\n"
+    ).encode()
+
+
+def _tables() -> list[bytes]:
+    out = []
+    for table, value in zip(TABLES, ("01234567", "12.5", "3"), strict=False):
+        lines = io.StringIO()
+        lines.write(",".join(table.header) + "\n")
+        lines.writelines(",".join([value] * len(table.header)) + "\n" for _ in range(3))
+        out.append(lines.getvalue().encode())
+    return out
+
+
+def _summary() -> bytes:
+    return pack_summary(Summary(bytes(64), bytes(512), 7, [Flag("stage", "why", 5, [0, 2])]))
+
+
+_GRAPH = b"""[graph]
+name = "g"
+latency_budget = "5 ms"
+[source]
+use = "live"
+columns = { words = "uint32[12]" }
+[[stage]]
+use = "wafer.unpack"
+[sink]
+use = "null"
+[workers]
+compute = 2
+"""
+
+_SEEDS: dict[str, Callable[[], list[bytes]]] = {
+    "message": lambda: [b"".join(map(bytes, encode(Header(Kind.RAW, 1, 2, 3, 4, 5), b"x" * 20)))],
+    "record_batch": lambda: [_CODEC.pack(_batch()).to_pybytes()],
+    "schema": lambda: [pack_schema(SCHEMA).to_pybytes()],
+    "summary": lambda: [_summary()],
+    "text": lambda: [b'{"message": "no such column"}'],
+    "recording": lambda: [_recording()],
+    "manifest": lambda: [_manifest()],
+    "csv": _tables,
+    "words": lambda: [bytes(96), b"\xff" * 96],
+    "graph": lambda: [_GRAPH],
+    "key": lambda: [b'public = "' + b"a" * 40 + b'"\n'],
+}
