@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from .progress import bar
 
 _DISTINCT = 131_072
 
@@ -108,3 +110,51 @@ def memory(
         table.add_row(str(minute), f"{look['events']:,}", *cells)
     table.add_row("growth", "", *(f"{grown:+.1f}" for grown in result["growth_mb"].values()))
     Console().print(table)
+
+
+_RATES = (1_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 75_000.0, 100_000.0, 150_000.0)
+
+
+@bench.command(epilog="Example: sluice bench latency --rate 1000 --rate 50000 --json")
+def latency(
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(min=1, help="Events a second; once a rate, else 1,000 to 150,000."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long, each rate.")] = 10,
+    per_message: Annotated[int, typer.Option(min=1, help="Events in a message.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Offer events at rising rates and tell latency, loss and shedding, up to the knee."""
+    from importlib.metadata import entry_points
+
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..benchmark_latency import measure_latency
+
+    (simulator,) = entry_points(group="sluice.simulators")
+    wafers, schema = simulator.load()("wafers", _DISTINCT, 1)
+    rates = sorted(rate or _RATES)
+    with bar(len(rates), quiet=as_json) as update:
+        done = 0
+
+        def show(point: dict[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            update(done, f"{point['offered_hz']:,.0f} events/s")
+
+        result = measure_latency(wafers, schema, rates, seconds, per_message, show)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    keys = ("p50", "p99", "p999")
+    table = Table("events/s", *(f"{key} [ms]" for key in keys), "events a batch", "lost", "shed")
+    for point in result["points"]:
+        times = (f"{1e3 * point['latency_s'][key]:.2f}" for key in keys)
+        fates = (f"{point[key]:,}" for key in ("lost", "shed"))
+        batch = f"{point['events_a_batch']:.1f}"
+        table.add_row(f"{point['offered_hz']:,.0f}", *times, batch, *fates)
+    Console().print(table)
+    typer.echo(f"knee: {result['knee_hz']:,.0f} events/s")
