@@ -35,7 +35,7 @@ build/sources.list: FORCE
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
 
-.venv/.installed: EXTRAS := cpu,train,dev
+.venv/.installed: EXTRAS := cpu,train,hdf5,root,dev
 .venv-run/.installed: EXTRAS := cpu
 .venv/.installed .venv-run/.installed: pyproject.toml constraints.txt build/sources.list
 	@echo "installing sluice[$(EXTRAS)] into $(@D) …"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -284,11 +284,19 @@ def _part(table: Options, where: str) -> Part:
 
 def _keys(kind: Any, text: str) -> list[str]:
     """Return the known keys of the struct in which msgspec met an unknown one (``$.graph``)."""
-    path = text.partition("at `$")[2].strip("`.")
+    path = text.partition("at `$")[2].strip("`.").replace("[...]", "")
     for step in path.split(".") if path else []:
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
         kind = fields.get(step.partition("[")[0], kind)
-        kind = next((arg for arg in getattr(kind, "__args__", ()) if isinstance(arg, type)), kind)
-    if not (isinstance(kind, type) and issubclass(kind, Struct)):
-        return []
+        kind = next(_structs_in(kind), None)
+        if kind is None:
+            return []
     return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _structs_in(kind: Any) -> Iterator[Any]:
+    """Yield the structs that a type is made of, such as those of ``dict[str, str | Path]``."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        yield kind
+    for inner in getattr(kind, "__args__", ()):
+        yield from _structs_in(inner)

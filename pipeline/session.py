@@ -23,7 +23,7 @@ from .parts import build
 from .quarantine import Quarantine
 from .reference import read_bands
 from .sinks import Sink
-from .sources import Source
+from .sources import Selects, Source
 from .sources.paced import Paced
 from .state import Control, State
 
@@ -84,6 +84,8 @@ def _plan(
 ) -> Plan:
     sink: Sink = build("sink", config.sink, config.origin)
     graph = build_graph(config, source.schema, sink.columns)
+    if isinstance(source, Selects):
+        source.select(graph.inputs.names)
     run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
     quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
     judge = graph.judge()

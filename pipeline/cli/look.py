@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import EXIT_DAMAGED_INPUT
+from .readers import source_for
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -31,15 +32,13 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from ..config import Part, load_graph
+    from ..config import load_graph
     from ..graph import build_graph
     from ..parts import build
-    from .runs import _READERS
 
     config = load_graph(graph)
     if source is not None:
-        use = _READERS.get(source.suffix, "recording")
-        config = replace(config, source=Part(use, "source", {"path": str(source)}))
+        config = replace(config, source=source_for(source, config))
     origin = build("source", config.source, config.origin)
     if source is not None:
         origin.open()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from ..config import GraphConfig, Part, load_graph, require_private
-from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError, nearest
+from ..config import GraphConfig, load_graph, require_private
+from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError
+from .readers import source_for
 
 if TYPE_CHECKING:
     from ..session import Wishes
@@ -38,8 +39,6 @@ _RunNumber = Annotated[
 _Key = Annotated[Path | None, typer.Option(help="Own secret key file, for a guarded edge.")]
 _ServerKey = Annotated[Path | None, typer.Option(help="Public key file of who listens there.")]
 _PlainTcp = Annotated[bool, typer.Option("--plain-tcp", help="Beyond this host without keys.")]
-
-_READERS = {".arrows": "recording", ".arrow": "recording", ".csv": "csv"}
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +79,9 @@ def run(
 
 
 def replay(
-    source: Annotated[Path, typer.Argument(help="A recording (.arrows) or a table (.csv).")],
+    source: Annotated[
+        Path, typer.Argument(help="A recording, or a .csv, .h5, .parquet, .root file.")
+    ],
     graph: Annotated[str, typer.Option(help="A graph that ships, or a TOML file.")],
     report: _Report = None,
     out: _Out = None,
@@ -99,13 +100,7 @@ def replay(
     from ..session import Wishes
 
     config = load_graph(graph)
-    use = _READERS.get(source.suffix)
-    if use is None:
-        raise ConfigError(
-            f"{source}: expected a file that ends in {', '.join(_READERS)}",
-            nearest(source.suffix, _READERS),
-        )
-    part = Part(use, str(source), {"path": str(source)})
+    part = source_for(source, config)
     out = out or Path(f"{source.stem}.accepted.arrows")
     config = _with(replace(config, source=part), out, workers)
     wishes = Wishes(run_number, engine, rate, http, quarantine, reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
@@ -83,6 +84,14 @@ class Losses(Struct):
             self.payload_bytes -= len(rejected.payload)
             rejected = msgspec.structs.replace(rejected, payload=b"")
         self.invalid.append(rejected)
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """A source that need not read every column it has."""
+
+    def select(self, names: Collection[str]) -> None:
+        """Read these columns and no others; called once, before the first `read`."""
 
 
 class Source(Protocol):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema
 from ..config import Security, require_secure
-from ..errors import ConfigError
 from ..keys import guard
 from ..transport import Limits, Message, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema
 from . import NOTHING, Losses, Rejected, Waiting
+from .forms import column_of
 from .front_ends import FrontEnd, FrontEnds
 
-_FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>\d+(,\d+)*)\])?")
 _MESSAGES_A_CALL = 256
 _RAW = int(Kind.RAW)
 _LAST_CALL_S = 1.0
@@ -53,7 +51,7 @@ class LiveSource:
         self.name = name
         where = f"source {name!r}"
         require_secure(options.listen, options.security, where)
-        columns = [_column(key, form, where) for key, form in options.columns.items()]
+        columns = [column_of(key, form, where) for key, form in options.columns.items()]
         self._record = Schema((EVENT_ID, T_EVENT)).merge(columns)
         self.schema = self._record.merge((T_INGEST,))
         self._listen = options.listen
@@ -251,17 +249,3 @@ def _blame(peer: bytes, text: str) -> ProtocolError:
     error = ProtocolError(text)
     error.peer = peer
     return error
-
-
-def _column(name: str, form: str, where: str) -> Column:
-    match = _FORM.fullmatch(form)
-    try:
-        dtype = np.dtype(match["dtype"]) if match else None
-    except TypeError:
-        dtype = None
-    if match is None or dtype is None or dtype.kind not in "iuf":
-        raise ConfigError(
-            f"{where}: column {name!r}: expected numbers, such as 'uint32[12]', got {form!r}"
-        )
-    shape = tuple(int(n) for n in match["shape"].split(",")) if match["shape"] else ()
-    return Column(name, str(dtype), shape)

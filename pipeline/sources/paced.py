@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import numpy as np
 
 from ..batch import T_INGEST, EventBatch, Schema
-from . import NOTHING, Losses, Source, Waiting
+from . import NOTHING, Losses, Selects, Source, Waiting
 
 
 class Paced:
@@ -51,6 +52,11 @@ class Paced:
     def open(self) -> None:
         """Open the inner source."""
         self._inner.open()
+
+    def select(self, names: Collection[str]) -> None:
+        """Let the inner source read these columns alone, if it can choose."""
+        if isinstance(self._inner, Selects):
+            self._inner.select(names)
 
     def receive(self) -> None:
         """Let the inner source take what its socket has."""

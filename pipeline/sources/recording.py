@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema, concatenate
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema
 from ..errors import DataError
 from ..recording import RecordingReader
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Waiting, now_for
+from .ahead import Ahead, Portions
 
 
 class RecordingSource:
@@ -52,11 +52,9 @@ class RecordingSource:
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
-        self._batches = self._again_and_again()
-        self._held: EventBatch | None = None
         # The next batch is decompressed while this one is judged.
-        self._ahead = ThreadPoolExecutor(1, "sluice-reader")
-        self._coming = self._ahead.submit(next, self._batches, None)
+        self._ahead = Ahead(self._again_and_again())
+        self._portions = Portions(self._next)
 
     def receive(self) -> None:
         """Nothing comes by socket."""
@@ -67,21 +65,13 @@ class RecordingSource:
 
     def read(self, most: int) -> EventBatch | None:
         """Return the next `most` events, fewer only at the end."""
-        parts: list[EventBatch] = []
-        wanted = most
-        while wanted:
-            part = self._held if self._held is not None else self._next()
-            if part is None:
-                break
-            parts.append(part.slice(0, wanted))
-            self._held = part.slice(wanted, part.events) if part.events > wanted else None
-            wanted -= parts[-1].events
-        return self._complete(concatenate(parts)) if parts else None
+        batch = None if self.exhausted else self._portions.take(most)
+        return None if batch is None else self._complete(batch)
 
     def stop(self) -> None:
         """Read no further."""
         self.exhausted = True
-        self._held = None
+        self._portions.drop()
 
     def losses(self) -> Losses:
         """Return nothing: what a recording lacks was never offered."""
@@ -89,22 +79,18 @@ class RecordingSource:
 
     def close(self) -> None:
         """Close the file."""
-        self._ahead.shutdown(cancel_futures=True)
+        self._ahead.close()
         self._reader.close()
 
     def _next(self) -> EventBatch | None:
         """Return the next recorded batch; at the end, or where the file is damaged, None."""
-        if self.exhausted:
-            return None
         try:
-            part = self._coming.result()
+            part = self._ahead.next()
         except DataError as error:
             part, self.damage = None, f"{self._path}: {error.message}"
         if part is None:
             self.exhausted = True
             self.damage = self.damage or self._reader.damage
-        else:
-            self._coming = self._ahead.submit(next, self._batches, None)
         return part
 
     def _again_and_again(self) -> Iterator[EventBatch]:

@@ -142,6 +142,17 @@ def test_run_control(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert report["seconds"]["paused"] > 0
 
 
+def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    page = root / "docs" / "howto" / "replay-your-files.md"
+    _write_files(page, blocks, tmp_path)
+    said = _type(_commands(page, blocks), tmp_path, root)
+    assert "every join fits" in said
+    assert "latents.arrows: 20,000 events" in said
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["bypassed"] == ["unpack"]
+    assert report["events"]["offered"] == 20_000
+
+
 def test_make_targets_exist(root: Path) -> None:
     makefile = (root / "Makefile").read_text()
     for page in (root / "README.md", root / "docs" / "tutorial.md"):

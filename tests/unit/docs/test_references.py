@@ -28,6 +28,7 @@ from sluice.pipeline.metrics import MeterBlock
 from sluice.pipeline.parts import build
 from sluice.pipeline.quarantine import Quarantine
 from sluice.pipeline.reference import Band
+from sluice.pipeline.sources.mapping import Mapped
 from sluice.pipeline.stages.menu import Path as MenuPath
 from sluice.pipeline.state import Control, State
 
@@ -58,9 +59,9 @@ def _built(text: str | None = None) -> BuiltGraph:
 def _compare_defaults(kind: Any, documented: dict[str, str]) -> None:
     """Compare a struct's fields and defaults with a table's first and third column."""
     fields = msgspec.structs.fields(kind)
-    assert set(documented) == {field.name for field in fields}
+    assert set(documented) == {field.encode_name for field in fields}
     for field in fields:
-        said = documented[field.name]
+        said = documented[field.encode_name]
         if field.required:
             assert said == "required", field.name
         elif field.default_factory is not msgspec.NODEFAULT:
@@ -95,10 +96,11 @@ def test_graph_file_parts(
     reference: Path, section: Section, rows: Rows, group: str, entry: Any
 ) -> None:
     text = section(reference / "graph-file.md", f"### {group} `{entry.name}`")
-    text, _, paths = text.partition("Each `[[stage.path]]`:")
+    text, _, inner = re.sub(r"^Each .*:$", "---8<---", text, flags=re.M).partition("---8<---")
     _compare_defaults(entry.load().Options, {row[0]: row[2] for row in rows(text)})
-    if paths:
-        _compare_defaults(MenuPath, {row[0]: row[2] for row in rows(paths)})
+    if inner:
+        kind = {"menu": MenuPath, "hdf5": Mapped}[entry.name]
+        _compare_defaults(kind, {row[0]: row[2] for row in rows(inner)})
 
 
 def test_graph_file_example_joins(
