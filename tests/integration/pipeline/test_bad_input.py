@@ -100,11 +100,12 @@ def test_wrong_magic_names_expected_and_got(replay, wafers, tmp_path):
 
 
 def test_no_such_file(together):
-    names = ("nothing.arrows", "nothing.csv", "nothing.root")
-    one, two, three = together(*(("replay", name, *INLINE) for name in names))
+    names = ("nothing.arrows", "nothing.csv", "nothing.root", "nothing.pdf")
+    one, two, three, four = together(*(("replay", name, *INLINE) for name in names))
     refused(one, 3, "nothing.arrows")
     refused(two, 3, "nothing.csv")
-    refused(three, 2, "nothing.root", ".arrows")
+    refused(three, 3, "nothing.root")
+    refused(four, 2, "nothing.pdf", ".arrows", ".root")
 
 
 def write(path, schema, columns, info=None):
