@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from ..config import GraphConfig, load_graph, require_private
 from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError
 from .readers import source_for
+from .tuning import tuned
 
 if TYPE_CHECKING:
     from ..session import Wishes
@@ -66,14 +67,16 @@ def run(
     """Run a graph on its own source until SIGTERM; then drain and close."""
     from ..session import Wishes
 
-    config = load_graph(graph)
+    config = tuned(load_graph(graph))
     wishes = Wishes(
         run_number, engine, http=http or config.http.listen, quarantine=quarantine,
         reference=reference,
     )  # fmt: skip
     if wait:
         _require_own_files(config, out, wishes, report)
-        _serve(lambda: _with(load_graph(graph), out, workers), wishes, report, as_json=as_json)
+        _serve(
+            lambda: _with(tuned(load_graph(graph)), out, workers), wishes, report, as_json=as_json
+        )
     else:
         _execute(_with(config, out, workers), wishes, report, as_json=as_json)
 
@@ -99,7 +102,7 @@ def replay(
     """Send recorded events through a graph."""
     from ..session import Wishes
 
-    config = load_graph(graph)
+    config = tuned(load_graph(graph))
     part = source_for(source, config)
     out = out or Path(f"{source.stem}.accepted.arrows")
     config = _with(replace(config, source=part), out, workers)
