@@ -50,6 +50,9 @@ class Account:
         #: Of the reference run, by monitor; empty without one.
         self.bands: dict[str, Band] = {}
         self.restarts: dict[str, int] = {}
+        #: The models in use by stage; replaced as a whole at a swap.
+        self.models = graph.models()
+        self.swaps: list[dict[str, Any]] = []
         self.protocol_errors = 0
         self.refused_connections = 0
         self.in_flight = 0
@@ -131,7 +134,8 @@ class Account:
             },
             "stages": stage_report(self.blocks),
             "paths": dict(zip(self.graph.paths(), self.paths.tolist(), strict=False)),
-            "models": self.graph.models(),
+            "models": self.models,
+            "swaps": list(self.swaps),
             "bypassed": [join.stage for join in self.graph.joins if join.bypassed],
             "quarantine": self.quarantine.describe(),
             "restarts": dict(self.restarts),

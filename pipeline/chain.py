@@ -24,10 +24,11 @@ from .batching import sizes
 from .composition import compose
 from .errors import DataError, RunError
 from .graph import Graph
+from .manifest import Model
 from .metrics import MeterBlock
 from .monitoring import Watcher
 from .records import Judgement, Recorder
-from .stages import Stage
+from .stages import Stage, Swaps
 from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
@@ -57,6 +58,8 @@ class Chain:
         self._block = block
         self._times = np.zeros(len(graph.stages) + 2, np.int64)
         self._steps = [(stage.process, stage.provides, stage.name) for stage in graph.stages]
+        self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, Swaps)}
+        self._epoch = 0
         self._watcher = Watcher(graph.monitors, block.monitor_meters())
         self._keep_all = keep == "all"
         made_here = {column.name for column in RECORD}
@@ -117,6 +120,8 @@ class Chain:
             The events for the sink, with the columns of ``graph.outputs``, and what to account.
         """
         flags: tuple[Flag, ...] = ()
+        if epoch != self._epoch:
+            self._switch(epoch)
         judged = self._unjudged(batch)
         started = time.monotonic_ns()
         try:
@@ -127,6 +132,15 @@ class Chain:
         facts = Judgement(batch.seq, batch.events, rung, epoch, started, time.monotonic_ns())
         self._watcher.offer(judged)
         return self._sum_up(judged, flags, facts)
+
+    def prepare(self, stage: str, epoch: int, model: Model) -> None:
+        """Make a stage ready to judge with another model from `epoch` on; see `Swaps`."""
+        self._swaps[stage].prepare(epoch, model)
+
+    def _switch(self, epoch: int) -> None:
+        for stage in self._swaps.values():
+            stage.switch(epoch)
+        self._epoch = epoch
 
     def _warm(self, events: int) -> float:
         """Send blank events through the stages; return the least seconds of a few such batches."""

@@ -19,6 +19,7 @@ from .config import GraphConfig
 from .engine import Engine, Plan
 from .engine.distributed import DistributedEngine
 from .engine.inline import InlineEngine
+from .engine.swaps import order_swap
 from .errors import ConfigError, RunError, SluiceError, nearest
 from .exposition import RunCollector
 from .session import Wishes, check, conclude, prepare
@@ -33,6 +34,8 @@ ENGINES: dict[str, Callable[[Plan], Engine]] = {
 
 Progress = Callable[[Control, Account, Source], None]
 Announce = Callable[[str], None]
+#: How long somebody waits for a swap at most.
+_SWAP_S = 90.0
 _NOT_WAITING = "this daemon runs once; `sluice run GRAPH --wait` makes one that waits for start"
 
 
@@ -70,6 +73,7 @@ class Daemon:
         self._waits = self._idle = self._ending = False
         #: Filled from HTTP and from signals, whose handlers may take no lock.
         self._orders: SimpleQueue[str] = SimpleQueue()
+        self._plan: Plan | None = None
         self.control = Control()
         self.account: Account | None = None
 
@@ -117,7 +121,7 @@ class Daemon:
     def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
         control = self.control
         plan = prepare(self._config, self._wishes, control, stack)
-        self.account = plan.account
+        self._plan, self.account = plan, plan.account
         if control.state is State.INITIAL:
             control.go(State.CONFIGURED)
         planned()
@@ -195,6 +199,14 @@ class Daemon:
             self.control.ask_to_stop()
         if abort:
             self.control.ask_to_stop()
+
+    def swap(self, stage: str, model: str) -> dict[str, Any]:
+        """Let a stage judge with another model; see `web.Desk`."""
+        control, plan = self.control, self._plan
+        if control.state not in (State.RUNNING, State.PAUSED) or control.stopping or plan is None:
+            where = "draining" if control.stopping else control.state.value
+            raise RunError(f"run: cannot swap a model while {where}")
+        return order_swap(plan, stage, model).wait(_SWAP_S)
 
     def _require_idle(self, action: str) -> None:
         if not self._idle:

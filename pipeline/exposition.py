@@ -145,7 +145,7 @@ class _AccountCollector:
         yield run
         keys = ["stage", "name", "version", "sha256", "backend"]
         models = GaugeMetricFamily("sluice_model_info", "Models that run.", labels=keys)
-        for stage, info in account.graph.models().items():
+        for stage, info in account.models.items():
             models.add_metric([stage, *(info[key] for key in keys[1:])], 1)
         yield models
         restarts = CounterMetricFamily(

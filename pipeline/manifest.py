@@ -176,6 +176,14 @@ def find_model(name: str, version: int | None = None) -> Model:
     return read_model(found[0] / str(chosen))
 
 
+def find_labelled(label: str) -> Model:
+    """Return the model that ``name`` or ``name@version`` stands for; see `find_model`."""
+    name, at, version = label.partition("@")
+    if at and not version.isdigit():
+        raise ModelError(f"model {label!r}: expected NAME or NAME@VERSION, such as wafer-tagger@2")
+    return find_model(name, int(version) if at else None)
+
+
 def read_model(folder: Path) -> Model:
     """Return the model in `folder`, manifest parsed and hash checked; see `find_model`."""
     path = folder / MANIFEST

@@ -47,6 +47,9 @@ class Desk(Protocol):
     def stop(self, *, abort: bool) -> None:
         """End the run, drained or not; returns before it has ended."""
 
+    def swap(self, stage: str, model: str) -> dict[str, Any]:
+        """Let a stage judge with ``model[@version]``; returns the swap's record once it begins."""
+
 
 def application(desk: Desk, registry: CollectorRegistry, access: Access) -> Starlette:
     """Return the web application of a daemon.
@@ -87,13 +90,16 @@ def application(desk: Desk, registry: CollectorRegistry, access: Access) -> Star
     return Starlette(routes=routes)
 
 
-def _actions(desk: Desk) -> dict[str, Callable[[Request], None]]:
+def _actions(desk: Desk) -> dict[str, Callable[[Request], dict[str, Any] | None]]:
     return {
         "configure": lambda _: desk.configure(),
         "start": lambda _: desk.start(),
         "pause": lambda _: desk.control.pause(),
         "resume": lambda _: desk.control.resume(),
         "stop": lambda request: desk.stop(abort=request.query_params.get("abort") == "1"),
+        "swap": lambda request: desk.swap(
+            request.query_params.get("stage", ""), request.query_params.get("model", "")
+        ),
     }
 
 
@@ -105,7 +111,7 @@ def _standing(desk: Desk) -> dict[str, Any]:
 
 
 def _guarded(
-    desk: Desk, access: Access, act: Callable[[Request], None]
+    desk: Desk, access: Access, act: Callable[[Request], dict[str, Any] | None]
 ) -> Callable[[Request], Response]:
     """Return the handler of an action: refused without the token, or where it cannot be."""
 
@@ -119,10 +125,10 @@ def _guarded(
                 "send the header `Authorization: Bearer TOKEN`; sluice ctl --token-file FILE does",
             )  # fmt: skip
         try:
-            act(request)
+            done = act(request)
         except SluiceError as error:
             return _refusal(409, error.message, error.hint)
-        return JSONResponse(_standing(desk), 202)
+        return JSONResponse(_standing(desk) | ({"done": done} if done else {}), 202)
 
     return answer
 

@@ -56,6 +56,8 @@ class Kind(IntEnum):
     HEARTBEAT = 9
     ERROR = 10
     STOP = 11
+    CONTROL = 13
+    READY = 14
 
 
 class Header(NamedTuple):

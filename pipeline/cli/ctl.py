@@ -1,4 +1,4 @@
-"""Commands that control a daemon: ctl status, configure, start, pause, resume, stop."""
+"""Commands that control a daemon: ctl status, configure, start, pause, resume, stop, swap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Timeout = Annotated[float, typer.Option(min=0.1, help="Wait for it at most so m
 _DEFAULT = "127.0.0.1:9464"
 
 ctl = typer.Typer(
-    help="Control a daemon over HTTP: configure, start, pause, resume, stop, status.",
+    help="Control a daemon over HTTP: configure, start, pause, resume, stop, swap, status.",
     no_args_is_help=True,
 )
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     ctl.command(epilog="Example: sluice ctl pause")(pause)
     ctl.command(epilog="Example: sluice ctl resume")(resume)
     ctl.command(epilog="Example: sluice ctl stop --timeout 60")(stop)
+    ctl.command(epilog="Example: sluice ctl swap tag wafer-tagger@2")(swap)
     app.add_typer(ctl, name="ctl")
 
 
@@ -93,6 +94,24 @@ def stop(
     except Gone:  # a daemon that does not wait ends with its run
         last |= {"state": "STOPPED", "ended": True}
     _tell(last, as_json=as_json)
+
+
+def swap(
+    stage: Annotated[str, typer.Argument(help="The stage, as the graph names it.")],
+    model: Annotated[str, typer.Argument(help="NAME for the newest version, or NAME@VERSION.")],
+    address: _Address = _DEFAULT,
+    token_file: _Token = None,
+    as_json: _Json = False,
+) -> None:
+    """Let a stage judge with another model, from some batch on, while the run goes on."""
+    client = Client(address, token_file)
+    now = client.act("swap", patience_s=120, stage=stage, model=model)
+    if as_json:
+        _tell(now, as_json=True)
+        return
+    done = now["done"]
+    before, after = (f"{done[way]['name']}@{done[way]['version']}" for way in ("from", "to"))
+    typer.echo(f"epoch {done['epoch']} · {stage}: {before} → {after} from batch {done['seq']} on")
 
 
 def _tell(now: dict[str, Any], *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from ..graph import Graph
 from ..sinks import Sink
 from ..sources import Source
 from ..state import Control
+from .orders import OrderBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Plan:
         The begin-of-run record.
     runtime
         A folder for sockets and shared memory, the run's own.
+    orders
+        Swaps of models that were ordered, from any thread.
     """
 
     graph: Graph
@@ -39,6 +42,7 @@ class Plan:
     control: Control
     bor: dict[str, Any]
     runtime: Path
+    orders: OrderBook = field(default_factory=OrderBook)
 
     def number(self, batch: EventBatch, seq: int) -> EventBatch:
         """Return the batch with its sequence number, columns checked and cut to what travels."""
@@ -57,7 +61,8 @@ class Plan:
     def eor(self) -> dict[str, Any]:
         """Return the end-of-run record."""
         ledger = self.account.ledger
-        return {"run": self.account.run, "ledger": ledger.events(), "closed": ledger.closed}
+        return {"run": self.account.run, "ledger": ledger.events(), "closed": ledger.closed,
+                "swaps": self.account.swaps}  # fmt: skip
 
 
 class Engine(Protocol):

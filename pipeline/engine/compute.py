@@ -18,10 +18,14 @@ from ..parts import build
 from ..sinks import Sink
 from ..transport import Socket
 from ..wire import Codec, Header, Kind, pack_summary
-from .spec import LOOK_AROUND_S, Spec, main
+from .crew_swaps import Ready
+from .spec import LOOK_AROUND_S, LastWords, Spec, main
+from .swaps import Preparation, Swap
 
 #: Batches asked for ahead: one to work on, one to come meanwhile.
 CREDIT = 2
+#: How often a worker without batches looks whether a model is ready.
+_PREPARING_S = 0.02
 
 
 def work(spec: Spec, hub: Socket) -> None:
@@ -54,6 +58,13 @@ class Worker:
         self._spec, self._hub = spec, hub
         self._chain = Chain(graph, MeterBlock(*graph.meter_names(), Path(spec.meters)), sink.keep)
         self._chain.open()
+        self._epoch = spec.epoch
+        self._preparation: Preparation | None = None
+        #: What came of each swap that was prepared, by its epoch.
+        self._outcomes: dict[int, Exception | None] = {}
+        if spec.swap is not None:
+            swap = spec.swap
+            self._chain.prepare(swap.stage, swap.epoch, swap.load())
         self._outlet = Socket(spec.outlet, spec.name)
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
         self._slots = spec.open_slots(graph)
@@ -66,7 +77,11 @@ class Worker:
 
     def serve(self) -> bool:
         """Wait for one message and obey it; False when it is time to end."""
-        if not self._hub.poll(LOOK_AROUND_S):
+        preparing = self._preparation is not None
+        heard = self._hub.poll(_PREPARING_S if preparing else LOOK_AROUND_S)
+        if preparing:
+            self._tell_when_ready()
+        if not heard:
             return not self._spec.orphaned()
         message = self._hub.receive()
         began = time.monotonic_ns()
@@ -75,9 +90,12 @@ class Worker:
         _, header, payload = message
         if header.kind == Kind.STOP:
             return False
+        if header.kind == Kind.CONTROL:
+            self._prepare(msgspec.json.decode(payload[0], type=Swap))
+            return True
         if header.kind != Kind.DATA:
             name = self._spec.name
-            raise RunError(f"worker {name!r}: expected DATA or STOP, got {header.kind}")
+            raise RunError(f"worker {name!r}: expected DATA, CONTROL or STOP, got {header.kind}")
         self._judge(header, payload)
         took = time.monotonic_ns() - began
         self._hub.send(Header(Kind.CREDIT, seq=header.seq, first=took, events=header.events, aux=1))
@@ -88,6 +106,37 @@ class Worker:
         self._outlet.close()
         self._chain.close()
 
+    def _prepare(self, swap: Swap) -> None:
+        """Begin to prepare a swap; one that was given up is over first."""
+        if self._preparation is not None:
+            self._preparation.wait()
+            self._tell_when_ready()
+        self._outcomes.pop(swap.epoch, None)
+        self._preparation = Preparation(self._chain, swap, self._spec.cores.rest)
+
+    def _tell_when_ready(self) -> None:
+        """Answer a swap once it is prepared or refused."""
+        preparation = self._preparation
+        if preparation is None or not preparation.done:
+            return
+        error = preparation.error
+        words = None if error is None else LastWords.of(error, self._spec.name)
+        ready = Ready(preparation.swap.attempt, words)
+        self._hub.send(Header(Kind.READY), msgspec.json.encode(ready))
+        self._outcomes[preparation.swap.epoch], self._preparation = error, None
+
+    def _await(self, epoch: int) -> None:
+        """Make sure that the models of an epoch are ready: a swap came before its first batch."""
+        if epoch not in self._outcomes and self._preparation is not None:
+            self._preparation.wait()
+            self._tell_when_ready()
+        if epoch not in self._outcomes:
+            raise RunError(f"batch of epoch {epoch}: its models were never announced")
+        error = self._outcomes[epoch]
+        if error is not None:
+            raise error
+        self._epoch = epoch
+
     def _judge(self, header: Header, payload: list[memoryview]) -> None:
         slot = header.first - 1
         if slot < 0:
@@ -95,6 +144,8 @@ class Worker:
         else:
             batch = self._slots.batch(slot, header.events, header.seq)
         rung, epoch = header.aux & 0xFF, header.aux >> 8
+        if epoch > self._epoch:
+            self._await(epoch)
         kept, summary = self._chain.run(batch, header.t_sent, rung=rung, epoch=epoch)
         frames: list[Any] = [pack_summary(summary)]
         if slot >= 0:
@@ -108,12 +159,12 @@ class Worker:
 
 
 def _same_models(graph: Graph, spec: Spec) -> None:
-    """Refuse to go on with other models than the run began with, as a restarted worker might."""
+    """Refuse to go on with other models than the run has, as a restarted worker might."""
     for stage, info in graph.models().items():
-        began = spec.bor["models"][stage]
+        began = spec.models[stage]
         if info != began:
             raise ModelError(
-                f"stage {stage!r}: the run began with {began['name']} {began['sha256'][:16]}…, "
+                f"stage {stage!r}: the run goes on with {began['name']} {began['sha256'][:16]}…, "
                 f"the repository now has {info['name']} {info['sha256'][:16]}…"
             )
 

@@ -19,11 +19,13 @@ from ..ledger import Time
 from ..transport import Message, Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from . import Plan
+from .crew_swaps import CrewSwaps, Ready
 from .flights import Flight, Flights
 from .pausing import Pause
 from .slots import Slots
 from .spec import LastWords
 from .supervisor import SINK, SLOTS, Supervisor, slot_count
+from .swaps import Swap
 
 _TICK_S = 0.05
 _READY_S = 120.0
@@ -42,7 +44,8 @@ class DistributedEngine:
         self._flights = Flights(config.graph.window)
         budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
         self._batching = Batching(budget_s, config.graph.batch_events)
-        self._crew = Supervisor(plan)
+        self._swaps = CrewSwaps(plan, self._send_swap)
+        self._crew = Supervisor(plan, self._swaps.epochs)
         self._next_seq = 0
         self._moved_at = time.monotonic()
         self._failure: SluiceError | None = None
@@ -99,6 +102,8 @@ class DistributedEngine:
         stopped, pause = False, Pause(self._plan)
         while self._failure is None:
             self._supervise()
+            oldest = self._flights.oldest_epoch(self._swaps.epochs.epoch)
+            self._swaps.step(self._crew.workers, oldest, self._next_seq)
             self._dispatch(paused=pause.holds())
             self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())
@@ -138,6 +143,7 @@ class DistributedEngine:
             if self._failure is not None:
                 return
             self._flights.bereave(process.name)
+            self._swaps.mourn(process.name)
             self._crew.mourn(process)
         self._crew.revive()
 
@@ -172,7 +178,8 @@ class DistributedEngine:
         batch = self._plan.number(batch, self._next_seq)
         self._next_seq += 1
         self._account.offer(batch)
-        self._flights.add(Flight(batch))
+        self._swaps.epochs.began(batch)
+        self._flights.add(Flight(batch, self._swaps.epochs.epoch))
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
@@ -183,7 +190,7 @@ class DistributedEngine:
         place = 0 if slot is None else slot + 1
         events, now = flight.batch.events, time.monotonic_ns()
         header = Header(Kind.DATA, self._account.run, seq=seq, first=place, events=events,
-                        t_sent=now)  # fmt: skip
+                        t_sent=now, aux=flight.epoch << 8)  # fmt: skip
         payload = [self._codec.pack(flight.batch)] if slot is None else []
         if self._hub.send(header, *payload, to=worker.encode()):
             self._flights.give(seq, worker)
@@ -191,7 +198,12 @@ class DistributedEngine:
         else:
             self._flights.refuse(seq, worker)
 
+    def _send_swap(self, worker: str, swap: Swap) -> None:
+        control = Header(Kind.CONTROL, self._account.run)
+        self._hub.send(control, msgspec.json.encode(swap), to=worker.encode())
+
     def _give_up_flights(self) -> None:
+        self._swaps.epochs.close()
         why = self._failure.message if self._failure else "the engine broke off"
         for batch in self._flights.give_up():
             self._account.fail(batch, "engine", why)
@@ -230,6 +242,10 @@ class DistributedEngine:
             self._crew.welcome(name)
             if payload:
                 self._batching.begin(msgspec.json.decode(payload[0], type=list[tuple[int, float]]))
+            if self._crew[name].role == "compute":
+                self._swaps.welcome(name, self._crew[name].spec.epoch)
+        elif header.kind == Kind.READY:
+            self._swaps.hear(name, msgspec.json.decode(payload[0], type=Ready))
         elif header.kind == Kind.ERROR:
             last_words = msgspec.json.decode(payload[0], type=LastWords)
             self._failure = self._failure or last_words.error()

@@ -18,6 +18,8 @@ class Flight:
     """
 
     batch: EventBatch
+    #: Of the models that judge it, whoever does.
+    epoch: int = 0
     worker: str = ""
     alone_ns: int = 0
     slots: list[int] = field(default_factory=list)
@@ -65,6 +67,10 @@ class Flights:
     def crew(self) -> int:
         """Workers that have asked since they began."""
         return len(self._busy)
+
+    def oldest_epoch(self, otherwise: int) -> int:
+        """Return the earliest epoch of a batch in flight, or `otherwise` if there is none."""
+        return min((flight.epoch for flight in self._flights.values()), default=otherwise)
 
     def ask(self, worker: str, batches: int, judged: int | None = None) -> Flight | None:
         """Take a worker's wish for more; return the batch that it has judged, if any."""

@@ -12,7 +12,10 @@ from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Poller
 from . import Plan
+from .epochs import Epochs
 from .pausing import Pause
+from .spec import LastWords
+from .swaps import Preparation
 
 _WAIT_S = 0.05
 
@@ -25,6 +28,8 @@ class InlineEngine:
         block = MeterBlock(*plan.graph.meter_names())
         plan.account.blocks.append(block)
         self._chain = Chain(plan.graph, block, plan.sink.keep)
+        self._epochs = Epochs(plan)
+        self._preparation: Preparation | None = None
         self._failure: SluiceError | None = None
 
     def start(self) -> None:
@@ -47,6 +52,7 @@ class InlineEngine:
             raise
         finally:
             ledger.enter(self._time(), time.monotonic_ns())
+            self._epochs.close()
             why = self._failure.message if self._failure else "the engine broke off"
             self._plan.give_up_source(why)
 
@@ -63,6 +69,7 @@ class InlineEngine:
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
+            self._swap(seq)
             batch = None if pause.holds() else source.read(most)
             ledger.enter(self._time(), time.monotonic_ns())
             account.lose(source.losses(), "source")
@@ -82,6 +89,8 @@ class InlineEngine:
 
     def finish(self) -> dict[str, Any]:
         """End the sink and close the stages."""
+        if self._preparation is not None:
+            self._preparation.wait()
         self._chain.close()
         try:
             self._plan.sink.close(None if self._failure else self._plan.eor())
@@ -89,10 +98,24 @@ class InlineEngine:
             raise RunError(f"sink: cannot end what it wrote: {error}", _SINK_HINT) from error
         return self._plan.sink.describe()
 
+    def _swap(self, seq: int) -> None:
+        """Prepare the next swap that was ordered; it begins with batch `seq` once it is ready."""
+        preparation = self._preparation
+        if preparation is None:
+            swap = self._epochs.next()
+            self._preparation = None if swap is None else Preparation(self._chain, swap)
+        elif preparation.done:
+            self._preparation = None
+            if preparation.error is None:
+                self._epochs.begin(seq)
+            else:
+                self._epochs.refuse(LastWords.of(preparation.error, "swap").error())
+
     def _judge(self, batch: Any) -> None:
         account = self._plan.account
         account.offer(batch)
-        kept, summary = self._chain.run(batch, time.monotonic_ns())
+        self._epochs.began(batch)
+        kept, summary = self._chain.run(batch, time.monotonic_ns(), epoch=self._epochs.epoch)
         try:
             self._plan.sink.write(kept)
         except OSError as error:

@@ -20,6 +20,7 @@ from ..graph import Graph
 from ..transport import Socket, terminate
 from ..wire import Header, Kind
 from .slots import Slots
+from .swaps import Swap
 
 #: A process that has heard nothing for this long looks whether its parent still lives.
 LOOK_AROUND_S = 1.0
@@ -68,6 +69,10 @@ class Spec(Struct, frozen=True):
         The shared memory in which batches lie, and how many fit.
     bor
         The begin-of-run record.
+    models
+        Name, version, sha256 and backend of each stage's model, as `config` has them.
+    epoch, swap
+        The epoch of the models, and the swap that leads from `config` to it, if there is one.
     parent
         Process id of the engine; the process ends when that is gone.
     cores
@@ -83,6 +88,9 @@ class Spec(Struct, frozen=True):
     slots: str
     slot_count: int
     bor: dict[str, Any]
+    models: dict[str, dict[str, str]]
+    epoch: int
+    swap: Swap | None
     parent: int
     cores: Cores
 

@@ -13,6 +13,7 @@ from ..metrics import MeterBlock
 from ..transport import Socket
 from ..wire import Header, Kind
 from . import Plan
+from .epochs import Epochs
 from .processes import Process
 from .restarts import Restarts
 from .spec import Spec, share_cores
@@ -38,9 +39,12 @@ class Supervisor:
     ----------
     plan
         The run.
+    epochs
+        With which models a worker begins.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, epochs: Epochs) -> None:
+        self._epochs = epochs
         config = plan.graph.config
         self._plan = plan
         self._hub = ""
@@ -85,6 +89,12 @@ class Supervisor:
     def working(self) -> bool:
         """Whether any worker is ready."""
         return any(p.ready for p in self._processes.values() if p.role == "compute")
+
+    @property
+    def workers(self) -> list[str] | None:
+        """Names of the compute workers; None while any of them is not ready."""
+        crew = [p for p in self._processes.values() if p.role == "compute"]
+        return [p.name for p in crew] if all(p.ready for p in crew) else None
 
     def welcome(self, name: str) -> None:
         """Note that a process is ready."""
@@ -137,9 +147,11 @@ class Supervisor:
         life = plan.account.restarts.get(name, 0)
         cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
         meters = plan.runtime / f"{name}.{life}.meters"
+        epochs = self._epochs
         spec = Spec(
-            name, plan.graph.config, tuple(plan.source.schema), self._hub,
+            name, epochs.config, tuple(plan.source.schema), self._hub,
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
-            slot_count(plan.graph.config.graph), plan.bor, os.getpid(), cores,
+            slot_count(plan.graph.config.graph), plan.bor,
+            epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)

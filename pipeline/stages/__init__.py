@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from ..batch import Array, EventBatch, Schema
+from ..manifest import Model
 
 
 class Stage(Protocol):
@@ -54,6 +55,26 @@ class UsesModel(Protocol):
 
     def model_info(self) -> dict[str, str]:
         """Return name, version, sha256 and backend."""
+
+
+@runtime_checkable
+class Swaps(Protocol):
+    """A stage whose model may be another from some batch on, while the run goes on.
+
+    Its options ``model`` and ``version`` name the model that it begins with.
+    """
+
+    def check_swap(self, model: Model) -> None:
+        """Refuse a model that cannot stand in for the stage's own: ModelError."""
+
+    def prepare(self, epoch: int, model: Model) -> None:
+        """Load, prove and warm `model` for batches from `epoch` on, or raise ModelError.
+
+        Called from a thread while `process` runs. Until the epoch before is over, both are kept.
+        """
+
+    def switch(self, epoch: int) -> None:
+        """Judge with the model of an epoch that was prepared, or that the stage began with."""
 
 
 @runtime_checkable

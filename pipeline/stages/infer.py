@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..backends import DEFAULT, Session, open_session
 from ..batch import EventBatch, Pool, Schema
-from ..errors import ConfigError, nearest
-from ..manifest import find_model
+from ..errors import ConfigError, ModelError, nearest
+from ..manifest import Model, Preprocessing, Tensor, find_model
 
 
 class Infer:
@@ -43,7 +44,10 @@ class Infer:
 
     def open(self, events: int) -> None:
         """Load the model and hold it to its golden outputs."""
+        self._events = events
         self._session: Session = open_session(self.model, self._backend, f"stage {self.name!r}")
+        #: By the epoch from which on each is used.
+        self._sessions = {0: self._session}
         self._pool = Pool(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
@@ -55,8 +59,44 @@ class Infer:
         return batch.with_columns(**{self._outputs[t]: array for t, array in outputs.items()})
 
     def close(self) -> None:
-        """Free the model."""
-        self._session.close()
+        """Free the models."""
+        for session in self._sessions.values():
+            session.close()
+
+    def check_swap(self, model: Model) -> None:
+        """Refuse a model with other tensors or another preprocessing; see `Swaps`."""
+        old, new = self.model.manifest, model.manifest
+        for kind, before, after in (
+            ("inputs", old.inputs, new.inputs),
+            ("outputs", old.outputs, new.outputs),
+            ("preprocessing", old.preprocessing, new.preprocessing),
+        ):
+            if before != after:
+                raise ModelError(
+                    f"stage {self.name!r}: {kind}: expected those of {self.model.label}, "
+                    f"{_told(before)}, got those of {model.label}, {_told(after)}",
+                    hint="a model that reads or gives something else needs a new run",
+                )
+
+    def prepare(self, epoch: int, model: Model) -> None:
+        """Load and warm a model for batches from `epoch` on; see `Swaps`."""
+        self.check_swap(model)
+        session = open_session(model, self._backend, f"stage {self.name!r}")
+        for events in (1, self._events):
+            inputs = {t.name: np.zeros_like(t.column.empty(events)) for t in model.manifest.inputs}
+            outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
+            session.infer(inputs, outputs)
+        before = self._sessions
+        kept = max(known for known in before if known < epoch)
+        self._sessions = {kept: before[kept], epoch: session}
+        for known, stale in before.items():
+            if known != kept:
+                stale.close()
+
+    def switch(self, epoch: int) -> None:
+        """Judge with the model of an epoch; see `Swaps`."""
+        sessions = self._sessions
+        self._session = sessions[max(known for known in sessions if known <= epoch)]
 
     def _require(self, mapped: dict[str, str], tensors: list[str]) -> None:
         for key in mapped.keys() - set(tensors):
@@ -70,3 +110,10 @@ class Infer:
         manifest = self.model.manifest
         return {"name": manifest.name, "version": str(manifest.version),
                 "sha256": manifest.sha256, "backend": self._backend}  # fmt: skip
+
+
+def _told(what: tuple[Tensor, ...] | Preprocessing) -> str:
+    """Return tensors or a preprocessing in words."""
+    if isinstance(what, Preprocessing):
+        return what.kernel or "none"
+    return ", ".join(f"{t.name} {t.column.form} [{t.unit}] {' '.join(t.labels)}" for t in what)
