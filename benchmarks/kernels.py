@@ -1,5 +1,8 @@
 """Nanoseconds per event of each kernel and of plain NumPy doing the same, as JSON.
 
+Of the small nets also what ONNX Runtime takes, and the share of the multiply-adds that the core
+can do at most.
+
 Run `python benchmarks/kernels.py`; it takes some seconds and wants an otherwise idle core.
 """
 
@@ -10,7 +13,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sluice.kernels import counting, hashing, histogram, wafer
+from sluice.kernels import counting, hashing, histogram, layers, wafer
+from sluice.kernels.lanes import TILE
+from sluice.pipeline.backends import open_session
+from sluice.pipeline.manifest import find_model
 
 N = 2048
 BITS = 9
@@ -27,7 +33,7 @@ _TABLE = np.where(
 _FIELD_BITS = np.arange(BITS - 1, -1, -1)
 
 
-def ns_per_event(task: Task) -> float:
+def ns_per_event(task: Task, events: int = N) -> float:
     """Return the best of several trials, after a warm-up call."""
     task()
     best = float("inf")
@@ -35,7 +41,7 @@ def ns_per_event(task: Task) -> float:
         start = time.perf_counter_ns()
         for _ in range(CALLS):
             task()
-        best = min(best, (time.perf_counter_ns() - start) / (CALLS * N))
+        best = min(best, (time.perf_counter_ns() - start) / (CALLS * events))
     return round(best, 2)
 
 
@@ -183,6 +189,60 @@ def event_tasks(rng: np.random.Generator) -> Iterator[tuple[str, Task, Task]]:
     )
 
 
+def peak_gmacs() -> float:
+    """Return 1e9 multiply-adds a second of one core on a tile that stays in the first cache."""
+    rows, outputs = 512, 64
+    weight = np.ones((outputs, rows), np.float32)
+    net = layers.compile_layers([layers.Layer(weight, np.zeros(outputs, np.float32), 0)])
+    x, y = np.ones((TILE, 1), np.float32), np.empty((TILE, outputs), np.float32)
+    # One input: nothing is copied in, the other rows of the tile are zeros.
+    none, work = np.empty((TILE, 0), np.float32), layers.scratch(net)
+    rest = (net.steps, net.sources, net.numbers, net.rows, work, y)
+    ns = ns_per_event(lambda: layers.run_layers(x, none, np.float32(1), False, *rest), TILE)
+    return rows * outputs / ns
+
+
+def net_tasks(rng: np.random.Generator) -> Iterator[tuple[str, int, Task, Task]]:
+    """Yield name, multiply-adds an event, layers as one kernel, and ONNX Runtime, of each net."""
+    for name in ("wafer-encoder-9b", "wafer-tagger"):
+        model = find_model(name)
+        inputs = {
+            tensor.name: rng.random((N, *tensor.shape)).astype(np.float32)
+            for tensor in model.manifest.inputs
+        }
+        if "image" in inputs:
+            inputs["image"] *= wafer.MASK_8X8
+        outputs = {tensor.name: tensor.column.empty(N) for tensor in model.manifest.outputs}
+        ours = open_session(model, "layers", name)
+        theirs = open_session(model, "onnxruntime:cpu", name)
+        macs = sum(
+            int(np.count_nonzero(array))
+            for key, array in model.layers().items()
+            if key.startswith("weight_")
+        )
+        yield (
+            name,
+            macs,
+            lambda one=ours, i=inputs, o=outputs: one.infer(i, o),
+            lambda one=theirs, i=inputs, o=outputs: one.infer(i, o),
+        )
+
+
+def measure_nets(rng: np.random.Generator) -> dict[str, object]:
+    """Return the nets and how far they are from the machine's peak."""
+    peak = peak_gmacs()
+    nets = {}
+    for name, macs, ours, theirs in net_tasks(rng):
+        ns = ns_per_event(ours)
+        nets[name] = {
+            "ns_per_event": ns,
+            "onnxruntime_ns_per_event": ns_per_event(theirs),
+            "macs": macs,
+            "share_of_peak": round(macs / ns / peak, 3),
+        }
+    return {"peak_gmacs_per_s": round(peak, 1), "nets": nets}
+
+
 def main() -> None:
     """Measure and print."""
     rng = np.random.default_rng(1)
@@ -191,7 +251,7 @@ def main() -> None:
         for tasks in (wafer_tasks, event_tasks)
         for name, ours, plain in tasks(rng)
     }
-    json.dump({"kernels": kernels}, sys.stdout, indent=2)
+    json.dump({"kernels": kernels, **measure_nets(rng)}, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 
