@@ -14,6 +14,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from sluice.exporters.muon import Muon, is_matrix
 from sluice.exporters.progress import progress
 
 #: One line of JSON a pass, beside the checkpoints.
@@ -21,6 +22,7 @@ METRICS = "metrics.jsonl"
 
 Columns = tuple[Tensor, ...]
 Loss = Callable[[Columns], Tensor]
+Optimisers = list[torch.optim.Optimizer]
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +41,8 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patience: int = 8
     #: Largest norm of the gradient; longer ones are shortened.
     clip: float = 1.0
+    #: Highest rate of Muon, which trains matrices where above 0; AdamW trains all other weights.
+    muon: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,21 +99,19 @@ def fit(job: Job, seed: int, folder: Path, *, resume: bool = False) -> float:
     """
     folder.mkdir(parents=True, exist_ok=True)
     schedule = job.schedule
-    optimiser = torch.optim.AdamW(
-        job.module.parameters(), lr=schedule.rate, weight_decay=schedule.weight_decay
-    )
+    optimisers = _optimisers(job)
     state = Progressed()
     last = folder / f"{job.name}.last.pt"
     if resume and last.exists():
-        state = _restore(last, job.module, optimiser)
+        state = _restore(last, job.module, optimisers)
     with progress() as bar:
         task = bar.add_task(job.name, total=schedule.epochs, completed=state.epoch)
         while state.epoch < schedule.epochs and state.since_best < schedule.patience:
             started = time.monotonic()
-            trained = _pass(job, optimiser, state.epoch, seed)
+            trained = _pass(job, optimisers, state.epoch, seed)
             validated = _validate(job)
             _account(state, validated, job.module)
-            _save(last, state, job.module, optimiser)
+            _save(last, state, job.module, optimisers)
             _log(folder, job.name, seed, state, trained, validated, time.monotonic() - started)
             bar.update(task, advance=1, description=f"{job.name} {validated:.4g}")
     job.module.load_state_dict(state.weights)
@@ -117,7 +119,20 @@ def fit(job: Job, seed: int, folder: Path, *, resume: bool = False) -> float:
     return state.best
 
 
-def _pass(job: Job, optimiser: torch.optim.Optimizer, epoch: int, seed: int) -> float:
+def _optimisers(job: Job) -> Optimisers:
+    schedule, weights = job.schedule, list(job.module.parameters())
+    matrices = [one for one in weights if schedule.muon and is_matrix(one)]
+    others = [one for one in weights if not (schedule.muon and is_matrix(one))]
+    found: Optimisers = []
+    if matrices:
+        found.append(Muon([{"params": matrices, "peak": schedule.muon}], schedule.muon))
+    if others:
+        groups = [{"params": others, "peak": schedule.rate}]
+        found.append(torch.optim.AdamW(groups, schedule.rate, weight_decay=schedule.weight_decay))
+    return found
+
+
+def _pass(job: Job, optimisers: Optimisers, epoch: int, seed: int) -> float:
     torch.manual_seed(seed * 100_003 + epoch)
     schedule, events = job.schedule, len(job.train[0])
     steps = max(1, events // schedule.batch)
@@ -126,14 +141,15 @@ def _pass(job: Job, optimiser: torch.optim.Optimizer, epoch: int, seed: int) -> 
     job.module.train()
     for step in range(steps):
         share = (epoch + step / steps) / schedule.epochs
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate * _rate(share, schedule.warmup)
+        for group in (group for one in optimisers for group in one.param_groups):
+            group["lr"] = group["peak"] * _rate(share, schedule.warmup)
         rows = order[step * schedule.batch : (step + 1) * schedule.batch]
         loss = job.loss(tuple(column[rows] for column in job.train))
-        optimiser.zero_grad()
+        job.module.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(job.module.parameters(), schedule.clip)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         total += loss.item()
     return total / steps
 
@@ -162,19 +178,19 @@ def _account(state: Progressed, validated: float, module: nn.Module) -> None:
         state.weights = {k: v.clone() for k, v in module.state_dict().items()}
 
 
-def _save(
-    path: Path, state: Progressed, module: nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
+def _save(path: Path, state: Progressed, module: nn.Module, optimisers: Optimisers) -> None:
     # Written aside and renamed: a training that is killed while writing still resumes.
     aside = path.with_suffix(".part")
-    torch.save([vars(state), module.state_dict(), optimiser.state_dict()], aside)
+    moments = [optimiser.state_dict() for optimiser in optimisers]
+    torch.save([vars(state), module.state_dict(), moments], aside)
     aside.replace(path)
 
 
-def _restore(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> Progressed:
+def _restore(path: Path, module: nn.Module, optimisers: Optimisers) -> Progressed:
     state, weights, moments = torch.load(path, weights_only=True)
     module.load_state_dict(weights)
-    optimiser.load_state_dict(moments)
+    for optimiser, moment in zip(optimisers, moments, strict=True):
+        optimiser.load_state_dict(moment)
     return Progressed(**state)
 
 

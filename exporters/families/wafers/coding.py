@@ -97,7 +97,7 @@ def tag(run: Run, coder: Autoencoder) -> Scores:
 
 def surrogate(folder: Path, name: str, recipe: NormRecipe) -> EmdSurrogate:
     """Return a trained surrogate."""
-    return load(folder / f"{name}.pt", EmdSurrogate(recipe.planes, recipe.hidden))
+    return load(folder / f"{name}.pt", EmdSurrogate(recipe.widths))
 
 
 def load(path: Path, module: Net) -> Net:

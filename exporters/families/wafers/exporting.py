@@ -117,7 +117,7 @@ def _exports(checkpoints: Path, note: Note) -> list[Export]:
 def _surrogates(checkpoints: Path, recipe: Recipe) -> dict[str, nn.Module]:
     emd = recipe.emd
     nets: dict[str, nn.Module] = {
-        _named(name): load(checkpoints / f"{name}.pt", EmdSurrogate(one.planes, one.hidden))
+        _named(name): load(checkpoints / f"{name}.pt", EmdSurrogate(one.widths))
         for name, one in emd.nets.items()
     }
     nets[_named(CNN)] = load(

@@ -29,8 +29,8 @@ class Repeats(Struct, frozen=True, forbid_unknown_fields=True):
 class NormRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """A table in ``[emd.nets]``: a surrogate that is nearly a norm."""
 
-    planes: Count
-    hidden: Count
+    #: A third of the width of each layer, the first being the planes'.
+    widths: Annotated[tuple[Count, ...], Meta(min_length=2)]
     schedule: Schedule
 
 

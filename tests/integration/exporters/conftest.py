@@ -23,9 +23,8 @@ pairs = 256
 guide = "wafer-emd"
 guide_epochs = 1
 [emd.nets.wafer-emd]
-planes = 16
-hidden = 8
-schedule = { epochs = 1, rate = 1e-3, batch = 64 }
+widths = [8, 4]
+schedule = { epochs = 1, rate = 1e-3, muon = 1e-2, batch = 64 }
 [emd.cnn]
 filters = 2
 hidden = 4

@@ -26,8 +26,8 @@ def test_recipe_is_strict(tmp_path):
 
     text = recipe.PATH.read_text()
     broken = tmp_path / "recipe.toml"
-    broken.write_text(text.replace("planes", "plane"))
-    with pytest.raises(ConfigError, match="did you mean 'planes'"):
+    broken.write_text(text.replace("widths", "widhts"))
+    with pytest.raises(ConfigError, match="did you mean 'widths'"):
         recipe.load(broken)
     broken.write_text(text.replace("coded = 0.5", "coded = 1.5"))
     with pytest.raises(ConfigError, match="coded"):

@@ -26,7 +26,7 @@ def fractions(weights):
 @pytest.fixture(scope="module")
 def surrogate():
     torch.manual_seed(1)
-    return emd.EmdSurrogate(32, 16).double().eval()
+    return emd.EmdSurrogate([12, 8, 4]).double().eval()
 
 
 @settings(max_examples=50, deadline=None)
@@ -61,6 +61,39 @@ def test_surrogate_is_zero_at_zero_with_a_finite_gradient(surrogate, a):
     assert torch.equal(distance, torch.zeros_like(distance))
     distance.sum().backward()
     assert torch.isfinite(p.grad).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(WEIGHTS, WEIGHTS)
+def test_surrogate_stays_when_the_wafers_turn(surrogate, a, b):
+    p, q = fractions(a), fractions(b)
+    for turn in torch.from_numpy(pairs.symmetries()):
+        turned = surrogate(p[:, turn], q[:, turn])
+        torch.testing.assert_close(turned, surrogate(p, q), rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_turning_map_starts_as_the_rows_it_is_given(inputs, outputs, seed):
+    torch.manual_seed(seed)
+    layer, rows = emd.TurningLinear(inputs, outputs).double(), torch.randn(outputs, 3 * inputs)
+    layer.start(rows)
+    x = torch.randn(5, 3, inputs, dtype=torch.float64)
+    y = torch.stack(layer(x.unbind(1)), 1)
+    # The map is a cyclic convolution: each third of the outputs sees the thirds one further on.
+    seen = torch.stack([x.roll(-turn, 1).flatten(1) @ rows.double().T for turn in range(3)], 1)
+    gap = (y[:, :, None] - seen[:, None]).abs().amax((0, 3))
+    assert gap[0, 0] < 1e-5
+    assert (gap[1:].min(1).values < 1e-5).all()
+
+
+def test_surrogate_counts_its_multiply_adds():
+    layer = emd.TurningLinear(16, 10)
+    # Against nine products of 16 x 10 of the same map as a matrix of 48 x 30.
+    assert 4 * 16 * 10 < layer.macs < 0.7 * 48 * 30
+    net = emd.EmdSurrogate([64, 40, 24])
+    products = 4 * (16 * 64 + 64 * 40 + 40 * 24)
+    assert products < net.macs < 1.1 * products
 
 
 def test_published_surrogate_is_symmetric_and_counts_its_work():
@@ -166,7 +199,7 @@ def test_tagger_gives_probabilities_also_for_an_empty_wafer():
 @pytest.mark.parametrize("kind", ["warm", *losses.KINDS])
 def test_losses_are_least_where_nothing_is_lost(kind):
     torch.manual_seed(1)
-    surrogate = emd.EmdSurrogate(16, 8)
+    surrogate = emd.EmdSurrogate([8, 4])
     p = fractions(np.random.default_rng(1).random((6, 48))).float()
     q = fractions(np.random.default_rng(2).random((6, 48))).float()
     loss = losses.chosen(kind, surrogate, 0.1)
