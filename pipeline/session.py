@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from .account import Account
+from .beginning import begin_of_run
 from .config import GraphConfig
 from .engine import Engine, Plan
 from .errors import SluiceError
@@ -88,16 +88,7 @@ def _plan(
         source.select(graph.inputs.names)
     run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
     quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
-    judge = graph.judge()
-    bor = {
-        "run": run,
-        "graph": config.graph.name,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "models": graph.models(),
-        "paths": graph.paths(),
-        "menu": judge.menu_info() if judge else None,
-        "config": msgspec.to_builtins(config),
-    }
+    bor = begin_of_run(config, graph, run)
     account = Account(graph, run, quarantine)
     if wishes.reference is not None:
         account.bands = read_bands(wishes.reference, [part.name for part in config.monitors])

@@ -10,6 +10,8 @@ import typer
 from ..errors import EXIT_DAMAGED_INPUT
 from .readers import source_for
 
+#: Keys of the begin-of-run record that only `--json` shows.
+_LONG = ("config", "models", "menu", "software")
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -103,7 +105,7 @@ def inspect(
         for column in reader.schema:
             table.add_row(column.name, column.form, column.unit)
         console.print(table)
-        begin = {key: value for key, value in reader.bor.items() if key not in ("config", "models")}
+        begin = {key: value for key, value in reader.bor.items() if key not in _LONG}
         console.print(f"begin of run: {begin}", highlight=False, markup=False)
         console.print(f"end of run:   {reader.eor}", highlight=False, markup=False)
     if reader.damage:
