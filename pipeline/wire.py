@@ -105,6 +105,7 @@ _summary_encoder = msgspec.msgpack.Encoder()
 #: Of a summary: an int64 an outcome, and one a bit of the decision word.
 _COUNT_BYTES = (8 * len(Outcome), 8 * 64)
 _summary_decoder = msgspec.msgpack.Decoder(Summary)
+_summaries_decoder = msgspec.msgpack.Decoder(list[Summary])
 
 
 def encode(header: Header, *payload: Any) -> Frames:
@@ -239,18 +240,38 @@ def pack_summary(summary: Summary) -> bytes:
     return _summary_encoder.encode(summary)
 
 
-def unpack_summary(frame: memoryview) -> Summary:
-    """Return the summary in a RESULT's or ACK's first frame, or raise ProtocolError."""
+def unpack_summary(frame: memoryview | bytes) -> Summary:
+    """Return the summary in a RESULT's first frame, or raise ProtocolError."""
     try:
         summary = _summary_decoder.decode(frame)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"summary: {error}") from error
+    _check_counts(summary)
+    return summary
+
+
+def join_summaries(packed: Sequence[memoryview | bytes]) -> bytes:
+    """Return packed summaries as one MessagePack array, the payload of an ACK."""
+    return _summary_encoder.encode([msgspec.Raw(summary) for summary in packed])
+
+
+def unpack_summaries(frame: memoryview | bytes) -> list[Summary]:
+    """Return the summaries of an ACK, or raise ProtocolError."""
+    try:
+        summaries = _summaries_decoder.decode(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"summaries: {error}") from error
+    for summary in summaries:
+        _check_counts(summary)
+    return summaries
+
+
+def _check_counts(summary: Summary) -> None:
     if (len(summary.counts), len(summary.paths)) != _COUNT_BYTES:
         raise ProtocolError(
             f"summary: expected counts of {_COUNT_BYTES} bytes, "
             f"got {len(summary.counts)} and {len(summary.paths)}"
         )
-    return summary
 
 
 def pack_text(value: Any) -> bytes:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
 
 from ..batch import EventBatch
 from ..errors import RunError
-from ..graph import build_graph
+from ..graph import Graph, build_graph
+from ..journal import Commit, Result
 from ..parts import build
 from ..sinks import Sink
 from ..transport import Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError
-from .slots import Slots
+from .committer import Committer
 from .spec import LOOK_AROUND_S, Spec, main
-
-Held = dict[int, tuple[Header, list[memoryview]]]
 
 
 def commit(spec: Spec, hub: Socket) -> None:
@@ -24,86 +24,113 @@ def commit(spec: Spec, hub: Socket) -> None:
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
     try:
-        sink.open(graph.outputs, spec.bor)
+        commits = sink.open(graph.outputs, spec.bor, spec.since)
     except OSError as error:
         raise RunError(f"cannot open: {error}") from error
-    outlet = Socket(spec.outlet)
-    codec = Codec(graph.outputs)
-    slots = spec.open_slots(graph)
-    poller = Poller((hub, outlet))
-    held: Held = {}
-    expected = 0
-    eor: dict[str, Any] | None = None
+    desk = _Desk(spec, hub, sink, graph, commits)
     try:
-        hub.send(Header(Kind.HELLO))
-        while eor is None:
-            ready = poller.poll(LOOK_AROUND_S)
-            if not ready and spec.orphaned():
-                break
-            if outlet in ready:
-                expected = _take(outlet, held, expected)
-            while expected in held:
-                _commit_one(sink, codec, slots, hub, *held.pop(expected))
-                expected += 1
-            if hub in ready:
-                stop, eor = _obey(hub)
-                if stop:
-                    break
+        desk.serve()
     finally:
-        outlet.close()
-        _close(sink, eor)
+        desk.close()
     hub.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
 
 
-def _close(sink: Sink, eor: dict[str, Any] | None) -> None:
-    try:
-        sink.close(eor)
-    except OSError as error:
-        raise RunError(f"cannot end what it wrote: {error}") from error
+class _Desk:
+    """Takes results as they come and hands them to the committer in order."""
 
+    def __init__(
+        self, spec: Spec, hub: Socket, sink: Sink, graph: Graph, commits: list[Commit]
+    ) -> None:
+        self._spec = spec
+        self._hub = hub
+        self._sink = sink
+        self._run = int(spec.bor.get("run", 0))
+        self._codec = Codec(graph.outputs)
+        self._slots = spec.open_slots(graph)
+        last = commits[-1] if commits else Commit(next=spec.since or 0)
+        limits = spec.config.graph
+        self._committer = Committer(sink, graph.outputs, limits, last, self._acknowledge)
+        self._held: dict[int, Result] = {}
+        self._eor: dict[str, Any] | None = None
+        self._outlet = Socket(spec.outlet)
+        for record in commits:  # their ACKs may have died with the sink's earlier life
+            self._acknowledge(record.first, len(record.judged), record.payload())
 
-def _take(outlet: Socket, held: Held, expected: int) -> int:
-    """Hold the results that are there; what was committed or is held already is a duplicate."""
-    while True:
+    def serve(self) -> None:
+        """Commit until EOR or STOP."""
+        poller = Poller((self._hub, self._outlet))
+        self._hub.send(Header(Kind.HELLO, self._run, seq=self._committer.next))
+        going = True
+        while going and self._eor is None:
+            wait_s = self._committer.due_in(time.monotonic())
+            ready = poller.poll(max(0.0, min(LOOK_AROUND_S, wait_s)))
+            if not ready and self._spec.orphaned():
+                return
+            if self._outlet in ready:
+                self._take()
+            if self._hub in ready:
+                going = self._obey()
+            self._commit()
+
+    def close(self) -> None:
+        """End the sink: with the end-of-run record, if ingest sent one."""
+        self._outlet.close()
         try:
-            message = outlet.receive()
-        except ProtocolError:  # no worker of ours sends such a thing
-            continue
+            self._sink.close(self._eor)
+        except OSError as error:
+            raise RunError(f"cannot end what it wrote: {error}") from error
+
+    def _take(self) -> None:
+        """Hold the results that are there; what was committed or is held already is a duplicate."""
+        while True:
+            try:
+                message = self._outlet.receive()
+            except ProtocolError:  # no worker of ours sends such a thing
+                continue
+            if message is None:
+                return
+            _, header, payload = message
+            seq = header.seq
+            if header.kind == Kind.RESULT and seq >= self._committer.next and seq not in self._held:
+                self._held[seq] = self._result(header, payload)
+
+    def _result(self, header: Header, payload: list[memoryview]) -> Result:
+        summary, *rest = payload
+        kept = EventBatch({}, 0, header.seq)
+        if header.first:
+            kept = self._slots.result(header.first - 1, header.events, header.seq)
+        elif rest:
+            kept = self._codec.unpack(rest[0], header.events, header.seq)
+        return Result(header.seq, header.aux, kept, summary)
+
+    def _commit(self) -> None:
+        committer, held = self._committer, self._held
+        now = time.monotonic()
+        try:
+            while committer.next in held:
+                committer.add(held.pop(committer.next), now)
+            if committer.due_in(now) <= 0:
+                committer.flush()
+        except OSError as error:
+            raise RunError(
+                f"cannot write: {error}",
+                hint="make room and replay the events that the report counts as failed",
+            ) from error
+
+    def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
+        self._hub.send(Header(Kind.ACK, self._run, seq=first, aux=batches), payload)
+
+    def _obey(self) -> bool:
+        """Take ingest's word; False if it is STOP."""
+        message = self._hub.receive()
         if message is None:
-            return expected
+            return True
         _, header, payload = message
-        if header.kind == Kind.RESULT and header.seq >= expected:
-            held.setdefault(header.seq, (header, payload))
-
-
-def _commit_one(
-    sink: Sink, codec: Codec, slots: Slots, hub: Socket, header: Header, payload: list[memoryview]
-) -> None:
-    summary, *rest = payload
-    kept = EventBatch({}, 0, header.seq)
-    if header.first:
-        kept = slots.result(header.first - 1, header.events, header.seq)
-    elif rest:
-        kept = codec.unpack(rest[0], header.events, header.seq)
-    try:
-        sink.write(kept)
-    except OSError as error:
-        raise RunError(
-            f"cannot write batch {header.seq}: {error}",
-            hint="make room and replay the events that the report counts as failed",
-        ) from error
-    hub.send(Header(Kind.ACK, header.run, seq=header.seq), summary)
-
-
-def _obey(hub: Socket) -> tuple[bool, dict[str, Any] | None]:
-    """Return whether to stop, and the end-of-run record if ingest sent one."""
-    message = hub.receive()
-    if message is None:
-        return False, None
-    _, header, payload = message
-    if header.kind == Kind.EOR:
-        return True, msgspec.json.decode(payload[0])
-    return header.kind == Kind.STOP, None
+        if header.kind == Kind.EOR:
+            self._eor = msgspec.json.decode(payload[0])
+        elif header.kind == Kind.CREDIT:
+            self._committer.hurry()
+        return header.kind != Kind.STOP
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ class Worker:
             frames.append(self._outward.pack(kept))
         answer = Header(Kind.RESULT, header.run, seq=header.seq, first=header.first,
                         events=kept.events, t_ingest=header.t_ingest,
-                        t_sent=time.monotonic_ns())  # fmt: skip
+                        t_sent=time.monotonic_ns(), aux=header.events)  # fmt: skip
         self._outlet.send(answer, *frames)
 
 

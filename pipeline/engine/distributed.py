@@ -17,18 +17,17 @@ from ..config import seconds
 from ..errors import RunError, SluiceError
 from ..ledger import Time
 from ..transport import Message, Poller, Socket
-from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
+from ..wire import Codec, Header, Kind, ProtocolError, Summary, unpack_summaries
 from . import Plan
 from .crew_swaps import CrewSwaps, Ready
 from .flights import Flight, Flights
 from .pausing import Pause
 from .slots import Slots
 from .spec import LastWords
-from .supervisor import SINK, SLOTS, Supervisor, slot_count
+from .supervisor import READY_S, SINK, SLOTS, Supervisor, slot_count
 from .swaps import Swap
 
 _TICK_S = 0.05
-_READY_S = 120.0
 _FINISH_S = 30.0
 
 
@@ -41,12 +40,13 @@ class DistributedEngine:
         self._account = plan.account
         self._codec = Codec(plan.graph.inputs)
         self._stall_s = seconds(config.workers.stall_timeout, "workers.stall_timeout")
-        self._flights = Flights(config.graph.window)
+        self._flights = Flights(config.graph.window, config.graph.batch_events)
         budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
         self._batching = Batching(budget_s, config.graph.batch_events)
         self._swaps = CrewSwaps(plan, self._send_swap)
         self._crew = Supervisor(plan, self._swaps.epochs)
         self._next_seq = 0
+        self._hurried = self._recall = False
         self._moved_at = time.monotonic()
         self._failure: SluiceError | None = None
         self._written: dict[str, Any] | None = None
@@ -73,10 +73,10 @@ class DistributedEngine:
             self._poller = Poller([self._hub, source.socket])
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + _READY_S
+        deadline = time.monotonic() + READY_S
         while late := self._crew.late:
             if time.monotonic() > deadline:
-                raise RunError(f"not ready after {_READY_S:g} s: {', '.join(late)}")
+                raise RunError(f"not ready after {READY_S:g} s: {', '.join(late)}")
             if self._plan.control.stopping:
                 raise RunError("stopped before the run had started")
             self._serve(_TICK_S)
@@ -107,8 +107,10 @@ class DistributedEngine:
             self._dispatch(paused=pause.holds())
             self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())
-            if source.exhausted and not self._flights:
-                break
+            if source.exhausted:
+                if not self._flights:
+                    break
+                self._hurry()
             if control.aborting:
                 raise RunError(f"stopped a second time with {len(self._flights)} batches in flight")
             if control.stopping and not stopped:
@@ -120,32 +122,45 @@ class DistributedEngine:
     def finish(self) -> dict[str, Any]:
         """Give the sink the end-of-run record, end every process."""
         if self._failure is None:
-            eor = msgspec.json.encode(self._plan.eor())
-            self._hub.send(Header(Kind.EOR, self._account.run), eor, to=SINK.encode())
-            deadline = time.monotonic() + _FINISH_S
-            while self._written is None and self._failure is None:
-                self._serve(_TICK_S)
-                gone = self._crew[SINK].exit_code is not None
-                if self._written is None and (gone or time.monotonic() > deadline):
-                    self._serve(_TICK_S)
-                    self._failure = self._failure or RunError(
-                        "sink: no answer at the end of the run"
-                    )
+            try:
+                self._end_run()
+            except SluiceError as error:
+                self._failure = self._failure or error
         self._end_processes()
         if self._failure is not None and self._written is None:
             raise self._failure
         return self._written or {}
 
+    def _end_run(self) -> None:
+        """Exchange end-of-run records with the sink, also with one that dies over it."""
+        eor = msgspec.json.encode(self._plan.eor())
+        told = 0.0  # when the sink that was told was born
+        deadline = time.monotonic() + _FINISH_S
+        while self._written is None and self._failure is None:
+            sink = self._crew[SINK]
+            if sink.ready and told != sink.born_s:
+                told = sink.born_s
+                deadline = time.monotonic() + _FINISH_S
+                self._hub.send(Header(Kind.EOR, self._account.run), eor, to=SINK.encode())
+            self._serve(_TICK_S)
+            if self._written is None and sink.exit_code is not None:
+                self._serve(_TICK_S)  # its last words may tell more than its exit code
+                if self._written is None:
+                    self._supervise()
+            elif sink.ready and time.monotonic() > deadline:
+                raise RunError("sink: no answer at the end of the run")
+
     def _supervise(self) -> None:
-        """Restart dead workers and take their batches back; a dead sink ends the run."""
+        """Take the batches of the dead back and start the dead again."""
         for process in self._crew.dead:
             self._serve(0)
             if self._failure is not None:
                 return
-            self._flights.bereave(process.name)
+            self._slots.give_back(self._flights.bereave(process.name))
             self._swaps.mourn(process.name)
             self._crew.mourn(process)
-        self._crew.revive()
+        oldest = self._flights.oldest
+        self._crew.revive(self._next_seq if oldest is None else oldest)
 
     def _end_processes(self) -> None:
         self._crew.end(self._hub, failed=self._failure is not None)
@@ -153,6 +168,11 @@ class DistributedEngine:
 
     def _dispatch(self, *, paused: bool) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
+        if self._recall and self._flights.quiet:
+            self._recall = False
+            self._flights.recall()
+        if self._recall or not self._crew.working:
+            return
         while self._failure is None and (worker := self._flights.asker()) is not None:
             seq = self._flights.orphan()
             if seq is None and not (paused or self._flights.full) and self._due_in(worker) <= 0:
@@ -185,18 +205,18 @@ class DistributedEngine:
     def _send(self, seq: int, worker: str) -> None:
         flight = self._flights[seq]
         slot = self._slots.take(flight.batch)
-        if slot is not None:
-            flight.slots.append(slot)
         place = 0 if slot is None else slot + 1
         events, now = flight.batch.events, time.monotonic_ns()
         header = Header(Kind.DATA, self._account.run, seq=seq, first=place, events=events,
                         t_sent=now, aux=flight.epoch << 8)  # fmt: skip
         payload = [self._codec.pack(flight.batch)] if slot is None else []
         if self._hub.send(header, *payload, to=worker.encode()):
-            self._flights.give(seq, worker)
+            self._flights.give(seq, worker, slot)
             self._batching.sent(events, now, self._flights.crew)
-        else:
-            self._flights.refuse(seq, worker)
+            return
+        self._flights.refuse(seq, worker)
+        if slot is not None:
+            self._slots.give_back([slot])
 
     def _send_swap(self, worker: str, swap: Swap) -> None:
         control = Header(Kind.CONTROL, self._account.run)
@@ -231,16 +251,14 @@ class DistributedEngine:
         if name not in self._crew:
             self._account.protocol_errors += 1
         elif header.kind == Kind.ACK:
-            flight = self._flights.land(header.seq)
-            if flight is not None:
-                self._slots.give_back(flight.slots)
-                self._account.commit(flight.batch, unpack_summary(payload[0]))
-                self._moved_at = time.monotonic()
+            self._commit(header.seq, unpack_summaries(payload[0]))
         elif header.kind == Kind.CREDIT:
             self._credit(name, header)
         elif header.kind == Kind.HELLO:
             self._crew.welcome(name)
-            if payload:
+            if name == SINK:  # one that was restarted wants what it has not got
+                self._recall, self._hurried = True, False
+            elif payload:
                 self._batching.begin(msgspec.json.decode(payload[0], type=list[tuple[int, float]]))
             if self._crew[name].role == "compute":
                 self._swaps.welcome(name, self._crew[name].spec.epoch)
@@ -255,10 +273,27 @@ class DistributedEngine:
     def _credit(self, name: str, header: Header) -> None:
         """A worker asks for more, and tells of the batch that it has judged."""
         judged = header.seq if header.events else None
-        flight = self._flights.ask(name, header.aux, judged)
+        flight, slots = self._flights.ask(name, header.aux, judged)
+        self._slots.give_back(slots)
         if flight is not None:
             away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
             self._batching.done(header.events, header.first, away_ns)
+
+    def _commit(self, first: int, summaries: list[Summary]) -> None:
+        """Account batches that the sink has; what was accounted before is passed over."""
+        for seq, summary in enumerate(summaries, first):
+            landed = self._flights.land(seq)
+            if landed is not None:
+                batch, slots = landed
+                self._slots.give_back(slots)
+                self._account.commit(batch, summary)
+                self._moved_at = time.monotonic()
+
+    def _hurry(self) -> None:
+        """Tell the sink, once, that no more batches come: it need not hold results for company."""
+        if not self._hurried and self._crew[SINK].ready:
+            header = Header(Kind.CREDIT, self._account.run)
+            self._hurried = self._hub.send(header, to=SINK.encode())
 
     def _time(self) -> Time:
         if self._plan.control.paused:
@@ -275,7 +310,7 @@ class DistributedEngine:
         return min(_TICK_S, self._due_in(worker))
 
     def _check_stall(self) -> None:
-        if not self._flights:
+        if not self._flights or not self._crew.working:
             self._moved_at = time.monotonic()
         elif time.monotonic() - self._moved_at > self._stall_s:
             waiting = ", ".join(self._flights.workers)

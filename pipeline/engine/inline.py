@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
+from ..batch import EventBatch
 from ..chain import Chain
 from ..errors import RunError, SluiceError
+from ..journal import Commit, Result
 from ..ledger import Time
 from ..metrics import MeterBlock
 from ..transport import Poller
+from ..wire import pack_summary, unpack_summaries
 from . import Plan
+from .committer import Committer
 from .epochs import Epochs
 from .pausing import Pause
 from .spec import LastWords
@@ -21,7 +29,7 @@ _WAIT_S = 0.05
 
 
 class InlineEngine:
-    """See `Engine`. One batch is in flight at a time."""
+    """See `Engine`. One batch is judged at a time."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -31,16 +39,24 @@ class InlineEngine:
         self._epochs = Epochs(plan)
         self._preparation: Preparation | None = None
         self._failure: SluiceError | None = None
+        #: Batches that are not committed.
+        self._open: dict[int, EventBatch] = {}
+        self._small = plan.graph.config.graph.batch_events // 4
 
     def start(self) -> None:
         """Open the stages, then the sink."""
         self._chain.open()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         try:
-            self._plan.sink.open(self._plan.graph.outputs, self._plan.bor)
+            commits = self._plan.sink.open(self._plan.graph.outputs, self._plan.bor)
         except OSError as error:
             self._chain.close()
             raise RunError(f"sink: cannot open: {error}") from error
+        last = commits[-1] if commits else Commit()
+        limits = self._plan.graph.config.graph
+        self._committer = Committer(
+            self._plan.sink, self._plan.graph.outputs, limits, last, self._acknowledge
+        )
 
     def run(self) -> None:
         """Judge batch after batch."""
@@ -53,8 +69,7 @@ class InlineEngine:
         finally:
             ledger.enter(self._time(), time.monotonic_ns())
             self._epochs.close()
-            why = self._failure.message if self._failure else "the engine broke off"
-            self._plan.give_up_source(why)
+            self._give_up()
 
     def _loop(self) -> None:
         source, account, control = self._plan.source, self._plan.account, self._plan.control
@@ -76,8 +91,13 @@ class InlineEngine:
             if batch is not None:
                 self._judge(self._plan.number(batch, seq))
                 seq += 1
-            if poller.poll(0.0 if batch is not None else self._patience()):
+            due_s = self._committer.due_in(time.monotonic())
+            if due_s <= 0:
+                self._flush()
+            wait_s = max(0.0, min(self._patience(), due_s))
+            if poller.poll(0.0 if batch is not None else wait_s):
                 source.receive()
+        self._flush()
 
     def _time(self) -> Time:
         return Time.PAUSED if self._plan.control.paused else Time.LIVE
@@ -111,17 +131,39 @@ class InlineEngine:
             else:
                 self._epochs.refuse(LastWords.of(preparation.error, "swap").error())
 
-    def _judge(self, batch: Any) -> None:
-        account = self._plan.account
-        account.offer(batch)
+    def _judge(self, batch: EventBatch) -> None:
+        self._plan.account.offer(batch)
+        self._open[batch.seq] = batch
         self._epochs.began(batch)
         kept, summary = self._chain.run(batch, time.monotonic_ns(), epoch=self._epochs.epoch)
+        if 0 < kept.events < self._small:  # it may wait while the stages reuse their arrays
+            kept = kept.take(np.arange(kept.events))
+        result = Result(batch.seq, batch.events, kept, pack_summary(summary))
+        with self._sink_errors():
+            self._committer.add(result, time.monotonic())
+
+    def _flush(self) -> None:
+        with self._sink_errors():
+            self._committer.flush()
+
+    def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
+        for seq, summary in enumerate(unpack_summaries(payload), first):
+            self._plan.account.commit(self._open.pop(seq), summary)
+
+    @contextmanager
+    def _sink_errors(self) -> Iterator[None]:
         try:
-            self._plan.sink.write(kept)
+            yield
         except OSError as error:
-            account.fail(batch, "sink", str(error))
-            raise RunError(f"sink: cannot write batch {batch.seq}: {error}", _SINK_HINT) from error
-        account.commit(batch, summary)
+            raise RunError(f"sink: cannot write: {error}", _SINK_HINT) from error
+
+    def _give_up(self) -> None:
+        """Count what the sink has not got as failed."""
+        why = self._failure.message if self._failure else "the engine broke off"
+        for batch in self._open.values():
+            self._plan.account.fail(batch, "engine", why)
+        self._open.clear()
+        self._plan.give_up_source(why)
 
 
 _SINK_HINT = "make room and replay the events that the report counts as failed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,7 @@ class Process:
         self.role = role
         self.spec = spec
         self.ready = False
+        self.born_s = time.monotonic()
         path = folder / f"{spec.name}.json"
         path.write_bytes(msgspec.json.encode(spec))
         command = [sys.executable, "-m", f"sluice.pipeline.engine.{role}", str(path)]

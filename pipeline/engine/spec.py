@@ -77,6 +77,8 @@ class Spec(Struct, frozen=True):
         Process id of the engine; the process ends when that is gone.
     cores
         Where it runs.
+    since
+        For a sink that goes on with what an earlier life wrote: batches before are settled.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Spec(Struct, frozen=True):
     swap: Swap | None
     parent: int
     cores: Cores
+    since: int | None = None
 
     @property
     def schema(self) -> Schema:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..config import Graph as GraphTable
 from ..config import seconds
-from ..errors import RunError
 from ..metrics import MeterBlock
 from ..transport import Socket
 from ..wire import Header, Kind
@@ -22,6 +21,8 @@ SINK = "sink"
 SLOTS = "slots"
 #: Slots beyond the window, for batches that are sent anew.
 _SPARE_SLOTS = 4
+#: How long a process may take to get ready.
+READY_S = 120.0
 _FINISH_S = 30.0
 #: How long processes may take to end once the run has failed.
 _BROKEN_S = 2.0
@@ -87,8 +88,9 @@ class Supervisor:
 
     @property
     def working(self) -> bool:
-        """Whether any worker is ready."""
-        return any(p.ready for p in self._processes.values() if p.role == "compute")
+        """Whether the sink and any worker are ready."""
+        crew = self._processes
+        return crew[SINK].ready and any(p.ready for p in crew.values() if p.role == "compute")
 
     @property
     def workers(self) -> list[str] | None:
@@ -110,27 +112,31 @@ class Supervisor:
         os.sched_setaffinity(0, self._others.own)
 
     def mourn(self, process: Process) -> None:
-        """Let a dead worker be started again, after a wait that grows from death to death.
+        """Let a dead process be started again, after a wait that grows from death to death.
 
         Raises
         ------
         RunError
-            If it was the sink, or no restarts are left.
+            If no restarts are left.
         """
         process.ready = False
-        if process.role != "compute":
-            raise RunError(process.death)
         now = time.monotonic()
         self._due[process.name] = now + self._restarts.delay_s(process.name, process.death, now)
 
-    def revive(self) -> None:
-        """Start the dead processes whose wait is over."""
+    def revive(self, since: int) -> None:
+        """Start the dead processes whose wait is over; the sink has committed all before `since`.
+
+        A process that never gets ready is killed, which is a death like any other.
+        """
         now = time.monotonic()
         for name in [name for name, due in self._due.items() if due <= now]:
             del self._due[name]
             restarts = self._plan.account.restarts
             restarts[name] = restarts.get(name, 0) + 1
-            self._spawn(self._processes[name].role, name)
+            self._spawn(self._processes[name].role, name, since)
+        for process in self._processes.values():
+            if not process.ready and now - process.born_s > READY_S:
+                process.end()
 
     def end(self, hub: Socket, *, failed: bool) -> None:
         """Tell every process to stop; kill those that do not."""
@@ -142,7 +148,7 @@ class Supervisor:
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
             process.end()
 
-    def _spawn(self, role: str, name: str) -> None:
+    def _spawn(self, role: str, name: str, since: int | None = None) -> None:
         plan = self._plan
         life = plan.account.restarts.get(name, 0)
         cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
@@ -152,6 +158,6 @@ class Supervisor:
             name, epochs.config, tuple(plan.source.schema), self._hub,
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
             slot_count(plan.graph.config.graph), plan.bor,
-            epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
+            epochs.models, epochs.epoch, epochs.last, os.getpid(), cores, since,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)

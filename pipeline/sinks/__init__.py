@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from ..batch import EventBatch, Schema
+from ..journal import Commit
 
 Keep = Literal["accepted", "all"]
 
@@ -23,11 +24,31 @@ class Sink(Protocol):
     columns: tuple[str, ...]
     keep: Keep
 
-    def open(self, schema: Schema, bor: dict[str, Any]) -> None:
-        """Make ready for batches of `schema`; OSError if that cannot be."""
+    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+        """Make ready for batches of `schema`; OSError if that cannot be.
 
-    def write(self, batch: EventBatch) -> None:
-        """Take a batch for good; OSError if that fails."""
+        Parameters
+        ----------
+        schema
+            Columns of what is kept.
+        bor
+            The begin-of-run record.
+        since
+            Go on with what an earlier life of this run has written, instead of beginning anew;
+            ingest has settled the batches before this number.
+
+        Returns
+        -------
+        list
+            The commit records of that earlier life, oldest first, those that settle batches from
+            `since` on and at least the last; none from a sink that keeps no journal.
+        """
+
+    def write(self, batch: EventBatch, commit: Commit) -> None:
+        """Take a batch for good, with what it settles; OSError if that fails, to be tried again.
+
+        The batch may be empty.
+        """
 
     def close(self, eor: dict[str, Any] | None) -> None:
         """End with the end-of-run record, or without one after a failure."""

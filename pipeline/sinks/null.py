@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..batch import EventBatch, Schema
+from ..journal import Commit
 from . import Keep
 
 
@@ -22,10 +23,11 @@ class NullSink:
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
 
-    def open(self, schema: Schema, bor: dict[str, Any]) -> None:
-        """Nothing to make ready."""
+    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+        """Nothing to make ready, nothing to go on with."""
+        return []
 
-    def write(self, batch: EventBatch) -> None:
+    def write(self, batch: EventBatch, commit: Commit) -> None:
         """Forget the batch."""
 
     def close(self, eor: dict[str, Any] | None) -> None:

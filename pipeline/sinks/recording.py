@@ -9,12 +9,13 @@ from msgspec import Struct
 
 from ..batch import EventBatch, Schema
 from ..errors import ConfigError
-from ..recording import SUFFIX, RecordingWriter
+from ..journal import Commit, find_commits
+from ..recording import SUFFIX, Compression, RecordingWriter, Tail
 from . import Keep
 
 
 class RecordingSink:
-    """Writes one recording a run; see `Sink`. Batches without kept events leave no trace in it."""
+    """Writes one recording a run, which is also its journal; see `Sink`."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """What to keep and where."""
@@ -23,11 +24,14 @@ class RecordingSink:
         keep: Keep = "accepted"
         #: The file; ``{run}`` stands for the run number.
         path: str = "run-{run:06d}" + SUFFIX
+        #: Of the columns: ``zstd``, ``lz4`` or ``none``.
+        compression: Compression = "zstd"
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.columns = options.columns
         self.keep: Keep = options.keep
+        self._compression: Compression = options.compression
         self._template = options.path
         try:
             self._template.format(run=0)
@@ -37,15 +41,19 @@ class RecordingSink:
                 f"'run-{{run:06d}}.arrows', got {options.path!r}"
             ) from error
 
-    def open(self, schema: Schema, bor: dict[str, Any]) -> None:
-        """Make the file; see `RecordingWriter`."""
+    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+        """Make the file, or go on with it; see `Sink` and `RecordingWriter`."""
         path = Path(self._template.format(run=bor.get("run", 0)))
-        self._writer = RecordingWriter(path, schema, bor)
+        tail: Tail | None = None
+        commits: list[Commit] = []
+        if since is not None:
+            tail, commits = find_commits(path, since)
+        self._writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=tail)
+        return commits
 
-    def write(self, batch: EventBatch) -> None:
-        """Append the batch."""
-        if batch.events:
-            self._writer.write(batch)
+    def write(self, batch: EventBatch, commit: Commit) -> None:
+        """Append the batch and its commit record."""
+        self._writer.write(batch, commit.encode())
 
     def close(self, eor: dict[str, Any] | None) -> None:
         """End the file."""
@@ -56,5 +64,5 @@ class RecordingSink:
 
     def describe(self) -> dict[str, Any]:
         """Return path, events and bytes."""
-        path = self._writer.path
-        return {"path": str(path), "events": self._writer.events, "bytes": path.stat().st_size}
+        writer = self._writer
+        return {"path": str(writer.path), "events": writer.events, "bytes": writer.bytes}

@@ -104,18 +104,69 @@ def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
     )
 
 
-def test_killing_the_sink_ends_the_run_with_its_ledger_closed(
-    launch, http, slow_graph, wafers, tmp_path, load_report
+def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
+    launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
 ):
-    command = replay(launch, http, wafers, slow_graph(), tmp_path, "sink")
+    command = replay(launch, http, wafers, slow_graph(), tmp_path, "sink", "--workers", 2)
+    for settled in (500, 2000, 6000):
+        http.settled(command, settled)
+        (sink,) = command.workers("commit")
+        sink.kill()
+        sink.wait(10)
+    done = command.finish()
+    assert done.code == 0, done
+    report = load_report(tmp_path / "sink.json")
+    assert report["restarts"] == {"sink": 3}
+    assert report["closed"]
+    assert report["events"]["offered"] == 20_000
+    for never in ("lost", "failed", "shed", "invalid"):
+        assert report["events"][never] == 0
+    assert report["seconds"]["down"] > 0
+    quiet = sluice(
+        "replay", wafers, "--graph", slow_graph(0.0), "--engine", "inline",
+        "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
+    )  # fmt: skip
+    assert quiet.code == 0, quiet
+    undisturbed = load_report(tmp_path / "quiet.json")
+    assert undisturbed["events"] == report["events"]
+    assert undisturbed["paths"] == report["paths"]
+    assert report["output"]["events"] == 20_000
+    assert assert_same_recording(tmp_path / "sink.arrows", tmp_path / "quiet.arrows") == 20_000
+
+
+def test_a_sink_without_a_journal_is_restarted_too(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
+    graph = make_graph(first=[sleepy], sink={"use": "null"}, graph={"batch_events": 100})
+    command = replay(launch, http, wafers, graph, tmp_path, "null")
+    http.settled(command, 500)
+    (sink,) = command.workers("commit")
+    sink.kill()
+    done = command.finish()
+    assert done.code == 0, done
+    report = load_report(tmp_path / "null.json")
+    assert report["restarts"] == {"sink": 1}
+    assert report["events"]["offered"] == 20_000
+    assert report["events"]["failed"] == 0
+
+
+def test_a_sink_that_dies_too_often_ends_the_run_with_its_ledger_closed(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
+    graph = make_graph(
+        first=[sleepy], sink=SINK, graph={"batch_events": 100}, workers={"restarts": 0}
+    )
+    command = replay(launch, http, wafers, graph, tmp_path, "sink")
     http.settled(command, 1000)
     (sink,) = command.workers("commit")
     sink.kill()
     done = command.finish()
     assert done.code == 5, done
     assert "sink" in done.err
-    report = load_report(tmp_path / "sink.json")
-    counts = report["events"]
+    assert "no restarts left of 0" in done.err
+    counts = load_report(tmp_path / "sink.json")["events"]
     assert counts["failed"] > 0
     judged = counts["offered"] - counts["failed"]
     # An acknowledged event is on disk; one more batch may be there whose word never came.
@@ -128,7 +179,7 @@ def test_a_worker_that_hangs_is_named(launch, http, make_graph, wafers, tmp_path
     command = replay(launch, http, wafers, graph, tmp_path, "hang")
     started = time.monotonic()
     done = command.finish()
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50
     assert done.code == 5, done
     assert "no batch came back for 1 s" in done.err
     assert "compute-0" in done.err

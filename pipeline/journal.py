@@ -1,0 +1,163 @@
+"""The journal of a run: commit records, which say what each record batch of a recording settles.
+
+From the last one a sink, or a whole run, that was killed goes on: what was committed, and how the
+ledger stood.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from .batch import EventBatch, Outcome
+from .errors import DataError
+from .recording import Tail, find_tail
+from .wire import Summary, join_summaries, unpack_summaries, unpack_summary
+
+
+class Result(NamedTuple):
+    """What came of one batch.
+
+    Attributes
+    ----------
+    seq
+        Its number.
+    judged
+        Its events.
+    kept
+        Those that the sink wants.
+    summary
+        What to account, packed.
+    """
+
+    seq: int
+    judged: int
+    kept: EventBatch
+    summary: memoryview | bytes
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """A commit record: what one record batch settles, and all before it.
+
+    Attributes
+    ----------
+    next
+        Number of the first batch that is not settled.
+    judged, kept
+        Of each batch that this record settles: its events, and those that were kept.
+    counts
+        Events by `Outcome`, of all settled batches of the run.
+    paths
+        Events by bit of the decision word, of all settled batches; bits without events left out.
+    written
+        Events kept of all settled batches.
+    summaries
+        The summaries of the batches that this record settles, as in ACK, compressed by zlib.
+    """
+
+    next: int = 0
+    judged: list[int] = []
+    kept: list[int] = []
+    counts: tuple[int, ...] = (0,) * len(Outcome)
+    paths: dict[int, int] = {}
+    written: int = 0
+    summaries: bytes = b""
+
+    @property
+    def first(self) -> int:
+        """Number of the first batch that this record settles."""
+        return self.next - len(self.judged)
+
+    @property
+    def events(self) -> int:
+        """Events of all settled batches: where in the source the run stands."""
+        return sum(self.counts)
+
+    def payload(self) -> bytes:
+        """Return the ACK's payload once more."""
+        return zlib.decompress(self.summaries)
+
+    def unpacked(self) -> list[Summary]:
+        """Return the summaries of the batches that this record settles."""
+        return unpack_summaries(self.payload())
+
+    def encode(self) -> bytes:
+        """Return the record as JSON."""
+        return msgspec.json.encode(self)
+
+
+def read_commit(text: bytes, where: str) -> Commit:
+    """Return the commit record in `text`; DataError naming `where` if it is none."""
+    try:
+        return msgspec.json.decode(text, type=Commit)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{where}: not a commit record: {error}") from error
+
+
+def find_commits(path: Path, since: int) -> tuple[Tail, list[Commit]]:
+    """Return where a recording ends, and its commit records that settle batches from `since` on.
+
+    The last one is always there, if any is.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be gone on with, or lacks batches before `since`.
+    """
+    most = 256
+    while True:
+        tail = find_tail(path, most)
+        commits = [read_commit(text, str(path)) for text in tail.commits]
+        if tail.complete or (commits and commits[0].next <= since):
+            break
+        most *= 4
+    last = commits[-1].next if commits else 0
+    if last < since:
+        raise DataError(f"{path}: expected the batches up to {since}, got those up to {last}")
+    return tail, [c for c in commits if c.next > since] or commits[-1:]
+
+
+class Journal:
+    """Adds up what is settled.
+
+    Parameters
+    ----------
+    last
+        Where an earlier life of the run stood.
+    """
+
+    def __init__(self, last: Commit | None = None) -> None:
+        last = last or Commit()
+        self.next = last.next
+        self._counts = np.array(last.counts, np.int64)
+        self._paths = np.zeros(64, np.int64)
+        for bit, events in last.paths.items():
+            self._paths[bit] = events
+        self._written = last.written
+
+    def settle(self, results: Sequence[Result]) -> tuple[Commit, bytes]:
+        """Return the commit record of the next batches, and the payload of their ACK."""
+        for result in results:
+            summary = unpack_summary(result.summary)
+            self._counts += np.frombuffer(summary.counts, np.int64)
+            self._paths += np.frombuffer(summary.paths, np.int64)
+        kept = [result.kept.events for result in results]
+        self._written += sum(kept)
+        self.next += len(results)
+        payload = join_summaries([result.summary for result in results])
+        bits = np.flatnonzero(self._paths).tolist()
+        commit = Commit(
+            self.next,
+            [result.judged for result in results],
+            kept,
+            tuple(self._counts.tolist()),
+            {bit: int(self._paths[bit]) for bit in bits},
+            self._written,
+            zlib.compress(payload, 1),
+        )
+        return commit, payload

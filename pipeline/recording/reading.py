@@ -1,0 +1,128 @@
+"""Reading a recording, batch by batch, as far as it is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from ..arrow import from_arrow, from_arrow_schema
+from ..batch import EventBatch
+from ..errors import DataError
+from .marks import BOR, CHECKSUM, EOR, SEQ, Info, Metadata, checksum
+
+_CONTINUATION = b"\xff\xff\xff\xff"
+
+
+class RecordingReader:
+    """Reads one recording, batch by batch.
+
+    Attributes
+    ----------
+    schema, bor
+        Columns and the begin-of-run record.
+    eor
+        The end-of-run record; None until it was read, and for a recording that was cut short.
+    damage
+        What is wrong with the file and where; None while nothing is.
+
+    Raises
+    ------
+    DataError
+        If the file is not an Arrow IPC stream at all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.eor: Info | None = None
+        self.damage: str | None = None
+        try:
+            # Read, not mapped: a file that is cut while it is read would kill the process.
+            self._file = pa.OSFile(str(path))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path}: cannot open: {error}") from error
+        try:
+            self._stream = pa.ipc.open_stream(self._file)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{path}: not a recording: {_expected(path)}: {error}",
+                hint="expected an Arrow IPC stream; `sluice simulate` and `sluice run` write them",
+            ) from error
+        self.schema = from_arrow_schema(self._stream.schema, str(path))
+        metadata = self._stream.schema.metadata or {}
+        self.foreign = BOR not in metadata
+        try:
+            self.bor: Info = msgspec.json.decode(metadata.get(BOR, b"{}"), type=Info)
+        except msgspec.MsgspecError as error:
+            raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
+
+    def batches(self) -> Iterator[EventBatch]:
+        """Yield each sound batch; stop at the end, or where the file was cut.
+
+        A batch whose checksum is wrong is passed over. `damage` tells of both.
+        """
+        index = 0
+        ended = False
+        while (pair := self._next(index)) is not None:
+            record_batch, metadata = pair
+            if EOR in metadata:
+                self._end(metadata)
+                ended = True
+                continue
+            seq = metadata.get(SEQ, b"")
+            batch = from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
+            if self._sound(batch, metadata, index) and batch.events:
+                yield batch
+            index += 1
+        if not ended and not self.foreign:
+            self._note(f"no end-of-run record after {index} whole batches")
+
+    def _next(self, index: int) -> tuple[pa.RecordBatch, Metadata] | None:
+        """Return the next record batch with its metadata, None at the end."""
+        try:
+            record_batch, metadata = self._stream.read_next_batch_with_custom_metadata()
+            record_batch.validate()
+        except StopIteration:
+            return None
+        except (OSError, EOFError, pa.ArrowException) as error:
+            self._note(f"cut short after {index} whole batches: {error}")
+            return None
+        return record_batch, dict(metadata or {})
+
+    def _sound(self, batch: EventBatch, metadata: Metadata, index: int) -> bool:
+        expected = metadata.get(CHECKSUM)
+        if expected is None:  # not written by us, or not by this version
+            return True
+        content = [batch[column.name] for column in self.schema] if batch.events else []
+        got = checksum(metadata, content)
+        if got != expected:
+            self._note(
+                f"batch {index} (of {batch.events} events): expected the checksum "
+                f"{expected.decode(errors='replace')}, got {got.decode()}: bytes have changed "
+                "since they were written"
+            )
+        return got == expected
+
+    def _end(self, metadata: Metadata) -> None:
+        if CHECKSUM in metadata and checksum(metadata, ()) != metadata[CHECKSUM]:
+            self._note("end-of-run record: wrong checksum: bytes have changed")
+        try:
+            self.eor = msgspec.json.decode(metadata[EOR], type=Info)
+        except msgspec.MsgspecError as error:
+            self._note(f"end-of-run record: not JSON: {error}")
+
+    def _note(self, damage: str) -> None:
+        """Keep the first damage; what follows may be its consequence."""
+        self.damage = self.damage or f"{self.path}: {damage}"
+
+    def close(self) -> None:
+        """Let go of the file; arrays that were read stay valid."""
+        self._file.close()
+
+
+def _expected(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    return f"expected it to start with {_CONTINUATION!r}, got {start!r}"

@@ -1,0 +1,114 @@
+"""Where the last whole batch of a recording ends that was cut short, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from msgspec import Struct
+
+from ..arrow import from_arrow, from_arrow_schema
+from ..batch import Schema
+from ..errors import DataError
+from .marks import BOR, CHECKSUM, COMMIT, EOR, ROWS, Metadata, checksum
+
+_UNREADABLE = (OSError, EOFError, ValueError, DataError, pa.ArrowException)
+
+
+class Tail(Struct, frozen=True):
+    """Where and how to go on with a recording.
+
+    Attributes
+    ----------
+    bor
+        The begin-of-run record, as it was written.
+    end
+        Bytes up to the end of the last whole batch, the end-of-run record left out.
+    rows
+        Events up to there.
+    batches
+        Record batches up to there.
+    commits
+        The last commit records, oldest first.
+    complete
+        Whether `commits` are all that the file has.
+    ended
+        Whether there is an end-of-run record.
+    """
+
+    bor: bytes
+    end: int
+    rows: int
+    batches: int
+    commits: list[bytes]
+    complete: bool
+    ended: bool
+
+
+def find_tail(path: Path, most: int = 256) -> Tail:
+    """Look for the last whole batch of a recording; its checksum decides.
+
+    Parameters
+    ----------
+    path
+        The file, which nobody writes to.
+    most
+        Read the metadata of this many batches at the end.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or not even its begin-of-run record is whole.
+    """
+    try:
+        ends = _ends(path)
+        with path.open("rb") as file:
+            head = file.read(ends[0])
+            first = max(0, len(ends) - 1 - most)
+            file.seek(ends[first])
+            recent = file.read(ends[-1] - ends[first])
+        schema = pa.ipc.read_schema(pa.py_buffer(head))
+        columns = from_arrow_schema(schema, str(path))
+        bor = schema.metadata[BOR]
+    except (*_UNREADABLE, IndexError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: cannot go on: expected a recording with a begin-of-run record: {error}"
+        ) from error
+    found = _metadata(head + recent, columns)
+    ended = bool(found) and EOR in found[-1]
+    found = found[:-1] if ended else found
+    rows = int(found[-1].get(ROWS, b"0")) if found else 0
+    commits = [metadata[COMMIT] for metadata in found if COMMIT in metadata]
+    batches = first + len(found)
+    return Tail(bor, ends[batches], rows, batches, commits, first == 0, ended)
+
+
+def _ends(path: Path) -> list[int]:
+    """Return where each whole message ends, that of the schema first."""
+    ends: list[int] = []
+    with pa.OSFile(str(path)) as file:
+        messages = pa.ipc.MessageReader.open_stream(file)
+        while True:
+            try:
+                messages.read_next_message()
+            except (StopIteration, *_UNREADABLE):
+                return ends
+            ends.append(file.tell())
+
+
+def _metadata(stream: bytes, columns: Schema) -> list[Metadata]:
+    """Return the metadata of the record batches up to the first that is not sound."""
+    found: list[Metadata] = []
+    reader = pa.ipc.open_stream(stream)
+    while True:
+        try:
+            record_batch, metadata = reader.read_next_batch_with_custom_metadata()
+            record_batch.validate()
+            metadata = dict(metadata or {})
+            events = from_arrow(record_batch, columns)
+        except (StopIteration, *_UNREADABLE):
+            return found
+        content = [events[column.name] for column in columns] if events.events else []
+        if metadata.get(CHECKSUM) != checksum(metadata, content):
+            return found
+        found.append(metadata)
