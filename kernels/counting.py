@@ -102,3 +102,35 @@ def rows_of(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) ->
         rows[found] = i
         found += outcome[i] == wanted
     return found
+
+
+@kernel((reads("u8", 1), reads("u8", 1), writes("i8", 2)))
+def count_overlap(
+    decision: NDArray[np.uint64], other: NDArray[np.uint64], counts: NDArray[np.int64]
+) -> None:
+    """Add the number of events of each path that both decisions have, or only one of them.
+
+    Parameters
+    ----------
+    decision, other : uint64 arrays, shape (N,)
+        Path bits of each event, judged in two ways.
+    counts : int64 array, shape (64, 3)
+        Added to: both, only `decision`, only `other`.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or `counts` has another shape.
+    """
+    if other.size != decision.size or counts.shape != (PATHS, 3):
+        raise ValueError("count_overlap: expected equal lengths and counts (64, 3)")
+    for i in range(decision.size):
+        either = decision[i] | other[i]
+        bit = 0
+        while either:
+            if either & np.uint64(1):
+                mine = (decision[i] >> np.uint64(bit)) & np.uint64(1)
+                theirs = (other[i] >> np.uint64(bit)) & np.uint64(1)
+                counts[bit, 0 if mine and theirs else (1 if mine else 2)] += 1
+            either >>= np.uint64(1)
+            bit += 1

@@ -15,7 +15,7 @@ from sluice.kernels.histogram import BUCKETS, quantile, record, record_ages
 from .batch import EventBatch, Flag, Outcome
 from .graph import Graph
 from .ledger import Ledger
-from .metrics import MeterBlock, monitor_totals, stage_report
+from .metrics import MeterBlock, monitor_totals, shadow_report, stage_report
 from .quarantine import Quarantine
 from .reference import Band
 from .sources import Losses, Rejected
@@ -136,6 +136,7 @@ class Account:
             "paths": dict(zip(self.graph.paths(), self.paths.tolist(), strict=False)),
             "models": self.models,
             "swaps": list(self.swaps),
+            "shadows": shadow_report(self.blocks, self.graph.paths()),
             "bypassed": [join.stage for join in self.graph.joins if join.bypassed],
             "quarantine": self.quarantine.describe(),
             "restarts": dict(self.restarts),

@@ -61,6 +61,11 @@ class Chain:
         self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, Swaps)}
         self._epoch = 0
         self._watcher = Watcher(graph.monitors, block.monitor_meters())
+        meters = block.shadow_meters()
+        for shadow, meter in zip(graph.shadows, meters, strict=True):
+            shadow.meter = meter
+        #: In a thread of their own: a slow shadow must not make monitors blind.
+        self._shadower = Watcher(graph.shadows, meters)
         self._keep_all = keep == "all"
         made_here = {column.name for column in RECORD}
         self._keeps = len(graph.outputs) > 0
@@ -89,6 +94,7 @@ class Chain:
                 opened.append(stage)
             self.service_s = [(events, self._warm(events)) for events in sizes(most)]
             self._watcher.open(most)
+            self._shadower.open(most)
         except BaseException:
             for stage in opened:
                 stage.close()
@@ -97,6 +103,7 @@ class Chain:
     def close(self) -> None:
         """Close every stage and monitor."""
         self._watcher.close()
+        self._shadower.close()
         for stage in self._graph.stages:
             stage.close()
 
@@ -131,6 +138,7 @@ class Chain:
             judged, flags = self._isolate(judged)
         facts = Judgement(batch.seq, batch.events, rung, epoch, started, time.monotonic_ns())
         self._watcher.offer(judged)
+        self._shadower.offer(judged)
         return self._sum_up(judged, flags, facts)
 
     def prepare(self, stage: str, epoch: int, model: Model) -> None:
@@ -177,7 +185,8 @@ class Chain:
 
     def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:
         """Halve the batch until the events that break a stage stand alone; fail those only."""
-        names = {*self._names, *(c.name for m in self._graph.monitors for c in m.consumes)}
+        watching = (*self._graph.monitors, *self._graph.shadows)
+        names = {*self._names, *(c.name for m in watching for c in m.consumes)}
         names |= {EVENT_ID.name, *self._recorder.reads}
         good: list[EventBatch] = []
         flags: list[Flag] = []

@@ -18,7 +18,7 @@ from sluice.kernels.histogram import edges
 from .account import Account
 from .batch import Array, Outcome
 from .ledger import CLASSES, Time
-from .metrics import monitor_totals, stage_totals
+from .metrics import monitor_totals, shadow_report, stage_totals
 from .state import USERS, Control, State
 
 _UPPER_S = edges()
@@ -98,6 +98,26 @@ class _AccountCollector:
         yield accepts
         yield from self._info()
         yield from self._monitors()
+        yield from self._shadows()
+
+    def _shadows(self) -> Iterator[Metric]:
+        events = CounterMetricFamily(
+            "sluice_shadow_events", "Accepted events by who accepts them.",
+            labels=["shadow", "accepted_by"],
+        )  # fmt: skip
+        dropped = CounterMetricFamily(
+            "sluice_shadow_dropped", "Sampled events a shadow did not see.", labels=["shadow"]
+        )
+        off = GaugeMetricFamily("sluice_shadow_off", "It failed and is off.", labels=["shadow"])
+        found = shadow_report(self._account.blocks, self._account.graph.paths())
+        for name, shadow in found.items():
+            accepted = shadow["accepted"]
+            events.add_metric([name, "both"], accepted["both"])
+            events.add_metric([name, "shadow"], accepted["gained"])
+            events.add_metric([name, "production"], accepted["lost"])
+            dropped.add_metric([name], shadow["dropped"])
+            off.add_metric([name], shadow["off"] is not None)
+        yield from (events, dropped, off)
 
     def _monitors(self) -> Iterator[Metric]:
         seen = monitor_totals(self._account.blocks)

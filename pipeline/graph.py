@@ -18,6 +18,7 @@ from .batch import (
 from .config import GraphConfig
 from .errors import ConfigError, nearest
 from .parts import build
+from .shadows import Shadow, build_shadows
 from .stages import Connects, Judges, Monitor, Stage, UsesModel
 
 
@@ -47,6 +48,7 @@ class Graph:
     config: GraphConfig
     stages: tuple[Stage, ...]
     monitors: tuple[Monitor, ...]
+    shadows: tuple[Shadow, ...]
     joins: tuple[Join, ...]
     inputs: Schema
     outputs: Schema
@@ -58,6 +60,10 @@ class Graph:
     def meter_names(self) -> tuple[list[str], list[str]]:
         """Return the names of stages and monitors, in order."""
         return [stage.name for stage in self.stages], [monitor.name for monitor in self.monitors]
+
+    def shadow_names(self) -> list[str]:
+        """Return the names of the shadows, in order."""
+        return [shadow.name for shadow in self.shadows]
 
     def paths(self) -> list[str]:
         """Return the names of the menu's paths, in the order of their bits."""
@@ -97,7 +103,7 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
         If a part cannot be built or a join does not fit: stage, column, expected and got.
     """
     available = source.merge((EVENT_ID, T_INGEST, OUTCOME, DECISION))
-    stages, joins = [], []
+    stages, joins, parts, before = [], [], [], []
     for part in config.stages:
         stage: Stage = build("stage", part, config.origin)
         bypassed = _enters_behind(stage, available)
@@ -106,9 +112,12 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
         joins.append(Join(stage.name, part.use, reads, adds, bypassed))
         if not bypassed:
             stages.append(stage)
+            parts.append(part)
+            before.append(available)
             available = available.merge(adds)
     monitors = [build("monitor", part, config.origin) for part in config.monitors]
     watched = [_connect(monitor, available, config.origin) for monitor in monitors]
+    shadows = build_shadows(stages, parts, before, config.origin)
     available = available.merge(RECORD)
     for name in sink_columns:
         if name not in available:
@@ -125,7 +134,7 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
     needed = (read | kept | {EVENT_ID.name}) & set(source.names)
     first_made = _made_before_read(joins)
     inputs = source.only(needed - (made_here & first_made))
-    return Graph(config, tuple(stages), tuple(monitors), tuple(joins), inputs, outputs)
+    return Graph(config, tuple(stages), tuple(monitors), shadows, tuple(joins), inputs, outputs)
 
 
 def _made_before_read(joins: list[Join]) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sluice.kernels.histogram import BUCKETS, bucket_of, edges, quantile, record
 from sluice.kernels.jit import kernel, reads, value, writes
 
 from .batch import Array
+from .overlap import ShadowMeter, overlap_report
 
 #: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms.
 #: A monitor's: values seen, events dropped, sum of values and recent mean in billionths, and one
@@ -76,7 +78,7 @@ class MeterBlock:
 
     Parameters
     ----------
-    stages, monitors
+    stages, monitors, shadows
         Their names, in order.
     path
         The file; None for memory of this process alone.
@@ -91,10 +93,12 @@ class MeterBlock:
         path: Path | None = None,
         *,
         create: bool = True,
+        shadows: Sequence[str] = (),
     ) -> None:
         self.stages = stages
         self.monitors = monitors
-        shape = (max(1, len(stages) + len(monitors)), _ROW)
+        self.shadows = shadows
+        shape = (max(1, len(stages) + len(monitors) + len(shadows)), _ROW)
         self.rows: Array = np.zeros(shape, np.uint64)
         if path is not None:
             mapped = np.memmap(path, np.uint64, "w+" if create else "r", shape=shape)
@@ -125,6 +129,24 @@ class MeterBlock:
     def monitor_meters(self) -> list[MonitorMeter]:
         """Return one meter a monitor."""
         return [MonitorMeter(row) for row in self.rows[len(self.stages) :][: len(self.monitors)]]
+
+    def shadow_rows(self) -> dict[str, Array]:
+        """Return the meter of each shadow by its name."""
+        rows = self.rows[len(self.stages) + len(self.monitors) :]
+        return dict(zip(self.shadows, rows, strict=False))
+
+    def shadow_meters(self) -> list[ShadowMeter]:
+        """Return one meter a shadow."""
+        return [ShadowMeter(row) for row in self.shadow_rows().values()]
+
+
+def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the report's ``shadows``: how the decisions of each overlap with those that count."""
+    rows: dict[str, list[Array]] = {}
+    for block in blocks:
+        for name, row in block.shadow_rows().items():
+            rows.setdefault(name, []).append(np.array(row))
+    return {name: overlap_report(found, paths) for name, found in rows.items()}
 
 
 class StageTotals(NamedTuple):

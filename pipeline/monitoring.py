@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +15,10 @@ from sluice.kernels.hashing import salt_of, sampled
 
 from .batch import OUTCOME, EventBatch, Outcome, concatenate
 from .metrics import MonitorMeter
+from .overlap import ShadowMeter
 from .stages import Monitor
+
+Meter = MonitorMeter | ShadowMeter
 
 #: Samples that may wait; beyond that they are dropped, counted.
 _QUEUE = 64
@@ -28,7 +33,7 @@ class _Tap:
     """One monitor, and the sample that gathers for it."""
 
     monitor: Monitor
-    meter: MonitorMeter
+    meter: Meter
     salt: int
     gathered: list[EventBatch] = field(default_factory=list)
     events: int = 0
@@ -46,7 +51,7 @@ class Watcher:
         One a monitor; what it saw goes there.
     """
 
-    def __init__(self, monitors: tuple[Monitor, ...], meters: list[MonitorMeter]) -> None:
+    def __init__(self, monitors: Sequence[Monitor], meters: Sequence[Meter]) -> None:
         self._taps = [
             _Tap(monitor, meter, salt_of(f"monitor/{monitor.name}"))
             for monitor, meter in zip(monitors, meters, strict=True)
@@ -65,7 +70,8 @@ class Watcher:
             for monitor in opened:
                 monitor.close()
             raise
-        self._thread.start()
+        if self._taps:
+            self._thread.start()
 
     def offer(self, batch: EventBatch) -> None:
         """Give each monitor its sample of a judged batch, copied; never waits."""
@@ -86,8 +92,10 @@ class Watcher:
         """Let the monitors see what waits, at most ten seconds long, then close them."""
         for tap in self._taps:
             self._show(tap, time.monotonic())
-        self._queue.put(None, timeout=_DRAIN_S)
-        self._thread.join(_DRAIN_S)
+        if self._thread.is_alive():
+            with suppress(queue.Full):  # it hangs; the process ends without it
+                self._queue.put(None, timeout=_DRAIN_S)
+            self._thread.join(_DRAIN_S)
         for tap in self._taps:
             tap.monitor.close()
 

@@ -50,6 +50,9 @@ def check(
     for stage in built.stages:
         stage.open(1)
         stage.close()
+    for shadow in built.shadows:
+        shadow.load(1)
+        shadow.close()
     for watching in built.monitors:
         watching.open(1)
         watching.close()

@@ -56,7 +56,10 @@ class Worker:
         graph = build_graph(spec.config, spec.schema, sink.columns)
         _same_models(graph, spec)
         self._spec, self._hub = spec, hub
-        self._chain = Chain(graph, MeterBlock(*graph.meter_names(), Path(spec.meters)), sink.keep)
+        block = MeterBlock(
+            *graph.meter_names(), Path(spec.meters), shadows=graph.shadow_names()
+        )  # fmt: skip
+        self._chain = Chain(graph, block, sink.keep)
         self._chain.open()
         self._epoch = spec.epoch
         self._preparation: Preparation | None = None

@@ -33,7 +33,7 @@ class InlineEngine:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        block = MeterBlock(*plan.graph.meter_names())
+        block = MeterBlock(*plan.graph.meter_names(), shadows=plan.graph.shadow_names())
         plan.account.blocks.append(block)
         self._chain = Chain(plan.graph, block, plan.sink.keep)
         self._epochs = Epochs(plan)

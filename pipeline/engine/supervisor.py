@@ -104,7 +104,8 @@ class Supervisor:
         process.ready = True
         if process.role == "compute":
             names = self._plan.graph.meter_names()
-            block = MeterBlock(*names, Path(process.spec.meters), create=False)
+            path, shadows = Path(process.spec.meters), self._plan.graph.shadow_names()
+            block = MeterBlock(*names, path, create=False, shadows=shadows)
             self._plan.account.blocks.append(block)
 
     def settle(self) -> None:

@@ -78,6 +78,25 @@ class Swaps(Protocol):
 
 
 @runtime_checkable
+class Shadowed(Protocol):
+    """A stage whose model may have shadows: models that judge a sample too and decide nothing.
+
+    Attributes
+    ----------
+    shadows
+        Their labels, ``name`` or ``name@version``.
+    shadow_sample
+        Fraction of the judged events that they see, by a hash of the event id.
+    """
+
+    shadows: tuple[str, ...]
+    shadow_sample: float
+
+    def check_swap(self, model: Model) -> None:
+        """Refuse a model that cannot stand in for the stage's own: ModelError."""
+
+
+@runtime_checkable
 class Judges(Protocol):
     """A stage that decides, as the trigger menu does; for decision records."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from ..backends import DEFAULT, Session, open_session
@@ -25,10 +27,15 @@ class Infer:
         #: Tensor name to column name, where they differ.
         inputs: dict[str, str] = {}
         outputs: dict[str, str] = {}
+        #: Models that judge the same events and decide nothing: ``NAME`` or ``NAME@VERSION``.
+        shadow: tuple[str, ...] = ()
+        #: Fraction of the events that they see.
+        shadow_sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self._backend = options.backend
+        self.shadows, self.shadow_sample = options.shadow, options.shadow_sample
         self.model = find_model(options.model, options.version)
         manifest = self.model.manifest
         self._require(options.inputs, [tensor.name for tensor in manifest.inputs])

@@ -244,3 +244,42 @@ def test_what_cannot_be_swapped_is_refused_and_the_old_model_goes_on(
     assert report["restarts"] == {}
     first = read_model(my_models / "wafer-tagger" / "1")
     check_every_event(tmp_path / "o.arrows", [first], [])
+
+
+def test_a_shadow_counts_what_its_model_would_have_decided(
+    sluice, make_graph, wafers, my_models, tmp_path, load_report
+):
+    another_version(my_models, 2)
+    decisions, reports = {}, {}
+    for name, options in (
+        ("production", {"version": 1, "shadow": ["wafer-tagger@2"]}),
+        ("other", {"version": 2}),
+    ):
+        path = make_graph(name, sink=SINK, graph={"batch_events": 500})
+        tables = tomllib.loads(path.read_text())
+        for stage in tables["stage"]:
+            if stage.get("name") == "tag":
+                stage.pop("backend", None)
+                stage |= options
+        path.write_text(tomli_w.dumps(tables))
+        done = sluice(
+            "replay", wafers, "--graph", path, "--workers", 2, "--rate", 8000, "--out",
+            tmp_path / f"{name}.arrows", "--report", tmp_path / f"{name}.json",
+            env={"SLUICE_MODELS": str(my_models)},
+        )  # fmt: skip
+        assert done.code == 0, done
+        reports[name] = load_report(tmp_path / f"{name}.json")
+        decisions[name] = columns_of(tmp_path / f"{name}.arrows")["decision"]
+    found = reports["production"]["shadows"]["tag/wafer-tagger@2"]
+    assert (found["seen"], found["dropped"], found["off"]) == (20_000, 0, None)
+    mine, theirs = decisions["production"], decisions["other"]
+    assert (mine != theirs).any()
+    for bit, counts in enumerate(found["paths"].values()):
+        a, b = ((d >> np.uint64(bit)) & np.uint64(1) for d in (mine, theirs))
+        assert counts["both"] == int((a & b).sum())
+        assert counts["only_production"] == int((a & ~b & np.uint64(1)).sum())
+        assert counts["only_shadow"] == int((b & ~a & np.uint64(1)).sum())
+    accepted = found["accepted"]
+    for name, ways in (("production", ("both", "lost")), ("other", ("both", "gained"))):
+        assert reports[name]["events"]["accepted"] == sum(accepted[way] for way in ways)
+    assert reports["other"]["shadows"] == {}

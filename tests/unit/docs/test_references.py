@@ -144,7 +144,7 @@ def test_report_keys(reference: Path, rows: Rows, tmp_path: Path) -> None:
 def test_metric_names(reference: Path, rows: Rows) -> None:
     graph = _built()
     account = Account(graph, 1, Quarantine(None, graph.inputs))
-    account.blocks.append(MeterBlock(*graph.meter_names()))
+    account.blocks.append(MeterBlock(*graph.meter_names(), shadows=["tag/wafer-tagger@2"]))
     account.restarts["compute-0"] = 1
     account.bands["emd"] = Band(0.0, 1.0)
     registry = CollectorRegistry()
