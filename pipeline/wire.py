@@ -58,6 +58,7 @@ class Kind(IntEnum):
     STOP = 11
     CONTROL = 13
     READY = 14
+    FULL = 15
 
 
 class Header(NamedTuple):

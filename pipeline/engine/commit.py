@@ -16,6 +16,7 @@ from ..sinks import Sink
 from ..transport import Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError
 from .committer import Committer
+from .room import RETRY_S, Room
 from .spec import LOOK_AROUND_S, Spec, main
 
 
@@ -50,6 +51,7 @@ class _Desk:
         last = commits[-1] if commits else Commit(next=spec.since or 0)
         limits = spec.config.graph
         self._committer = Committer(sink, graph.outputs, limits, last, self._acknowledge)
+        self._room = Room(sink.full_timeout_s)
         self._held: dict[int, Result] = {}
         self._eor: dict[str, Any] | None = None
         self._outlet = Socket(spec.outlet)
@@ -62,8 +64,7 @@ class _Desk:
         self._hub.send(Header(Kind.HELLO, self._run, seq=self._committer.next))
         going = True
         while going and self._eor is None:
-            wait_s = self._committer.due_in(time.monotonic())
-            ready = poller.poll(max(0.0, min(LOOK_AROUND_S, wait_s)))
+            ready = poller.poll(self._patience())
             if not ready and self._spec.orphaned():
                 return
             if self._outlet in ready:
@@ -75,10 +76,20 @@ class _Desk:
     def close(self) -> None:
         """End the sink: with the end-of-run record, if ingest sent one."""
         self._outlet.close()
-        try:
-            self._sink.close(self._eor)
-        except OSError as error:
-            raise RunError(f"cannot end what it wrote: {error}") from error
+        while True:
+            try:
+                self._sink.close(self._eor)
+            except OSError as error:
+                self._lose_room(error)
+                if self._hub.poll(RETRY_S) and not self._obey():
+                    self._eor = None
+            else:
+                return
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        due_s = self._room.wait_s(now) if self._room.full else self._committer.due_in(now)
+        return max(0.0, min(LOOK_AROUND_S, due_s))
 
     def _take(self) -> None:
         """Hold the results that are there; what was committed or is held already is a duplicate."""
@@ -106,16 +117,25 @@ class _Desk:
     def _commit(self) -> None:
         committer, held = self._committer, self._held
         now = time.monotonic()
+        if self._room.wait_s(now) > 0:
+            return
         try:
+            if self._room.full:
+                committer.flush()
             while committer.next in held:
                 committer.add(held.pop(committer.next), now)
             if committer.due_in(now) <= 0:
                 committer.flush()
         except OSError as error:
-            raise RunError(
-                f"cannot write: {error}",
-                hint="make room and replay the events that the report counts as failed",
-            ) from error
+            self._lose_room(error)
+        else:
+            if self._room.found():
+                self._hub.send(Header(Kind.FULL, self._run))
+
+    def _lose_room(self, error: OSError) -> None:
+        """Tell ingest, once, that there is no room; RunError if it is no use to wait."""
+        if self._room.lost(error, time.monotonic()):
+            self._hub.send(Header(Kind.FULL, self._run, aux=1), msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
         self._hub.send(Header(Kind.ACK, self._run, seq=first, aux=batches), payload)

@@ -22,8 +22,10 @@ from . import Plan
 from .crew_swaps import CrewSwaps, Ready
 from .flights import Flight, Flights
 from .pausing import Pause
+from .sink_link import SinkLink
 from .slots import Slots
 from .spec import LastWords
+from .stall import Stall
 from .supervisor import READY_S, SINK, SLOTS, Supervisor, slot_count
 from .swaps import Swap
 
@@ -39,17 +41,16 @@ class DistributedEngine:
         self._plan = plan
         self._account = plan.account
         self._codec = Codec(plan.graph.inputs)
-        self._stall_s = seconds(config.workers.stall_timeout, "workers.stall_timeout")
+        self._stall = Stall(seconds(config.workers.stall_timeout, "workers.stall_timeout"))
         self._flights = Flights(config.graph.window, config.graph.batch_events)
         budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
         self._batching = Batching(budget_s, config.graph.batch_events)
         self._swaps = CrewSwaps(plan, self._send_swap)
         self._crew = Supervisor(plan, self._swaps.epochs)
         self._next_seq = 0
-        self._hurried = self._recall = False
-        self._moved_at = time.monotonic()
+        self._sink = SinkLink(plan.account.run, plan.control)
+        self._stall.moved()
         self._failure: SluiceError | None = None
-        self._written: dict[str, Any] | None = None
 
     def start(self) -> None:
         """Start sink and workers; wait until each has said that it is ready."""
@@ -98,7 +99,7 @@ class DistributedEngine:
 
     def _feed(self) -> None:
         source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
-        self._moved_at = time.monotonic()
+        self._stall.moved()
         stopped, pause = False, Pause(self._plan)
         while self._failure is None:
             self._supervise()
@@ -110,7 +111,7 @@ class DistributedEngine:
             if source.exhausted:
                 if not self._flights:
                     break
-                self._hurry()
+                self._sink.hurry(self._hub, self._crew[SINK])
             if control.aborting:
                 raise RunError(f"stopped a second time with {len(self._flights)} batches in flight")
             if control.stopping and not stopped:
@@ -127,26 +128,25 @@ class DistributedEngine:
             except SluiceError as error:
                 self._failure = self._failure or error
         self._end_processes()
-        if self._failure is not None and self._written is None:
+        if self._failure is not None and self._sink.written is None:
             raise self._failure
-        return self._written or {}
+        return self._sink.written or {}
 
     def _end_run(self) -> None:
         """Exchange end-of-run records with the sink, also with one that dies over it."""
         eor = msgspec.json.encode(self._plan.eor())
-        told = 0.0  # when the sink that was told was born
         deadline = time.monotonic() + _FINISH_S
-        while self._written is None and self._failure is None:
+        while self._sink.written is None and self._failure is None:
             sink = self._crew[SINK]
-            if sink.ready and told != sink.born_s:
-                told = sink.born_s
+            if self._sink.end(self._hub, sink, eor) or self._sink.waits_for_room:
                 deadline = time.monotonic() + _FINISH_S
-                self._hub.send(Header(Kind.EOR, self._account.run), eor, to=SINK.encode())
             self._serve(_TICK_S)
-            if self._written is None and sink.exit_code is not None:
+            if self._sink.written is None and sink.exit_code is not None:
                 self._serve(_TICK_S)  # its last words may tell more than its exit code
-                if self._written is None:
+                if self._sink.written is None:
                     self._supervise()
+            elif self._plan.control.aborting and self._sink.waits_for_room:
+                raise RunError("stopped a second time while the sink has no room")
             elif sink.ready and time.monotonic() > deadline:
                 raise RunError("sink: no answer at the end of the run")
 
@@ -168,10 +168,10 @@ class DistributedEngine:
 
     def _dispatch(self, *, paused: bool) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
-        if self._recall and self._flights.quiet:
-            self._recall = False
+        if self._sink.recall and self._flights.quiet:
+            self._sink.recall = False
             self._flights.recall()
-        if self._recall or not self._crew.working:
+        if self._sink.recall or not self._crew.working:
             return
         while self._failure is None and (worker := self._flights.asker()) is not None:
             seq = self._flights.orphan()
@@ -256,8 +256,8 @@ class DistributedEngine:
             self._credit(name, header)
         elif header.kind == Kind.HELLO:
             self._crew.welcome(name)
-            if name == SINK:  # one that was restarted wants what it has not got
-                self._recall, self._hurried = True, False
+            if name == SINK:
+                self._sink.welcome()
             elif payload:
                 self._batching.begin(msgspec.json.decode(payload[0], type=list[tuple[int, float]]))
             if self._crew[name].role == "compute":
@@ -267,8 +267,8 @@ class DistributedEngine:
         elif header.kind == Kind.ERROR:
             last_words = msgspec.json.decode(payload[0], type=LastWords)
             self._failure = self._failure or last_words.error()
-        elif header.kind == Kind.EOR:
-            self._written = msgspec.json.decode(payload[0])
+        elif header.kind in (Kind.EOR, Kind.FULL):
+            self._sink.hear(header, payload)
 
     def _credit(self, name: str, header: Header) -> None:
         """A worker asks for more, and tells of the batch that it has judged."""
@@ -287,13 +287,7 @@ class DistributedEngine:
                 batch, slots = landed
                 self._slots.give_back(slots)
                 self._account.commit(batch, summary)
-                self._moved_at = time.monotonic()
-
-    def _hurry(self) -> None:
-        """Tell the sink, once, that no more batches come: it need not hold results for company."""
-        if not self._hurried and self._crew[SINK].ready:
-            header = Header(Kind.CREDIT, self._account.run)
-            self._hurried = self._hub.send(header, to=SINK.encode())
+                self._stall.moved()
 
     def _time(self) -> Time:
         if self._plan.control.paused:
@@ -310,11 +304,6 @@ class DistributedEngine:
         return min(_TICK_S, self._due_in(worker))
 
     def _check_stall(self) -> None:
-        if not self._flights or not self._crew.working:
-            self._moved_at = time.monotonic()
-        elif time.monotonic() - self._moved_at > self._stall_s:
-            waiting = ", ".join(self._flights.workers)
-            self._failure = RunError(
-                f"no batch came back for {self._stall_s:g} s; waiting for {waiting}",
-                hint="raise workers.stall_timeout if a batch may take that long",
-            )
+        if not self._flights or not self._crew.working or self._sink.waits_for_room:
+            self._stall.moved()
+        self._stall.check(self._flights.workers)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from . import Plan
 from .committer import Committer
 from .epochs import Epochs
 from .pausing import Pause
+from .room import HOLDER, RETRY_S, Room
 from .spec import LastWords
 from .swaps import Preparation
 
@@ -39,6 +39,7 @@ class InlineEngine:
         self._epochs = Epochs(plan)
         self._preparation: Preparation | None = None
         self._failure: SluiceError | None = None
+        self._room = Room(plan.sink.full_timeout_s)
         #: Batches that are not committed.
         self._open: dict[int, EventBatch] = {}
         self._small = plan.graph.config.graph.batch_events // 4
@@ -112,10 +113,8 @@ class InlineEngine:
         if self._preparation is not None:
             self._preparation.wait()
         self._chain.close()
-        try:
-            self._plan.sink.close(None if self._failure else self._plan.eor())
-        except OSError as error:
-            raise RunError(f"sink: cannot end what it wrote: {error}", _SINK_HINT) from error
+        eor = None if self._failure else self._plan.eor()
+        self._write(lambda: self._plan.sink.close(eor), lambda: self._plan.sink.close(eor))
         return self._plan.sink.describe()
 
     def _swap(self, seq: int) -> None:
@@ -139,23 +138,44 @@ class InlineEngine:
         if 0 < kept.events < self._small:  # it may wait while the stages reuse their arrays
             kept = kept.take(np.arange(kept.events))
         result = Result(batch.seq, batch.events, kept, pack_summary(summary))
-        with self._sink_errors():
-            self._committer.add(result, time.monotonic())
+        # What could not be added is held all the same.
+        self._write(lambda: self._committer.add(result, time.monotonic()), self._committer.flush)
 
     def _flush(self) -> None:
-        with self._sink_errors():
-            self._committer.flush()
+        self._write(self._committer.flush, self._committer.flush)
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
         for seq, summary in enumerate(unpack_summaries(payload), first):
             self._plan.account.commit(self._open.pop(seq), summary)
 
-    @contextmanager
-    def _sink_errors(self) -> Iterator[None]:
+    def _write(self, write: Callable[[], None], again: Callable[[], None]) -> None:
+        """Let the sink write; without room pause the run and do `again` until there is."""
+        room, control = self._room, self._plan.control
+        while True:
+            try:
+                write()
+            except OSError as error:
+                write = again
+                self._lose_room(error)
+            else:
+                break
+        if room.found():
+            control.release(HOLDER)
+
+    def _lose_room(self, error: OSError) -> None:
+        plan = self._plan
         try:
-            yield
-        except OSError as error:
-            raise RunError(f"sink: cannot write: {error}", _SINK_HINT) from error
+            news = self._room.lost(error, time.monotonic())
+        except RunError as failure:
+            raise RunError(f"sink: {failure.message}", failure.hint) from error
+        if news:
+            plan.control.hold(HOLDER, str(error))
+        plan.account.ledger.enter(self._time(), time.monotonic_ns())
+        if plan.control.aborting:
+            raise RunError("stopped a second time while the sink has no room")
+        poller = Poller([plan.source.socket] if plan.source.socket else [])
+        if poller.poll(RETRY_S):
+            plan.source.receive()
 
     def _give_up(self) -> None:
         """Count what the sink has not got as failed."""
@@ -164,6 +184,3 @@ class InlineEngine:
             self._plan.account.fail(batch, "engine", why)
         self._open.clear()
         self._plan.give_up_source(why)
-
-
-_SINK_HINT = "make room and replay the events that the report counts as failed"

@@ -19,10 +19,13 @@ class Sink(Protocol):
         Names of the columns that it wants; empty for none.
     keep
         Whether it wants accepted events or all.
+    full_timeout_s
+        How long it may be without room before the run ends.
     """
 
     columns: tuple[str, ...]
     keep: Keep
+    full_timeout_s: float
 
     def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
         """Make ready for batches of `schema`; OSError if that cannot be.

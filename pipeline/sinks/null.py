@@ -19,6 +19,7 @@ class NullSink:
 
     columns: tuple[str, ...] = ()
     keep: Keep = "accepted"
+    full_timeout_s = 0.0
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

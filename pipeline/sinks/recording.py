@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..batch import EventBatch, Schema
+from ..config import seconds
 from ..errors import ConfigError
 from ..journal import Commit, find_commits
 from ..recording import SUFFIX, Compression, RecordingWriter, Tail
@@ -26,12 +27,15 @@ class RecordingSink:
         path: str = "run-{run:06d}" + SUFFIX
         #: Of the columns: ``zstd``, ``lz4`` or ``none``.
         compression: Compression = "zstd"
+        #: How long a full disk pauses the run before it ends. A duration.
+        full_timeout: str = "10 min"
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.columns = options.columns
         self.keep: Keep = options.keep
         self._compression: Compression = options.compression
+        self.full_timeout_s = seconds(options.full_timeout, f"sink {name!r}: full_timeout")
         self._template = options.path
         try:
             self._template.format(run=0)

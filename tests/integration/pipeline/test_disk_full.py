@@ -1,9 +1,15 @@
-"""A sink without room: the run ends in ERROR, the ledger closes, what was written is readable."""
+"""A sink without room: the run pauses, goes on by itself when there is room, else ends in ERROR.
+
+Whatever happens, the ledger closes and what was acknowledged can be read.
+"""
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pytest
@@ -15,12 +21,15 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 os.execv(sys.argv[2], sys.argv[2:])
 """
+SINK = {
+    "use": "recording", "keep": "all", "columns": ["event_id", "packed", "score"],
+    "full_timeout": "1 s",
+}  # fmt: skip
 
 
 @pytest.fixture
 def graph(make_graph):
-    sink = {"use": "recording", "keep": "all", "columns": ["event_id", "packed", "score"]}
-    return make_graph(sink=sink, graph={"batch_events": 500})
+    return make_graph(sink=SINK, graph={"batch_events": 500})
 
 
 @pytest.fixture
@@ -71,6 +80,56 @@ def test_full_disk(engine, sluice, graph, small_disk, wafers, tmp_path, load_rep
     )
     assert "No space left" in done.err
     check(done, load_report(report), out, 20_000)
+
+
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_a_full_disk_pauses_the_run_until_there_is_room(
+    engine, launch, http, make_graph, small_disk, wafers, tmp_path, load_report
+):
+    sink = SINK | {"full_timeout": "2 min"}
+    graph = make_graph(sink=sink, graph={"batch_events": 500}, workers={"stall_timeout": "1 s"})
+    out, report = small_disk / "o.arrows", tmp_path / "r.json"
+    command = launch(
+        "replay", wafers, "--graph", graph, "--engine", engine, "--out", out, "--report", report,
+        "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.until("/status", lambda _, text: '"state":"PAUSED"' in text, command, 90)
+    metrics = http.until("/metrics", lambda _, text: "sluice_run_paused 1.0" in text, command)
+    assert 'sluice_alarm{cause="sink"} 1.0' in metrics
+    status = json.loads(http.until("/status", lambda code, _: code == 200, command))
+    assert "No space left" in status["holds"]["sink"]
+    time.sleep(1.5)  # longer than the stall timeout: to wait for room is no stall
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    done = command.finish()
+    assert done.code == 0, done
+    result = load_report(report)
+    assert result["events"]["offered"] == 20_000
+    assert result["events"]["failed"] == 0
+    assert result["seconds"]["paused"] > 1
+    assert ids_of(out) == list(range(1, 20_001))
+
+
+def test_a_second_stop_ends_a_run_that_waits_for_room(
+    launch, http, make_graph, small_disk, wafers, tmp_path, load_report
+):
+    sink = SINK | {"full_timeout": "10 min"}
+    graph = make_graph(sink=sink, graph={"batch_events": 500})
+    out, report = small_disk / "o.arrows", tmp_path / "r.json"
+    command = launch(
+        "replay", wafers, "--graph", graph, "--out", out, "--report", report,
+        "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.until("/status", lambda _, text: '"state":"PAUSED"' in text, command, 90)
+    command.signal(signal.SIGTERM)
+    http.until("/status", lambda _, text: '"stopping":true' in text, command)
+    command.signal(signal.SIGTERM)
+    done = command.finish(30)
+    assert done.code == 5, done
+    assert "stopped a second time" in done.err
+    result = load_report(report)
+    assert result["events"]["failed"] > 0
+    read = ids_of(out)
+    assert read == list(range(1, len(read) + 1))
 
 
 def test_file_size_limit(launch, graph, wafers, tmp_path, load_report):
