@@ -22,8 +22,6 @@ from .crew_swaps import Ready
 from .spec import LOOK_AROUND_S, LastWords, Spec, main
 from .swaps import Preparation, Swap
 
-#: Batches asked for ahead: one to work on, one to come meanwhile.
-CREDIT = 2
 #: How often a worker without batches looks whether a model is ready.
 _PREPARING_S = 0.02
 
@@ -33,7 +31,7 @@ def work(spec: Spec, hub: Socket) -> None:
     worker = Worker(spec, hub)
     try:
         hub.send(Header(Kind.HELLO, aux=os.getpid()), worker.service_s())
-        hub.send(Header(Kind.CREDIT, aux=CREDIT))
+        hub.send(Header(Kind.CREDIT, aux=spec.credit))
         while worker.serve():
             pass
     finally:

@@ -24,6 +24,8 @@ from .swaps import Swap
 
 #: A process that has heard nothing for this long looks whether its parent still lives.
 LOOK_AROUND_S = 1.0
+#: How long a kernel that is done may wait for the interpreter while a monitor's thread has it.
+_SWITCH_S = 200e-6
 
 
 class Cores(Struct, frozen=True):
@@ -77,6 +79,8 @@ class Spec(Struct, frozen=True):
         Process id of the engine; the process ends when that is gone.
     cores
         Where it runs.
+    credit
+        Batches that a worker asks for ahead.
     since
         For a sink that goes on with what an earlier life wrote: batches before are settled.
     """
@@ -95,6 +99,7 @@ class Spec(Struct, frozen=True):
     swap: Swap | None
     parent: int
     cores: Cores
+    credit: int
     since: int | None = None
 
     @property
@@ -148,6 +153,7 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
         signal.signal(number, signal.SIG_IGN)
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Spec)
     os.sched_setaffinity(0, spec.cores.rest)  # threads to come inherit it
+    sys.setswitchinterval(_SWITCH_S)
     hub = Socket(spec.hub, spec.name)
     code = 0
     try:

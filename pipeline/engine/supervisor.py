@@ -23,6 +23,9 @@ SLOTS = "slots"
 _SPARE_SLOTS = 4
 #: How long a process may take to get ready.
 READY_S = 120.0
+#: Batches that a worker asks for ahead: in a live run one to work on and one to come meanwhile, so
+#: that events wait where others can join them; in a replay enough never to wait.
+_LIVE_CREDIT, _REPLAY_CREDIT = 2, 4
 _FINISH_S = 30.0
 #: How long processes may take to end once the run has failed.
 _BROKEN_S = 2.0
@@ -55,9 +58,9 @@ class Supervisor:
         #: Dead processes that wait to be started again, and when that is due.
         self._due: dict[str, float] = {}
         self._cores = os.sched_getaffinity(0)
-        self._crew, self._others = share_cores(
-            self._cores, config.workers.compute, live=plan.source.socket is not None
-        )
+        live = plan.source.socket is not None
+        self._crew, self._others = share_cores(self._cores, config.workers.compute, live=live)
+        self._credit = _LIVE_CREDIT if live else _REPLAY_CREDIT
 
     def __contains__(self, name: str) -> bool:
         return name in self._processes
@@ -159,6 +162,7 @@ class Supervisor:
             name, epochs.config, tuple(plan.source.schema), self._hub,
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
             slot_count(plan.graph.config.graph), plan.bor,
-            epochs.models, epochs.epoch, epochs.last, os.getpid(), cores, since,
+            epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
+            self._credit, since,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)
