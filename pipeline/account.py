@@ -6,6 +6,7 @@ Both engines keep one. A batch is accounted when the sink has committed it, once
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sluice.kernels.histogram import BUCKETS, quantile, record, record_ages
 
 from .batch import EventBatch, Flag, Outcome
+from .composition import rung_of
 from .graph import Graph
 from .ledger import Ledger
 from .metrics import MeterBlock, monitor_totals, shadow_report, stage_report
@@ -20,6 +22,43 @@ from .quarantine import Quarantine
 from .reference import Band
 from .sources import Losses, Rejected
 from .wire import Summary
+
+
+class LadderTally:
+    """Events and time of a run by rung of the ladder.
+
+    Attributes
+    ----------
+    rung
+        Where the run is now.
+    events
+        Judged and committed, by rung.
+    """
+
+    def __init__(self, rungs: int) -> None:
+        self.rung = 0
+        self.events = [0] * rungs
+        self._spent_ns = [0] * rungs
+        self._since_ns = 0
+
+    def go(self, rung: int, now_ns: int) -> None:
+        """Go to another rung."""
+        self._spent_ns[self.rung] += now_ns - self._since_ns if self.rung else 0
+        self.rung, self._since_ns = rung, now_ns
+
+    def report(self, wall_ns: int) -> dict[str, Any]:
+        """Return the report's ``ladder``: time that was not spent on a lower rung was on the first.
+
+        Parameters
+        ----------
+        wall_ns
+            Of the run.
+        """
+        spent = list(self._spent_ns)
+        spent[self.rung] += time.monotonic_ns() - self._since_ns if self.rung else 0
+        spent[0] = max(0, wall_ns - sum(spent[1:]))
+        seconds = [ns / 1e9 for ns in spent]
+        return {"rung": self.rung, "events": list(self.events), "seconds": seconds}
 
 
 class Account:
@@ -50,6 +89,7 @@ class Account:
         #: Of the reference run, by monitor; empty without one.
         self.bands: dict[str, Band] = {}
         self.restarts: dict[str, int] = {}
+        self.ladder = LadderTally(graph.rungs)
         #: The models in use by stage; replaced as a whole at a swap.
         self.models = graph.models()
         self.swaps: list[dict[str, Any]] = []
@@ -71,6 +111,7 @@ class Account:
         with self.lock:
             self.ledger.settle_all(np.frombuffer(summary.counts, np.int64).tolist())
             self.in_flight -= 1
+            self.ladder.events[rung_of(summary.composition)] += batch.events
             if batch.events and ages.strides == (0,):  # read at once: one age for all
                 oldest = summary.t_decided - int(ages[0])
                 total = oldest * batch.events
@@ -137,6 +178,7 @@ class Account:
             "models": self.models,
             "swaps": list(self.swaps),
             "shadows": shadow_report(self.blocks, self.graph.paths()),
+            "ladder": self.ladder.report(ledger.wall_ns),
             "bypassed": [join.stage for join in self.graph.joins if join.bypassed],
             "quarantine": self.quarantine.describe(),
             "restarts": dict(self.restarts),

@@ -107,14 +107,17 @@ class Batching:
     def __init__(self, budget_s: float, most: int) -> None:
         self._budget_s = budget_s
         self._most = most
-        self.curve = ServiceCurve([(1, 0.0)])
+        #: By rung of the ladder.
+        self.curves = [ServiceCurve([(1, 0.0)])]
+        #: On which the next batch will be judged.
+        self.rung = 0
         self._rested_ns = 0
         #: What a batch takes beside its service: two hops, packing, waking.
         self._travel_s = 0.0
 
-    def begin(self, times_s: Iterable[tuple[int, float]]) -> None:
-        """Take what a worker measured at its warm-up."""
-        self.curve = ServiceCurve(times_s)
+    def begin(self, times_s: Iterable[Iterable[tuple[int, float]]]) -> None:
+        """Take what a worker measured at its warm-up, by rung."""
+        self.curves = [ServiceCurve(of_rung) for of_rung in times_s]
 
     def due_in(self, waiting: Waiting, now_ns: int, *, idle: bool) -> float:
         """Return the seconds until the batch of what waits closes, 0 if it is to go now.
@@ -130,20 +133,24 @@ class Batching:
         """
         if waiting.events >= self._most:
             return 0.0
-        age_s = (now_ns - waiting.oldest_ns) * 1e-9
-        due_s = self._budget_s - age_s - self.curve.safe(waiting.events) - self._travel_s
+        age_s, curve = (now_ns - waiting.oldest_ns) * 1e-9, self.curves[self.rung]
+        due_s = self._budget_s - age_s - curve.safe(waiting.events) - self._travel_s
         if idle:
             due_s = min(due_s, (self._rested_ns - now_ns) * 1e-9)
         return max(0.0, due_s)
 
+    def late(self, events: int, age_s: float) -> bool:
+        """Tell whether a batch that goes now, its oldest event so old, breaks the budget."""
+        return age_s + self.curves[self.rung](events) > self._budget_s
+
     def sent(self, events: int, now_ns: int, workers: int) -> None:
         """Note that a batch went out, to one of so many workers."""
-        rest_ns = int(1e9 * self.curve(events) / (_DUTY * workers))
+        rest_ns = int(1e9 * self.curves[self.rung](events) / (_DUTY * workers))
         self._rested_ns = max(self._rested_ns, now_ns - _SLACK * rest_ns) + rest_ns
 
-    def done(self, events: int, service_ns: int, away_ns: int | None) -> None:
+    def done(self, events: int, service_ns: int, away_ns: int | None, rung: int = 0) -> None:
         """Note what a batch took: in the worker; from sent to heard of, if it was alone there."""
-        self.curve.learn(events, service_ns * 1e-9)
+        self.curves[rung].learn(events, service_ns * 1e-9)
         if away_ns is not None:
             travel_s = max(0, away_ns - service_ns) * 1e-9
             self._travel_s += _GAIN * (travel_s - self._travel_s)

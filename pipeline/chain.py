@@ -28,7 +28,7 @@ from .manifest import Model
 from .metrics import MeterBlock
 from .monitoring import Watcher
 from .records import Judgement, Recorder
-from .stages import Stage, Swaps
+from .stages import Spares, Stage, Steps, Swaps
 from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
@@ -59,7 +59,7 @@ class Chain:
         self._times = np.zeros(len(graph.stages) + 2, np.int64)
         self._steps = [(stage.process, stage.provides, stage.name) for stage in graph.stages]
         self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, Swaps)}
-        self._epoch = 0
+        self._epoch = self._rung = 0
         self._watcher = Watcher(graph.monitors, block.monitor_meters())
         meters = block.shadow_meters()
         for shadow, meter in zip(graph.shadows, meters, strict=True):
@@ -76,8 +76,8 @@ class Chain:
             judge.prescales() if judge else None,
             graph.config.graph.batch_events,
         )
-        #: Batch size and seconds that such a batch took at the warm-up.
-        self.service_s: list[tuple[int, float]] = []
+        #: By rung: batch size and seconds that such a batch took at the warm-up.
+        self.service_s: list[list[tuple[int, float]]] = []
 
     def open(self) -> None:
         """Open and warm every stage and open the monitors; on failure close those that were opened.
@@ -92,7 +92,9 @@ class Chain:
             for stage in self._graph.stages:
                 stage.open(most)
                 opened.append(stage)
-            self.service_s = [(events, self._warm(events)) for events in sizes(most)]
+            for rung in reversed(range(self._graph.rungs)):
+                self._step(rung)
+                self.service_s.insert(0, [(n, self._warm(n)) for n in sizes(most)])
             self._watcher.open(most)
             self._shadower.open(most)
         except BaseException:
@@ -129,6 +131,8 @@ class Chain:
         flags: tuple[Flag, ...] = ()
         if epoch != self._epoch:
             self._switch(epoch)
+        if rung != self._rung:
+            self._step(rung)
         judged = self._unjudged(batch)
         started = time.monotonic_ns()
         try:
@@ -144,6 +148,15 @@ class Chain:
     def prepare(self, stage: str, epoch: int, model: Model) -> None:
         """Make a stage ready to judge with another model from `epoch` on; see `Swaps`."""
         self._swaps[stage].prepare(epoch, model)
+
+    def _step(self, rung: int) -> None:
+        """Judge on a rung of the ladder from now on."""
+        stages = [stage for stage in self._graph.stages if isinstance(stage, Steps)]
+        cut = [stage.name for stage in stages if not stage.step(rung)]
+        judge = self._graph.judge()
+        if isinstance(judge, Spares):
+            judge.mute(self._graph.made_of(cut))
+        self._rung = rung
 
     def _switch(self, epoch: int) -> None:
         for stage in self._swaps.values():

@@ -47,6 +47,11 @@ def compose(seq: int, ids: Array, counts: Sequence[int], epoch: int, rung: int) 
     return _LAYOUT.pack(seq, first, digest(ids), len(ids), *judged, epoch, rung)
 
 
+def rung_of(packed: bytes) -> int:
+    """Return the rung in the record of one batch."""
+    return packed[-1] if packed else 0
+
+
 def unpack(packed: bytes) -> Array:
     """Return the records in `packed`, of dtype `FORM`; a torn one at the end is left out."""
     return np.frombuffer(packed, FORM, len(packed) // FORM.itemsize)

@@ -37,6 +37,8 @@ class Sent(Struct):
         Sent.
     dropped
         Events that could not be sent, the queue full or ingest away; ingest sees them as a gap.
+    vetoed
+        Events that did not happen because ingest was busy; they are in no counter.
     acknowledged
         Events of which ingest said at the end that it knows them, dropped ones included.
     restarts
@@ -48,6 +50,7 @@ class Sent(Struct):
     events: int = 0
     messages: int = 0
     dropped: int = 0
+    vetoed: int = 0
     acknowledged: int = 0
     restarts: int = 0
     seconds: float = 0.0
@@ -79,6 +82,8 @@ class Link:
         self.begun = 0
         #: Most bytes of a message; 0 for no limit.
         self.most_bytes = 0
+        #: Whether ingest has asked for a pause.
+        self.busy = False
         self.send = self._socket.send
         self.close = self._socket.close
 
@@ -124,7 +129,10 @@ class Link:
             self._asked_s = -math.inf
             self.understood = max(self.understood, header.first)
             self.most_bytes = header.aux or self.most_bytes
+        elif header.kind == Kind.BUSY:
+            self.busy = header.aux != 0
         elif header.kind == Kind.HELLO and time.monotonic() - self._asked_s > _AGAIN_S:
+            self.busy = False
             self._asked_s = time.monotonic()  # one HELLO comes for each message it did not know
             begin = Header(Kind.BOR, source=self._source, first=self.understood)
             self.begun += self.send(begin, self._schema)
@@ -222,7 +230,11 @@ class FrontEnd:
         while done < events:
             now = time.monotonic_ns()
             due = min(events, int((now - start) / period_ns) + 1)
-            if due < events:  # only the last message may be short
+            if self._link.busy:  # the detector's dead time: no event happens
+                sent.vetoed += due - done
+                start += round((due - done) * period_ns)
+                events, due = events - due + done, done
+            elif due < events:  # only the last message may be short
                 due = done + (due - done) // per_message * per_message
             self._send(done, due, per_message, sent)
             done = due

@@ -19,6 +19,7 @@ from .account import Account
 from .batch import Array, Outcome
 from .ledger import CLASSES, Time
 from .metrics import monitor_totals, shadow_report, stage_totals
+from .stages import Steps
 from .state import USERS, Control, State
 
 _UPPER_S = edges()
@@ -96,6 +97,19 @@ class _AccountCollector:
         for path, number in zip(account.graph.paths(), paths, strict=False):
             accepts.add_metric([path], number)
         yield accepts
+        rung = GaugeMetricFamily(
+            "sluice_ladder_rung", "Rung that judges: 0 is the full model.", labels=["stage"]
+        )
+        for stage in account.graph.stages:
+            if isinstance(stage, Steps):
+                rung.add_metric([stage.name], min(account.ladder.rung, stage.rungs - 1))
+        yield rung
+        judged = CounterMetricFamily(
+            "sluice_ladder_events", "Events by the rung that judged them.", labels=["rung"]
+        )
+        for number, seen in enumerate(account.ladder.events):
+            judged.add_metric([str(number)], seen)
+        yield judged
         yield from self._info()
         yield from self._monitors()
         yield from self._shadows()

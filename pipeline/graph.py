@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from .batch import (
     EVENT_ID,
     OUTCOME,
     RECORD,
+    RESERVED,
     T_INGEST,
     WAIT_NS,
     Column,
@@ -19,7 +21,7 @@ from .config import GraphConfig
 from .errors import ConfigError, nearest
 from .parts import build
 from .shadows import Shadow, build_shadows
-from .stages import Connects, Judges, Monitor, Stage, UsesModel
+from .stages import Connects, Judges, Monitor, Stage, Steps, UsesModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,19 @@ class Graph:
     def paths(self) -> list[str]:
         """Return the names of the menu's paths, in the order of their bits."""
         return [path.name for stage in self.stages for path in getattr(stage, "paths", ())]
+
+    @property
+    def rungs(self) -> int:
+        """Rungs of the longest ladder among the stages, 1 if there is none."""
+        return max([1, *(stage.rungs for stage in self.stages if isinstance(stage, Steps))])
+
+    def made_of(self, stages: Iterable[str]) -> frozenset[str]:
+        """Return the columns that these stages add, and all that others make of them."""
+        names, made = set(stages), set[str]()
+        for join in self.joins:
+            if join.stage in names or made & set(join.reads.names):
+                made |= set(join.adds.names) - {column.name for column in RESERVED}
+        return frozenset(made)
 
     def judge(self) -> Judges | None:
         """Return the stage that decides, None where there is none."""

@@ -56,6 +56,7 @@ class Kind(IntEnum):
     HEARTBEAT = 9
     ERROR = 10
     STOP = 11
+    BUSY = 12
     CONTROL = 13
     READY = 14
     FULL = 15

@@ -143,7 +143,7 @@ def emulate(
     with bar(total, quiet=as_json) as update:
 
         def show(sent: Sent) -> None:
-            update(sent.events + sent.dropped, "")
+            update(sent.events + sent.dropped + sent.vetoed, "")
 
         front_end = FrontEnd(to, events, schema, security=security, first_id=first_id)
         try:
@@ -156,7 +156,7 @@ def emulate(
     else:
         Console().print(
             f"sent {sent.events:,} events in {sent.messages:,} messages, {sent.seconds:.2f} s; "
-            f"dropped {sent.dropped:,}; acknowledged {sent.acknowledged:,}"
+            f"dropped {sent.dropped:,}; vetoed {sent.vetoed:,}; acknowledged {sent.acknowledged:,}"
         )
 
 

@@ -22,6 +22,7 @@ from . import Plan
 from .crew_swaps import CrewSwaps, Ready
 from .flights import Flight, Flights
 from .pausing import Pause
+from .rungs import Rungs
 from .sink_link import SinkLink
 from .slots import Slots
 from .spec import LastWords
@@ -31,6 +32,8 @@ from .swaps import Swap
 
 _TICK_S = 0.05
 _FINISH_S = 30.0
+#: By rung: batch size and seconds that such a batch took.
+Times = list[list[tuple[int, float]]]
 
 
 class DistributedEngine:
@@ -46,6 +49,7 @@ class DistributedEngine:
         budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
         self._batching = Batching(budget_s, config.graph.batch_events)
         self._swaps = CrewSwaps(plan, self._send_swap)
+        self._rungs = Rungs(plan, self._batching)
         self._crew = Supervisor(plan, self._swaps.epochs)
         self._next_seq = 0
         self._sink = SinkLink(plan.account.run, plan.control)
@@ -105,6 +109,7 @@ class DistributedEngine:
             self._supervise()
             oldest = self._flights.oldest_epoch(self._swaps.epochs.epoch)
             self._swaps.step(self._crew.workers, oldest, self._next_seq)
+            self._rungs.tick()
             self._dispatch(paused=pause.holds())
             self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())
@@ -192,14 +197,16 @@ class DistributedEngine:
     def _read(self) -> int | None:
         """Take a batch of the source into flight; None if there is none."""
         source = self._plan.source
+        waiting = source.waiting()
         batch = source.read(self._plan.graph.config.graph.batch_events)
         if batch is None:
             return None
+        rung = self._rungs.choose(waiting, batch.events, self._flights.crew)
         batch = self._plan.number(batch, self._next_seq)
         self._next_seq += 1
         self._account.offer(batch)
         self._swaps.epochs.began(batch)
-        self._flights.add(Flight(batch, self._swaps.epochs.epoch))
+        self._flights.add(Flight(batch, self._swaps.epochs.epoch, rung))
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
@@ -208,7 +215,7 @@ class DistributedEngine:
         place = 0 if slot is None else slot + 1
         events, now = flight.batch.events, time.monotonic_ns()
         header = Header(Kind.DATA, self._account.run, seq=seq, first=place, events=events,
-                        t_sent=now, aux=flight.epoch << 8)  # fmt: skip
+                        t_sent=now, aux=flight.rung | flight.epoch << 8)  # fmt: skip
         payload = [self._codec.pack(flight.batch)] if slot is None else []
         if self._hub.send(header, *payload, to=worker.encode()):
             self._flights.give(seq, worker, slot)
@@ -259,7 +266,7 @@ class DistributedEngine:
             if name == SINK:
                 self._sink.welcome()
             elif payload:
-                self._batching.begin(msgspec.json.decode(payload[0], type=list[tuple[int, float]]))
+                self._batching.begin(msgspec.json.decode(payload[0], type=Times))
             if self._crew[name].role == "compute":
                 self._swaps.welcome(name, self._crew[name].spec.epoch)
         elif header.kind == Kind.READY:
@@ -277,7 +284,7 @@ class DistributedEngine:
         self._slots.give_back(slots)
         if flight is not None:
             away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
-            self._batching.done(header.events, header.first, away_ns)
+            self._batching.done(header.events, header.first, away_ns, flight.rung)
 
     def _commit(self, first: int, summaries: list[Summary]) -> None:
         """Account batches that the sink has; what was accounted before is passed over."""

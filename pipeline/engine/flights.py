@@ -23,6 +23,8 @@ class Flight:
     batch: EventBatch
     #: Of the models that judge it, whoever does.
     epoch: int = 0
+    #: Of the ladder.
+    rung: int = 0
     worker: str = ""
     alone_ns: int = 0
     slots: list[int] = field(default_factory=list)

@@ -140,6 +140,14 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Spares(Protocol):
+    """A source that sheds when it has no room."""
+
+    def spare(self, share: float, salt: int) -> None:
+        """Shed none of the events that a hash of their id draws with `salt`."""
+
+
+@runtime_checkable
 class Rests(Protocol):
     """A source with a schedule of its own, which stands still while the run is paused."""
 

@@ -12,6 +12,7 @@ from ..wire import Header, Kind, ProtocolError
 _MOST_LOST = 1 << 40
 #: How often a front end hears how far it was understood, while it sends.
 _TELL_S = 1.0
+_BUSY, _FREE = Header(Kind.BUSY, aux=1), Header(Kind.BUSY, aux=0)
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class FrontEnds:
         self._most = most
         self._known: dict[bytes, FrontEnd] = {}
         self._told_s = 0.0
+        self._busy = self._again = False
         self.get = self._known.get
 
     def __len__(self) -> int:
@@ -73,6 +75,12 @@ class FrontEnds:
             )
         self._known[peer] = FrontEnd(header.source, header.first, header.first)
 
+    def press(self, socket: Socket, *, busy: bool) -> None:
+        """Tell every front end to pause, or to go on."""
+        self._busy, self._again = busy, True
+        for peer in self._known:
+            socket.send(_BUSY if busy else _FREE, to=peer)
+
     def end(self, peer: bytes) -> None:
         """Forget a front end."""
         del self._known[peer]
@@ -83,7 +91,10 @@ class FrontEnds:
         if not now and time_s - self._told_s < _TELL_S:
             return
         self._told_s = time_s
+        again, self._again = self._again, self._busy
         for peer, front_end in self._known.items():
+            if again:  # the first word may have been lost
+                socket.send(_BUSY if self._busy else _FREE, to=peer)
             if front_end.told != front_end.next_event:
                 front_end.told = front_end.next_event
                 socket.send(Header(Kind.ACK, first=front_end.next_event), to=peer)

@@ -8,7 +8,9 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema
+from sluice.kernels.hashing import sampled
+
+from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, EventBatch, Schema
 from ..config import Security, require_secure
 from ..keys import guard
 from ..transport import Limits, Message, Socket
@@ -20,6 +22,8 @@ from .front_ends import FrontEnd, FrontEnds
 _MESSAGES_A_CALL = 256
 _RAW = int(Kind.RAW)
 _LAST_CALL_S = 1.0
+#: Shares of the backlog at which front ends are told to pause, and to go on.
+_HIGH, _LOW = 0.75, 0.25
 #: Messages that ZeroMQ may hold for one front end.
 _QUEUE = 1000
 
@@ -57,7 +61,8 @@ class LiveSource:
         self._listen = options.listen
         self._security = options.security
         self._backlog = options.backlog
-        self._stopped = False
+        self._stopped = self._busy = False
+        self._share, self._salt = 0.0, 0
         self.damage: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
@@ -75,7 +80,8 @@ class LiveSource:
 
     def open(self) -> None:
         """Listen; ConfigError if the address is taken."""
-        self._room = 2 * self._backlog  # so that closing up is rare
+        # So that closing up is rare, and for what must not be shed.
+        self._room = 2 * self._backlog
         self._events = np.empty(self._room, self._dtype)
         self._bytes = self._events.view(np.uint8).data
         self._arrived = np.empty(self._room, np.int64)
@@ -108,7 +114,12 @@ class LiveSource:
             except ProtocolError as error:
                 where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
                 self._losses.reject(Rejected(where, error.message, b"", events=0))
+        self._press()
         self._front_ends.tell(self.socket)
+
+    def spare(self, share: float, salt: int) -> None:
+        """Shed none of the events that a hash of their id draws; see `Spares`."""
+        self._share, self._salt = share, salt
 
     def waiting(self) -> Waiting:
         """Return the events that have arrived."""
@@ -126,6 +137,7 @@ class LiveSource:
         self._start = stop
         if self._start == self._end:
             self._start = self._end = 0
+        self._press()
         return EventBatch(columns, len(taken))
 
     def stop(self) -> None:
@@ -185,6 +197,8 @@ class LiveSource:
             self._answer(peer, Header(Kind.ERROR), pack_text({"message": error.message}))
             raise _blame(peer, error.message) from error
         self._answer(peer, Header(Kind.ACK, first=header.first, aux=self._limits.frame_bytes))
+        if self._busy:
+            self._answer(peer, Header(Kind.BUSY, aux=1))
 
     def _compare(self, schema: Schema) -> None:
         for column in self._record:
@@ -222,16 +236,33 @@ class LiveSource:
 
     def _append(self, records: memoryview, events: int) -> None:
         """Copy records behind those that wait; what the backlog has no room for is shed."""
-        room = self._backlog - self._end + self._start
+        room = max(0, self._backlog - self._end + self._start)
         if events > room:
-            self._losses.shed += events - room
-            events = room
+            kept = self._spared(np.frombuffer(records, self._dtype, events), room)
+            self._losses.shed += events - len(kept)
+            events, records = len(kept), kept.view(np.uint8).data
         if self._end + events > self._room:
             self._close_up()
         stop, size = self._end + events, self._dtype.itemsize
         self._bytes[self._end * size : stop * size] = records[: events * size]
         self._arrived[self._end : stop] = time.monotonic_ns()
         self._end = stop
+
+    def _spared(self, records: Array, room: int) -> Array:
+        """Return what is not shed: the first `room`, and of the others the share to be spared."""
+        rest = records[room:]
+        drawn = np.empty(len(rest), np.bool_)
+        sampled(np.ascontiguousarray(rest[EVENT_ID.name]), self._salt, self._share, drawn)
+        most = self._room - (self._end - self._start) - room
+        return np.concatenate([records[:room], rest[np.flatnonzero(drawn)[:most]]])
+
+    def _press(self) -> None:
+        """Tell the front ends to pause when the backlog fills, and to go on when it has emptied."""
+        waiting = self._end - self._start
+        busy = waiting > (_LOW if self._busy else _HIGH) * self._backlog
+        if busy != self._busy and self.socket is not None:
+            self._busy = busy
+            self._front_ends.press(self.socket, busy=busy)
 
     def _close_up(self) -> None:
         """Move what waits to the front of the memory."""

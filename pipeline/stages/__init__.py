@@ -97,6 +97,36 @@ class Shadowed(Protocol):
 
 
 @runtime_checkable
+class Steps(Protocol):
+    """A stage with a ladder: what to do instead while there is no time for its model.
+
+    Attributes
+    ----------
+    rungs
+        How many there are, the model itself among them.
+    """
+
+    rungs: int
+
+    def step(self, rung: int) -> bool:
+        """Judge on a rung from now on, the last where it is beyond; False if nothing is judged.
+
+        The columns are zeros then.
+        """
+
+
+@runtime_checkable
+class Spares(Protocol):
+    """A stage that decides, and that keeps a random share of the events in any case."""
+
+    def spared(self) -> tuple[float, int]:
+        """Return the share, and the salt of the hash of the event id that draws it."""
+
+    def mute(self, columns: frozenset[str]) -> None:
+        """Let nothing fire from now on that reads any of these columns."""
+
+
+@runtime_checkable
 class Judges(Protocol):
     """A stage that decides, as the trigger menu does; for decision records."""
 

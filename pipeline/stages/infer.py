@@ -13,6 +13,9 @@ from ..batch import EventBatch, Pool, Schema
 from ..errors import ConfigError, ModelError, nearest
 from ..manifest import Model, Preprocessing, Tensor, find_model
 
+#: The foot of a ladder: no model, so that only what needs none decides.
+CUTS = "cuts"
+
 
 class Infer:
     """A model's inputs are columns of the same names, its outputs too, unless mapped."""
@@ -31,6 +34,8 @@ class Infer:
         shadow: tuple[str, ...] = ()
         #: Fraction of the events that they see.
         shadow_sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
+        #: Models for when there is no time, from the better to the faster; ``cuts`` is none at all.
+        ladder: tuple[str, ...] = ()
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -49,26 +54,45 @@ class Infer:
             replace(t.column, name=self._outputs[t.name]) for t in manifest.outputs
         )
 
+        self._narrower = [self._rung(step, options.ladder) for step in options.ladder]
+        self.rungs = 1 + len(options.ladder)
+
     def open(self, events: int) -> None:
-        """Load the model and hold it to its golden outputs."""
+        """Load the models and hold each to its golden outputs."""
         self._events = events
         self._session: Session = open_session(self.model, self._backend, f"stage {self.name!r}")
         #: By the epoch from which on each is used.
         self._sessions = {0: self._session}
         self._pool = Pool(self.provides, events)
+        #: From the second rung on; None where nothing is judged.
+        self._lower = [
+            None if model is None else open_session(model, self._backend, f"stage {self.name!r}")
+            for model in self._narrower
+        ]
+        self._step = 0
+
+    def step(self, rung: int) -> bool:
+        """Judge on a rung from now on; see `Steps`."""
+        self._step = min(rung, len(self._lower))
+        return not self._step or self._lower[self._step - 1] is not None
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the model's outputs."""
         outputs = dict(zip(self._outputs, self._pool.views(batch.events), strict=True))
         inputs = {tensor: batch[column] for tensor, column in self._inputs.items()}
-        if batch.events:
-            self._session.infer(inputs, outputs)
+        session = self._lower[self._step - 1] if self._step else self._session
+        if session is None:
+            for array in outputs.values():
+                array.fill(0)
+        elif batch.events:
+            session.infer(inputs, outputs)
         return batch.with_columns(**{self._outputs[t]: array for t, array in outputs.items()})
 
     def close(self) -> None:
         """Free the models."""
-        for session in self._sessions.values():
-            session.close()
+        for session in (*self._sessions.values(), *self._lower):
+            if session is not None:
+                session.close()
 
     def check_swap(self, model: Model) -> None:
         """Refuse a model with other tensors or another preprocessing; see `Swaps`."""
@@ -104,6 +128,21 @@ class Infer:
         """Judge with the model of an epoch; see `Swaps`."""
         sessions = self._sessions
         self._session = sessions[max(known for known in sessions if known <= epoch)]
+
+    def _rung(self, step: str, ladder: tuple[str, ...]) -> Model | None:
+        """Return the model of one step of the ladder, None for the cuts at its foot."""
+        if step == CUTS:
+            if ladder.index(step) != len(ladder) - 1:
+                raise ConfigError(
+                    f"stage {self.name!r}: ladder: expected {CUTS!r} once and last, got {ladder}"
+                )
+            return None
+        model = find_model(step)
+        try:
+            self.check_swap(model)
+        except ModelError as error:
+            raise ConfigError(f"ladder: {error.message}") from error
+        return model
 
     def _require(self, mapped: dict[str, str], tensors: list[str]) -> None:
         for key in mapped.keys() - set(tensors):

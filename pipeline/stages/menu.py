@@ -58,6 +58,18 @@ class Menu:
                 f"own, got {names}"
             )
 
+    def spared(self) -> tuple[float, int]:
+        """Return the pass-through and the salt that draws it; see `Spares`."""
+        return self._pass_through, salt_of(self.name)
+
+    def mute(self, columns: frozenset[str]) -> None:
+        """Let no path fire that reads any of these columns; see `Spares`."""
+        self._muted = [
+            line
+            for line, condition in enumerate(self._conditions)
+            if any(column.name in columns for column in condition.columns)
+        ]
+
     def prescales(self) -> Array:
         """Return what each bit of a decision stands for, float32 (64,): one in this many."""
         scales = np.ones(64, np.float32)
@@ -88,6 +100,7 @@ class Menu:
     def open(self, events: int) -> None:
         """Allocate decisions, outcomes and the masks of the paths, pass-through last."""
         self._pool = Pool(self.provides, events)
+        self._muted = []
         lines = [(path.name, path.prescale) for path in self.paths]
         self._draws = [
             (line, salt_of(f"{self.name}/{name}"), 1 / prescale)
@@ -106,6 +119,7 @@ class Menu:
         passed, unscaled = self._masks
         for line, condition in enumerate(self._conditions):
             condition(batch, passed[line])
+        passed[self._muted] = False
         for line, salt, fraction in self._draws:
             sampled(batch["event_id"], salt, fraction, unscaled[line])
         passed[-1] = unscaled[-1]  # who is not drawn for pass-through has not fired it either

@@ -76,6 +76,22 @@ class Sleepy:
         pass
 
 
+class Slow(Sleepy):
+    """Takes its time over each event on its first rung, none on its second."""
+
+    rungs = 2
+    rung = 0
+
+    def step(self, rung):
+        self.rung = min(rung, 1)
+        return True
+
+    def process(self, batch):
+        if not self.rung:
+            time.sleep(batch.events * self.options.seconds)
+        return batch
+
+
 class Trap(Sleepy):
     """Raises on some events."""
 
@@ -170,6 +186,7 @@ class BrokenSource:
 ENTRY_POINTS = """
 [sluice.stages]
 test.sleepy = sluice_test_parts:Sleepy
+test.slow = sluice_test_parts:Slow
 test.trap = sluice_test_parts:Trap
 test.broken = sluice_test_parts:Broken
 test.cold = sluice_test_parts:Cold

@@ -15,7 +15,7 @@ CURVE = [(1, 200e-6), (1001, 1200e-6)]  # 200 us and 1 us an event
 
 def batching(budget_s=5e-3, most=1001, curve=CURVE):
     rule = Batching(budget_s, most)
-    rule.begin(curve)
+    rule.begin([curve])
     return rule
 
 

@@ -94,3 +94,39 @@ def test_progress_is_told_at_the_end(send):
     told = []
     send(100_000, 100, progress=lambda sent: told.append(sent.events))
     assert told[-1] == 100
+
+
+def test_busy_pauses_the_front_end_and_what_it_vetoed_is_in_no_counter(tmp_path):
+    socket = Socket(f"ipc://{tmp_path}/in")
+    columns = {"event_id": np.zeros(7, np.uint64), "t_event": np.zeros(7, np.int64)}
+    front_end = FrontEnd(socket.endpoint, EventBatch(columns, 7), RECORD)
+    said = []
+    thread = threading.Thread(target=lambda: said.append(front_end.run(1_000, 1_000)), name="fe")
+    thread.start()
+    firsts, busy_at, before = [], 0.0, 0
+    deadline = time.monotonic() + 20
+    try:
+        while not said and time.monotonic() < deadline:
+            socket.poll(0.01)
+            while message := socket.receive():
+                peer, header, _ = message
+                if header.kind in (Kind.BOR, Kind.EOR):
+                    socket.send(Header(Kind.ACK, first=header.first), to=peer)
+                else:
+                    firsts.append(header.first)
+                if len(firsts) == 300 and not busy_at:
+                    busy_at = time.monotonic()
+                    socket.send(Header(Kind.BUSY, aux=1), to=peer)
+            if busy_at and not before and time.monotonic() > busy_at + 0.3:
+                before = len(firsts)
+                socket.send(Header(Kind.BUSY, aux=0), to=peer)
+    finally:
+        thread.join(25)
+        front_end.close()
+        socket.close()
+    (sent,) = said
+    assert sent.vetoed > 100
+    assert sent.events + sent.vetoed == 1_000
+    assert before <= 1_000 - sent.vetoed
+    assert firsts == list(range(sent.events))
+    assert sent.acknowledged == sent.events

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from sluice.kernels.hashing import sampled
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
 from sluice.pipeline.config import convert
 from sluice.pipeline.emulator import FrontEnd
@@ -68,7 +69,7 @@ def answer(source, peer):
 
     def heard():
         message = peer.receive()
-        if message and message[1].kind not in (Kind.HELLO, Kind.HEARTBEAT):
+        if message and message[1].kind not in (Kind.HELLO, Kind.HEARTBEAT, Kind.BUSY):
             found.append(message)
         return found
 
@@ -351,6 +352,72 @@ def test_full_backlog_sheds_and_counts(listen, connect):
     assert tally.ids[10:] == [16, 17, 18]
     assert tally.lost == tally.shed == 0
     assert end(source, peer, 19).first == 19
+
+
+def test_shedding_spares_what_the_pass_through_draws(listen, connect):
+    source = listen(backlog=100)
+    source.spare(0.1, 77)
+    drawn = np.empty(2000, np.bool_)
+    sampled(np.arange(2000, dtype=np.uint64), 77, 0.1, drawn)
+    peer = connect(source)
+    begin(source, peer)
+    for first in range(0, 800, 200):
+        raw(peer, first, 200)
+    tally = Tally(source)
+    shed = 0
+
+    def all_seen():
+        nonlocal shed
+        shed += source.losses().shed
+        return shed + source.waiting().events == 800
+
+    serve(source, all_seen)
+    ids = tally.collect().ids
+    assert ids == list(range(100)) + [i for i in range(100, 800) if drawn[i]]
+    assert shed == 800 - len(ids)
+
+
+def test_what_is_spared_is_bounded_too(listen, connect):
+    source = listen(backlog=10)
+    source.spare(1.0, 1)
+    peer = connect(source)
+    begin(source, peer)
+    raw(peer, 0, 15)
+    raw(peer, 15, 15)
+    serve(source, lambda: source.waiting().events == 20)
+    tally = Tally(source).collect()
+    assert tally.ids == list(range(20))
+    assert tally.shed == 10
+
+
+def busy_words(peer):
+    words = []
+    while message := peer.receive():
+        if message[1].kind == Kind.BUSY:
+            words.append(message[1].aux)
+    return words
+
+
+def test_a_filling_backlog_raises_busy_and_an_empty_one_ends_it(listen, connect):
+    source = listen(backlog=100)
+    one, two = connect(source, "one"), connect(source, "two")
+    begin(source, one)
+    raw(one, 0, 75)
+    serve(source, lambda: source.waiting().events == 75)
+    time.sleep(0.05)
+    assert busy_words(one) == []
+    raw(one, 75, 1)
+    serve(source, lambda: source.waiting().events == 76)
+    begin(source, two)  # who comes later is told too
+    time.sleep(0.05)
+    assert busy_words(one) == [1]
+    assert busy_words(two) == [1]
+    assert source.read(50).events == 50
+    time.sleep(0.05)
+    assert busy_words(one) == []
+    assert source.read(10).events == 10
+    time.sleep(0.05)
+    assert busy_words(one) == busy_words(two) == [0]
 
 
 def test_the_backlog_is_a_ring_that_keeps_order(listen, connect):

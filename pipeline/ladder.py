@@ -1,0 +1,79 @@
+"""The ladder: narrower models, then none, while there is no time for the full ones.
+
+Down one rung when several batches in a row are later than the latency budget. Up one rung when
+for a while no batch was late and all of them would have left the workers some rest on the rung
+above. A step up that has to be taken back soon makes the next one wait twice as long.
+"""
+
+from __future__ import annotations
+
+#: Batches in a row that are late before a step down: one late batch says little.
+_LATE = 8
+#: Seconds without a late batch before a step up, at first and at most.
+_REST_S, _MOST_REST_S = 1.0, 64.0
+#: Share of the workers' time that the rung above may have needed.
+_ROOM = 0.7
+
+
+class Ladder:
+    """Which rung judges the next batch.
+
+    Parameters
+    ----------
+    rungs
+        How many there are, the full models among them.
+
+    Attributes
+    ----------
+    rung
+        Now; 0 are the full models.
+    """
+
+    def __init__(self, rungs: int) -> None:
+        self._last = rungs - 1
+        self.rung = 0
+        self._late = 0
+        self._needed_s = 0.0
+        self._quiet_since_s = 0.0
+        self._rest_s = _REST_S
+        self._up_at_s = float("-inf")
+
+    def note(self, *, late: bool, above_s: float, now_s: float) -> None:
+        """Take a batch into account.
+
+        Parameters
+        ----------
+        late
+            Whether it cannot keep the budget, though it goes now.
+        above_s
+            What it would take on the rung above, over the number of workers.
+        now_s
+            CLOCK_MONOTONIC.
+        """
+        self._late = self._late + 1 if late else 0
+        self._needed_s += above_s
+        if late:
+            self._begin(now_s)
+        if self._late >= _LATE and self.rung < self._last:
+            self._down(now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Step up if it is time; called now and then, with batches or without."""
+        quiet_s = now_s - self._quiet_since_s
+        if quiet_s < self._rest_s:
+            return
+        if self.rung and self._needed_s < _ROOM * quiet_s:
+            self.rung -= 1
+            self._up_at_s = now_s
+        self._begin(now_s)
+
+    def _down(self, now_s: float) -> None:
+        hasty = now_s - self._up_at_s < 2 * self._rest_s
+        self._rest_s = min(2 * self._rest_s, _MOST_REST_S) if hasty else _REST_S
+        self.rung += 1
+        self._late = 0
+        self._begin(now_s)
+
+    def _begin(self, now_s: float) -> None:
+        """Begin to look for rest anew."""
+        self._quiet_since_s, self._needed_s = now_s, 0.0

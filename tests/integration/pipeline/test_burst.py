@@ -1,0 +1,60 @@
+"""A burst of ten times the rate, over real sockets: the ladder takes it, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from sluice.pipeline.recording import RecordingReader
+
+
+@pytest.fixture
+def daemon(launch, http, make_graph, tmp_path):
+    """A daemon whose full rung bears 2,000 events/s, its endpoint, report and recording."""
+    endpoint = f"ipc://{tmp_path}/ingest"
+    graph = make_graph(
+        "burst",
+        source={"listen": endpoint, "backlog": 100_000},
+        graph={"batch_events": 128, "latency_budget": "50 ms"},
+        first=[{"name": "slow", "use": "test.slow", "seconds": 0.0005}],
+        sink={"use": "recording", "keep": "all", "columns": ["event_id", "outcome", "rung"]},
+    )
+    report, out = tmp_path / "run.json", tmp_path / "run.arrows"
+    listen = f"127.0.0.1:{http.port}"
+    command = launch("run", graph, "--report", report, "--http", listen, "--out", out)
+    http.ready(command)
+    return command, endpoint, report, out
+
+
+@pytest.mark.timeout(240)
+def test_ten_times_the_rate_steps_down_and_comes_back(daemon, sluice, http, load_report):
+    command, endpoint, report, out = daemon
+    first = 0
+    for rate, seconds in ((500, 2), (5_000, 3), (500, 6)):
+        sent = sluice("emulate", "wafers", "--to", endpoint, "--rate", rate, "--seconds", seconds,
+                      "--first-id", first, "--json")  # fmt: skip
+        assert sent.code == 0, sent
+        said = json.loads(sent.out)
+        assert said["dropped"] == said["vetoed"] == 0
+        first += said["events"]
+    http.settled(command, first)
+    page = http.get("/metrics")[1]
+    assert 'sluice_ladder_rung{stage="slow"}' in page
+    command.signal(signal.SIGTERM)
+    assert command.finish(60).code == 0
+    result = load_report(report)
+    assert result["closed"]
+    assert result["events"]["offered"] == first == 19_000
+    assert all(result["events"][fate] == 0 for fate in ("shed", "lost", "failed", "invalid"))
+    ladder = result["ladder"]
+    assert sum(ladder["events"]) == 19_000
+    assert ladder["events"][1] > 5_000  # most of the burst
+    assert ladder["events"][0] > 1_000  # before it at least
+    assert sum(ladder["seconds"]) == pytest.approx(result["seconds"]["wall"], rel=0.05)
+    assert ladder["rung"] == 0  # it came back
+    reader = RecordingReader(out)
+    rungs = [batch["rung"] for batch in reader.batches()]
+    reader.close()
+    assert [sum(int((r == n).sum()) for r in rungs) for n in (0, 1)] == ladder["events"]
