@@ -15,7 +15,7 @@ from sluice.exporters.families import EvaluateOptions
 from sluice.exporters.inference import Runner, runner
 from sluice.pipeline.manifest import all_models, find_model, repositories
 
-from . import codecs, data, files, metrics, pairs, promises
+from . import codecs, data, files, metrics, nested, pairs, promises
 from .codecs import Codec
 from .data import Wafers
 from .integers import BITS_BY_LINKS
@@ -41,7 +41,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Returns
     -------
     dict
-        Tables ``surrogates``, ``codecs``, ``gains``, ``exact``, ``tagger`` and ``sample``.
+        Tables ``surrogates``, ``codecs``, ``gains``, ``exact``, ``tagger``, ``widths``, ``sample``.
     """
     runners = models()
     seen = known()
@@ -54,6 +54,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "gains": gains(ways, data.hard(sample)),
         "exact": exact(sample),
         "tagger": tagger(runners, seen),
+        "widths": nested.table(
+            runners, data.hard(sample), data.simulated(promises.EVENTS, SEED, 0.5)
+        ),
         "sample": {"rows": len(whole), "unseen": len(sample), "hard": len(data.hard(sample))},
     }
     if options.plots is not None:

@@ -17,7 +17,7 @@ from sluice.kernels.wafer_geometry import CELLS, GRID, LATENTS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Manifest, Preprocessing, Tensor
 
-from . import archive, data, promises
+from . import archive, data, nested, promises
 from .chip import quantise
 from .coding import SHIPPED, load, stem
 from .emd import CnnSurrogate, EmdSurrogate
@@ -51,6 +51,14 @@ _DECODER = (
     "latent_bias, (16,), may be fed: it is added to the latents."
 )
 _TAGGER = "Class probabilities from 9-bit latents and module sum as they arrive."
+_NESTED = (
+    "An encoder of the first filters of one that was trained in all widths; read by the 9-bit "
+    "decoder. In the chip's arithmetic, convolution written out as a matrix."
+)
+_NESTED_TAGGER = (
+    "Class probabilities from latents and module sum, by the first units of a tagger that was "
+    "trained in all widths, on the latents of the encoder of the same width."
+)
 _EMD = "Surrogate of the Earth mover's distance of two wafers' charge fractions, each of sum 1."
 
 
@@ -109,8 +117,30 @@ def _exports(checkpoints: Path, note: Note) -> list[Export]:
     golden = _golden(coders[9])
     tagger = load(checkpoints / "tagger.pt", Tagger(recipe.tagger.hidden))
     found.append(_one(note, "wafer-tagger", tagger, golden, (LATENT_Q, SUM_Q), SCORE, _TAGGER, 9))
+    found += _widths(checkpoints, note, coders[9], golden)
     for name, net in _surrogates(checkpoints, recipe).items():
         found.append(_one(note, name, net, golden, (P, Q), DISTANCE, _EMD, 9))
+    return found
+
+
+def _widths(
+    checkpoints: Path, note: Note, coder: Autoencoder, golden: dict[str, NDArray[Any]]
+) -> list[Export]:
+    """Return the narrower encoders and taggers, and the full ones that were trained with them."""
+    recipe = note.recipe
+    nets = nested.NestedCoder(Autoencoder(9, recipe.autoencoder.width))
+    tags = nested.NestedTagger(Tagger(recipe.tagger.hidden))
+    encoder = load(checkpoints / f"{nested.CODER}.pt", nets).encoder
+    tagger = load(checkpoints / f"{nested.TAGGER}.pt", tags).tagger
+    found = []
+    for name, share in nested.WIDTHS.items():
+        narrow = LoweredEncoder(nested.narrow_encoder(encoder, share), nested.filters(share))
+        tag = nested.cut_tagger(tagger, share)
+        inputs = LATENT_Q, SUM_Q
+        found += [
+            _one(note, f"wafer-encoder-9b-{name}", narrow, golden, (IMAGE,), LATENT, _NESTED, 9),
+            _one(note, f"wafer-tagger-{name}", tag, golden, inputs, SCORE, _NESTED_TAGGER, 9),
+        ]
     return found
 
 

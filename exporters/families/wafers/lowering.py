@@ -28,9 +28,11 @@ class LoweredEncoder(nn.Module):
     ----------
     encoder
         Where the weights come from.
+    filters
+        Of the convolution that are used; the weights of all others are 0.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, filters: int = 8) -> None:
         super().__init__()
         with torch.no_grad():
             matrix, bias = encoder.matrix().T.contiguous(), encoder.bias() / chip.IMAGE_STEP
@@ -38,6 +40,7 @@ class LoweredEncoder(nn.Module):
             seen = torch.tensor(MASK_8X8.tolist()).reshape(-1)
             # By where the taps lie, not by their values: a weight may be 0.
             live = (encoder.taps.reshape(64, 128)[seen] < chip.TAPS).any(0)
+            live[16 * filters :] = False
             fixed = dense[:, ~live] @ _active(bias[~live]) * chip.IMAGE_STEP
             self.conv = _linear(matrix[live], bias[live])
             self.dense = _linear(dense[:, live] * chip.IMAGE_STEP, offset + fixed)

@@ -56,7 +56,7 @@ class Sample:
 
 def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
-    from . import coding, surrogates
+    from . import coding, nested, surrogates
 
     recipe = load(options.recipe, quick=options.quick)
     seed = recipe.seed if options.seed is None else options.seed
@@ -70,6 +70,7 @@ def train(options: TrainOptions) -> Scores:
             coding.shipped,
             coding.study,
             surrogates.final,
+            nested.train,
         ):
             losses |= together(run, stage(run), pool)
     return losses
