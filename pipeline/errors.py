@@ -55,6 +55,8 @@ class RunError(SluiceError):
 
 #: The run closed, but its input was damaged (a recording cut short, for one).
 EXIT_DAMAGED_INPUT = 6
+#: A replay of the same batches has decided otherwise than the recorded run.
+EXIT_DIFFERENT = 7
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -16,7 +16,8 @@ app = typer.Typer(
     name="sluice",
     help="Streaming inference for the trigger level of particle detectors.",
     epilog="Exit codes: 0 fine, 1 unforeseen, 2 usage or configuration, 3 input refused, "
-    "4 model refused, 5 run ended in error, 6 run closed but its input was damaged.",
+    "4 model refused, 5 run ended in error, 6 run closed but its input was damaged, "
+    "7 replay decided otherwise.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

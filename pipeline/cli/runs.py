@@ -11,7 +11,7 @@ import typer
 from msgspec.structs import replace
 
 from ..config import GraphConfig, load_graph, require_private
-from ..errors import EXIT_DAMAGED_INPUT, ConfigError, DataError, RunError
+from ..errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT, ConfigError, DataError, RunError
 from .readers import source_for
 from .tuning import tuned
 
@@ -93,6 +93,13 @@ def replay(
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes if left.")
     ] = None,
+    same_batches: Annotated[
+        Path | None, typer.Option(help="Judge this run's batches again, compare the decisions.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Compare this column too; may be repeated.")
+    ] = None,
+    differences: Annotated[int, typer.Option(min=0, help="Differences to list.")] = 20,
     http: _Http = None,
     engine: _Engine = "distributed",
     workers: _Workers = None,
@@ -101,11 +108,15 @@ def replay(
 ) -> None:
     """Send recorded events through a graph."""
     from ..session import Wishes
+    from .same import against
 
     config = tuned(load_graph(graph))
-    part = source_for(source, config)
-    out = out or Path(f"{source.stem}.accepted.arrows")
-    config = _with(replace(config, source=part), out, workers)
+    config = replace(config, source=source_for(source, config))
+    if same_batches is not None:
+        if rate or out:
+            raise ConfigError("--same-batches: expected neither --rate nor --out beside it")
+        config = against(config, same_batches, compare or [], differences)
+    config = _with(config, out or Path(f"{source.stem}.accepted.arrows"), workers)
     wishes = Wishes(run_number, engine, rate, http, quarantine, reference)
     _execute(config, wishes, report, as_json=as_json)
 
@@ -173,12 +184,15 @@ def _execute(config: GraphConfig, wishes: Wishes, report: Path | None, *, as_jso
     """Make one run."""
     from ..daemon import check_report, execute
     from .progress import announce, run_progress
+    from .same import differs
 
     _refuse_collisions(config, *_others(wishes, report))
     with run_progress(quiet=as_json) as progress:
         result = execute(config, wishes, progress, announce)
     _tell(result, report, as_json=as_json)
     check_report(result)
+    if differs(result):
+        raise typer.Exit(EXIT_DIFFERENT)
     if result["damage"]:
         typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
         raise typer.Exit(EXIT_DAMAGED_INPUT)

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from . import same
+
 
 def show(report: dict[str, Any], path: Path | None) -> None:
     """Print the report's main lines."""
@@ -34,7 +36,9 @@ def show(report: dict[str, Any], path: Path | None) -> None:
     _stages(console, report)
     for name, number in report["paths"].items():
         console.print(f"  path {name}: {number:,}", highlight=False)
-    if report["output"]:
+    if "comparison" in report["output"]:
+        same.show(report["output"]["comparison"], console)
+    elif report["output"]:
         console.print(f"  kept events: {report['output']['path']}", highlight=False)
     if report["quarantine"]["path"]:
         console.print(f"  quarantine:  {report['quarantine']['path']}", highlight=False)

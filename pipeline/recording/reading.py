@@ -11,7 +11,7 @@ import pyarrow as pa
 from ..arrow import from_arrow, from_arrow_schema
 from ..batch import EventBatch
 from ..errors import DataError
-from .marks import BOR, CHECKSUM, EOR, SEQ, Info, Metadata, checksum
+from .marks import BOR, CHECKSUM, COMMIT, EOR, SEQ, Info, Metadata, checksum
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 
@@ -27,6 +27,8 @@ class RecordingReader:
         The end-of-run record; None until it was read, and for a recording that was cut short.
     damage
         What is wrong with the file and where; None while nothing is.
+    commit
+        The commit record of the batch that came last; None where it has none.
 
     Raises
     ------
@@ -38,6 +40,7 @@ class RecordingReader:
         self.path = path
         self.eor: Info | None = None
         self.damage: str | None = None
+        self.commit: bytes | None = None
         try:
             # Read, not mapped: a file that is cut while it is read would kill the process.
             self._file = pa.OSFile(str(path))
@@ -58,10 +61,11 @@ class RecordingReader:
         except msgspec.MsgspecError as error:
             raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
 
-    def batches(self) -> Iterator[EventBatch]:
+    def batches(self, *, empty: bool = False) -> Iterator[EventBatch]:
         """Yield each sound batch; stop at the end, or where the file was cut.
 
-        A batch whose checksum is wrong is passed over. `damage` tells of both.
+        A batch whose checksum is wrong is passed over. `damage` tells of both. Batches without
+        events, which have only a commit record, come where `empty` wishes for them.
         """
         index = 0
         ended = False
@@ -73,7 +77,8 @@ class RecordingReader:
                 continue
             seq = metadata.get(SEQ, b"")
             batch = from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
-            if self._sound(batch, metadata, index) and batch.events:
+            if self._sound(batch, metadata, index) and (batch.events or empty):
+                self.commit = metadata.get(COMMIT)
                 yield batch
             index += 1
         if not ended and not self.foreign:

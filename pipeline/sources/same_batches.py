@@ -1,0 +1,146 @@
+"""Another source, cut at the batches of a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from sluice.kernels.hashing import digest
+
+from ..batch import EVENT_ID, EventBatch, Schema, concatenate
+from ..config import Part
+from ..errors import DataError
+from ..parts import build
+from ..recorded_run import RecordedRun
+from . import ENDLESS, NOTHING, Losses, Selects, Source, Waiting
+
+#: Events asked of the other source at once.
+_READ = 16_384
+
+
+class SameBatches:
+    """Gives the events of another source in the batches that a run has judged; see `Source`.
+
+    The other source must give that run's events in the same order; events in between that the run
+    did not judge are passed over.
+    """
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Which run, and what it took its events from."""
+
+        #: The recording that the run's sink wrote.
+        run: str
+        #: The other source: `use` and its options, as in the table ``[source]``.
+        of: dict[str, Any]
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        of = dict(options.of)
+        part = Part(str(of.pop("use", "")), name, of)
+        self._inner: Source = build("source", part, name)
+        self._run = Path(options.run)
+        self.socket = None
+        self.expected: int | None = None
+        self._held: EventBatch | None = None
+        self._next = 0
+
+    @property
+    def schema(self) -> Schema:
+        """Columns of the other source."""
+        return self._inner.schema
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every batch was given."""
+        return self._next >= len(self._records)
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the other source's input."""
+        return self._inner.damage
+
+    def open(self) -> None:
+        """Read the composition, open the other source."""
+        records = RecordedRun(self._run).composition()
+        self._records = records[records["events"] > 0]
+        self.expected = int(self._records["events"].sum())
+        self._inner.open()
+        if self._inner.socket is not None:
+            raise DataError(f"source {self.name!r}: expected a file, got a live source")
+
+    def receive(self) -> None:
+        """Nothing comes by socket."""
+
+    def select(self, names: Collection[str]) -> None:
+        """Let the other source read these columns only, if it can."""
+        if isinstance(self._inner, Selects):
+            self._inner.select(names)
+
+    def waiting(self) -> Waiting:
+        """Return all there is: a file can always be read."""
+        return NOTHING if self.exhausted else ENDLESS
+
+    def read(self, most: int) -> EventBatch | None:
+        """Return the next batch of the run, whatever its size.
+
+        Raises
+        ------
+        DataError
+            If the other source has other events.
+        """
+        if self.exhausted:
+            return None
+        record = self._records[self._next]
+        self._next += 1
+        held = self._find(record)
+        while held.events < record["events"] and (part := self._more()) is not None:
+            held = concatenate([held, part])
+        batch = held.slice(0, int(record["events"]))
+        if batch.events < record["events"] or digest(_ids(batch)) != record["ids"]:
+            raise self._other(record, f"other events behind event {record['first']}")
+        self._held = held.slice(batch.events, held.events) if held.events > batch.events else None
+        return batch
+
+    def stop(self) -> None:
+        """Give no more."""
+        self._inner.stop()
+        self._next = len(self._records)
+
+    def losses(self) -> Losses:
+        """Return nothing: what the run did not judge is not replayed."""
+        self._inner.losses()
+        return Losses()
+
+    def close(self) -> None:
+        """Close the other source."""
+        self._inner.close()
+
+    def _find(self, record: np.void) -> EventBatch:
+        """Return waiting events, the batch's first in front."""
+        while True:
+            part = self._held if self._held is not None else self._more()
+            if part is None:
+                raise self._other(record, f"no event {record['first']}")
+            places = np.flatnonzero(_ids(part) == record["first"])
+            if len(places):
+                return part.slice(int(places[0]), part.events)
+            self._held = None
+
+    def _more(self) -> EventBatch | None:
+        return self._inner.read(_READ)
+
+    def _other(self, record: np.void, got: str) -> DataError:
+        self.stop()
+        return DataError(
+            f"batch {record['seq']} of {self._run}: expected {record['events']} events from event "
+            f"{record['first']} on, the input has {got}",
+            hint="replay the input that the run took its events from, in the same order",
+        )
+
+
+def _ids(batch: EventBatch) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    return np.ascontiguousarray(batch[EVENT_ID.name])
