@@ -21,6 +21,8 @@ from .recording import RecordingWriter
 from .session import Wishes
 from .stages.wafer import WORDS
 
+#: Events of a record batch of the recording that the engines read.
+_RECORDED = 16_384
 #: What is measured: graph, and how its names begin in the result.
 _GRAPHS = {"hgcal": "", "compress": "compress-"}
 
@@ -127,7 +129,9 @@ def _repeat(events: EventBatch, copies: int, path: Path) -> None:
     with RecordingWriter(path, schema, about, compression="none") as writer:
         for copy in range(copies):
             ids = events["event_id"] + np.uint64(copy * events.events)
-            writer.write(EventBatch({**events.columns, "event_id": ids}, events.events, copy))
+            whole = EventBatch({**events.columns, "event_id": ids}, events.events, copy)
+            for start in range(0, events.events, _RECORDED):
+                writer.write(whole.slice(start, start + _RECORDED))
 
 
 def _memory() -> str | None:

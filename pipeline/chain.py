@@ -255,7 +255,7 @@ class Chain:
         counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
         count_outcomes(outcome, counts)
         count_bits(batch[DECISION.name], paths)
-        rows = None if self._keep_all else self._accepted(outcome)
+        rows = self._accepted(outcome) if self._keeps and not self._keep_all else None
         kept = batch.only(self._names)
         if not self._keeps:
             kept = EventBatch({}, 0, batch.seq)
