@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +19,7 @@ from .numbering import RunNumbers, in_run, state_folder
 from .parts import build
 from .quarantine import Quarantine
 from .reference import read_bands
+from .runtime import runtime_folder
 from .sinks import Sink
 from .sources import Selects, Source
 from .sources.paced import Paced
@@ -72,8 +70,7 @@ def prepare(config: GraphConfig, wishes: Wishes, control: Control, stack: ExitSt
     stack.callback(source.close)
     if wishes.rate_hz:
         source = Paced(source, wishes.rate_hz)
-    runtime = _runtime_folder()
-    stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+    runtime = stack.enter_context(runtime_folder())
     plan = _plan(config, wishes, source, control, runtime)
     stack.callback(plan.account.quarantine.close)
     return plan
@@ -121,10 +118,3 @@ def conclude(plan: Plan, engine: Engine) -> dict[str, Any]:
     report |= {"state": control.state.value, "error": control.cause, "hint": hint,
                "output": written, "damage": plan.source.damage}  # fmt: skip
     return report
-
-
-def _runtime_folder() -> Path:
-    """Make the run's folder for sockets and meters, in memory where the system has such a place."""
-    shared = Path("/dev/shm")  # noqa: S108
-    parent = shared if os.access(shared, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="sluice-", dir=parent))
