@@ -21,10 +21,10 @@ PIP_OPTIONS := -qq --disable-pip-version-check
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak fuzz bench pins clean FORCE
+.PHONY: help venv demo test soak fuzz bench bench-peers pins clean FORCE
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: .venv/.installed ## Make .venv with everything: runtime, training, development
 
@@ -65,6 +65,10 @@ fuzz: venv ## Fuzz the readers of foreign bytes, FUZZ_SECONDS each; with atheris
 bench: venv ## Measure kernels and engines, as ratios within one run
 	.venv/bin/python benchmarks/kernels.py
 	.venv/bin/sluice bench pipeline
+
+bench-peers: venv ## Measure Sluice beside systems that do the same job, one at a time
+	benchmarks/peers/install.sh build/peers
+	.venv/bin/python benchmarks/peers/run.py --environments build/peers --json out/peers.json
 
 pins: ## Write constraints.txt anew from what .venv holds
 	@.venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' | LC_ALL=C sort -f > .pins

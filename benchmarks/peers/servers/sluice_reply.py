@@ -1,0 +1,52 @@
+"""A sink that sends each event's id and latents back to the client, for measuring as peers are."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from sluice.pipeline.batch import EventBatch, Schema
+from sluice.pipeline.sinks import Keep
+
+
+class ReplySink:
+    """Sends ``events, then their ids, then the column`` over a local socket; see `Sink`."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Where the client listens, and what it wants."""
+
+        path: str
+        column: str
+
+    keep: Keep = "all"
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._path, self._column = options.path, options.column
+        self.columns = ("event_id", options.column)
+        self._events = 0
+
+    def open(self, schema: Schema, bor: dict[str, Any]) -> None:
+        """Connect to the client."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(120)
+        self._socket.connect(self._path)
+
+    def write(self, batch: EventBatch) -> None:
+        """Send one batch."""
+        ids, values = (np.ascontiguousarray(batch[name]) for name in self.columns)
+        head = struct.pack("<QQ", batch.events, values.nbytes)
+        self._socket.sendall(b"".join((head, ids.data.cast("B"), values.data.cast("B"))))
+        self._events += batch.events
+
+    def close(self, eor: dict[str, Any] | None) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def describe(self) -> dict[str, Any]:
+        """Return how much was sent."""
+        return {"path": self._path, "events": self._events}
