@@ -74,15 +74,31 @@ class HttpLink:
             f"POST {self.path} HTTP/1.1\r\nHost: peer\r\nContent-Type: application/octet-stream\r\n"
             f"Content-Length: {body}\r\n"
         ).encode() + self.extra + b"\r\n" + self._prefix  # fmt: skip
+        self._port = port
         for _ in range(room):
-            connection = Connection(port)
-            self._by_fd[connection.socket.fileno()] = connection
-            self._poll.register(connection.socket, select.EPOLLIN)
-            self._idle.append(connection)
+            self._connect()
 
     def prefix(self) -> bytes:
         """Return what precedes the images in a body."""
         return b""
+
+    def _connect(self) -> None:
+        connection = Connection(self._port)
+        self._by_fd[connection.socket.fileno()] = connection
+        self._poll.register(connection.socket, select.EPOLLIN)
+        self._idle.append(connection)
+
+    def _replace(self, connection: Connection) -> list[int]:
+        """Connect anew where the server hung up; return the message that was lost by it."""
+        lost = [] if connection in self._idle else [connection.number]
+        self._failed += len(lost)
+        if not lost:
+            self._idle.remove(connection)
+        self._poll.unregister(connection.socket)
+        del self._by_fd[connection.socket.fileno()]
+        connection.socket.close()
+        self._connect()
+        return lost
 
     def send(self, number: int) -> None:
         """Send on an idle connection."""
@@ -98,9 +114,14 @@ class HttpLink:
         done = []
         for fd, what in self._poll.poll(timeout_s):
             connection = self._by_fd[fd]
-            if what & select.EPOLLOUT and connection.flush():
-                self._poll.modify(connection.socket, select.EPOLLIN)
-            if what & ~select.EPOLLOUT and connection.take():
+            try:
+                if what & select.EPOLLOUT and connection.flush():
+                    self._poll.modify(connection.socket, select.EPOLLIN)
+                whole = bool(what & ~select.EPOLLOUT) and connection.take()
+            except ConnectionError:
+                done += self._replace(connection)
+                continue
+            if whole:
                 if connection.answer[9:12] != b"200":
                     self._failed += 1
                 else:

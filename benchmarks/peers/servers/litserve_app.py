@@ -44,4 +44,5 @@ if __name__ == "__main__":
     server.run(
         host="127.0.0.1", port=int(os.environ["PEER_PORT"]), num_api_servers=1,
         generate_client_file=False, log_level="error", access_log=False,
+        timeout_keep_alive=60,
     )  # fmt: skip
