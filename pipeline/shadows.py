@@ -57,7 +57,7 @@ class Shadow:
         self.name = f"{parts[0].name}/{model.manifest.name}@{version}"
         self.sample = stage.shadow_sample
         self.meter: ShadowMeter | None = None
-        options = {"model": model.manifest.name, "version": version, "shadow": []}
+        options = {"model": model.manifest.name, "version": version, "shadow": [], "ladder": []}
         own = replace(parts[0], options=parts[0].options | options)
         self._stages: list[Stage] = [build("stage", p, origin) for p in (own, *parts[1:])]
         if not any(isinstance(s, Judges) for s in self._stages):

@@ -9,7 +9,7 @@ import typer
 
 from ..client import Client, Gone, Status
 
-_Address = Annotated[
+Address = Annotated[
     str, typer.Option(envvar="SLUICE_ADDRESS", help="The daemon's HTTP address, host:port.")
 ]
 _Token = Annotated[
@@ -17,7 +17,7 @@ _Token = Annotated[
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as JSON.")]
 _Timeout = Annotated[float, typer.Option(min=0.1, help="Wait for it at most so many seconds.")]
-_DEFAULT = "127.0.0.1:9464"
+ADDRESS = "127.0.0.1:9464"
 
 ctl = typer.Typer(
     help="Control a daemon over HTTP: configure, start, pause, resume, stop, swap, status.",
@@ -37,20 +37,20 @@ def register(app: typer.Typer) -> None:
     app.add_typer(ctl, name="ctl")
 
 
-def status(address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False) -> None:
+def status(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Tell how the run stands."""
     _tell(Client(address, token_file).status(), as_json=as_json)
 
 
 def configure(
-    address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False
+    address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False
 ) -> None:
     """Let a waiting daemon read its graph file anew; also leads out of ERROR."""
     _tell(Client(address, token_file).act("configure", patience_s=60), as_json=as_json)
 
 
 def start(
-    address: _Address = _DEFAULT,
+    address: Address = ADDRESS,
     token_file: _Token = None,
     timeout: _Timeout = 180,
     as_json: _Json = False,
@@ -67,18 +67,18 @@ def start(
     _tell(client.until(begun, timeout), as_json=as_json)
 
 
-def pause(address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False) -> None:
+def pause(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Read nothing from the source until resume; what is in flight is judged."""
     _tell(Client(address, token_file).act("pause"), as_json=as_json)
 
 
-def resume(address: _Address = _DEFAULT, token_file: _Token = None, as_json: _Json = False) -> None:
+def resume(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Go on after pause."""
     _tell(Client(address, token_file).act("resume"), as_json=as_json)
 
 
 def stop(
-    address: _Address = _DEFAULT,
+    address: Address = ADDRESS,
     token_file: _Token = None,
     abort: Annotated[
         bool, typer.Option("--abort", help="Do not drain: what is in flight counts as failed.")
@@ -99,7 +99,7 @@ def stop(
 def swap(
     stage: Annotated[str, typer.Argument(help="The stage, as the graph names it.")],
     model: Annotated[str, typer.Argument(help="NAME for the newest version, or NAME@VERSION.")],
-    address: _Address = _DEFAULT,
+    address: Address = ADDRESS,
     token_file: _Token = None,
     as_json: _Json = False,
 ) -> None:

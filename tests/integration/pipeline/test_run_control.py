@@ -233,13 +233,16 @@ def test_configure_reads_the_file_anew_and_leads_out_of_error(
     assert load_report(written)["graph"] == "other"
 
 
-def test_a_daemon_that_runs_once_says_so(launch, http, ctl, live):
+def test_a_daemon_that_runs_once_says_so(launch, http, ctl, live, sluice):
     command = launch("run", live[0], "--http", f"127.0.0.1:{http.port}", "--engine", "inline")
     http.ready(command)
     for action in ("start", "configure"):
         refused = ctl(action)
         assert refused.code == 5, refused
         assert "--wait" in refused.err
+    page = sluice("top", "--once", "--address", f"127.0.0.1:{http.port}")
+    assert page.code == 0, page
+    assert page.out.startswith("RUNNING  run 1 · graph hgcal")
     answer = ctl("status", "--json")
     assert json.loads(answer.out)["state"] == "RUNNING"
     assert ctl("stop").code == 0
