@@ -16,6 +16,7 @@ from sluice.kernels.histogram import BUCKETS, quantile, record, record_ages
 from .batch import EventBatch, Flag, Outcome
 from .composition import rung_of
 from .graph import Graph
+from .journal import Commit
 from .ledger import Ledger
 from .metrics import MeterBlock, monitor_totals, shadow_report, stage_report
 from .quarantine import Quarantine
@@ -96,6 +97,8 @@ class Account:
         self.protocol_errors = 0
         self.refused_connections = 0
         self.in_flight = 0
+        #: Where an earlier life of the run stood.
+        self.resumed: Commit | None = None
         #: Guards against a scrape between two lines of `commit`.
         self.lock = threading.Lock()
 
@@ -104,6 +107,15 @@ class Account:
         with self.lock:
             self.ledger.offer(batch.events)
             self.in_flight += 1
+
+    def resume(self, commit: Commit) -> None:
+        """Count what an earlier life of the run had committed."""
+        with self.lock:
+            self.resumed = commit
+            self.ledger.offer(commit.events)
+            self.ledger.settle_all(list(commit.counts))
+            for bit, events in commit.paths.items():
+                self.paths[bit] += events
 
     def commit(self, batch: EventBatch, summary: Summary) -> None:
         """Count a batch that the sink has for good; `batch` as it entered."""
@@ -158,6 +170,8 @@ class Account:
         """Return the run report, as far as the run has come."""
         ledger = self.ledger
         seconds = ledger.seconds()
+        commit = self.resumed
+        before = commit.events if commit else 0
         judged = ledger.offered - sum(
             ledger.counts[o] for o in (Outcome.SHED, Outcome.LOST, Outcome.INVALID)
         )
@@ -167,7 +181,8 @@ class Account:
             "events": ledger.events(),
             "closed": ledger.closed,
             "seconds": seconds,
-            "rate_hz": ledger.settled / seconds["wall"] if seconds["wall"] else 0.0,
+            "resumed": {"events": before, "batches": commit.next} if commit else None,
+            "rate_hz": (ledger.settled - before) / seconds["wall"] if seconds["wall"] else 0.0,
             "latency_s": {
                 **{key: self._latency(q) for key, q in _QUANTILES.items()},
                 "max": self.latency_max_ns / 1e9,

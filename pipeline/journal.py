@@ -16,7 +16,7 @@ import numpy as np
 
 from .batch import EventBatch, Outcome
 from .errors import DataError
-from .recording import Tail, find_tail
+from .recording import Info, Tail, await_writer, find_tail
 from .wire import Summary, join_summaries, unpack_summaries, unpack_summary
 
 
@@ -120,6 +120,32 @@ def find_commits(path: Path, since: int) -> tuple[Tail, list[Commit]]:
     if last < since:
         raise DataError(f"{path}: expected the batches up to {since}, got those up to {last}")
     return tail, [c for c in commits if c.next > since] or commits[-1:]
+
+
+class Standing(NamedTuple):
+    """Where a run stood: its begin-of-run record and its last commit record."""
+
+    bor: Info
+    commit: Commit
+
+
+def read_standing(path: Path) -> Standing:
+    """Return where the run stood that a recording is of; whoever writes it still is waited for.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to go on with, or the run has ended.
+    """
+    await_writer(path)
+    tail, commits = find_commits(path, 0)
+    if tail.ended:
+        raise DataError(f"{path}: cannot resume: the run has ended", "replay it into another file")
+    try:
+        bor = msgspec.json.decode(tail.bor, type=Info)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
+    return Standing(bor, commits[-1] if commits else Commit())
 
 
 class Journal:

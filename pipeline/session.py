@@ -13,12 +13,13 @@ from .account import Account
 from .beginning import begin_of_run
 from .config import GraphConfig
 from .engine import Engine, Plan
-from .errors import SluiceError
+from .errors import ConfigError, SluiceError
 from .graph import build_graph
 from .numbering import RunNumbers, in_run, state_folder
 from .parts import build
 from .quarantine import Quarantine
 from .reference import read_bands
+from .resuming import require_same, skip
 from .runtime import runtime_folder
 from .sinks import Sink
 from .sources import Selects, Source
@@ -43,6 +44,8 @@ class Wishes(Struct, frozen=True):
         Where refused events go, ``{run}`` stands for the run number; None only counts them.
     reference
         Report of a reference run: monitors that leave its bands raise an alarm.
+    resume
+        Go on with the run of which the sink has the beginning.
     """
 
     run: int | None
@@ -51,6 +54,7 @@ class Wishes(Struct, frozen=True):
     http: str | None = None
     quarantine: Path | None = None
     reference: Path | None = None
+    resume: bool = False
 
 
 def check(config: GraphConfig) -> None:
@@ -68,8 +72,11 @@ def prepare(config: GraphConfig, wishes: Wishes, control: Control, stack: ExitSt
     source: Source = build("source", config.source, config.origin)
     source.open()
     stack.callback(source.close)
-    if wishes.rate_hz:
-        source = Paced(source, wishes.rate_hz)
+    if wishes.resume and source.socket is not None:
+        raise ConfigError(
+            "--resume: expected a source that reads a file, got a live one",
+            hint="what a live source gave is gone: start a new run",
+        )
     runtime = stack.enter_context(runtime_folder())
     plan = _plan(config, wishes, source, control, runtime)
     stack.callback(plan.account.quarantine.close)
@@ -83,13 +90,26 @@ def _plan(
     graph = build_graph(config, source.schema, sink.columns)
     if isinstance(source, Selects):
         source.select(graph.inputs.names)
-    run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
-    quarantine = Quarantine(in_run(wishes.quarantine, run), graph.inputs)
-    bor = begin_of_run(config, graph, run)
-    account = Account(graph, run, quarantine)
+    standing = sink.standing(wishes.run) if wishes.resume else None
+    if standing is None:
+        run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
+        bor = begin_of_run(config, graph, run)
+    else:
+        run, bor = int(standing.bor.get("run", 0)), standing.bor
+        require_same(bor, begin_of_run(config, graph, run), standing.commit)
+    refused = in_run(wishes.quarantine, run)
+    if standing is not None and refused is not None:  # the earlier life's stays as it is
+        refused = refused.with_stem(f"{refused.stem}.from-{standing.commit.next}")
+    account = Account(graph, run, Quarantine(refused, graph.inputs))
     if wishes.reference is not None:
         account.bands = read_bands(wishes.reference, [part.name for part in config.monitors])
-    return Plan(graph, source, sink, account, control, bor, runtime)
+    commit = standing.commit if standing else None
+    if commit is not None:
+        account.resume(commit)
+        skip(source, commit.events, config.graph.batch_events, account)
+    if wishes.rate_hz:
+        source = Paced(source, wishes.rate_hz)
+    return Plan(graph, source, sink, account, control, bor, runtime, commit)
 
 
 def conclude(plan: Plan, engine: Engine) -> dict[str, Any]:

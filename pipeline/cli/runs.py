@@ -37,6 +37,9 @@ _RunNumber = Annotated[
         help="The run number, not used before; the next unless given.",
     ),
 ]
+_Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on behind what the output file has of a killed run.")
+]
 _Key = Annotated[Path | None, typer.Option(help="Own secret key file, for a guarded edge.")]
 _ServerKey = Annotated[Path | None, typer.Option(help="Public key file of who listens there.")]
 _PlainTcp = Annotated[bool, typer.Option("--plain-tcp", help="Beyond this host without keys.")]
@@ -59,6 +62,7 @@ def run(
     engine: _Engine = "distributed",
     workers: _Workers = None,
     run_number: _RunNumber = None,
+    resume: _Resume = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for start over HTTP, run after run, until SIGTERM.")
     ] = False,
@@ -70,7 +74,7 @@ def run(
     config = tuned(load_graph(graph))
     wishes = Wishes(
         run_number, engine, http=http or config.http.listen, quarantine=quarantine,
-        reference=reference,
+        reference=reference, resume=resume,
     )  # fmt: skip
     if wait:
         _require_own_files(config, out, wishes, report)
@@ -104,6 +108,7 @@ def replay(
     engine: _Engine = "distributed",
     workers: _Workers = None,
     run_number: _RunNumber = None,
+    resume: _Resume = False,
     as_json: _Json = False,
 ) -> None:
     """Send recorded events through a graph."""
@@ -113,11 +118,13 @@ def replay(
     config = tuned(load_graph(graph))
     config = replace(config, source=source_for(source, config))
     if same_batches is not None:
-        if rate or out:
-            raise ConfigError("--same-batches: expected neither --rate nor --out beside it")
+        if rate or out or resume:
+            raise ConfigError(
+                "--same-batches: expected neither --rate nor --out nor --resume beside it"
+            )
         config = against(config, same_batches, compare or [], differences)
     config = _with(config, out or Path(f"{source.stem}.accepted.arrows"), workers)
-    wishes = Wishes(run_number, engine, rate, http, quarantine, reference)
+    wishes = Wishes(run_number, engine, rate, http, quarantine, reference, resume)
     _execute(config, wishes, report, as_json=as_json)
 
 
@@ -250,6 +257,8 @@ def _require_own_files(
                 f"{name} {value}: expected {{run}} in it, so that each run has a file of its own",
                 hint="with --wait several runs may come",
             )
+    if wishes.resume:
+        raise ConfigError("--resume: expected none with --wait: it makes one run after the other")
     if wishes.run is not None:
         raise ConfigError("--run: expected none with --wait: each run takes the next number")
 

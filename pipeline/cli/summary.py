@@ -21,6 +21,8 @@ def show(report: dict[str, Any], path: Path | None) -> None:
     for name, number in events.items():
         if number or name in ("offered", "accepted", "rejected"):
             table.add_row(name, f"{number:,}")
+    if report["resumed"]:
+        table.add_row("before", f"{report['resumed']['events']:,} by an earlier life of the run")
     table.add_row("rate", f"{report['rate_hz']:,.0f} events/s over {seconds['wall']:.2f} s")
     quantiles = ", ".join(f"{q} {latency[q] * 1e3:.2f}" for q in ("p50", "p99", "max"))
     table.add_row("latency", f"{quantiles} ms")

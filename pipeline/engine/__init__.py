@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ..account import Account
 from ..batch import EventBatch
 from ..graph import Graph
+from ..journal import Commit
 from ..sinks import Sink
 from ..sources import Source
 from ..state import Control
@@ -31,6 +32,8 @@ class Plan:
         The begin-of-run record.
     runtime
         A folder for sockets and shared memory, the run's own.
+    resumed
+        Where the run stood when an earlier life of it ended; the source is past that.
     orders
         Swaps of models that were ordered, from any thread.
     """
@@ -42,6 +45,7 @@ class Plan:
     control: Control
     bor: dict[str, Any]
     runtime: Path
+    resumed: Commit | None = None
     orders: OrderBook = field(default_factory=OrderBook)
 
     def number(self, batch: EventBatch, seq: int) -> EventBatch:

@@ -51,7 +51,7 @@ class DistributedEngine:
         self._swaps = CrewSwaps(plan, self._send_swap)
         self._rungs = Rungs(plan, self._batching)
         self._crew = Supervisor(plan, self._swaps.epochs)
-        self._next_seq = 0
+        self._next_seq = plan.resumed.next if plan.resumed else 0
         self._sink = SinkLink(plan.account.run, plan.control)
         self._stall.moved()
         self._failure: SluiceError | None = None

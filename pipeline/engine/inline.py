@@ -48,8 +48,11 @@ class InlineEngine:
         """Open the stages, then the sink."""
         self._chain.open()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
+        resumed = self._plan.resumed
         try:
-            commits = self._plan.sink.open(self._plan.graph.outputs, self._plan.bor)
+            commits = self._plan.sink.open(
+                self._plan.graph.outputs, self._plan.bor, resumed.next if resumed else None
+            )
         except OSError as error:
             self._chain.close()
             raise RunError(f"sink: cannot open: {error}") from error
@@ -77,7 +80,7 @@ class InlineEngine:
         most = self._plan.graph.config.graph.batch_events
         ledger, pause = account.ledger, Pause(self._plan)
         poller = Poller([source.socket] if source.socket else [])
-        seq = 0
+        seq = self._plan.resumed.next if self._plan.resumed else 0
         stopped = False
         while not source.exhausted:
             if control.aborting:

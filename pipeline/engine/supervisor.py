@@ -71,7 +71,8 @@ class Supervisor:
     def start(self, hub: str) -> None:
         """Start sink and workers, which connect to the endpoint `hub`."""
         self._hub = hub
-        self._spawn("commit", SINK)
+        resumed = self._plan.resumed
+        self._spawn("commit", SINK, resumed.next if resumed else None)
         for index in range(self._plan.graph.config.workers.compute):
             self._spawn("compute", f"compute-{index}")
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ..arrow import to_arrow, to_arrow_schema
 from ..batch import EventBatch, Schema
+from .lock import lock
 from .marks import BOR, CHECKSUM, COMMIT, EOR, ROWS, SEQ, Info, checksum
 from .tail import Tail
 
@@ -47,7 +48,7 @@ class RecordingWriter:
     Raises
     ------
     OSError
-        If the file cannot be made.
+        If the file cannot be made, or another process writes to it.
     """
 
     def __init__(
@@ -66,13 +67,12 @@ class RecordingWriter:
         self._arrow_schema = to_arrow_schema(schema, {BOR: record})
         self._empty = pa.RecordBatch.from_pylist([], schema=self._arrow_schema)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if tail is None:
-            path.open("wb").close()
         self._file = pa.OSFile(str(path), "ab")
         codec = None if compression == "none" else compression
         options = pa.ipc.IpcWriteOptions(compression=codec)
         self._stream = pa.ipc.new_stream(self._file, self._arrow_schema, options=options)
         try:
+            lock(self._file.fileno(), path)
             self._begin(tail)
         except OSError:
             self._file.close()
@@ -83,6 +83,9 @@ class RecordingWriter:
 
         The schema comes with the first batch, therefore an empty one is written and cut off.
         """
+        self.bytes = 0
+        if tail is None:
+            self._cut_back()
         self.bytes = tail.end if tail else self._arrow_schema.serialize().size
         self._stream.write_batch(self._empty)
         self._cut_back()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from ..batch import EventBatch, Schema
-from ..journal import Commit
+from ..journal import Commit, Standing
 
 Keep = Literal["accepted", "all"]
 
@@ -45,6 +45,16 @@ class Sink(Protocol):
         list
             The commit records of that earlier life, oldest first, those that settle batches from
             `since` on and at least the last; none from a sink that keeps no journal.
+        """
+
+    def standing(self, run: int | None) -> Standing:
+        """Return where an earlier life of a run stood, before `open`; nobody writes to it now.
+
+        Raises
+        ------
+        SluiceError
+            If this sink keeps no journal, or that of `run` (None: the only one) cannot be gone on
+            with.
         """
 
     def write(self, batch: EventBatch, commit: Commit) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from ..batch import EventBatch, Schema
-from ..journal import Commit
+from ..errors import ConfigError
+from ..journal import Commit, Standing
 from . import Keep
 
 
@@ -27,6 +28,10 @@ class NullSink:
     def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
         """Nothing to make ready, nothing to go on with."""
         return []
+
+    def standing(self, run: int | None) -> Standing:
+        """Refuse: there is no journal."""
+        raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
     def write(self, batch: EventBatch, commit: Commit) -> None:
         """Forget the batch."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 from ..batch import EventBatch, Schema
 from ..config import seconds
 from ..errors import ConfigError
-from ..journal import Commit, find_commits
+from ..journal import Commit, Standing, find_commits, read_standing
 from ..recording import SUFFIX, Compression, RecordingWriter, Tail
 from . import Keep
 
@@ -54,6 +54,16 @@ class RecordingSink:
             tail, commits = find_commits(path, since)
         self._writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=tail)
         return commits
+
+    def standing(self, run: int | None) -> Standing:
+        """Return where the run stood that the file is of; see `Sink`."""
+        path = Path(self._template.format(run=run or 0))
+        if run is None and str(path) != self._template:
+            raise ConfigError(
+                f"sink {self.name!r}: expected the number of the run to resume, got none",
+                hint=f"the path {self._template!r} depends on it: say --run NUMBER",
+            )
+        return read_standing(path)
 
     def write(self, batch: EventBatch, commit: Commit) -> None:
         """Append the batch and its commit record."""

@@ -473,7 +473,7 @@ class Http:
             return 0, ""
 
     def until(
-        self, page: str, good: Callable[[int, str], bool], command: Command, timeout: float = 30
+        self, page: str, good: Callable[[int, str], bool], command: Command, timeout: float = 90
     ) -> str:
         """Ask until the answer is good; fail if the command ends or time runs out."""
         deadline = time.monotonic() + timeout
