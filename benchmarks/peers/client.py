@@ -1,7 +1,7 @@
 """One peer's client: measures what it is told to, in the peer's own environment.
 
-Reads a JSON object from standard input (peer, port, events a message, measurements), writes one
-JSON line for each measurement.
+Its argument is a JSON object (peer, port, events a message, measurements); it writes one JSON line
+for each measurement.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def connect(peer: str, events: Events, port: int, room: int) -> Any:
 
 def main() -> None:
     """Measure."""
-    task = json.load(sys.stdin)
+    task = json.loads(sys.argv[1])
     size = task["events_per_message"]
     link = None
     for loop in task["loops"]:

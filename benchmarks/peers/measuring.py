@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,19 +68,34 @@ def measure(
     allowed_s = 240 + len(task["loops"]) * (warm_s + seconds + 10)
     python = sys.executable if not peer.package else place.environment / "bin" / "python"
     env = _variables(peer, port, size, place)
-    with served(command, env, log) as server:
-        client = subprocess.run(
-            [python, HERE / "client.py"], input=json.dumps(task), env=env, capture_output=True,
-            text=True, check=False, timeout=allowed_s,
-        )  # fmt: skip
-        ended = server.poll()
+    with served(command, env, log) as server, subprocess.Popen(
+        [python, HERE / "client.py", json.dumps(task)], env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        try:
+            said, complained = _finish(client, server, allowed_s)
+        finally:
+            client.kill()
     if client.returncode:
         raise RuntimeError(
-            f"client: {client.stderr.strip()[-500:]}; server "
-            f"{'runs' if ended is None else f'ended with {ended}'}: "
-            f"{log.read_text(errors='replace')[-2000:]}"
+            f"client: {complained.strip()[-500:]}; server: "
+            f"{log.read_text(errors='replace').strip()[-2000:]}"
         )
-    return [json.loads(line) for line in client.stdout.splitlines()]
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def _finish(
+    client: subprocess.Popen[str], server: subprocess.Popen[bytes], allowed_s: float
+) -> tuple[str, str]:
+    """Wait for the client, but not for one whose server has ended."""
+    deadline = time.monotonic() + allowed_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return client.communicate(timeout=1.0)
+        if server.poll() is not None:
+            break
+    client.kill()
+    return client.communicate()
 
 
 def _variables(peer: Peer, port: int, size: int, place: Place) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,26 @@ from events import LOOK_AT, Events
 
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.emulator import Link
+from sluice.pipeline.errors import RunError
 from sluice.pipeline.sources.forms import column_of
 from sluice.pipeline.wire import Header, Kind, record_dtype
 
 _LATENT_BYTES = 64
+_READY_S = 120.0
+
+
+def _begin(endpoint: str, schema: Schema) -> Link:
+    """Return a front end's link; ingest answers when every model is warm."""
+    deadline = time.monotonic() + _READY_S
+    while True:
+        link = Link(endpoint, schema, 1, None)
+        try:
+            link.begin()
+            return link
+        except RunError:
+            link.close()
+            if time.monotonic() > deadline:
+                raise
 
 
 class SluiceLink:
@@ -42,8 +59,7 @@ class SluiceLink:
         self._replies.setblocking(False)
         self._unread = bytearray()
         self._buffer = memoryview(bytearray(1 << 20))
-        self._link = Link(f"tcp://127.0.0.1:{port}", schema, 1, None)
-        self._link.begin()
+        self._link = _begin(f"tcp://127.0.0.1:{port}", schema)
         self._left: dict[int, int] = {}
         self._base = self._next = 0
 

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from sluice.pipeline.batch import EventBatch, Schema
+from sluice.pipeline.journal import Commit
 from sluice.pipeline.sinks import Keep
 
 
@@ -23,6 +24,7 @@ class ReplySink:
         column: str
 
     keep: Keep = "all"
+    full_timeout_s = 0.0
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -30,14 +32,17 @@ class ReplySink:
         self.columns = ("event_id", options.column)
         self._events = 0
 
-    def open(self, schema: Schema, bor: dict[str, Any]) -> None:
-        """Connect to the client."""
+    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+        """Connect to the client; there is no journal."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(120)
         self._socket.connect(self._path)
+        return []
 
-    def write(self, batch: EventBatch) -> None:
+    def write(self, batch: EventBatch, commit: Commit) -> None:
         """Send one batch."""
+        if not batch.events:
+            return
         ids, values = (np.ascontiguousarray(batch[name]) for name in self.columns)
         head = struct.pack("<QQ", batch.events, values.nbytes)
         self._socket.sendall(b"".join((head, ids.data.cast("B"), values.data.cast("B"))))
