@@ -54,7 +54,7 @@ test: venv ## Check style, types and imports, then run every test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest
+	.venv/bin/pytest -n auto --dist loadfile
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json
