@@ -45,7 +45,7 @@ class Connection:
             head = self.answer.find(b"\r\n\r\n")
             if head < 0:
                 return False
-            length = self.answer[:head].lower().split(b"content-length:")[1].split(b"\r\n")[0]
+            length = self.answer[:head].lower().split(b"\r\ncontent-length:")[1].split(b"\r\n")[0]
             self.body_at, self.end_at = head + 4, head + 4 + int(length)
         return len(self.answer) >= self.end_at
 

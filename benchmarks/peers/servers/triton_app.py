@@ -21,7 +21,11 @@ if __name__ == "__main__":
     port, together = int(os.environ["PEER_PORT"]), int(os.environ["PEER_TOGETHER"])
     size = int(os.environ["PEER_SIZE"])
     config = TritonConfig(
-        http_address="127.0.0.1", http_port=port, grpc_port=port + 1, metrics_port=port + 2
+        http_address="127.0.0.1",
+        grpc_address="127.0.0.1",
+        http_port=port,
+        grpc_port=port + 1,
+        metrics_port=port + 2,
     )
     batcher = DynamicBatcher(max_queue_delay_microseconds=100 if together > 1 else 0)
     with Triton(config=config) as triton:

@@ -100,6 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         images = np.frombuffer(body, np.float32).reshape(-1, 64)
         answer = (images[:, :16] + (self.path == "/wrong")).tobytes()
         self.send_response(500 if self.path == "/broken" else 200)
+        self.send_header("Inference-Header-Content-Length", "7")  # as Triton does
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
