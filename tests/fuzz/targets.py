@@ -145,7 +145,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def _next(source: CsvSource) -> EventBatch | None:
-    return source.read(1000, hungry=True)
+    return source.read(1000)
 
 
 def _file(name: str, data: bytes) -> Path:
