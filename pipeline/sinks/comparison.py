@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from ..batch import DECISION, EVENT_ID, OUTCOME, Array, EventBatch, Outcome, Schema
 from ..composition import JUDGED
 from ..errors import ConfigError, DataError, nearest
-from ..journal import Commit
+from ..journal import Commit, Standing
 from ..recorded_run import RecordedRun
 from . import Keep
 
@@ -40,6 +40,7 @@ class ComparisonSink:
         most: Annotated[int, Meta(ge=0)] = 20
 
     keep: Keep = "all"
+    full_timeout_s = 0.0
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -75,6 +76,10 @@ class ComparisonSink:
         self._epochs: dict[str, int] = {}
         self._first: list[dict[str, Any]] = []
         return []
+
+    def standing(self, run: int | None) -> Standing:
+        """Refuse: there is no journal."""
+        raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
     def write(self, batch: EventBatch, commit: Commit) -> None:
         """Compare the batches of a group with the run's next ones."""

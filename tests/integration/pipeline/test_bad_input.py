@@ -268,7 +268,7 @@ def test_graph_files_that_are_wrong(together, make_graph, wafers, tmp_path):
         ("hgcl", ("did you mean 'hgcal'?",)),
         ("no.toml", ("no.toml",)),
         (make_graph("sink", sink={"columns": ["scor"]}), ("'scor'", "score")),
-        (make_graph("out", source={"listen": "tcp://0.0.0.0:5560"}), ("loopback",)),
+        (make_graph("out", source={"listen": "tcp://0.0.0.0:5560"}), ("expected keys",)),
     ]
     for (_, words), one in zip(
         cases, together(*(("check", graph) for graph, _ in cases)), strict=True
@@ -291,7 +291,7 @@ def test_models_that_lie_are_refused(lying_models, together, wafers):
     looks = (("replay", wafers, *INLINE), ("check", "hgcal"), ("models",))
     (folder / "manifest.toml").write_text(manifest.replace("shape = [\n    3,\n]", "shape = [2]"))
     for one in together(*looks[:2], env=env):
-        refused(one, 4, "wafer-tagger/1", "'score'", "float32[2]", "[3]")
+        refused(one, 4, "wafer-tagger/1", "'score'", "float32[2]", "3")
     (folder / "manifest.toml").write_text(manifest)
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-1] + b"!")
     for one in together(*looks[1:], env=env):
