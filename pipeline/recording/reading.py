@@ -58,7 +58,7 @@ class RecordingReader:
         self.foreign = BOR not in metadata
         try:
             self.bor: Info = msgspec.json.decode(metadata.get(BOR, b"{}"), type=Info)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
 
     def batches(self, *, empty: bool = False) -> Iterator[EventBatch]:
@@ -115,7 +115,7 @@ class RecordingReader:
             self._note("end-of-run record: wrong checksum: bytes have changed")
         try:
             self.eor = msgspec.json.decode(metadata[EOR], type=Info)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._note(f"end-of-run record: not JSON: {error}")
 
     def _note(self, damage: str) -> None:
