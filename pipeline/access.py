@@ -6,7 +6,7 @@ import hmac
 import stat
 from pathlib import Path
 
-from .config import endpoint, is_loopback
+from .addresses import endpoint, is_loopback
 from .errors import ConfigError
 
 #: A shorter token can be guessed.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .access import read_token
-from .config import endpoint
+from .addresses import endpoint
 from .errors import ConfigError, RunError
 
 Status = dict[str, Any]

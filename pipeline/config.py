@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -191,84 +190,6 @@ def seconds(duration: str, where: str) -> float:
             hint=f"units: {', '.join(_UNITS)}",
         )
     return float(match["value"]) * _UNITS[match["unit"]]
-
-
-def endpoint(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int]:
-    """Return (host, port) of ``host:port``; only loopback unless it may be `anywhere`."""
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{where}: expected host:port, got {text!r}")
-    if not anywhere:
-        require_loopback(host, where)
-    return host.strip("[]"), int(port)
-
-
-def require_secure(address: str, security: Security, where: str) -> None:
-    """Refuse an edge that others can reach without keys, unless the file says so in words.
-
-    Raises
-    ------
-    ConfigError
-        If `address` is ``tcp://`` beyond loopback and `security` neither names a key nor allows
-        it, or if `security` contradicts itself.
-    """
-    if security.key and security.plain_tcp:
-        raise ConfigError(f"{where}: security: expected key or plain_tcp, got both")
-    if security.allow and not security.key:
-        raise ConfigError(
-            f"{where}: security: expected a key beside allow, got none",
-            hint="`sluice keygen NAME` makes a pair",
-        )
-    if security.plain_tcp not in ("", PLAIN_TCP):
-        raise ConfigError(
-            f"{where}: security.plain_tcp: expected {PLAIN_TCP!r}, got {security.plain_tcp!r}"
-        )
-    if not address.startswith(("tcp://", "ipc://")):
-        raise ConfigError(f"{where}: expected tcp://HOST:PORT or ipc://PATH, got {address!r}")
-    if not (security.key or security.plain_tcp or is_private(address)):
-        raise ConfigError(
-            f"{where}: expected keys for {address}, which others can reach",
-            hint="set security = { key = FILE, allow = [FILES] }, or listen on 127.0.0.1; "
-            "docs/howto/secure-a-run.md tells how",
-        )
-
-
-def is_private(address: str) -> bool:
-    """Whether only this host reaches an endpoint: ``ipc://``, or ``tcp://`` on loopback.
-
-    Examples
-    --------
-    >>> is_private("tcp://127.0.0.1:5560"), is_private("tcp://*:5560")
-    (True, False)
-    """
-    scheme, _, rest = address.partition("://")
-    return scheme == "ipc" or (scheme == "tcp" and is_loopback(rest.rpartition(":")[0]))
-
-
-def require_private(address: str) -> None:
-    """Refuse to connect beyond this host without keys."""
-    if not is_private(address):
-        raise ConfigError(
-            f"{address}: expected keys for an address beyond this host, got none",
-            hint="give --key and --server-key, or --plain-tcp if nobody on the way matters",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this host reaches an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def require_loopback(host: str, where: str) -> None:
-    """Refuse a host that others can reach."""
-    if not is_loopback(host):
-        raise ConfigError(
-            f"{where}: expected a loopback address, got {host!r}",
-            hint="listen on 127.0.0.1; for HTTP, `token_file` of [http] opens it to others",
-        )
 
 
 def _part(table: Options, where: str) -> Part:

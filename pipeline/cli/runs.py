@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from ..config import GraphConfig, load_graph, require_private
-from ..errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT, ConfigError, DataError, RunError
+from ..addresses import require_private
+from ..config import GraphConfig, load_graph
+from ..errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT, ConfigError, DataError
+from .outputs import others, refuse_collisions, require_own_files, write
 from .readers import source_for
 from .tuning import tuned
 
@@ -77,7 +78,7 @@ def run(
         reference=reference, resume=resume,
     )  # fmt: skip
     if wait:
-        _require_own_files(config, out, wishes, report)
+        require_own_files(config, out, wishes, report)
         _serve(
             lambda: _with(tuned(load_graph(graph)), out, workers), wishes, report, as_json=as_json
         )
@@ -193,7 +194,7 @@ def _execute(config: GraphConfig, wishes: Wishes, report: Path | None, *, as_jso
     from .progress import announce, run_progress
     from .same import differs
 
-    _refuse_collisions(config, *_others(wishes, report))
+    refuse_collisions(config, *others(wishes, report))
     with run_progress(quiet=as_json) as progress:
         result = execute(config, wishes, progress, announce)
     _tell(result, report, as_json=as_json)
@@ -214,7 +215,7 @@ def _serve(
 
     def checked() -> GraphConfig:
         config = load()
-        _refuse_collisions(config, *_others(wishes, report))
+        refuse_collisions(config, *others(wishes, report))
         return config
 
     with run_progress(quiet=as_json) as progress:
@@ -236,62 +237,7 @@ def _tell(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None
     else:
         show(result, report)
     if report is not None:
-        _write(report, text + "\n")
-
-
-def _others(wishes: Wishes, report: Path | None) -> list[Path | None]:
-    """Return the files that a run writes beside its sink's."""
-    from ..numbering import TRIAL, in_run
-
-    return [in_run(report, TRIAL), in_run(wishes.quarantine, TRIAL)]
-
-
-def _require_own_files(
-    config: GraphConfig, out: Path | None, wishes: Wishes, report: Path | None
-) -> None:
-    """Refuse options with which a later run of a waiting daemon would undo an earlier one."""
-    path = config.sink.options.get("path") if out is None else str(out)
-    for name, value in (("--report", report), ("--quarantine", wishes.quarantine), ("sink", path)):
-        if value is not None and "{run" not in str(value):
-            raise ConfigError(
-                f"{name} {value}: expected {{run}} in it, so that each run has a file of its own",
-                hint="with --wait several runs may come",
-            )
-    if wishes.resume:
-        raise ConfigError("--resume: expected none with --wait: it makes one run after the other")
-    if wishes.run is not None:
-        raise ConfigError("--run: expected none with --wait: each run takes the next number")
-
-
-def _refuse_collisions(config: GraphConfig, *others: Path | None) -> None:
-    """Refuse to write over the input, or two outputs into one file."""
-    inside = [part.options.get("path") for part in (config.source, config.sink)]
-    paths = [Path(str(path)).resolve() for path in (*inside, *others) if path is not None]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise ConfigError(f"{path}: expected a file of its own for each input and output")
-    folder = next((path for path in others if path is not None and path.is_dir()), None)
-    if folder is not None:
-        raise ConfigError(f"{folder}: expected a file, got a folder")
-    for other in others:
-        if other is not None:
-            _require_writable(other)
-
-
-def _require_writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"{path}: cannot write there")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise RunError(f"report: cannot write {path}: {error.strerror}") from error
+        write(report, text + "\n")
 
 
 def _events(family: str, recording: Path | None, seed: int) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.pipeline.config import endpoint, load_graph, parse_graph, require_loopback, seconds
+from sluice.pipeline.addresses import endpoint, require_loopback
+from sluice.pipeline.config import load_graph, parse_graph, seconds
 from sluice.pipeline.errors import ConfigError, nearest
 
 
