@@ -4,7 +4,7 @@
 
 FROM python:3.11-slim AS wheel
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY kernels kernels
 COPY pipeline pipeline
 COPY exporters exporters

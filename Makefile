@@ -37,7 +37,7 @@ FORCE:
 
 .venv/.installed: EXTRAS := cpu,train,hdf5,root,dev
 .venv-run/.installed: EXTRAS := cpu
-.venv/.installed .venv-run/.installed: pyproject.toml constraints.txt build/sources.list
+.venv/.installed .venv-run/.installed: pyproject.toml setup.py constraints.txt build/sources.list
 	@echo "installing sluice[$(EXTRAS)] into $(@D) …"
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) -c constraints.txt pip setuptools

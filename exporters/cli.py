@@ -28,12 +28,18 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Recording to write.")],
     events: Annotated[int, typer.Option(min=0, help="How many events.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same events.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Side by side, else the family's number.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a file that was cut short.")
+    ] = False,
 ) -> None:
     """Write a recording of simulated events, with their truth."""
     from sluice.exporters.families import get
     from sluice.exporters.recording import record
 
-    record(get(family), events, seed, out)
+    record(get(family), events, seed, out, processes=processes, resume=resume)
 
 
 def train(
@@ -51,7 +57,7 @@ def train(
     from sluice.exporters.families import TrainOptions, get
 
     chosen = get(family)
-    require("torch", "ot")
+    require("torch", *chosen.packages)
     folder = out or Path("checkpoints") / family
     losses = chosen.train(TrainOptions(folder, seed, quick, resume, recipe))
     show(losses, "validation loss", as_json)
@@ -66,7 +72,7 @@ def export(
     from sluice.exporters.families import get
 
     chosen = get(family)
-    require("torch", "onnx", "onnxscript", "onnxruntime", "ot")
+    require("torch", "onnx", "onnxscript", "onnxruntime", *chosen.packages)
     for folder in chosen.export(checkpoints or Path("checkpoints") / family, out):
         typer.echo(folder)
 
@@ -74,16 +80,16 @@ def export(
 def evaluate(
     family: FamilyName,
     data: Annotated[
-        Path | None, typer.Option(help="Measured wafers, CSV, to evaluate on too.")
+        Path | None, typer.Option(help="Events to evaluate on too, in the family's own form.")
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Metrics as JSON.")] = False,
 ) -> None:
-    """Measure the models in the repository against truth and exact distances."""
+    """Measure the models of a family in the repository, against truth and against baselines."""
     from sluice.exporters.families import EvaluateOptions, get
 
     chosen = get(family)
-    require("onnxruntime", "ot", *(("matplotlib", "mplhep") if plots else ()))
+    require("onnxruntime", *chosen.packages, *(("matplotlib", "mplhep") if plots else ()))
     show(chosen.evaluate(EvaluateOptions(data, plots)), "value", as_json)
 
 

@@ -17,6 +17,6 @@ def sample(family: str, events: int, seed: int) -> tuple[EventBatch, Schema]:
     """
     chosen = get(family)
     blocks = [
-        EventBatch(columns, len(columns["event_id"])) for columns in chosen.blocks(events, seed)
+        EventBatch(chosen.block(count, seed, first), count) for count, first in chosen.spans(events)
     ]
     return concatenate(blocks), Schema(chosen.schema)

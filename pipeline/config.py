@@ -27,6 +27,8 @@ class Graph(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     description: str = ""
+    #: Whose events it judges: a FAMILY of `sluice simulate`; for benchmarks and tests.
+    family: str = ""
     #: From ingest to decision; batches close early enough to keep it. A duration.
     latency_budget: str = "5 ms"
     #: Most events that travel together.

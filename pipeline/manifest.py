@@ -55,6 +55,26 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     recipe_sha256: str = ""
 
 
+class Published(Struct, frozen=True, forbid_unknown_fields=True):
+    """A number from the literature, to stand beside ours."""
+
+    #: Which of the manifest's metrics it stands beside.
+    metric: str
+    value: float
+    #: What it was measured on, where that differs from ours.
+    note: str = ""
+
+
+class Card(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a reader needs to judge a model's numbers: they are a toy's, and reproduce nothing."""
+
+    #: Where the method and the published numbers come from.
+    reference: str = ""
+    published: tuple[Published, ...] = ()
+    #: Where simulation, net or measurement fall short.
+    shortcomings: tuple[str, ...] = ()
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """All that is known of one version of one model."""
 
@@ -77,7 +97,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: float = 1e-5
     preprocessing: Preprocessing = Preprocessing()
     training: Training = Training()
+    #: Those called ``X_spread`` are the standard deviation of X between trainings.
     metrics: dict[str, float] = {}
+    card: Card = Card()
 
 
 class Model(Struct, frozen=True):

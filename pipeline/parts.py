@@ -1,36 +1,65 @@
 """Finding sources, stages, monitors, sinks and backends by the name that a graph file uses.
 
-All of them are entry points, ours like anyone's: groups ``sluice.sources``, ``sluice.stages``,
-``sluice.monitors``, ``sluice.sinks``, ``sluice.backends``.
+Entry points name them, ours like anyone's: groups ``sluice.sources``, ``sluice.stages``,
+``sluice.monitors``, ``sluice.sinks``, ``sluice.backends``. The stages and monitors of our detectors
+are found without: ``wafer.unpack`` is ``STAGES["unpack"]`` of the module ``stages/wafer.py``, so
+that another detector is another file.
 """
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from .config import Part, convert
 from .errors import ConfigError, nearest
 
+_STAGES = f"{__package__}.stages"
+#: What a detector's module calls its parts, by kind.
+_TABLES = {"stage": "STAGES", "monitor": "MONITORS"}
+
 
 def load(kind: str, use: str, where: str) -> Any:
-    """Return the class registered as `use` in the group ``sluice.<kind>s``.
+    """Return the class called `use`: an entry point of ``sluice.<kind>s``, or a detector's own.
 
     Raises
     ------
     ConfigError
-        If nothing is registered so, or its module cannot be imported.
+        If nothing is called so, or its module cannot be imported.
     """
     group = entry_points(group=f"sluice.{kind}s")
-    if use not in group.names:
-        raise ConfigError(f"{where}: no {kind} is called {use!r}", nearest(use, group.names))
+    module, _, part = use.partition(".")
     try:
-        return group[use].load()
+        if use in group.names:
+            return group[use].load()
+        if kind in _TABLES and module.isidentifier() and find_spec(f"{_STAGES}.{module}"):
+            return own(kind, module)[part]
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"{where}: {kind} {use!r} cannot be loaded: {error}",
             hint="a missing package? the README lists the extras: pip install 'sluice-daq[cpu]'",
         ) from error
+    except KeyError:
+        pass
+    raise ConfigError(f"{where}: no {kind} is called {use!r}", nearest(use, names(kind)))
+
+
+def own(kind: str, module: str) -> dict[str, Any]:
+    """Return the stages or monitors in a module of ``pipeline/stages``, by the part of the name."""
+    table: dict[str, Any] = getattr(import_module(f"{_STAGES}.{module}"), _TABLES[kind], {})
+    return table
+
+
+def names(kind: str) -> list[str]:
+    """Return all that a graph file may use; imports every detector's module."""
+    known = set(entry_points(group=f"sluice.{kind}s").names)
+    if kind in _TABLES:
+        modules = [found.name for found in pkgutil.iter_modules(import_module(_STAGES).__path__)]
+        known |= {f"{module}.{part}" for module in modules for part in own(kind, module)}
+    return sorted(known)
 
 
 def build(kind: str, part: Part, origin: str) -> Any:

@@ -1,6 +1,8 @@
 """Model families.
 
-A family is a subpackage here that has a `FAMILY`; adding one needs no change elsewhere.
+A family is a `Family` object called ``FAMILY``, in a subpackage here or behind an entry point of
+the group ``sluice.families``; adding one needs no change elsewhere. docs/howto/add-a-family.md
+walks through it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from sluice.pipeline.batch import Schema
 from sluice.pipeline.errors import ConfigError, nearest
 
 Events = dict[str, NDArray[Any]]
+GROUP = "sluice.families"
 
 
 class TrainOptions(msgspec.Struct, frozen=True):
@@ -51,17 +55,25 @@ class Family:
     recipe
         The file with every hyperparameter.
     schema
-        Columns of a simulated event.
+        Columns of a simulated event: ``event_id``, ``t_event``, ``truth``, and the detector's raw
+        form.
     labels
         Names of the values of the column ``truth``.
-    blocks
-        (events, seed) to batches of simulated events.
+    block
+        (events, seed, number of the first) to simulated events as columns. An event depends on the
+        seed and its number alone, or on the seed and its block's.
     train
         Train every net of the family; returns the metrics.
     export
         (checkpoint folder, model repository) to the folders written.
     evaluate
         Metrics of the models in the repository.
+    block_events
+        Events of a block; every block but the last is full.
+    processes
+        How many simulate side by side unless the user says; more than one where events are dear.
+    packages
+        What training and evaluation need beside torch and ONNX, by import name.
     """
 
     name: str
@@ -69,15 +81,24 @@ class Family:
     recipe: Path
     schema: Schema
     labels: tuple[str, ...]
-    blocks: Callable[[int, int], Iterator[Events]]
+    block: Callable[[int, int, int], Events]
     train: Callable[[TrainOptions], dict[str, float]]
     export: Callable[[Path, Path], list[Path]]
     evaluate: Callable[[EvaluateOptions], dict[str, Any]]
+    block_events: int = 65_536
+    processes: int = 1
+    packages: tuple[str, ...] = ()
+
+    def spans(self, events: int, first: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield the number of events and of the first of each block, from event `first` on."""
+        for start in range(first, events, self.block_events):
+            yield min(self.block_events, events - start), start
 
 
 def names() -> list[str]:
     """Return the names of all families."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    ours = {module.name for module in pkgutil.iter_modules(__path__) if module.ispkg}
+    return sorted(ours | set(entry_points(group=GROUP).names))
 
 
 def get(name: str) -> Family:
@@ -91,5 +112,9 @@ def get(name: str) -> Family:
     known = names()
     if name not in known:
         raise ConfigError(f"family {name!r}: no such model family", hint=nearest(name, known))
-    family: Family = import_module(f"{__name__}.{name}").FAMILY
-    return family
+    others = entry_points(group=GROUP)
+    if name in others.names:
+        found: Family = others[name].load()
+    else:
+        found = import_module(f"{__name__}.{name}").FAMILY
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,7 +118,7 @@ def inspect(
 
 
 def models(as_json: _Json = False) -> None:
-    """List the models of the repository; each file's hash is checked."""
+    """List the models of the repository with their cards; each file's hash is checked."""
     import msgspec
     from rich.console import Console
     from rich.table import Column, Table
@@ -140,22 +141,37 @@ def models(as_json: _Json = False) -> None:
         typer.echo(msgspec.json.encode(cards).decode())
     else:
         table = Table(
-            Column("model", no_wrap=True), "family", "inputs", "outputs", "bytes", "metrics"
-        )
+            Column("model", no_wrap=True), "family", "precision", "inputs", "outputs", "bytes",
+            "metrics \\[published]", "reference",
+        )  # fmt: skip
         for card in cards:
             table.add_row(
                 f"{card['name']}/{card['version']}",
                 card["family"],
+                card["precision"],
                 ", ".join(tensor["name"] for tensor in card["inputs"]),
                 ", ".join(tensor["name"] for tensor in card["outputs"]),
                 f"{card['bytes']:,}",
-                "\n".join(f"{key} {value:.4g}" for key, value in card["metrics"].items()),
+                "\n".join(_measured(card["metrics"], card["card"]["published"])),
+                card["card"]["reference"],
             )
-        Console().print(table)
+        Console().print(table, highlight=False)
+        typer.echo(
+            "metrics are ours, on our data; published numbers stand beside them, not reproduced"
+        )
     for refusal in broken:
         typer.echo(f"sluice: refused: {refusal}", err=True)
     if broken:
         raise typer.Exit(ModelError.exit_code)
+
+
+def _measured(metrics: dict[str, float], published: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield each metric with its spread between trainings and the published numbers."""
+    for name, value in metrics.items():
+        if not name.endswith("_spread"):
+            spread = f" ± {metrics[f'{name}_spread']:.2g}" if f"{name}_spread" in metrics else ""
+            beside = (f" \\[{one['value']:.4g}]" for one in published if one["metric"] == name)
+            yield f"{name} {value:.4g}{spread}{''.join(beside)}"
 
 
 def _forms(columns: Any) -> str:

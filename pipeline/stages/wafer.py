@@ -184,3 +184,7 @@ class Emd:
                 f"monitor {self.name!r}: model {model.label}: expected inputs {sorted(inputs)} and "
                 f"outputs {sorted(outputs)}, got {sorted(got[0])} and {sorted(got[1])}"
             )
+
+
+STAGES = {"unpack": Unpack, "normalise": Normalise, "pack": Pack}
+MONITORS = {"emd": Emd}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
 LABELS = ("electromagnetic", "hadronic", "pileup")
 
 
-def _blocks(events: int, seed: int) -> Iterator[Events]:
-    from .simulate import blocks
+def _block(events: int, seed: int, first: int) -> Events:
+    from .simulate import simulate
 
-    return blocks(events, seed)
+    return simulate(events, seed, first)
 
 
 def _train(options: TrainOptions) -> dict[str, float]:
@@ -42,8 +41,9 @@ FAMILY = Family(
     recipe=Path(__file__).with_name("recipe.toml"),
     schema=Schema((EVENT_ID, T_EVENT, Column("truth", "uint8"), Column("words", "uint32", (12,)))),
     labels=LABELS,
-    blocks=_blocks,
+    block=_block,
     train=_train,
     export=_export,
     evaluate=_evaluate,
+    packages=("ot",),
 )

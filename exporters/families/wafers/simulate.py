@@ -6,7 +6,6 @@ numba, so that a machine that runs the pipeline can make its own input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -20,7 +19,6 @@ from .showers import fill
 
 CROSSING_NS = 25
 ORBIT = 3564  # bunch crossings
-BLOCK = 65_536
 
 # Points of the raster per unit length: a tenth of the distance between neighbouring cells.
 _RASTER = 5.0
@@ -94,9 +92,3 @@ def words(number: NDArray[np.integer], charge: NDArray[np.uint32]) -> NDArray[np
     packed = np.empty((len(charge), WORDS), np.uint32)
     pack_words(charge, header, packed)
     return packed
-
-
-def blocks(events: int, seed: int, block: int = BLOCK) -> Iterator[dict[str, NDArray[np.generic]]]:
-    """Yield `simulate` in blocks of at most `block` events, so that memory stays bounded."""
-    for first in range(0, events, block):
-        yield simulate(min(block, events - first), seed, first)

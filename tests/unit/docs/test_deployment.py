@@ -55,7 +55,7 @@ def wheel(root: Path, project: dict[str, Any], tmp_path_factory: pytest.TempPath
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for room in project["tool"]["setuptools"]["package-dir"].values():
         shutil.copytree(root / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(root / name, source)
     _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
          "--wheel-dir", str(out), ".", cwd=source, PYTHONWARNINGS="ignore")  # fmt: skip
@@ -89,7 +89,7 @@ def test_container_is_built_from_what_the_wheel_needs(root: Path, project: dict[
     text = (root / "Dockerfile").read_text()
     let_in = (root / ".dockerignore").read_text().splitlines()
     rooms = project["tool"]["setuptools"]["package-dir"].values()
-    for name in (*rooms, "pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
+    for name in (*rooms, "pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt"):
         assert re.search(rf"^COPY .*\b{re.escape(name)}\b", text, re.M), name
         assert f"!{name}" in let_in, name
     assert re.search(r'^ENTRYPOINT \["sluice"\]$', text, re.M)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from sluice.pipeline.exposition import RunCollector
 from sluice.pipeline.graph import Graph as BuiltGraph
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.metrics import MeterBlock
-from sluice.pipeline.parts import build
+from sluice.pipeline.parts import build, load, names
 from sluice.pipeline.quarantine import Quarantine
 from sluice.pipeline.reference import Band
 from sluice.pipeline.sources.mapping import Mapped
@@ -37,10 +36,10 @@ Section = Callable[[Path, str], str]
 
 _OURS = "sluice.pipeline."
 _PARTS = [
-    (group, entry)
-    for group in ("source", "stage", "monitor", "sink")
-    for entry in entry_points(group=f"sluice.{group}s")
-    if entry.value.startswith(_OURS)
+    (kind, use, part)
+    for kind in ("source", "stage", "monitor", "sink")
+    for use in names(kind)
+    if (part := load(kind, use, "docs")).__module__.startswith(_OURS)
 ]
 
 
@@ -90,17 +89,20 @@ def test_security_table(reference: Path, section: Section, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "entry"), _PARTS, ids=lambda value: getattr(value, "name", value)
+    ("kind", "use", "part"), _PARTS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_graph_file_parts(
-    reference: Path, section: Section, rows: Rows, group: str, entry: Any
+    root: Path, section: Section, rows: Rows, kind: str, use: str, part: Any
 ) -> None:
-    text = section(reference / "graph-file.md", f"### {group} `{entry.name}`")
-    text, _, inner = re.sub(r"^Each .*:$", "---8<---", text, flags=re.M).partition("---8<---")
-    _compare_defaults(entry.load().Options, {row[0]: row[2] for row in rows(text)})
+    heading = f"### {kind} `{use}`"
+    pages = (root / "docs" / "reference" / "graph-file.md", *(root / "docs/families").glob("*.md"))
+    (page,) = (page for page in pages if f"\n{heading}\n" in page.read_text())
+    text = re.sub(r"^Each .*:$", "---8<---", section(page, heading), flags=re.M)
+    text, _, inner = text.partition("---8<---")
+    _compare_defaults(part.Options, {row[0]: row[2] for row in rows(text)})
     if inner:
-        kind = {"menu": MenuPath, "hdf5": Mapped}[entry.name]
-        _compare_defaults(kind, {row[0]: row[2] for row in rows(inner)})
+        one = {"menu": MenuPath, "hdf5": Mapped}[use]
+        _compare_defaults(one, {row[0]: row[2] for row in rows(inner)})
 
 
 def test_graph_file_example_joins(

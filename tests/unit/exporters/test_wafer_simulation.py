@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from sluice.exporters.families import get
 from sluice.exporters.families.wafers import LABELS, data, files
-from sluice.exporters.families.wafers.simulate import CROSSING_NS, blocks, charges, simulate
+from sluice.exporters.families.wafers.simulate import CROSSING_NS, charges, simulate
 from sluice.kernels.wafer import unpack
 
 EVENTS = 20_000
@@ -30,7 +31,8 @@ def sample():
 )
 def test_an_event_depends_on_seed_and_number_alone(events, seed, block, first):
     whole = simulate(events, seed)
-    parts = list(blocks(events, seed, block))
+    family = replace(get("wafers"), block_events=block)
+    parts = [family.block(count, seed, start) for count, start in family.spans(events)]
     for name, column in whole.items():
         joined = np.concatenate([part[name] for part in parts]) if parts else column[:0]
         np.testing.assert_array_equal(joined, column)
@@ -56,7 +58,6 @@ def test_no_events_give_empty_columns():
     columns = simulate(0, seed=1)
     assert columns["words"].shape == (0, 12)
     assert columns["words"].dtype == np.uint32
-    assert list(blocks(0, seed=1)) == []
 
 
 def test_words_hold_the_charge_to_the_chip_s_precision(sample):
@@ -115,7 +116,7 @@ def test_simulating_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
         "from sluice.exporters.families import get\n"
-        "print(sum(len(b['words']) for b in get('wafers').blocks(70_000, 1)))"
+        "print(len(get('wafers').block(70_000, 1, 0)['words']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "70000", done.stderr

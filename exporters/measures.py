@@ -1,0 +1,52 @@
+"""Measures of a classifier, and their spread between trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def auc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
+    """Return the area under the curve; ties count half.
+
+    Parameters
+    ----------
+    score
+        (N,), higher for positives; not NaN.
+    positive
+        (N,), at least one true and one false.
+
+    Examples
+    --------
+    >>> auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.875
+    """
+    _, where, count = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[where]
+    wins = int(positive.sum())
+    return float((rank[positive].sum() - wins * (wins + 1) / 2) / (wins * (len(score) - wins)))
+
+
+def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return each metric's mean, and its standard deviation as ``<name>_spread`` where it has one.
+
+    Parameters
+    ----------
+    runs
+        The same metrics of each training.
+
+    Examples
+    --------
+    >>> over_seeds([{"auc": 0.5}, {"auc": 0.75}])
+    {'auc': 0.625, 'auc_spread': 0.1767766952966369}
+    """
+    found: dict[str, float] = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs]
+        found[name] = float(np.mean(values))
+        if len(values) > 1:
+            found[f"{name}_spread"] = float(np.std(values, ddof=1))
+    return found
