@@ -11,7 +11,7 @@ PATHS = 64
 """Length of a counter of trigger paths: the bits of a decision."""
 
 
-@kernel((reads("u1", 1), writes("i8", 1)))
+@kernel((reads("u1", 1), writes("i8", 1)), brief=True)
 def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
     """Add the number of events of each outcome.
 
@@ -41,7 +41,7 @@ def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> Non
     counts += found
 
 
-@kernel((reads("u8", 1), writes("i8", 1)))
+@kernel((reads("u8", 1), writes("i8", 1)), brief=True)
 def count_bits(decision: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
     """Add the number of events that have each bit of the decision set.
 
@@ -72,7 +72,7 @@ def count_bits(decision: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
             counts[bit] += found
 
 
-@kernel((reads("u1", 1), value("u1"), writes("i8", 1)))
+@kernel((reads("u1", 1), value("u1"), writes("i8", 1)), brief=True)
 def rows_of(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) -> int:
     """Find the events of one outcome.
 
@@ -104,7 +104,7 @@ def rows_of(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) ->
     return found
 
 
-@kernel((reads("u8", 1), reads("u8", 1), writes("i8", 2)))
+@kernel((reads("u8", 1), reads("u8", 1), writes("i8", 2)), brief=True)
 def count_overlap(
     decision: NDArray[np.uint64], other: NDArray[np.uint64], counts: NDArray[np.int64]
 ) -> None:

@@ -30,7 +30,7 @@ def salt_of(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-@kernel((reads("u8", 1), value("u8"), writes("u8", 1)))
+@kernel((reads("u8", 1), value("u8"), writes("u8", 1)), brief=True)
 def splitmix64(
     event_id: NDArray[np.uint64], salt: np.uint64 | int, out: NDArray[np.uint64]
 ) -> None:
@@ -65,7 +65,7 @@ def splitmix64(
         out[i] = _mix(event_id[i] + offset)
 
 
-@kernel((reads("u8", 1), value("u8"), value("f8"), writes("b1", 1)))
+@kernel((reads("u8", 1), value("u8"), value("f8"), writes("b1", 1)), brief=True)
 def sampled(
     event_id: NDArray[np.uint64],
     salt: np.uint64 | int,
@@ -104,7 +104,7 @@ def sampled(
         out[i] = _mix(event_id[i] + offset) < threshold
 
 
-@kernel((reads("u8", 1),))
+@kernel((reads("u8", 1),), brief=True)
 def digest(event_id: NDArray[np.uint64]) -> int:
     """Hash a sequence of event numbers into one 64-bit number; their order matters.
 

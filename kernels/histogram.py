@@ -33,7 +33,7 @@ def _bucket(value_ns: int) -> int:
     return int((np.float64(clamped).view(np.int64) >> 47) - _FIRST)
 
 
-@kernel((value("i8"),))
+@kernel((value("i8"),), brief=True)
 def bucket_of(value_ns: int) -> int:
     """Return the bucket, 0 to BUCKETS - 1, of a duration in nanoseconds."""
     return _bucket(value_ns)
@@ -52,7 +52,7 @@ def edges() -> NDArray[np.float64]:
     return patterns.view(np.float64) * 1e-9
 
 
-@kernel((writes("u8", 1), value("i8"), value("i8")))
+@kernel((writes("u8", 1), value("i8"), value("i8")), brief=True)
 def record(counts: NDArray[np.uint64], value_ns: int, weight: int) -> None:
     """Count one duration `weight` times.
 
@@ -70,7 +70,7 @@ def record(counts: NDArray[np.uint64], value_ns: int, weight: int) -> None:
     counts[_bucket(value_ns)] += np.uint64(weight)
 
 
-@kernel((writes("u8", 1), reads("i8", 1)))
+@kernel((writes("u8", 1), reads("i8", 1)), brief=True)
 def record_many(counts: NDArray[np.uint64], values_ns: NDArray[np.int64]) -> None:
     """Count many durations.
 
@@ -87,7 +87,7 @@ def record_many(counts: NDArray[np.uint64], values_ns: NDArray[np.int64]) -> Non
         counts[_bucket(values_ns[i])] += np.uint64(1)
 
 
-@kernel((writes("u8", 1), value("i8"), reads("i8", 1)))
+@kernel((writes("u8", 1), value("i8"), reads("i8", 1)), brief=True)
 def record_ages(
     counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.int64]
 ) -> tuple[int, int]:
@@ -126,7 +126,7 @@ def record_ages(
     return oldest, total
 
 
-@kernel((writes("u8", 1), reads("f4", 1), value("f8")))
+@kernel((writes("u8", 1), reads("f4", 1), value("f8")), brief=True)
 def record_scaled(counts: NDArray[np.uint64], values: NDArray[np.float32], scale: float) -> None:
     """Count numbers that are not durations, each as `value * scale` nanoseconds.
 
@@ -152,7 +152,7 @@ def record_scaled(counts: NDArray[np.uint64], values: NDArray[np.float32], scale
         counts[_bucket(int(clipped))] += np.uint64(1)
 
 
-@kernel((reads("u8", 1), value("f8")))
+@kernel((reads("u8", 1), value("f8")), brief=True)
 def quantile(counts: NDArray[np.uint64], q: float) -> float:
     """Return the q-quantile in nanoseconds, interpolated inside its bucket; 0 if all is empty.
 

@@ -40,13 +40,15 @@ def writes(dtype: str, ndim: int) -> Any:
     return types.Array(_DTYPES[dtype], ndim, "C")
 
 
-def kernel(*signatures: tuple[Any, ...]) -> Callable[[F], F]:
-    """Compile a function for the given argument declarations, without the GIL.
+def kernel(*signatures: tuple[Any, ...], brief: bool = False) -> Callable[[F], F]:
+    """Compile a function for the given argument declarations.
 
     Parameters
     ----------
     *signatures : tuple
         One tuple of `reads`, `writes` and `value` declarations per accepted signature.
+    brief : bool
+        Keep the GIL. Giving it up for microseconds invites another thread to hold it for longer.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def kernel(*signatures: tuple[Any, ...]) -> Callable[[F], F]:
     """
 
     def compile_it(function: F) -> F:
-        compiler = njit(list(signatures), nogil=True, cache=True, error_model="numpy")
+        compiler = njit(list(signatures), nogil=not brief, cache=True, error_model="numpy")
         return cast(F, compiler(function))
 
     return compile_it

@@ -16,7 +16,8 @@ _ACCEPTED, _REJECTED = 1, 2
         reads("u1", 1),
         writes("u8", 1),
         writes("u1", 1),
-    )
+    ),
+    brief=True,
 )
 def judge(
     passed: NDArray[np.bool_],
@@ -70,7 +71,7 @@ def judge(
             decision[i] = 0
 
 
-@kernel((reads("u8", 1), reads("f4", 1), writes("f4", 1)))
+@kernel((reads("u8", 1), reads("f4", 1), writes("f4", 1)), brief=True)
 def least_prescales(
     decision: NDArray[np.uint64], prescale: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:

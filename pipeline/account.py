@@ -24,6 +24,8 @@ from .reference import Band
 from .sources import Losses, Rejected
 from .wire import Summary
 
+_NO_LOSSES = Losses()
+
 
 class LadderTally:
     """Events and time of a run by rung of the ladder.
@@ -146,6 +148,8 @@ class Account:
 
     def lose(self, losses: Losses, source: str) -> None:
         """Count what the source could not give as events."""
+        if losses == _NO_LOSSES:
+            return
         if losses.more_events:
             reason = "more than are kept one by one"
             losses.invalid.append(Rejected(source, reason, b"", losses.more_events))

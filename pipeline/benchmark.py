@@ -34,8 +34,8 @@ def measure_pipeline(
 
     ``hgcal`` as it ships, menu and EMD monitor included, recording accepted events; ``compress``
     records the latents of all events (names with ``compress-``). A bare chain is the kernels and
-    models of the graph on arrays in memory, on one core. The engines read a recording; inline keeps
-    nothing.
+    models of the graph on arrays in memory, on one core; ``bare-onnxruntime`` is that of ``hgcal``
+    with all models in ONNX Runtime. The engines read a recording; inline keeps nothing.
 
     Parameters
     ----------
@@ -66,6 +66,9 @@ def measure_pipeline(
         for prefix, graph in graphs.items():
             size = graph.graph.batch_events
             measures[f"{prefix}bare"] = bare_chain(events, graph, size, copies)
+            if not prefix:
+                general = _with_backend(graph, "onnxruntime")
+                measures["bare-onnxruntime"] = bare_chain(events, general, size, copies)
             measures |= _engines(prefix, graph, recording, folder, workers)
         rounds = [{key: measure() for key, measure in measures.items()} for _ in range(repeats)]
     ratios = {key: [one[key] / one[_bare_of(key)] for one in rounds] for key in measures}
@@ -88,6 +91,14 @@ def measure_pipeline(
 def _sized(graph: GraphConfig, batch: int | None) -> GraphConfig:
     table = replace(graph.graph, batch_events=batch or graph.graph.batch_events)
     return replace(graph, graph=table)
+
+
+def _with_backend(graph: GraphConfig, backend: str) -> GraphConfig:
+    stages = [
+        replace(part, options={**part.options, "backend": backend}) if part.use == "infer" else part
+        for part in graph.stages
+    ]
+    return replace(graph, stages=tuple(stages))
 
 
 def _bare_of(name: str) -> str:

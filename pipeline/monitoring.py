@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -16,6 +17,7 @@ from sluice.kernels.hashing import salt_of, sampled
 from .batch import OUTCOME, EventBatch, Outcome, concatenate
 from .metrics import MonitorMeter
 from .overlap import ShadowMeter
+from .scheduling import change_policy
 from .stages import Monitor
 
 Meter = MonitorMeter | ShadowMeter
@@ -109,6 +111,7 @@ class Watcher:
         tap.gathered, tap.events, tap.shown_at = [], 0, now
 
     def _watch(self) -> None:
+        change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # a sample must not interrupt physics
         while (task := self._queue.get()) is not None:
             tap, gathered = task
             batch = concatenate(gathered)

@@ -98,7 +98,7 @@ class InlineEngine:
             due_s = self._committer.due_in(time.monotonic())
             if due_s <= 0:
                 self._flush()
-            if batch is not None and source.socket is None:
+            if source.exhausted or (batch is not None and source.socket is None):
                 continue  # even a look at nothing would give the core away
             wait_s = max(0.0, min(self._patience(), due_s))
             if poller.poll(0.0 if batch is not None else wait_s):

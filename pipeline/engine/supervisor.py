@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import Graph as GraphTable
 from ..config import seconds
 from ..metrics import MeterBlock
+from ..scheduling import change_policy
 from ..sources.paced import Paced
 from ..transport import Socket
 from ..wire import Header, Kind
@@ -35,16 +36,6 @@ _BROKEN_S = 2.0
 def slot_count(graph: GraphTable) -> int:
     """Return how many slots of shared memory a run of the graph has."""
     return graph.window + _SPARE_SLOTS
-
-
-def _schedule(before: int, after: int) -> None:
-    """Change the scheduling policy of this thread, unless somebody has chosen another.
-
-    A replay as fast as it goes keeps more processes ready than there are cores. SCHED_BATCH lets
-    each work on for longer before it makes way: a third faster on two cores.
-    """
-    if os.sched_getscheduler(0) == before:
-        os.sched_setscheduler(0, after, os.sched_param(0))
 
 
 class Supervisor:
@@ -84,7 +75,7 @@ class Supervisor:
         """Start sink and workers, which connect to the endpoint `hub`."""
         self._hub = hub
         if self._hurried:
-            _schedule(os.SCHED_OTHER, os.SCHED_BATCH)  # the crew inherits it
+            change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # the crew inherits it
         resumed = self._plan.resumed
         self._spawn("commit", SINK, resumed.next if resumed else None)
         for index in range(self._plan.graph.config.workers.compute):
@@ -161,7 +152,7 @@ class Supervisor:
         """Tell every process to stop; kill those that do not."""
         os.sched_setaffinity(0, self._cores)
         if self._hurried:
-            _schedule(os.SCHED_BATCH, os.SCHED_OTHER)
+            change_policy(os.SCHED_BATCH, os.SCHED_OTHER)
         for name in self._processes:
             hub.send(Header(Kind.STOP), to=name.encode())
         deadline = time.monotonic() + (_BROKEN_S if failed else _FINISH_S)

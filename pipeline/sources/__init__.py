@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import time
 from collections.abc import Collection
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -22,7 +23,8 @@ _MOST_PAYLOAD_BYTES = 1 << 24
 
 def now_for(events: int) -> Array:
     """Return `t_ingest` of events read at once: the same time for all, in the memory of one."""
-    return np.broadcast_to(np.int64(time.monotonic_ns()), events)
+    now = struct.pack("=q", time.monotonic_ns())
+    return np.ndarray(events, np.int64, now, strides=(0,))
 
 
 class Waiting(NamedTuple):

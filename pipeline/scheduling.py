@@ -1,0 +1,23 @@
+"""Who makes way for whom on the cores.
+
+Linux lets a thread that wakes up interrupt the one that runs, which is what a live stream wants.
+Where throughput counts, SCHED_BATCH lets each work on for longer: it interrupts nobody.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def change_policy(before: int, after: int) -> None:
+    """Change the scheduling policy of this thread, unless somebody has chosen another.
+
+    Threads and processes that it starts afterwards inherit it.
+
+    Parameters
+    ----------
+    before, after
+        As in ``os.SCHED_OTHER`` and ``os.SCHED_BATCH``; anything but `before` stays.
+    """
+    if os.sched_getscheduler(0) == before:
+        os.sched_setscheduler(0, after, os.sched_param(0))
