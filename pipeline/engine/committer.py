@@ -11,9 +11,7 @@ from ..config import Graph
 from ..journal import Commit, Journal, Result
 from ..sinks import Sink
 
-#: How long a kept event may wait for company.
-_HOLD_S = 0.020
-#: The same where nothing was kept: such a commit costs room on disk and saves nothing.
+#: How long a batch waits of which nothing was kept: its commit costs a write and saves nothing.
 _IDLE_HOLD_S = 0.250
 
 #: Told of what is committed: number of the first batch, how many, and the payload of an ACK.
@@ -70,7 +68,9 @@ class Committer:
         events = result.kept.events
         if events >= self._large and self._kept:
             self._seal()
-        self._close_at = min(self._close_at, now_s + (_HOLD_S if events else _IDLE_HOLD_S))
+        self._close_at = min(
+            self._close_at, now_s + (self._sink.hold_s if events else _IDLE_HOLD_S)
+        )
         self._results.append(result)
         self._judged += result.judged
         self._kept += events

@@ -7,6 +7,9 @@ from typing import Any, Literal, Protocol
 from ..batch import EventBatch, Schema
 from ..journal import Commit, Standing
 
+#: `hold_s` of a sink for which every write costs.
+HOLD_S = 0.020
+
 Keep = Literal["accepted", "all"]
 
 
@@ -21,11 +24,14 @@ class Sink(Protocol):
         Whether it wants accepted events or all.
     full_timeout_s
         How long it may be without room before the run ends.
+    hold_s
+        How long an event may wait for company, so that small batches become one write.
     """
 
     columns: tuple[str, ...]
     keep: Keep
     full_timeout_s: float
+    hold_s: float
 
     def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
         """Make ready for batches of `schema`; OSError if that cannot be.

@@ -13,7 +13,7 @@ from ..composition import JUDGED
 from ..errors import ConfigError, DataError, nearest
 from ..journal import Commit, Standing
 from ..recorded_run import RecordedRun
-from . import Keep
+from . import HOLD_S, Keep
 
 Columns = dict[str, Array]
 
@@ -41,6 +41,7 @@ class ComparisonSink:
 
     keep: Keep = "all"
     full_timeout_s = 0.0
+    hold_s = HOLD_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

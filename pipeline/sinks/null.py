@@ -9,7 +9,7 @@ from msgspec import Struct
 from ..batch import EventBatch, Schema
 from ..errors import ConfigError
 from ..journal import Commit, Standing
-from . import Keep
+from . import HOLD_S, Keep
 
 
 class NullSink:
@@ -21,6 +21,7 @@ class NullSink:
     columns: tuple[str, ...] = ()
     keep: Keep = "accepted"
     full_timeout_s = 0.0
+    hold_s = HOLD_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

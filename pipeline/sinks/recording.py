@@ -12,7 +12,7 @@ from ..config import seconds
 from ..errors import ConfigError
 from ..journal import Commit, Standing, find_commits, read_standing
 from ..recording import SUFFIX, Compression, RecordingWriter, Tail
-from . import Keep
+from . import HOLD_S, Keep
 
 
 class RecordingSink:
@@ -29,6 +29,8 @@ class RecordingSink:
         compression: Compression = "zstd"
         #: How long a full disk pauses the run before it ends. A duration.
         full_timeout: str = "10 min"
+
+    hold_s = HOLD_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

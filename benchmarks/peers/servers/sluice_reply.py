@@ -25,6 +25,7 @@ class ReplySink:
 
     keep: Keep = "all"
     full_timeout_s = 0.0
+    hold_s = 0.0
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

@@ -12,6 +12,7 @@ from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Outcome, Schema
 from sluice.pipeline.config import Graph
 from sluice.pipeline.engine.committer import Committer
 from sluice.pipeline.journal import Commit, Result
+from sluice.pipeline.sinks import HOLD_S
 from sluice.pipeline.wire import Summary, pack_summary, unpack_summaries
 
 SCHEMA = Schema((EVENT_ID, Column("score", "float32", (2,))))
@@ -21,7 +22,8 @@ LIMITS = Graph("x", batch_events=400, window=8)
 class Shelf:
     """A sink that keeps what it is given, and has no room when told so."""
 
-    def __init__(self):
+    def __init__(self, hold_s=HOLD_S):
+        self.hold_s = hold_s
         self.writes = []
         self.full = False
 
@@ -165,6 +167,14 @@ def test_the_ledger_adds_up_and_goes_on_from_the_last_record(shelf):
     after = shelf.writes[-1][1]
     assert after.events == 60
     assert (after.written, after.first, after.next) == (11, 5, 6)
+
+
+def test_a_sink_may_want_what_there_is_at_once():
+    committer = Committer(Shelf(hold_s=0.0), SCHEMA, LIMITS, Commit(), lambda *_: None)
+    committer.add(result(0, 0, 10), 7.0)
+    assert committer.due_in(7.0) > 0.0  # of which nothing was kept
+    committer.add(result(1, 1, 10), 7.0)
+    assert committer.due_in(7.0) == 0.0
 
 
 def test_a_window_of_one_never_waits_for_company(shelf, acks):
