@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from .batch import Array, Column, EventBatch, Schema
+from .batch import MAX_ITEM, Array, Column, EventBatch, Schema
 from .errors import DataError
+from .ragged import Ragged, check_offsets
 
-#: Of one schema that is read: columns, and numbers in one item of a column.
+#: Of one schema that is read.
 MAX_COLUMNS = 1024
-MAX_ITEM = 1 << 24
+#: Most items in one batch of a ragged column: Arrow's lists count in 32 bits.
+MAX_ITEMS = (1 << 31) - 1
 #: Places in Arrow's flatbuffers: of the header in a Message, of the compression in a RecordBatch.
 _HEADER_SLOT, _COMPRESSION_SLOT = 8, 10
 
@@ -29,7 +33,8 @@ def from_arrow_schema(schema: pa.Schema, where: str) -> Schema:
     Raises
     ------
     DataError
-        If a field is neither a number nor a fixed-size list of numbers.
+        If a field is neither a number, nor a list or a fixed-size list of numbers, nor a list of
+        fixed-size lists.
     """
     if len(schema) > MAX_COLUMNS:
         raise DataError(f"{where}: expected at most {MAX_COLUMNS} columns, got {len(schema)}")
@@ -60,7 +65,8 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
     Parameters
     ----------
     record_batch
-        Read with an Arrow schema that belongs to `schema`, column by column, and validated.
+        Read with an Arrow schema that belongs to `schema`, column by column, and passed by
+        `validate`.
     schema
         The columns.
     seq
@@ -72,10 +78,38 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
         If a column has nulls.
     """
     columns = {
-        column.name: _to_numpy(array, column, seq)
+        column.name: _to_lists(array, column, seq)
+        if column.ragged
+        else _to_numpy(array, column, seq)
         for column, array in zip(schema, record_batch.columns, strict=True)
     }
     return EventBatch(columns, record_batch.num_rows, seq)
+
+
+def validate(record_batch: pa.RecordBatch, schema: Schema) -> None:
+    """Refuse a record batch whose buffers or offsets do not fit together, as foreign ones may.
+
+    Raises
+    ------
+    DataError, pa.ArrowException
+        Saying what is wrong with which column.
+    """
+    if schema.ragged:
+        for column, array in zip(schema, record_batch.columns, strict=True):
+            if column.ragged:
+                check_offsets(_offsets(array, column), len(array.values), f"column {column.name!r}")
+    record_batch.validate()
+
+
+def content(batch: EventBatch, schema: Schema) -> Iterator[Array]:
+    """Yield the bytes that a batch has in Arrow's form, for checksums: of lists also offsets."""
+    for column in schema:
+        if not column.ragged:
+            yield batch[column.name]
+            continue
+        lists = batch.ragged(column.name)
+        yield (lists.offsets - lists.offsets[0]).astype(np.int32)
+        yield lists.items
 
 
 def is_compressed(message: pa.Message) -> bool:
@@ -100,14 +134,18 @@ def _slot(data: pa.Buffer, table: int, slot: int) -> int:
 def _field(column: Column) -> pa.Field:
     if np.dtype(column.dtype).kind not in "iuf":
         raise DataError(f"column {column.name!r}: expected numbers, got {column.form}")
-    scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
-    length = math.prod(column.shape)
-    kind = pa.list_(pa.field("item", scalar, nullable=False), length) if column.shape else scalar
+    kind = pa.from_numpy_dtype(np.dtype(column.dtype))
+    if column.item_shape:
+        length = math.prod(column.item_shape)
+        kind = pa.list_(pa.field("item", kind, nullable=False), length)
     about = {
         "unit": column.unit,
-        "shape": ",".join(map(str, column.shape)),
+        "shape": ",".join(map(str, column.item_shape)),
         "labels": ",".join(column.labels),
     }
+    if column.ragged:
+        kind = pa.list_(pa.field("item", kind, nullable=False))
+        about["most"] = str(column.most)
     return pa.field(column.name, kind, nullable=False, metadata=about)
 
 
@@ -115,7 +153,10 @@ def _column(field: pa.Field, where: str) -> Column:
     about = {key: text.decode(errors="replace") for key, text in (field.metadata or {}).items()}
     labels = tuple(label for label in about.get(b"labels", "").split(",") if label)
     kind = field.type
-    shape: tuple[int, ...] = ()
+    shape: tuple[int | None, ...] = ()
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    most = about.get(b"most", "") if lists else ""
+    kind = kind.value_type if lists else kind
     if pa.types.is_fixed_size_list(kind):
         size: int = kind.list_size
         if not 0 <= size <= MAX_ITEM:
@@ -128,15 +169,26 @@ def _column(field: pa.Field, where: str) -> Column:
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise DataError(
-            f"{where}: column {field.name!r}: expected numbers or fixed-size lists of numbers, "
+            f"{where}: column {field.name!r}: expected numbers or lists of numbers, "
             f"got {field.type}"
         )
     dtype = str(np.dtype(kind.to_pandas_dtype()))
-    return Column(field.name, dtype, shape, about.get(b"unit", "1"), labels)
+    shape = (None, *shape) if lists else shape
+    # A limit that is none, or beyond any, must not pass for one.
+    limit = int(most) if most.isascii() and most.isdecimal() and len(most) < 10 else 0
+    return Column(field.name, dtype, shape, about.get(b"unit", "1"), labels, limit)
 
 
-def _to_array(array: Array, kind: pa.DataType) -> pa.Array:
+def _to_array(array: Any, kind: pa.DataType) -> pa.Array:
     events = len(array)
+    if isinstance(array, Ragged):
+        if len(array.items) > MAX_ITEMS:
+            raise DataError(
+                f"expected at most {MAX_ITEMS} items in a batch, got {len(array.items)}"
+            )
+        offsets = pa.py_buffer((array.offsets - array.offsets[0]).astype(np.int32))
+        items = _to_array(array.items, kind.value_type)
+        return pa.Array.from_buffers(kind, events, [None, offsets], children=[items])
     values = pa.py_buffer(np.ascontiguousarray(array).reshape(-1))
     if not pa.types.is_fixed_size_list(kind):
         return pa.Array.from_buffers(kind, events, [None, values])
@@ -149,7 +201,7 @@ def _to_numpy(array: pa.Array, column: Column, seq: int) -> Array:
     if any(bits is not None for bits in validity) and (array.null_count or _inner_nulls(array)):
         raise DataError(f"record batch {seq}: column {column.name!r}: expected no nulls, got some")
     events = len(array)
-    shape = (events, *column.shape)
+    shape = (events, *column.item_shape)
     if events == 0:
         return np.empty(shape, column.dtype)
     offset = array.offset * column.item_bytes
@@ -160,3 +212,27 @@ def _to_numpy(array: pa.Array, column: Column, seq: int) -> Array:
 
 def _inner_nulls(array: pa.Array) -> bool:
     return pa.types.is_fixed_size_list(array.type) and bool(array.values.null_count)
+
+
+def _to_lists(array: pa.Array, column: Column, seq: int) -> Ragged:
+    if array.null_count:
+        raise DataError(f"record batch {seq}: column {column.name!r}: expected no nulls, got some")
+    values = _to_numpy(array.values, column, seq)
+    return Ragged(values, _offsets(array, column).astype(np.int64))
+
+
+def _offsets(array: pa.Array, column: Column) -> Array:
+    """Return where lists begin, (events + 1,), a view; DataError if not all are there."""
+    dtype = np.int64 if pa.types.is_large_list(array.type) else np.int32
+    events, data = len(array), array.buffers()[1]
+    # Arrow lets the offsets of no lists be left out.
+    if not events and (data is None or not data.size):
+        return np.zeros(1, dtype)
+    size = np.dtype(dtype).itemsize
+    needed, got = (array.offset + events + 1) * size, data.size if data is not None else 0
+    if got < needed:
+        raise DataError(
+            f"column {column.name!r}: expected {needed} bytes of offsets for {events} lists, "
+            f"got {got}"
+        )
+    return np.frombuffer(data, dtype, events + 1, array.offset * size)

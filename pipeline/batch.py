@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .ragged import Ragged, join
 
 Array = NDArray[Any]
+
+#: Most numbers in one event's item of a column, be it a list.
+MAX_ITEM = 1 << 24
+#: Items of one event in a ragged column, where nothing else is said.
+_MOST_ITEMS = 65_536
+#: Items of a blank event, with which stages are warmed.
+_BLANK_ITEMS = 32
 
 
 class Outcome(IntEnum):
@@ -33,27 +41,64 @@ class Column(msgspec.Struct, frozen=True):
     """The contract of one column: `(events, *shape)` values of `dtype`, in `unit`.
 
     `labels` name the entries of the last axis, so that a menu can say ``score.electromagnetic``.
+    Where the first axis of `shape` is None the column is ragged: each event has a list of items,
+    at most `most` of them.
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...] = ()
+    shape: tuple[int | None, ...] = ()
     unit: str = "1"
     labels: tuple[str, ...] = ()
+    most: int = 0
+
+    @property
+    def ragged(self) -> bool:
+        """Whether events have lists of items, as many as they have."""
+        return self.shape[:1] == (None,)
 
     @property
     def form(self) -> str:
-        """Dtype and item shape, as error messages print them: ``uint32[12]``."""
-        return self.dtype + (f"[{','.join(map(str, self.shape))}]" if self.shape else "")
+        """Dtype and item shape, as error messages print them: ``uint32[12]``, ``float32[*,7]``."""
+        shape = ",".join("*" if n is None else str(n) for n in self.shape)
+        return f"{self.dtype}[{shape}]" if self.shape else self.dtype
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one event's item; of a ragged column, of one item of a list."""
+        return tuple(n for n in self.shape if n is not None)
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one event's item."""
-        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+        """Bytes of one event's item; of a ragged column, of one item of a list."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.item_shape)
 
-    def empty(self, events: int) -> Array:
-        """Return an uninitialised array for `events` events."""
-        return np.empty((events, *self.shape), dtype=self.dtype)
+    @property
+    def most_items(self) -> int:
+        """Most items that one event may have in a ragged column."""
+        room = MAX_ITEM // max(1, math.prod(self.item_shape))
+        return min(self.most or _MOST_ITEMS, room)
+
+    def empty(self, events: int) -> Any:
+        """Return an uninitialised array for `events` events, or a `Ragged` without items."""
+        if self.ragged:
+            return self.zeros(events)
+        return np.empty((events, *self.item_shape), dtype=self.dtype)
+
+    def zeros(self, events: int) -> Any:
+        """Return zeros for `events` events, or a `Ragged` without items."""
+        if self.ragged:
+            nothing = np.empty((0, *self.item_shape), dtype=self.dtype)
+            return Ragged.from_counts(nothing, np.zeros(events, np.int64))
+        return np.zeros((events, *self.item_shape), dtype=self.dtype)
+
+    def blank(self, events: int) -> Any:
+        """Return zeros as `zeros` does, but a few items for each event of a ragged column."""
+        if not self.ragged:
+            return self.zeros(events)
+        counts = np.full(events, min(_BLANK_ITEMS, self.most_items))
+        items = np.zeros((counts.sum(), *self.item_shape), dtype=self.dtype)
+        return Ragged.from_counts(items, counts)
 
 
 EVENT_ID = Column("event_id", "uint64")
@@ -86,11 +131,13 @@ class Schema:
     'float32[48]'
     """
 
-    __slots__ = ("_columns", "_forms")
+    __slots__ = ("_columns", "_forms", "ragged")
 
     def __init__(self, columns: Iterable[Column] = ()) -> None:
         self._columns = {column.name: column for column in columns}
         self._forms = [(c.name, np.dtype(c.dtype), c.shape) for c in self._columns.values()]
+        #: Names of the ragged columns.
+        self.ragged = tuple(c.name for c in self._columns.values() if c.ragged)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,7 +145,7 @@ class Schema:
         return tuple(self._columns)
 
     @property
-    def forms(self) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+    def forms(self) -> list[tuple[str, np.dtype[Any], tuple[int | None, ...]]]:
         """Name, dtype and item shape of each column, for checks in the hot path."""
         return self._forms
 
@@ -150,25 +197,32 @@ class EventBatch(msgspec.Struct, frozen=True):
     Attributes
     ----------
     columns
-        Name to array. Arrays may be views of reused buffers: they hold until the next batch.
+        Name to array, or to `Ragged`. Arrays may be views of reused buffers: they hold until the
+        next batch.
     events
         The length of the leading axis of every column.
     seq
         Sequence number in the run; ingest gives it.
     """
 
-    columns: Mapping[str, Array]
+    columns: Mapping[str, Any]
     events: int
     seq: int = 0
     flags: tuple[Flag, ...] = ()
 
     def __getitem__(self, name: str) -> Array:
-        return self.columns[name]
+        array: Array = self.columns[name]
+        return array
+
+    def ragged(self, name: str) -> Ragged:
+        """Return a ragged column."""
+        lists: Ragged = self.columns[name]
+        return lists
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
 
-    def with_columns(self, **columns: Array) -> EventBatch:
+    def with_columns(self, **columns: Array | Ragged) -> EventBatch:
         """Return this batch with columns added or replaced."""
         return EventBatch({**self.columns, **columns}, self.events, self.seq, self.flags)
 
@@ -252,5 +306,9 @@ def concatenate(batches: Iterable[EventBatch]) -> EventBatch:
     if len(parts) == 1:
         return parts[0]
     names = parts[0].columns
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    columns = {name: _join([part.columns[name] for part in parts]) for name in names}
     return EventBatch(columns, sum(part.events for part in parts), parts[0].seq)
+
+
+def _join(arrays: Sequence[Any]) -> Any:
+    return join(arrays) if isinstance(arrays[0], Ragged) else np.concatenate(arrays)

@@ -165,7 +165,7 @@ class Chain:
 
     def _warm(self, events: int) -> float:
         """Send blank events through the stages; return the least seconds of a few such batches."""
-        blank = {c.name: np.zeros_like(c.empty(events)) for c in self._graph.inputs}
+        blank = {c.name: c.blank(events) for c in self._graph.inputs}
         took = []
         for _ in range(_WARM_TIMES):
             began = time.perf_counter()
@@ -231,7 +231,7 @@ class Chain:
     def _failed(self, part: EventBatch, names: Iterable[str]) -> EventBatch:
         """Return the events with outcome failed and zeros in every column a stage would add."""
         made = {c.name: c for join in self._graph.joins for c in join.adds}
-        zeros = {n: np.zeros_like(made[n].empty(part.events)) for n in names if n in made}
+        zeros = {n: made[n].zeros(part.events) for n in names if n in made}
         outcome = np.full(part.events, Outcome.FAILED, np.uint8)
         decision = np.zeros(part.events, np.uint64)
         return part.with_columns(**{**zeros, OUTCOME.name: outcome, DECISION.name: decision})

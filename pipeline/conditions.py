@@ -107,8 +107,8 @@ class Condition:
         if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
             column = self._column(node.value, (1,))
             index = self._number(node.slice)
-            if not 0 <= index < column.shape[0] or index != int(index):
-                raise self._refuse(f"{column.name} has entries 0 to {column.shape[0] - 1}")
+            if not 0 <= index < column.item_shape[0] or index != int(index):
+                raise self._refuse(f"{column.name} has entries 0 to {column.item_shape[0] - 1}")
             return self._entry(column, int(index))
         raise self._refuse(f"expected a column, got {ast.unparse(node)!r}")
 
@@ -121,6 +121,8 @@ class Condition:
                 f"no column {node.id!r} here", nearest(node.id, self._available.names)
             )
         column = self._available[node.id]
+        if column.ragged:
+            raise self._refuse(f"{column.name} is {column.form}: expected one value an event")
         if len(column.shape) not in (ranks or (0,)):
             raise self._refuse(
                 f"{column.name} is {column.form}: name one entry"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .batch import Array, Column, EventBatch, Schema
+from .ragged import Ragged, offsets_of
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -31,8 +32,8 @@ DTYPES = (
 )  # fmt: skip
 
 
-def columns(*, dtypes: tuple[str, ...] = DTYPES) -> SearchStrategy[Column]:
-    """Return a strategy for columns: any name, dtype, item shape, unit and labels."""
+def columns(*, dtypes: tuple[str, ...] = DTYPES, ragged: bool = True) -> SearchStrategy[Column]:
+    """Return a strategy for columns: any name, dtype, item shape, unit and labels, `ragged` too."""
     from hypothesis import strategies as st
 
     words = st.text("abcdezXYZ019_-./ µ²é€\N{BUG}", min_size=1, max_size=8)
@@ -45,32 +46,49 @@ def columns(*, dtypes: tuple[str, ...] = DTYPES) -> SearchStrategy[Column]:
             names = st.text("abcdefg_", min_size=1, max_size=6)
             size = shape[0]
             labels = tuple(draw(st.lists(names, min_size=size, max_size=size, unique=True)))
-        return Column(draw(words), draw(st.sampled_from(dtypes)), shape, draw(words), labels)
+        most = 0
+        if ragged and draw(st.integers(0, 3)) == 3:
+            shape, most = (None, *shape), draw(st.sampled_from((0, 5, 1000)))
+        about = (draw(words), draw(st.sampled_from(dtypes)), shape, draw(words), labels, most)
+        return Column(*about)
 
     return column()
 
 
-def schemas(*, least: int = 1, most: int = 5) -> SearchStrategy[Schema]:
-    """Return a strategy for schemas of `least` to `most` columns."""
+def schemas(*, least: int = 1, most: int = 5, ragged: bool = True) -> SearchStrategy[Schema]:
+    """Return a strategy for schemas of `least` to `most` columns, some of them `ragged`."""
     from hypothesis import strategies as st
 
     def by_name(column: Column) -> str:
         return column.name
 
-    several = st.lists(columns(), min_size=least, max_size=most, unique_by=by_name)
+    several = st.lists(columns(ragged=ragged), min_size=least, max_size=most, unique_by=by_name)
     return several.map(Schema)
 
 
-def arrays(column: Column, events: int) -> SearchStrategy[Array]:
+def arrays(column: Column, events: int) -> SearchStrategy[Any]:
     """Return a strategy for a column's values: any bits, NaN, infinities and subnormals too."""
     from hypothesis import strategies as st
 
-    def array(noise: bytes) -> Array:
-        size = events * column.item_bytes
+    def array(noise: bytes, items: int) -> Array:
+        size = items * column.item_bytes
         repeated = (noise * (size // len(noise) + 1))[:size]
-        return np.frombuffer(repeated, column.dtype).reshape(events, *column.shape)
+        return np.frombuffer(repeated, column.dtype).reshape(items, *column.item_shape)
 
-    return st.binary(min_size=1, max_size=64).map(array)
+    noises = st.binary(min_size=1, max_size=64)
+    if not column.ragged:
+        return noises.map(lambda noise: array(noise, events))
+
+    @st.composite
+    def ragged(draw: Any) -> Ragged:
+        """Draw lists, as a rule with items of other events before and behind."""
+        most = min(7, column.most_items)
+        counts = draw(st.lists(st.integers(0, most), min_size=events, max_size=events))
+        before, behind = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+        offsets = before + offsets_of(counts)
+        return Ragged(array(draw(noises), int(offsets[-1]) + behind), offsets)
+
+    return ragged()
 
 
 def batches(

@@ -11,7 +11,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from .arrow import from_arrow, from_arrow_schema, is_compressed, to_arrow, to_arrow_schema
+from .arrow import (
+    from_arrow,
+    from_arrow_schema,
+    is_compressed,
+    to_arrow,
+    to_arrow_schema,
+    validate,
+)
 from .batch import EventBatch, Flag, Outcome, Schema
 from .errors import DataError
 
@@ -199,7 +206,7 @@ class Codec:
             if is_compressed(message):  # a small message could unpack to any size
                 raise DataError("expected a record batch that is not compressed")
             record_batch = pa.ipc.read_record_batch(message, self.arrow_schema)
-            record_batch.validate()
+            validate(record_batch, self.schema)
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             raise ProtocolError(f"batch {seq}: not an Arrow record batch: {error}") from error
         except DataError as error:
@@ -225,15 +232,22 @@ def unpack_schema(frame: memoryview) -> Schema:
     if frame.nbytes > MAX_TEXT_BYTES:
         raise ProtocolError(f"BOR: expected at most {MAX_TEXT_BYTES} bytes, got {frame.nbytes}")
     try:
-        return from_arrow_schema(pa.ipc.read_schema(pa.py_buffer(frame)), "BOR")
+        schema = pa.ipc.read_schema(pa.py_buffer(frame))
+        for field in schema:
+            if pa.types.is_large_list(field.type):
+                raise DataError(f"column {field.name!r}: expected a list, got {field.type}")
+        return from_arrow_schema(schema, "BOR")
     except (pa.ArrowException, OSError, EOFError, ValueError, DataError) as error:
         raise ProtocolError(f"BOR: not a schema of numbers: {error}") from error
 
 
 def record_dtype(schema: Schema) -> np.dtype[np.void]:
-    """Return the packed little-endian record of a RAW message: the columns in order, no padding."""
+    """Return the packed little-endian record of a RAW message: the columns in order, no padding.
+
+    Records have one size: ragged columns cannot be in them.
+    """
     return np.dtype(
-        [(c.name, np.dtype(c.dtype).newbyteorder("<"), c.shape) for c in schema], align=False
+        [(c.name, np.dtype(c.dtype).newbyteorder("<"), c.item_shape) for c in schema], align=False
     )
 
 

@@ -149,11 +149,10 @@ class Worker:
             self._await(epoch)
         kept, summary = self._chain.run(batch, header.t_sent, rung=rung, epoch=epoch)
         frames: list[Any] = [pack_summary(summary)]
-        if slot >= 0:
-            self._slots.put_result(slot, kept)
-        elif kept.events:
+        lies = slot >= 0 and self._slots.put_result(slot, kept)
+        if kept.events and not lies:
             frames.append(self._outward.pack(kept))
-        answer = Header(Kind.RESULT, header.run, seq=header.seq, first=header.first,
+        answer = Header(Kind.RESULT, header.run, seq=header.seq, first=slot + 1 if lies else 0,
                         events=kept.events, t_ingest=header.t_ingest,
                         t_sent=time.monotonic_ns(), aux=header.events)  # fmt: skip
         self._outlet.send(answer, *frames)

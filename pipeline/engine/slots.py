@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..batch import Array, EventBatch, Schema
+from ..batch import Array, Column, EventBatch, Schema
 from ..errors import RunError
+from ..ragged import Ragged
 
 #: Columns begin at multiples of this: a line of the cache.
 _ALIGN = 64
+#: Room for the items of a ragged column, one for each event at least; longer batches travel.
+_ITEMS_BYTES = 1 << 20
 
-Columns = dict[str, Array]
+#: Name to an array; to room for items and their offsets where the column is ragged.
+Columns = Mapping[str, Array | Ragged]
 
 
 class Slots:
@@ -67,9 +71,10 @@ class Slots:
         """Put a batch for a worker into a free slot; None if none is free or it does not fit."""
         if not self._free or batch.events > self._events:
             return None
-        slot = self._free.pop()
-        _fill(self._inputs[slot], batch)
-        return slot
+        slot = self._free[-1]
+        if not _fill(self._inputs[slot], batch):
+            return None
+        return self._free.pop()
 
     def give_back(self, slots: Sequence[int]) -> None:
         """Free slots again."""
@@ -79,9 +84,9 @@ class Slots:
         """Return views of the batch that a slot holds for a worker."""
         return _views(self._inputs[slot], events, seq)
 
-    def put_result(self, slot: int, batch: EventBatch) -> None:
-        """Put what came of a batch beside it."""
-        _fill(self._outputs[slot], batch)
+    def put_result(self, slot: int, batch: EventBatch) -> bool:
+        """Put what came of a batch beside it; False if it does not fit."""
+        return _fill(self._outputs[slot], batch)
 
     def result(self, slot: int, events: int, seq: int) -> EventBatch:
         """Return views of what came of the batch in a slot."""
@@ -101,7 +106,16 @@ def _make(path: Path, length: int) -> None:
 
 
 def _size(schema: Schema, events: int) -> int:
-    return sum(_padded(column.item_bytes * events) for column in schema)
+    return sum(sum(map(_padded, _sizes(column, events))) for column in schema)
+
+
+def _sizes(column: Column, events: int) -> list[int]:
+    """Return the bytes of a column's array, or of its items and their offsets."""
+    if not column.ragged:
+        return [column.item_bytes * events]
+    size = max(1, column.item_bytes)
+    items = min(column.most_items * events, max(events, _ITEMS_BYTES // size))
+    return [column.item_bytes * items, 8 * (events + 1)]
 
 
 def _padded(size: int) -> int:
@@ -109,18 +123,33 @@ def _padded(size: int) -> int:
 
 
 def _columns(whole: Array, schema: Schema, events: int, start: int) -> Columns:
-    columns = {}
+    columns: dict[str, Array | Ragged] = {}
     for column in schema:
-        size = column.item_bytes * events
-        part = whole[start : start + size].view(column.dtype)
-        columns[column.name] = part.reshape(events, *column.shape)
-        start += _padded(size)
+        parts = []
+        for size in _sizes(column, events):
+            parts.append(whole[start : start + size])
+            start += _padded(size)
+        values = parts[0].view(column.dtype)
+        if column.ragged:
+            items = values.reshape(-1, *column.item_shape)
+            columns[column.name] = Ragged(items, parts[1].view(np.int64))
+        else:
+            columns[column.name] = values.reshape(events, *column.item_shape)
     return columns
 
 
-def _fill(columns: Columns, batch: EventBatch) -> None:
+def _fill(columns: Columns, batch: EventBatch) -> bool:
+    """Copy a batch; False if the items of a ragged column have no room."""
     for name, column in columns.items():
-        column[: batch.events] = batch.columns[name]
+        if isinstance(column, Ragged):
+            lists = batch.ragged(name)
+            if len(lists.items) > len(column.values):
+                return False
+            column.values[: len(lists.items)] = lists.items
+            np.subtract(lists.offsets, lists.offsets[0], out=column.offsets[: batch.events + 1])
+        else:
+            column[: batch.events] = batch.columns[name]
+    return True
 
 
 def _views(columns: Columns, events: int, seq: int) -> EventBatch:

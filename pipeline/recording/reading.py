@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from ..arrow import from_arrow, from_arrow_schema
+from ..arrow import content, from_arrow, from_arrow_schema, validate
 from ..batch import EventBatch
 from ..errors import DataError
 from .marks import BOR, CHECKSUM, COMMIT, EOR, SEQ, Info, Metadata, checksum
@@ -64,7 +64,7 @@ class RecordingReader:
     def batches(self, *, empty: bool = False) -> Iterator[EventBatch]:
         """Yield each sound batch; stop at the end, or where the file was cut.
 
-        A batch whose checksum is wrong is passed over. `damage` tells of both. Batches without
+        A batch whose checksum or lists are wrong is passed over. `damage` tells. Batches without
         events, which have only a commit record, come where `empty` wishes for them.
         """
         index = 0
@@ -75,9 +75,8 @@ class RecordingReader:
                 self._end(metadata)
                 ended = True
                 continue
-            seq = metadata.get(SEQ, b"")
-            batch = from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
-            if self._sound(batch, metadata, index) and (batch.events or empty):
+            batch = self._batch(record_batch, metadata, index)
+            if batch is not None and (batch.events or empty):
                 self.commit = metadata.get(COMMIT)
                 yield batch
             index += 1
@@ -88,7 +87,6 @@ class RecordingReader:
         """Return the next record batch with its metadata, None at the end."""
         try:
             record_batch, metadata = self._stream.read_next_batch_with_custom_metadata()
-            record_batch.validate()
         except StopIteration:
             return None
         except (OSError, EOFError, pa.ArrowException) as error:
@@ -96,12 +94,24 @@ class RecordingReader:
             return None
         return record_batch, dict(metadata or {})
 
+    def _batch(
+        self, record_batch: pa.RecordBatch, metadata: Metadata, index: int
+    ) -> EventBatch | None:
+        """Return a record batch as events, None if it is not sound."""
+        seq = metadata.get(SEQ, b"")
+        try:
+            validate(record_batch, self.schema)
+            batch = from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
+        except (DataError, pa.ArrowException) as error:
+            self._note(f"batch {index} (of {record_batch.num_rows} events): {error}")
+            return None
+        return batch if self._sound(batch, metadata, index) else None
+
     def _sound(self, batch: EventBatch, metadata: Metadata, index: int) -> bool:
         expected = metadata.get(CHECKSUM)
         if expected is None:  # not written by us, or not by this version
             return True
-        content = [batch[column.name] for column in self.schema] if batch.events else []
-        got = checksum(metadata, content)
+        got = checksum(metadata, content(batch, self.schema) if batch.events else ())
         if got != expected:
             self._note(
                 f"batch {index} (of {batch.events} events): expected the checksum "

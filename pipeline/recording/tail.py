@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from msgspec import Struct
 
-from ..arrow import from_arrow, from_arrow_schema
+from ..arrow import content, from_arrow, from_arrow_schema, validate
 from ..batch import Schema
 from ..errors import DataError
 from .marks import BOR, CHECKSUM, COMMIT, EOR, ROWS, Metadata, checksum
@@ -103,12 +103,12 @@ def _metadata(stream: bytes, columns: Schema) -> list[Metadata]:
     while True:
         try:
             record_batch, metadata = reader.read_next_batch_with_custom_metadata()
-            record_batch.validate()
+            validate(record_batch, columns)
             metadata = dict(metadata or {})
             events = from_arrow(record_batch, columns)
         except (StopIteration, *_UNREADABLE):
             return found
-        content = [events[column.name] for column in columns] if events.events else []
-        if metadata.get(CHECKSUM) != checksum(metadata, content):
+        held = content(events, columns) if events.events else ()
+        if metadata.get(CHECKSUM) != checksum(metadata, held):
             return found
         found.append(metadata)

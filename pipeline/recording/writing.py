@@ -111,7 +111,9 @@ class RecordingWriter:
             metadata[COMMIT] = commit
         if batch.events:
             record_batch = to_arrow(batch, self.schema, self._arrow_schema)
-            content = [array.buffers()[-1] for array in record_batch.columns]
+            # Numbers have a buffer of validity, which is none, and one of values; lists one of each
+            # for every level.
+            content = [b for array in record_batch.columns for b in array.buffers() if b]
         else:
             record_batch, content = self._empty, []
         metadata[CHECKSUM] = checksum(metadata, content)

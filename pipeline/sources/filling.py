@@ -47,7 +47,7 @@ def fill(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
     as the column's items, unless the mapping pads or cuts them.
     """
     column = filling.column
-    size = math.prod(column.shape)
+    size = math.prod(column.item_shape)
     flat = np.zeros((events, size), column.dtype)
     refused: dict[int, tuple[str, bytes]] = {}
     joined = len(filling.fields) > 1
@@ -61,7 +61,7 @@ def fill(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
             raw = lists.values[lists.offsets[row] : lists.offsets[row + 1]].tobytes()
             refused.setdefault(row, (f"{field.name}: {reason}", raw))
     flat[list(refused)] = 0
-    return Filled(flat.reshape(events, *column.shape), refused)
+    return Filled(flat.reshape(events, *column.item_shape), refused)
 
 
 class _Lists(Struct):

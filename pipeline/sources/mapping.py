@@ -162,7 +162,7 @@ def _close(origin: str, fields: Mapping[str, Field]) -> str | None:
 
 def _elements(origin: str, column: Column, fields: Mapping[str, Field]) -> tuple[Field, ...]:
     """Return ``CALQ_0`` … ``CALQ_47`` for ``CALQ``, if all are there."""
-    names = [f"{origin}_{i}" for i in range(math.prod(column.shape))] if column.shape else []
+    names = [f"{origin}_{i}" for i in range(math.prod(column.item_shape))] if column.shape else []
     return tuple(fields[n] for n in names) if all(n in fields for n in names) else ()
 
 
@@ -171,7 +171,7 @@ def _check(field: Field, column: Column, entry: Mapped, at: str, *, elements: bo
         raise DataError(f"{at}: {field.name!r}: expected numbers, got {field.trouble}")
     wanted, got = np.dtype(column.dtype), np.dtype(field.dtype)
     same_kind = wanted.kind == "f" or got.kind in "iub"
-    size, has = 1 if elements else math.prod(column.shape), math.prod(field.shape)
+    size, has = 1 if elements else math.prod(column.item_shape), math.prod(field.shape)
     fits = size == has or (has < size and entry.pad is not None) or (has > size and entry.cut)
     if not (same_kind and (fits or (field.ragged and not elements))):
         form = column.dtype if elements else column.form

@@ -193,7 +193,7 @@ def test_mutated_schemas_never_crash(mutations):
 
 
 @pytest.mark.parametrize(
-    "schema", [pa.schema([("a", pa.string())]), pa.schema([("a", pa.list_(pa.int8()))])]
+    "schema", [pa.schema([("a", pa.string())]), pa.schema([("a", pa.large_list(pa.int8()))])]
 )
 def test_a_schema_of_other_things_breaks_the_protocol(schema):
     with pytest.raises(ProtocolError, match="'a'"):

@@ -1,0 +1,139 @@
+"""Lists of varying length: their items one after another, and where each list begins.
+
+Items are copied as bytes, whatever they are: one machine code for all dtypes and item shapes.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sluice.kernels.jit import kernel, reads, value, writes
+
+
+@kernel((reads("i8", 1), value("i8")))
+def first_fault(offsets: NDArray[np.int64], items: int) -> int:
+    """Find the first list that is none: it ends before it begins, or beyond the items.
+
+    Parameters
+    ----------
+    offsets : int64 array, shape (N + 1,)
+        Where each list begins, and where the last ends.
+    items : int
+        How many items there are.
+
+    Returns
+    -------
+    int
+        Its number; -1 if all are sound.
+    """
+    if offsets.size and offsets[0] < 0:
+        return 0
+    for row in range(offsets.size - 1):
+        if offsets[row + 1] < offsets[row] or offsets[row + 1] > items:
+            return row
+    return -1
+
+
+@kernel(
+    (reads("u1", 1), reads("i8", 1), value("i8"), reads("i8", 1), reads("i8", 1), writes("u1", 1))
+)
+def gather(
+    values: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    item_bytes: int,
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    out: NDArray[np.uint8],
+) -> None:
+    """Copy some lists, one after another.
+
+    Parameters
+    ----------
+    values : uint8 array, shape (M * item_bytes,)
+        The items.
+    offsets : int64 array, shape (N + 1,)
+        Where each list begins, in items.
+    item_bytes : int
+        Bytes of an item.
+    rows : int64 array, shape (R,)
+        The lists wanted.
+    places : int64 array, shape (R + 1,)
+        Where each of them shall begin in `out`, in items.
+    out : uint8 array, shape (places[R] * item_bytes,)
+        Output.
+
+    Raises
+    ------
+    ValueError
+        If a row or an offset is out of range, or `places` is not as the lists are long.
+    """
+    if places.size != rows.size + 1 or places[0] != 0:
+        raise ValueError("gather: expected rows (R,) and places (R + 1,) from 0")
+    if places[rows.size] * item_bytes != out.size:
+        raise ValueError("gather: expected out of places[R] items")
+    for i in range(rows.size):
+        row = rows[i]
+        if row < 0 or row >= offsets.size - 1:
+            raise ValueError("gather: expected rows of the lists")
+        start, stop = offsets[row] * item_bytes, offsets[row + 1] * item_bytes
+        at = places[i] * item_bytes
+        if start < 0 or stop > values.size or places[i + 1] * item_bytes - at != stop - start:
+            raise ValueError("gather: expected sound offsets, and places that follow from them")
+        out[at : at + stop - start] = values[start:stop]
+
+
+@kernel(
+    (
+        reads("u1", 1),
+        reads("i8", 1),
+        reads("i8", 1),
+        reads("u1", 1),
+        writes("u1", 2),
+        writes("i8", 1),
+    )
+)
+def pad(
+    values: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    filler: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+) -> None:
+    """Make some lists equally long: cut behind, or filled up.
+
+    Parameters
+    ----------
+    values : uint8 array, shape (M * item_bytes,)
+        The items.
+    offsets : int64 array, shape (N + 1,)
+        Where each list begins, in items.
+    rows : int64 array, shape (R,)
+        The lists wanted.
+    filler : uint8 array, shape (item_bytes,)
+        An item to fill up with.
+    out : uint8 array, shape (R, K * item_bytes)
+        Output: the first K items of each list.
+    lengths : int64 array, shape (R,)
+        Output: how many of them are real.
+
+    Raises
+    ------
+    ValueError
+        If a row or an offset is out of range, or shapes do not fit.
+    """
+    size = filler.size
+    if out.shape[0] != rows.size or lengths.size != rows.size or out.shape[1] % max(1, size):
+        raise ValueError("pad: expected rows (R,), out (R, K * item_bytes) and lengths (R,)")
+    most = out.shape[1] // max(1, size)
+    for i in range(rows.size):
+        row = rows[i]
+        if row < 0 or row >= offsets.size - 1:
+            raise ValueError("pad: expected rows of the lists")
+        start, count = offsets[row], min(offsets[row + 1] - offsets[row], most)
+        if start < 0 or count < 0 or (start + count) * size > values.size:
+            raise ValueError("pad: expected sound offsets")
+        used = count * size
+        out[i, :used] = values[start * size : start * size + used]
+        for place in range(used, out.shape[1], size):
+            out[i, place : place + size] = filler
+        lengths[i] = count
