@@ -11,7 +11,7 @@ from ..batch import EventBatch
 from ..graph import Graph
 from ..journal import Commit
 from ..sinks import Sink
-from ..sources import Source
+from ..sources import Dictates, Source
 from ..state import Control
 from .orders import OrderBook
 
@@ -52,6 +52,12 @@ class Plan:
         """Return the batch with its sequence number, columns checked and cut to what travels."""
         batch.check(self.graph.inputs, "source")
         return EventBatch(batch.columns, batch.events, seq)
+
+    def dictated_rung(self) -> int | None:
+        """Return the rung that the source wants for its latest batch, None if it does not care."""
+        if not isinstance(self.source, Dictates):
+            return None
+        return min(self.source.rung, self.graph.rungs - 1)
 
     def give_up_source(self, why: str) -> None:
         """Stop the source; what it took and nobody will judge is counted as failed."""

@@ -201,7 +201,9 @@ class DistributedEngine:
         batch = source.read(self._plan.graph.config.graph.batch_events)
         if batch is None:
             return None
-        rung = self._rungs.choose(waiting, batch.events, self._flights.crew)
+        rung = self._plan.dictated_rung()
+        if rung is None:
+            rung = self._rungs.choose(waiting, batch.events, self._flights.crew)
         batch = self._plan.number(batch, self._next_seq)
         self._next_seq += 1
         self._account.offer(batch)

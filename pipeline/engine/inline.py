@@ -139,7 +139,8 @@ class InlineEngine:
         self._plan.account.offer(batch)
         self._open[batch.seq] = batch
         self._epochs.began(batch)
-        kept, summary = self._chain.run(batch, time.monotonic_ns(), epoch=self._epochs.epoch)
+        rung = self._plan.dictated_rung() or 0
+        kept, summary = self._chain.run(batch, time.monotonic_ns(), rung, self._epochs.epoch)
         if 0 < kept.events < self._small:  # it may wait while the stages reuse their arrays
             kept = kept.take(np.arange(kept.events))
         result = Result(batch.seq, batch.events, kept, pack_summary(summary))

@@ -142,6 +142,19 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Dictates(Protocol):
+    """A source that knows which rung of the ladder is to judge its batches.
+
+    Attributes
+    ----------
+    rung
+        Of the batch that was read last.
+    """
+
+    rung: int
+
+
+@runtime_checkable
 class Spares(Protocol):
     """A source that sheds when it has no room."""
 

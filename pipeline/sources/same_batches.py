@@ -47,6 +47,7 @@ class SameBatches:
         self.expected: int | None = None
         self._held: EventBatch | None = None
         self._next = 0
+        self.rung = 0
 
     @property
     def schema(self) -> Schema:
@@ -96,6 +97,7 @@ class SameBatches:
             return None
         record = self._records[self._next]
         self._next += 1
+        self.rung = int(record["rung"])
         held = self._find(record)
         while held.events < record["events"] and (part := self._more()) is not None:
             held = concatenate([held, part])

@@ -18,7 +18,7 @@ from .schedule import Fault, make_schedule
 from .stand import Stand
 from .verdict import judge
 
-_READY_S = 120.0
+_READY_S = 300.0
 _END_S = 120.0
 
 
