@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import zmq
 
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
@@ -31,6 +32,11 @@ def kill_worker(stand: Stand, detail: Detail) -> Detail:
     return _kill(stand, detail["worker"])
 
 
+def kill_sink(stand: Stand, _: Detail) -> Detail:
+    """Kill the sink; its successor goes on behind the last whole batch."""
+    return _kill(stand, "sink")
+
+
 def stall_sink(stand: Stand, detail: Detail) -> Detail:
     """Stop the sink for a while: nothing is committed, the window fills, the backlog grows."""
     return _stall(stand, "sink", detail["seconds"])
@@ -39,6 +45,19 @@ def stall_sink(stand: Stand, detail: Detail) -> Detail:
 def stall_worker(stand: Stand, detail: Detail) -> Detail:
     """Stop a worker for a while: its batches wait."""
     return _stall(stand, "compute-0", detail["seconds"])
+
+
+def full_disk(stand: Stand, detail: Detail) -> Detail:
+    """Let the sink's file grow no further for a while, as if the disk were full."""
+    sink = stand.processes().get("sink")
+    if sink is None:
+        return {"skipped": "no sink at that moment"}
+    _, hard = sink.rlimit(psutil.RLIMIT_FSIZE)
+    size = stand.recording.stat().st_size
+    sink.rlimit(psutil.RLIMIT_FSIZE, (size, hard))
+    time.sleep(detail["seconds"])
+    sink.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
+    return {"bytes": size}
 
 
 def burst(stand: Stand, detail: Detail) -> Detail:
@@ -53,6 +72,11 @@ def pause(stand: Stand, detail: Detail) -> Detail:
     paused = stand.control("pause")
     time.sleep(detail["seconds"])
     return {"pause": paused, "resume": stand.control("resume")}
+
+
+def swap(stand: Stand, _: Detail) -> Detail:
+    """Swap the tagger for its like, while the run goes on."""
+    return {"said": stand.control("swap", "tag", "wafer-tagger")}
 
 
 def garbage(stand: Stand, detail: Detail) -> Detail:
@@ -116,10 +140,13 @@ _GARBAGE: dict[str, Callable[[random.Random, int], list[list[bytes]]]] = {
 
 FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
     "kill worker": kill_worker,
+    "kill sink": kill_sink,
     "stall sink": stall_sink,
     "stall worker": stall_worker,
+    "full disk": full_disk,
     "burst": burst,
     "pause": pause,
+    "swap": swap,
     "garbage": garbage,
 }
 

@@ -24,7 +24,7 @@ class Fault(NamedTuple):
 def _detail(kind: str, draw: random.Random) -> dict[str, Any]:
     if kind == "kill worker":
         return {"worker": f"compute-{draw.randrange(WORKERS)}"}
-    if kind in ("stall sink", "stall worker", "pause"):
+    if kind in ("stall sink", "stall worker", "full disk", "pause"):
         return {"seconds": round(draw.uniform(0.5, 3.0), 2)}
     if kind == "burst":
         return {"seconds": round(draw.uniform(1.0, 3.0), 2), "times": 10}
