@@ -11,7 +11,7 @@ from .batch import Array, EventBatch
 from .composition import unpack
 from .errors import DataError
 from .journal import Commit, read_commit
-from .recording import RecordingReader
+from .recording import Recording
 
 
 class RecordedRun:
@@ -32,12 +32,12 @@ class RecordedRun:
     Raises
     ------
     DataError
-        If the file is not the recording of a run.
+        If that is not the recording of a run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        reader = RecordingReader(path)
+        reader = Recording(path)
         reader.close()
         self.bor, self.schema = reader.bor, reader.schema
         try:
@@ -74,7 +74,7 @@ class RecordedRun:
 
     def _groups(self) -> Iterator[tuple[EventBatch, Commit]]:
         """Yield the record batches, with what each settles."""
-        reader = RecordingReader(self.path)
+        reader = Recording(self.path)
         try:
             for group in reader.batches(empty=True):
                 if reader.commit is not None:

@@ -73,23 +73,32 @@ def check(
 
 
 def inspect(
-    recording: Annotated[Path, typer.Argument(help="A recording.")], as_json: _Json = False
+    recording: Annotated[Path, typer.Argument(help="A recording: a file, a folder, a pattern.")],
+    as_json: _Json = False,
 ) -> None:
     """Tell what a recording holds, and whether it is whole."""
     import msgspec
     from rich.console import Console
     from rich.table import Table
 
-    from ..recording import RecordingReader
+    from ..recording import Recording
 
-    reader = RecordingReader(recording)
-    sizes = [batch.events for batch in reader.batches()]
+    reader = Recording(recording)
+    files = {str(file): [0, 0] for file in reader.files}
+    for batch in reader.batches():
+        counts = files[str(reader.file)]
+        counts[0] += 1
+        counts[1] += batch.events
     reader.close()
     facts: dict[str, Any] = {
         "path": str(recording),
-        "bytes": recording.stat().st_size,
-        "batches": len(sizes),
-        "events": sum(sizes),
+        "bytes": sum(file.stat().st_size for file in reader.files),
+        "batches": sum(batches for batches, _ in files.values()),
+        "events": sum(events for _, events in files.values()),
+        "files": [
+            {"path": name, "batches": batches, "events": events}
+            for name, (batches, events) in files.items()
+        ],
         "columns": [msgspec.to_builtins(column) for column in reader.schema],
         "bor": reader.bor,
         "eor": reader.eor,
@@ -105,6 +114,9 @@ def inspect(
             f"{facts['bytes']:,} bytes",
             highlight=False,
         )
+        if len(files) > 1:
+            for name, (_, events) in files.items():
+                console.print(f"  {name}: {events:,} events", highlight=False)
         table = Table("column", "form", "unit")
         for column in reader.schema:
             table.add_row(column.name, column.form, column.unit)

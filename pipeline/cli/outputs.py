@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import GraphConfig
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from ..session import Wishes
@@ -44,12 +45,28 @@ def refuse_collisions(config: GraphConfig, *beside: Path | None) -> None:
     for path in paths:
         if paths.count(path) > 1:
             raise ConfigError(f"{path}: expected a file of its own for each input and output")
+    _refuse_input_in_parts(config)
     folder = next((path for path in beside if path is not None and path.is_dir()), None)
     if folder is not None:
         raise ConfigError(f"{folder}: expected a file, got a folder")
     for other in beside:
         if other is not None:
             _require_writable(other)
+
+
+def _refuse_input_in_parts(config: GraphConfig) -> None:
+    """Refuse to write, in parts, a recording of which the input has a file."""
+    from ..recording import find_files, named_part
+
+    ours, theirs = config.sink.options, config.source.options.get("path")
+    if config.source.use != "recording" or theirs is None or "path" not in ours:
+        return
+    out = Path(str(ours["path"])).resolve()
+    with suppress(DataError):  # the source will say what is wrong with it
+        for file in find_files(Path(str(theirs))):
+            named = named_part(file.resolve())
+            if named is not None and named[0] == out:
+                raise ConfigError(f"{file}: expected a file of its own for each input and output")
 
 
 def _require_writable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..config import GraphConfig, Part
@@ -30,7 +31,7 @@ def source_for(path: Path, config: GraphConfig) -> Part:
     ConfigError
         If no source reads such a file.
     """
-    use = _SOURCES.get(path.suffix)
+    use = "recording" if path.is_dir() else _SOURCES.get(path.suffix)
     if use is None:
         raise ConfigError(
             f"{path}: expected a file that ends in {', '.join(_SOURCES)}",
@@ -44,3 +45,15 @@ def source_for(path: Path, config: GraphConfig) -> Part:
     else:
         kept = {}
     return Part(use, str(path), {**kept, "path": str(path)})
+
+
+def accepted(path: Path) -> Path:
+    """Return where the accepted events of an input go unless the command line says.
+
+    Examples
+    --------
+    >>> accepted(Path("data/run-*.arrows"))
+    PosixPath('run.accepted.arrows')
+    """
+    stem = re.sub(r"[*?\[\]]+", "", path.resolve().stem).strip("-_.")
+    return Path(f"{stem or 'replay'}.accepted.arrows")

@@ -13,7 +13,7 @@ from ..addresses import require_private
 from ..config import GraphConfig, load_graph
 from ..errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT, ConfigError, DataError
 from .outputs import others, refuse_collisions, require_own_files, write
-from .readers import source_for
+from .readers import accepted, source_for
 from .tuning import tuned
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def run(
 
 def replay(
     source: Annotated[
-        Path, typer.Argument(help="A recording, or a .csv, .h5, .parquet, .root file.")
+        Path,
+        typer.Argument(help="A recording (a file, a folder, a pattern), or a table's file."),
     ],
     graph: Annotated[str, typer.Option(help="A graph that ships, or a TOML file.")],
     report: _Report = None,
@@ -124,7 +125,7 @@ def replay(
                 "--same-batches: expected neither --rate nor --out nor --resume beside it"
             )
         config = against(config, same_batches, compare or [], differences)
-    config = _with(config, out or Path(f"{source.stem}.accepted.arrows"), workers)
+    config = _with(config, out or accepted(source), workers)
     wishes = Wishes(run_number, engine, rate, http, quarantine, reference, resume)
     _execute(config, wishes, report, as_json=as_json)
 
@@ -245,11 +246,12 @@ def _events(family: str, recording: Path | None, seed: int) -> Any:
     from importlib.metadata import entry_points
 
     from ..batch import T_INGEST, Schema, concatenate
-    from ..recording import RecordingReader
+    from ..recording import Recording
 
     if recording is not None:
-        reader = RecordingReader(recording)
+        reader = Recording(recording)
         batches = list(reader.batches())
+        reader.close()
         if not batches:
             raise DataError(f"{recording}: expected events to send, got none")
         batch, schema = concatenate(batches), reader.schema

@@ -8,8 +8,6 @@ import os
 import time
 from pathlib import Path
 
-from ..errors import DataError
-
 #: The sink of an engine that was killed sees it within a second or two, and ends.
 _PATIENCE_S = 10.0
 _RETRY_S = 0.05
@@ -30,14 +28,9 @@ def lock(descriptor: int, path: Path) -> None:
 
 
 def await_writer(path: Path) -> None:
-    """Wait until nobody writes to a recording; DataError if it is not there, or in vain."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"{path}: cannot open: {error.strerror}") from error
+    """Wait until nobody writes to a file; OSError if it is not there, or in vain."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         lock(descriptor, path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
     finally:
         os.close(descriptor)

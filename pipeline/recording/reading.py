@@ -1,4 +1,4 @@
-"""Reading a recording, batch by batch, as far as it is sound."""
+"""Reading one file of a recording, batch by batch, as far as it is sound."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import pyarrow as pa
 from ..arrow import content, from_arrow, from_arrow_schema, validate
 from ..batch import EventBatch
 from ..errors import DataError
-from .marks import BOR, CHECKSUM, COMMIT, EOR, SEQ, Info, Metadata, checksum
+from .marks import BOR, CHECKSUM, COMMIT, EOR, SEQ, Info, Metadata, checksum, part_of
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 
 
 class RecordingReader:
-    """Reads one recording, batch by batch.
+    """Reads one file, batch by batch; `Recording` reads all parts of a recording.
 
     Attributes
     ----------
     schema, bor
         Columns and the begin-of-run record.
+    part
+        Which part of a recording the file is; None where it is all of it.
     eor
         The end-of-run record; None until it was read, and for a recording that was cut short.
     damage
@@ -56,6 +58,7 @@ class RecordingReader:
         self.schema = from_arrow_schema(self._stream.schema, str(path))
         metadata = self._stream.schema.metadata or {}
         self.foreign = BOR not in metadata
+        self.part = part_of(metadata)
         try:
             self.bor: Info = msgspec.json.decode(metadata.get(BOR, b"{}"), type=Info)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -1,16 +1,29 @@
-"""Where the last whole batch of a recording ends that was cut short, and what it says."""
+"""Where the last whole batch of a file ends that was cut short, and what it says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
 from ..arrow import content, from_arrow, from_arrow_schema, validate
 from ..batch import Schema
 from ..errors import DataError
-from .marks import BOR, CHECKSUM, COMMIT, EOR, ROWS, Metadata, checksum
+from .marks import (
+    BOR,
+    CHECKSUM,
+    COMMIT,
+    CONTINUED,
+    EOR,
+    ROWS,
+    Info,
+    Metadata,
+    Part,
+    checksum,
+    part_of,
+)
 
 _UNREADABLE = (OSError, EOFError, ValueError, DataError, pa.ArrowException)
 
@@ -33,7 +46,9 @@ class Tail(Struct, frozen=True):
     complete
         Whether `commits` are all that the file has.
     ended
-        Whether there is an end-of-run record.
+        Whether there is an end-of-run record, other than one that names the next part.
+    part
+        Which part of a recording the file is; None where it is all of it.
     """
 
     bor: bytes
@@ -43,6 +58,7 @@ class Tail(Struct, frozen=True):
     commits: list[bytes]
     complete: bool
     ended: bool
+    part: Part | None = None
 
 
 def find_tail(path: Path, most: int = 256) -> Tail:
@@ -75,12 +91,21 @@ def find_tail(path: Path, most: int = 256) -> Tail:
             f"{path}: cannot go on: expected a recording with a begin-of-run record: {error}"
         ) from error
     found = _metadata(head + recent, columns)
-    ended = bool(found) and EOR in found[-1]
-    found = found[:-1] if ended else found
+    closed = bool(found) and EOR in found[-1]
+    ended = closed and not _continued(found[-1][EOR])
+    found = found[:-1] if closed else found
     rows = int(found[-1].get(ROWS, b"0")) if found else 0
     commits = [metadata[COMMIT] for metadata in found if COMMIT in metadata]
     batches = first + len(found)
-    return Tail(bor, ends[batches], rows, batches, commits, first == 0, ended)
+    part = part_of(schema.metadata)
+    return Tail(bor, ends[batches], rows, batches, commits, first == 0, ended, part)
+
+
+def _continued(eor: bytes) -> bool:
+    try:
+        return CONTINUED in msgspec.json.decode(eor, type=Info)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def _ends(path: Path) -> list[int]:

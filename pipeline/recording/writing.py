@@ -1,4 +1,4 @@
-"""Writing a recording, batch by batch; a write that fails leaves no trace."""
+"""Writing a file of a recording, batch by batch; a write that fails leaves no trace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from ..arrow import to_arrow, to_arrow_schema
 from ..batch import EventBatch, Schema
 from .lock import lock
-from .marks import BOR, CHECKSUM, COMMIT, EOR, ROWS, SEQ, Info, checksum
+from .marks import BOR, CHECKSUM, COMMIT, EOR, PART, ROWS, SEQ, Info, Part, checksum
 from .tail import Tail
 
 SUFFIX = ".arrows"
@@ -25,7 +25,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class RecordingWriter:
-    """Writes one recording.
+    """Writes one file, a recording or a part of one; `RotatingWriter` writes all parts.
 
     Parameters
     ----------
@@ -39,11 +39,17 @@ class RecordingWriter:
         Of the columns. ``zstd`` is the smallest, ``lz4`` twice as fast, ``none`` needs no time.
     tail
         Go on behind what the file already has, instead of making it anew.
+    part
+        Which part of a recording the file is to be.
 
     Attributes
     ----------
+    path
+        Of the file.
     events, bytes
         In the file so far.
+    files
+        How many they are: 1.
 
     Raises
     ------
@@ -59,12 +65,15 @@ class RecordingWriter:
         *,
         compression: Compression = "zstd",
         tail: Tail | None = None,
+        part: Part | None = None,
     ) -> None:
         self.path = path
+        self.files = 1
         self.schema = schema
         self.events = tail.rows if tail else 0
         record = tail.bor if tail else msgspec.json.encode(bor or {})
-        self._arrow_schema = to_arrow_schema(schema, {BOR: record})
+        metadata = {BOR: record} | ({PART: msgspec.json.encode(part)} if part else {})
+        self._arrow_schema = to_arrow_schema(schema, metadata)
         self._empty = pa.RecordBatch.from_pylist([], schema=self._arrow_schema)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = pa.OSFile(str(path), "ab")
@@ -72,7 +81,7 @@ class RecordingWriter:
         options = pa.ipc.IpcWriteOptions(compression=codec)
         self._stream = pa.ipc.new_stream(self._file, self._arrow_schema, options=options)
         try:
-            lock(self._file.fileno(), path)
+            lock(self.descriptor, path)
             self._begin(tail)
         except OSError:
             self._file.close()
@@ -120,24 +129,32 @@ class RecordingWriter:
         self._append(record_batch, metadata)
         self.events = rows
 
+    @property
+    def descriptor(self) -> int:
+        """The file's descriptor."""
+        return int(self._file.fileno())
+
     def close(self, eor: Info | None = None) -> None:
         """Write the end-of-run record, flush to the device and close; OSError as for `write`."""
-        if self._file.closed:
-            return
+        if not self._file.closed:
+            self.end(eor)
+            self._file.close()
+
+    def end(self, eor: Info | None = None) -> None:
+        """Write the end-of-run record and flush to the device; OSError as for `write`."""
         record = msgspec.json.encode({"events": self.events, **(eor or {})})
         metadata = {EOR: record}
         metadata[CHECKSUM] = checksum(metadata, ())
         before = self.bytes
         self._append(self._empty, metadata)
         try:
-            os.write(self._file.fileno(), _END_OF_STREAM)
-            os.fsync(self._file.fileno())
+            os.write(self.descriptor, _END_OF_STREAM)
+            os.fsync(self.descriptor)
         except OSError:
             self.bytes = before
             self._cut_back()
             raise
         self.bytes += len(_END_OF_STREAM)
-        self._file.close()
 
     def abandon(self) -> None:
         """Close without the end-of-run record, as after a failed write."""
@@ -154,7 +171,7 @@ class RecordingWriter:
     def _cut_back(self) -> None:
         """Take off what a write has left behind the last whole batch."""
         with contextlib.suppress(OSError):  # what is no plain file cannot be cut
-            os.ftruncate(self._file.fileno(), self.bytes)
+            os.ftruncate(self.descriptor, self.bytes)
 
     def __enter__(self) -> RecordingWriter:
         return self

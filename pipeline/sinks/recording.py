@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..batch import EventBatch, Schema
 from ..config import seconds
 from ..errors import ConfigError
 from ..journal import Commit, Standing, find_commits, read_standing
-from ..recording import SUFFIX, Compression, RecordingWriter, Tail
+from ..recording import (
+    SUFFIX,
+    Compression,
+    Flusher,
+    RecordingWriter,
+    RotatingWriter,
+    Rotation,
+    Tail,
+    flush_folder,
+    list_parts,
+)
 from . import HOLD_S, Keep
+
+#: Instead of a duration.
+NEVER = "never"
 
 
 class RecordingSink:
@@ -29,6 +43,12 @@ class RecordingSink:
         compression: Compression = "zstd"
         #: How long a full disk pauses the run before it ends. A duration.
         full_timeout: str = "10 min"
+        #: Begin a new file once one has so many bytes; 0 for never.
+        rotate_bytes: Annotated[int, Meta(ge=0)] = 0
+        #: Begin a new file once one is so old. A duration, or ``never``.
+        rotate_after: str = NEVER
+        #: Flush to the device so often. A duration, or ``never``: then only a file's end is.
+        fsync: str = "1 s"
 
     hold_s = HOLD_S
 
@@ -38,6 +58,11 @@ class RecordingSink:
         self.keep: Keep = options.keep
         self._compression: Compression = options.compression
         self.full_timeout_s = seconds(options.full_timeout, f"sink {name!r}: full_timeout")
+        self._rotation = Rotation(
+            options.rotate_bytes, _seconds(options.rotate_after, f"sink {name!r}: rotate_after")
+        )
+        self._fsync_s = _seconds(options.fsync, f"sink {name!r}: fsync")
+        self._flusher: Flusher | None = None
         self._template = options.path
         try:
             self._template.format(run=0)
@@ -53,8 +78,11 @@ class RecordingSink:
         tail: Tail | None = None
         commits: list[Commit] = []
         if since is not None:
-            tail, commits = find_commits(path, since)
-        self._writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=tail)
+            parts = list(list_parts(path).values()) if self._rotation else []
+            tail, commits = find_commits(parts or [path], since)
+        self._writer = self._make(path, schema, bor, tail)
+        if self._fsync_s < math.inf:
+            self._flusher = Flusher(self._fsync_s)
         return commits
 
     def standing(self, run: int | None) -> Standing:
@@ -65,11 +93,14 @@ class RecordingSink:
                 f"sink {self.name!r}: expected the number of the run to resume, got none",
                 hint=f"the path {self._template!r} depends on it: say --run NUMBER",
             )
-        return read_standing(path)
+        return read_standing(path, parts=bool(self._rotation))
 
     def write(self, batch: EventBatch, commit: Commit) -> None:
         """Append the batch and its commit record."""
-        self._writer.write(batch, commit.encode())
+        writer = self._writer
+        writer.write(batch, commit.encode())
+        if self._flusher is not None:
+            self._flusher.wrote(writer.descriptor, writer.path)
 
     def close(self, eor: dict[str, Any] | None) -> None:
         """End the file."""
@@ -77,8 +108,28 @@ class RecordingSink:
             self._writer.abandon()
         else:
             self._writer.close(eor)
+        if self._flusher is not None:
+            self._flusher.close()
+            self._flusher = None
 
     def describe(self) -> dict[str, Any]:
-        """Return path, events and bytes."""
+        """Return path, events, bytes, and how many files they are."""
         writer = self._writer
-        return {"path": str(writer.path), "events": writer.events, "bytes": writer.bytes}
+        return {"path": str(writer.path), "events": writer.events, "bytes": writer.bytes,
+                "files": writer.files}  # fmt: skip
+
+    def _make(
+        self, path: Path, schema: Schema, bor: dict[str, Any], tail: Tail | None
+    ) -> RecordingWriter | RotatingWriter:
+        if self._rotation:
+            return RotatingWriter(
+                path, schema, bor, self._rotation, compression=self._compression, tail=tail
+            )
+        writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=tail)
+        flush_folder(path)
+        return writer
+
+
+def _seconds(duration: str, where: str) -> float:
+    """Return a duration in seconds, infinity for never."""
+    return math.inf if duration == NEVER else seconds(duration, where)

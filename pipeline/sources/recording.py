@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema
 from ..errors import DataError
-from ..recording import RecordingReader
+from ..recording import Recording
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Waiting, now_for
 from .ahead import Ahead, Portions
@@ -23,6 +23,7 @@ class RecordingSource:
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """Which recording."""
 
+        #: A file; the first part of several, their folder, or a pattern.
         path: str
         #: Read it so many times, one after the other: the same events, ids included.
         repeat: Annotated[int, Meta(ge=1)] = 1
@@ -40,8 +41,8 @@ class RecordingSource:
         self._next_id = 0
 
     def open(self) -> None:
-        """Open the file; DataError if it is no recording."""
-        self._reader = RecordingReader(self._path)
+        """Open the file, or the first; DataError if it is no recording or a part is missing."""
+        self._reader = Recording(self._path)
         self._recorded = self._reader.schema
         for column in (EVENT_ID, T_EVENT):
             if column.name in self._recorded and self._recorded[column.name].form != column.form:
@@ -97,7 +98,7 @@ class RecordingSource:
         for turn in range(self._repeat):
             if turn:
                 self._reader.close()
-                self._reader = RecordingReader(self._path)
+                self._reader = Recording(self._path)
             before = self._read
             for batch in self._reader.batches():
                 self._read += 1

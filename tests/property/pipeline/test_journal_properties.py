@@ -48,7 +48,7 @@ def contents(path):
 
 
 def go_on(path):
-    tail, commits = find_commits(path, 0)
+    tail, commits = find_commits([path], 0)
     first = commits[-1].next if commits else 0
     with RecordingWriter(path, SCHEMA, tail=tail) as writer:
         write(writer, first)
@@ -130,14 +130,14 @@ def test_each_compression_reads_the_same(whole, tmp_path, compression):
 
 
 def test_commits_from_a_batch_on(whole):
-    tail, commits = find_commits(whole, 4)
+    tail, commits = find_commits([whole], 4)
     assert tail.ended
     assert tail.rows == sum(SIZES)
     assert [commit.first for commit in commits] == [4, 5, 6, 7]
-    _, commits = find_commits(whole, len(SIZES))
+    _, commits = find_commits([whole], len(SIZES))
     assert [commit.next for commit in commits] == [len(SIZES)]
     with pytest.raises(DataError, match=r"expected the batches up to 9, got those up to 8"):
-        find_commits(whole, 9)
+        find_commits([whole], 9)
 
 
 def test_only_the_end_of_a_long_journal_is_read(tmp_path):
@@ -147,5 +147,5 @@ def test_only_the_end_of_a_long_journal_is_read(tmp_path):
         for seq in range(1000):
             writer.write(none, Commit(seq + 1, [0], [0]).encode())
     assert len(find_tail(path, 10).commits) == 9  # the end-of-run record is a batch, too
-    _, commits = find_commits(path, 300)
+    _, commits = find_commits([path], 300)
     assert [commit.first for commit in commits] == list(range(300, 1000))

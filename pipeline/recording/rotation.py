@@ -1,0 +1,161 @@
+"""Writing a recording in parts: a new file when the open one is large or old enough."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+
+from msgspec import Struct
+
+from ..batch import EventBatch, Schema
+from ..errors import RunError
+from .flushing import flush_folder
+from .marks import CONTINUED, Info, Part
+from .parts import list_parts, part_path, remove_parts
+from .tail import Tail
+from .writing import Compression, RecordingWriter
+
+#: Until it is whole, a new part has another name: what has a part's name can be read.
+_UNFINISHED = ".new"
+_Record = bytes
+
+
+class Rotation(Struct, frozen=True):
+    """When a new part begins, with the first batch after either; 0 bytes and infinity for never."""
+
+    bytes: int = 0
+    after_s: float = math.inf
+
+    def __bool__(self) -> bool:
+        return self.bytes > 0 or self.after_s < math.inf
+
+
+class RotatingWriter:
+    """Writes one recording in parts; as `RecordingWriter`, which writes each of them.
+
+    Parameters
+    ----------
+    path
+        The name without a number. Parts that are there already are removed.
+    schema, bor, compression
+        As for `RecordingWriter`; the same in each part.
+    rotation
+        When to begin a new part.
+    tail
+        Go on behind what the last part already has, instead of beginning anew.
+
+    Attributes
+    ----------
+    path
+        Of the first part.
+
+    Raises
+    ------
+    OSError
+        If a part cannot be made, or another process writes the recording.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        bor: Info,
+        rotation: Rotation,
+        *,
+        compression: Compression = "zstd",
+        tail: Tail | None = None,
+    ) -> None:
+        self._name = path
+        self.path = part_path(path, 1)
+        self._made_of = schema, bor, compression
+        self._rotation = rotation
+        part = tail.part if tail and tail.part else Part(1, 0)
+        if tail is None:
+            remove_parts(path)
+        before = (file for number, file in list_parts(path).items() if number < part.number)
+        self._closed_bytes = sum(file.stat().st_size for file in before)
+        self._writer = self._make(part, part_path(path, part.number), tail)
+        flush_folder(self.path)
+        self._begin(part)
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the open part; another after a write that began a new one."""
+        return self._writer.descriptor
+
+    @property
+    def events(self) -> int:
+        """Events in all parts so far."""
+        return self._part.events + self._writer.events
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all parts so far."""
+        return self._closed_bytes + self._writer.bytes
+
+    @property
+    def files(self) -> int:
+        """Parts so far."""
+        return self._part.number
+
+    def write(self, batch: EventBatch, commit: _Record | None = None) -> None:
+        """Append a batch, in a new part if it is time; see `RecordingWriter.write`."""
+        if self._due():
+            self._rotate()
+        self._writer.write(batch, commit)
+
+    def close(self, eor: Info | None = None) -> None:
+        """Write the end-of-run record to the last part and close it; OSError as for `write`."""
+        self._writer.close({"part": self._part.number, **(eor or {})})
+
+    def abandon(self) -> None:
+        """Close without the end-of-run record, as after a failed write."""
+        self._writer.abandon()
+
+    def _due(self) -> bool:
+        if self._writer.bytes == self._empty_bytes:
+            return False
+        grown = 0 < self._rotation.bytes <= self._writer.bytes
+        return grown or time.monotonic() - self._since_s >= self._rotation.after_s
+
+    def _rotate(self) -> None:
+        """Begin the next part, then end this one: without room for either all is as before."""
+        following = Part(self._part.number + 1, self.events)
+        path = part_path(self._name, following.number)
+        unfinished = path.with_name(path.name + _UNFINISHED)
+        unfinished.unlink(missing_ok=True)
+        try:
+            writer = self._make(following, unfinished)
+            self._end_part(writer, path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+        try:
+            unfinished.rename(path)
+        except OSError as error:  # the part before says by now that it is over
+            raise RunError(f"cannot rename {unfinished} to {path.name}: {error}") from error
+        self._closed_bytes += self._writer.bytes
+        self._writer.abandon()
+        self._writer, writer.path = writer, path
+        self._begin(following)
+        flush_folder(path)
+
+    def _end_part(self, following: RecordingWriter, path: Path) -> None:
+        """Write to this part that it goes on in another, whose beginning is on the device."""
+        try:
+            os.fsync(following.descriptor)
+            self._writer.end({"part": self._part.number, CONTINUED: path.name})
+        except OSError:
+            following.abandon()
+            raise
+
+    def _make(self, part: Part, path: Path, tail: Tail | None = None) -> RecordingWriter:
+        schema, bor, compression = self._made_of
+        return RecordingWriter(path, schema, bor, compression=compression, tail=tail, part=part)
+
+    def _begin(self, part: Part) -> None:
+        self._part = part
+        self._since_s = time.monotonic()
+        self._empty_bytes = 0 if self._writer.events else self._writer.bytes
