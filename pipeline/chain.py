@@ -28,7 +28,7 @@ from .manifest import Model
 from .metrics import MeterBlock
 from .monitoring import Watcher
 from .records import Judgement, Recorder
-from .stages import Spares, Stage, Steps, Swaps
+from .stages import Spares, Stage, Steps, Swaps, Truncates
 from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
@@ -95,6 +95,9 @@ class Chain:
             for rung in reversed(range(self._graph.rungs)):
                 self._step(rung)
                 self.service_s.insert(0, [(n, self._warm(n)) for n in sizes(most)])
+            for number, stage in enumerate(self._graph.stages):
+                if isinstance(stage, Truncates):  # only now: what warms it is no event
+                    stage.count_cut(self._block.cut_counter(number))
             self._watcher.open(most)
             self._shadower.open(most)
         except BaseException:

@@ -165,12 +165,16 @@ class _AccountCollector:
         batches = CounterMetricFamily(
             "sluice_stage_batches", "Batches that a stage has seen.", labels=["stage"]
         )
+        truncated = CounterMetricFamily(
+            "sluice_truncated_events", "Events that had a list cut for a model.", labels=["stage"]
+        )
         for stage, total in stage_totals(self._account.blocks).items():
             service.add_metric([stage], _buckets(total.service), total.service_ns / 1e9)
             wait.add_metric([stage], _buckets(total.wait), total.wait_ns / 1e9)
             events.add_metric([stage], total.events)
             batches.add_metric([stage], total.batches)
-        yield from (service, wait, events, batches)
+            truncated.add_metric([stage], total.truncated)
+        yield from (service, wait, events, batches, truncated)
 
     def _info(self) -> Iterator[Metric]:
         account = self._account

@@ -31,11 +31,34 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = "1"
     #: Names of the entries of the last axis, for outputs that the menu reads.
     labels: tuple[str, ...] = ()
+    #: Of an input: it takes lists of items of `shape`, (events, K, *shape) for any K up to this.
+    most: int = 0
+    #: Name of the input whose items this one marks: (events, K), 1 where an item is no padding.
+    mask: str = ""
+    #: Name of the input whose items this one counts: (events,), without padding.
+    length: str = ""
+
+    @property
+    def of_list(self) -> str:
+        """The input that this one is made of, if it is no column itself."""
+        return self.mask or self.length
+
+    @property
+    def axes(self) -> tuple[int | None, ...]:
+        """Shape without the event axis; None for the items of a list."""
+        return (None, *self.shape) if self.most or self.mask else self.shape
 
     @property
     def column(self) -> Column:
         """The column that this tensor is in a batch."""
-        return Column(self.name, self.dtype, self.shape, self.unit, self.labels)
+        return Column(self.name, self.dtype, self.axes, self.unit, self.labels, self.most)
+
+    def fits(self, shape: tuple[int, ...], events: int) -> bool:
+        """Whether an array of this shape holds so many events, lists padded to any length."""
+        wanted = (events, *self.axes)
+        return len(shape) == len(wanted) and all(
+            n is None or n == got for n, got in zip(wanted, shape, strict=True)
+        )
 
 
 class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +247,7 @@ def read_model(folder: Path) -> Model:
         raise ModelError(error.message, error.hint) from error
     for tensor in (*model.manifest.inputs, *model.manifest.outputs):
         _require_numbers(tensor, str(path))
+    _require_lists(model.manifest, str(path))
     _verify(model.path, model.manifest.sha256, model.label)
     return model
 
@@ -305,6 +329,25 @@ def _require_numbers(tensor: Tensor, where: str) -> None:
             f"{where}: tensor {tensor.name!r}: expected numbers, such as 'float32' of shape "
             f"[8, 8], got {tensor.dtype!r} of shape {list(tensor.shape)}"
         )
+
+
+def _require_lists(manifest: Manifest, where: str) -> None:
+    """Refuse masks and lengths of what is no list, and lists among the outputs."""
+    lists = {tensor.name for tensor in manifest.inputs if tensor.most}
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        at = f"{where}: tensor {tensor.name!r}"
+        special = (tensor.most != 0) + bool(tensor.mask) + bool(tensor.length)
+        if special and tensor in manifest.outputs:
+            raise ModelError(f"{at}: expected `most`, `mask` and `length` of inputs only")
+        if special > 1 or (tensor.of_list and tensor.shape):
+            raise ModelError(f"{at}: expected a list, or a mask or a length of numbers, got both")
+        if tensor.of_list and tensor.of_list not in lists:
+            raise ModelError(
+                f"{at}: expected an input with `most`, got {tensor.of_list!r}",
+                nearest(tensor.of_list, lists),
+            )
+        if special and not 0 <= tensor.most == (tensor.column.most_items if tensor.most else 0):
+            raise ModelError(f"{at}: most: expected few enough items, got {tensor.most}")
 
 
 def _folders(root: Path) -> list[Path]:

@@ -15,11 +15,12 @@ from sluice.kernels.jit import kernel, reads, value, writes
 from .batch import Array
 from .overlap import ShadowMeter, overlap_report
 
-#: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms.
+#: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms,
+#: and at the end the events that had a list cut.
 #: A monitor's: values seen, events dropped, sum of values and recent mean in billionths, and one
 #: histogram.
 _HEAD = 4
-_ROW = _HEAD + 2 * BUCKETS
+_ROW = _HEAD + 2 * BUCKETS + 1
 #: Monitor values are counted in the latency histogram: its buckets in seconds are then in 1.0.
 MONITOR_SCALE = 1e9
 #: The recent mean of a monitor forgets as one over this many values does.
@@ -117,6 +118,11 @@ class MeterBlock:
         """
         _count(self.rows, events, times_ns)
 
+    def cut_counter(self, stage: int) -> Array:
+        """Return where a stage counts events that had a list cut, uint64 (1,)."""
+        counter: Array = self.rows[stage, -1:]
+        return counter
+
     def row_of(self, monitor: str) -> Array:
         """Return the meter of a monitor."""
         row: Array = self.rows[len(self.stages) + self.monitors.index(monitor)]
@@ -154,6 +160,7 @@ class StageTotals(NamedTuple):
 
     events: int
     batches: int
+    truncated: int
     service_ns: int
     wait_ns: int
     service: Array
@@ -206,10 +213,11 @@ def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
         stage: StageTotals(
             int(row[0]),
             int(row[1]),
+            int(row[-1]),
             int(row[2]),
             int(row[3]),
             row[_HEAD : _HEAD + BUCKETS],
-            row[_HEAD + BUCKETS :],
+            row[_HEAD + BUCKETS : _HEAD + 2 * BUCKETS],
         )
         for stage, row in _added(blocks)[0].items()
     }
@@ -238,6 +246,7 @@ def stage_report(blocks: list[MeterBlock]) -> dict[str, dict[str, object]]:
         report[stage] = {
             "events": total.events,
             "batches": total.batches,
+            "truncated": total.truncated,
             "service_s": _quantiles(total.service),
             "wait_s": _quantiles(total.wait),
         }

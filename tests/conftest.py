@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from sluice.pipeline.manifest import Manifest, Model, Tensor, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,3 +27,70 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent; set SLUICE_DATA")
     return folder
+
+
+#: Numbers of one item of the lists that the model `list-sum` takes, and most items.
+FEATURES, MOST = 3, 20
+INPUTS = (
+    Tensor("tracks", "float32", (FEATURES,), most=MOST),
+    Tensor("real", "float32", mask="tracks"),
+    Tensor("number", "int64", length="tracks"),
+    Tensor("scale", "float32"),
+)
+OUTPUTS = (Tensor("total", "float32", (FEATURES,)), Tensor("length", "float32"))
+
+
+def write_list_sum(
+    root: Path, *, fixed: int | None = None, inputs: tuple[Tensor, ...] = INPUTS
+) -> Model:
+    """Write a model that adds up the items of lists that its mask says are real.
+
+    It takes lists of any length, or of one that is `fixed`.
+    """
+    from onnx import TensorProto, helper
+
+    width = fixed or "items"
+    shapes = {"tracks": ["n", width, FEATURES], "real": ["n", width], "number": ["n"],
+              "scale": ["n"], "total": ["n", FEATURES], "length": ["n"]}  # fmt: skip
+    kinds = {"number": TensorProto.INT64}
+    values = {
+        name: helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), shape)
+        for name, shape in shapes.items()
+    }
+    constants = [
+        helper.make_tensor(name, TensorProto.INT64, [1], [axis])
+        for name, axis in (("two", 2), ("one", 1))
+    ]
+    nodes = [
+        helper.make_node("Unsqueeze", ["real", "two"], ["wide"]),
+        helper.make_node("Mul", ["tracks", "wide"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "one"], ["sum"], keepdims=0),
+        helper.make_node("Unsqueeze", ["scale", "one"], ["factor"]),
+        helper.make_node("Mul", ["sum", "factor"], ["total"]),
+        helper.make_node("Cast", ["number"], ["length"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes, "list-sum", [values[t.name] for t in INPUTS], [values[t.name] for t in OUTPUTS],
+        constants,
+    )  # fmt: skip
+    onnx = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    width = fixed or 4
+    tracks = np.arange(2 * width * FEATURES, dtype=np.float32).reshape(2, width, FEATURES)
+    golden = {
+        "tracks": tracks,
+        "real": np.array([[1] * width, [1] + [0] * (width - 1)], np.float32),
+        "number": np.array([width, 1]),
+        "scale": np.array([1, 2], np.float32),
+    }
+    made = {
+        "total": np.stack([tracks[0].sum(axis=0), 2 * tracks[1, 0]]),
+        "length": np.array([width, 1], np.float32),
+    }
+    manifest = Manifest("list-sum", 1, "test", "", inputs, OUTPUTS, tolerance=1e-3)
+    return write_model(root, manifest, onnx.SerializeToString(), golden, made)
+
+
+@pytest.fixture(scope="session")
+def list_sum() -> Callable[..., Model]:
+    """Return what writes the model `list-sum` into a repository."""
+    return write_list_sum

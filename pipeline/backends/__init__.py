@@ -52,7 +52,7 @@ def _reproduce_golden(model: Model, session: Session) -> None:
         (t, expected) for t in model.manifest.outputs
     ]:
         array = arrays[tensor.name]
-        if array.dtype != tensor.dtype or array.shape != (events, *tensor.shape):
+        if array.dtype != tensor.dtype or not tensor.fits(array.shape, events):
             raise ModelError(
                 f"model {model.label}: golden {tensor.name!r}: expected {events} events of "
                 f"{tensor.column.form}, got {array.dtype} {array.shape}"

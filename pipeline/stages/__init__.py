@@ -78,6 +78,14 @@ class Swaps(Protocol):
 
 
 @runtime_checkable
+class Truncates(Protocol):
+    """A stage that may cut lists which are longer than its model takes."""
+
+    def count_cut(self, counter: Array) -> None:
+        """Count in `counter`, uint64 (1,), from now on the events that had a list cut."""
+
+
+@runtime_checkable
 class Shadowed(Protocol):
     """A stage whose model may have shadows: models that judge a sample too and decide nothing.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from ..backends import DEFAULT, Session, open_session
-from ..batch import EventBatch, Pool, Schema
+from ..batch import Array, EventBatch, Pool, Schema
 from ..errors import ConfigError, ModelError, nearest
 from ..manifest import Model, Preprocessing, Tensor, find_model
+from .padding import Padding
 
 #: The foot of a ladder: no model, so that only what needs none decides.
 CUTS = "cuts"
@@ -34,6 +34,8 @@ class Infer:
         shadow: tuple[str, ...] = ()
         #: Fraction of the events that they see.
         shadow_sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
+        #: Tensor name to the lengths that its lists are padded to; its longest unless given.
+        buckets: dict[str, tuple[int, ...]] = {}
         #: Models for when there is no time, from the better to the faster; ``cuts`` is none at all.
         ladder: tuple[str, ...] = ()
 
@@ -43,17 +45,16 @@ class Infer:
         self.shadows, self.shadow_sample = options.shadow, options.shadow_sample
         self.model = find_model(options.model, options.version)
         manifest = self.model.manifest
-        self._require(options.inputs, [tensor.name for tensor in manifest.inputs])
+        columns = [tensor for tensor in manifest.inputs if not tensor.of_list]
+        self._require(options.inputs, [tensor.name for tensor in columns])
         self._require(options.outputs, [tensor.name for tensor in manifest.outputs])
-        self._inputs = {t.name: options.inputs.get(t.name, t.name) for t in manifest.inputs}
+        self._inputs = {t.name: options.inputs.get(t.name, t.name) for t in columns}
         self._outputs = {t.name: options.outputs.get(t.name, t.name) for t in manifest.outputs}
-        self.consumes = Schema(
-            replace(t.column, name=self._inputs[t.name]) for t in manifest.inputs
-        )
+        self.consumes = Schema(replace(t.column, name=self._inputs[t.name]) for t in columns)
         self.provides = Schema(
             replace(t.column, name=self._outputs[t.name]) for t in manifest.outputs
         )
-
+        self._buckets = self._lengths(options.buckets)
         self._narrower = [self._rung(step, options.ladder) for step in options.ladder]
         self.rungs = 1 + len(options.ladder)
 
@@ -70,6 +71,16 @@ class Infer:
             for model in self._narrower
         ]
         self._step = 0
+        self._padding: Padding | None = None
+        if self._buckets:
+            self._padding = Padding(self.model.manifest.inputs, self._inputs, self._buckets)
+            for session in (self._session, *filter(None, self._lower)):
+                self._padding.warm(session, self._made(events), events)
+
+    def count_cut(self, counter: Array) -> None:
+        """Count events with lists that were cut in `counter` from now on; see `Truncates`."""
+        if self._padding is not None:
+            self._padding.cut = counter
 
     def step(self, rung: int) -> bool:
         """Judge on a rung from now on; see `Steps`."""
@@ -78,13 +89,15 @@ class Infer:
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the model's outputs."""
-        outputs = dict(zip(self._outputs, self._pool.views(batch.events), strict=True))
-        inputs = {tensor: batch[column] for tensor, column in self._inputs.items()}
+        outputs = self._made(batch.events)
         session = self._lower[self._step - 1] if self._step else self._session
         if session is None:
             for array in outputs.values():
                 array.fill(0)
+        elif batch.events and self._padding is not None:
+            self._padding.infer(session, batch, outputs)
         elif batch.events:
+            inputs = {tensor: batch[column] for tensor, column in self._inputs.items()}
             session.infer(inputs, outputs)
         return batch.with_columns(**{self._outputs[t]: array for t, array in outputs.items()})
 
@@ -114,9 +127,13 @@ class Infer:
         self.check_swap(model)
         session = open_session(model, self._backend, f"stage {self.name!r}")
         for events in (1, self._events):
-            inputs = {t.name: np.zeros_like(t.column.empty(events)) for t in model.manifest.inputs}
             outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
-            session.infer(inputs, outputs)
+            if self._buckets:  # its arrays are not those in which `process` has its own
+                padding = Padding(model.manifest.inputs, self._inputs, self._buckets)
+                padding.warm(session, outputs, events)
+            else:
+                inputs = {t.name: t.column.zeros(events) for t in model.manifest.inputs}
+                session.infer(inputs, outputs)
         before = self._sessions
         kept = max(known for known in before if known < epoch)
         self._sessions = {kept: before[kept], epoch: session}
@@ -128,6 +145,26 @@ class Infer:
         """Judge with the model of an epoch; see `Swaps`."""
         sessions = self._sessions
         self._session = sessions[max(known for known in sessions if known <= epoch)]
+
+    def _made(self, events: int) -> dict[str, Array]:
+        """Return arrays for the outputs of so many events; they hold until the next call."""
+        return dict(zip(self._outputs, self._pool.views(events), strict=True))
+
+    def _lengths(self, buckets: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the lengths to which the lists of each input are padded, rising."""
+        most = {t.name: t.most for t in self.model.manifest.inputs if t.most}
+        where = f"stage {self.name!r}: buckets"
+        for tensor, sizes in buckets.items():
+            if tensor not in most:
+                raise ConfigError(
+                    f"{where}: model {self.model.label} takes no lists as {tensor!r}",
+                    nearest(tensor, most),
+                )
+            if not sizes or min(sizes) < 1 or max(sizes) > most[tensor]:
+                raise ConfigError(
+                    f"{where}: {tensor}: expected lengths of 1 to {most[tensor]}, got {sizes}"
+                )
+        return {t: tuple(sorted(set(buckets.get(t, (longest,))))) for t, longest in most.items()}
 
     def _rung(self, step: str, ladder: tuple[str, ...]) -> Model | None:
         """Return the model of one step of the ladder, None for the cuts at its foot."""

@@ -1,0 +1,155 @@
+"""Lists of any length as arrays for a model: padded once, those of like length together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sluice.kernels.ragged import pad
+
+from ..backends import Session
+from ..batch import Array, EventBatch
+from ..errors import ModelError
+from ..manifest import Tensor
+from ..ragged import Ragged, flat
+
+#: Most items that a model gets at once, padding included: what is computed of them stays in cache.
+_ITEMS = 1 << 16
+
+Arrays = dict[str, Array]
+
+
+class Padding:
+    """Gives a model the lists of a batch, in groups of events that are padded to the same lengths.
+
+    Parameters
+    ----------
+    tensors
+        The model's inputs.
+    columns
+        Tensor to column, for those that are columns.
+    buckets
+        Tensor to the lengths to which its lists are padded, rising; a list goes into the first
+        that holds it, and is cut to the last.
+
+    Attributes
+    ----------
+    cut
+        uint64 (1,): events that had a list cut, counted here; memory that others may read.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        columns: Mapping[str, str],
+        buckets: Mapping[str, Sequence[int]],
+    ) -> None:
+        self._tensors = [tensor for tensor in tensors if not tensor.of_list]
+        self._masks = [tensor for tensor in tensors if tensor.mask]
+        self._lengths = [tensor for tensor in tensors if tensor.length]
+        self._columns = columns
+        self._buckets = {name: np.array(sizes, np.int64) for name, sizes in buckets.items()}
+        self._arrays: dict[tuple[int, ...], Arrays] = {}
+        self.cut: Array = np.zeros(1, np.uint64)
+
+    def infer(self, session: Session, batch: EventBatch, outputs: Mapping[str, Array]) -> None:
+        """Fill `outputs`, in the order of the batch's events."""
+        groups, codes = self._groups(batch)
+        for code in np.unique(codes).tolist():
+            rows = np.flatnonzero(codes == code)
+            widths = groups[code]
+            step = max(1, _ITEMS // max(widths))
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                inputs = self._fill(batch, part, widths)
+                made = {name: np.empty_like(array[: len(part)]) for name, array in outputs.items()}
+                session.infer(inputs, made)
+                for name, array in made.items():
+                    outputs[name][part] = array
+
+    def warm(self, session: Session, outputs: Mapping[str, Array], events: int) -> None:
+        """Let a model see as many events as it may get, at every combination of lengths.
+
+        Raises
+        ------
+        ModelError
+            If it does not take lists of such lengths.
+        """
+        for widths in self._combinations():
+            few = min(events, max(1, _ITEMS // max(widths)))
+            columns: dict[str, Any] = {}
+            for tensor in self._tensors:
+                columns[self._columns[tensor.name]] = tensor.column.zeros(few)
+            inputs = self._fill(EventBatch(columns, few), np.arange(few), widths)
+            made = {name: np.empty_like(array[:few]) for name, array in outputs.items()}
+            try:
+                session.infer(inputs, made)
+            except Exception as error:  # runtimes raise anything
+                lists = ", ".join(map(str, widths))
+                raise ModelError(
+                    f"expected a model that takes lists of {lists} items, got: {error}",
+                    hint="a file whose lists have one length wants that as the only bucket",
+                ) from error
+
+    def _combinations(self) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = [()]
+        for sizes in self._buckets.values():
+            found = [(*before, size) for before in found for size in sizes.tolist()]
+        return found
+
+    def _groups(self, batch: EventBatch) -> tuple[list[tuple[int, ...]], Array]:
+        """Return the lengths of each group, and the group of each event."""
+        codes, cut = np.zeros(batch.events, np.int64), np.zeros(batch.events, np.bool_)
+        for name, sizes in self._buckets.items():
+            counts = batch.ragged(self._columns[name]).counts
+            places = np.searchsorted(sizes, counts)
+            cut |= places == len(sizes)
+            codes = codes * len(sizes) + np.minimum(places, len(sizes) - 1)
+        self.cut[0] += np.uint64(np.count_nonzero(cut))
+        return self._combinations(), codes
+
+    def _fill(self, batch: EventBatch, rows: Array, widths: tuple[int, ...]) -> Arrays:
+        """Return the model's inputs for some events; they hold until the next call."""
+        events = len(rows)
+        arrays = {name: array[:events] for name, array in self._room(widths, events).items()}
+        lengths: Arrays = {}
+        for tensor in self._tensors:
+            column = batch.columns[self._columns[tensor.name]]
+            if tensor.most:
+                lengths[tensor.name] = _pad(column, rows, arrays[tensor.name])
+            else:
+                np.take(column, rows, axis=0, out=arrays[tensor.name])
+        for tensor in self._lengths:
+            arrays[tensor.name][:] = lengths[tensor.length]
+        for tensor in self._masks:
+            mask = arrays[tensor.name]
+            np.less(np.arange(mask.shape[1]), lengths[tensor.mask][:, None], out=mask)
+        return arrays
+
+    def _room(self, widths: tuple[int, ...], events: int) -> Arrays:
+        """Return arrays for at least so many events padded to these lengths."""
+        arrays = self._arrays.get(widths, {})
+        if any(len(array) < events for array in arrays.values()) or not arrays:
+            arrays = dict(self._allocate(dict(zip(self._buckets, widths, strict=True)), events))
+            self._arrays[widths] = arrays
+        return arrays
+
+    def _allocate(self, widths: Mapping[str, int], events: int) -> Iterator[tuple[str, Array]]:
+        for tensor in self._tensors:
+            width = (widths[tensor.name],) if tensor.most else ()
+            yield tensor.name, np.empty((events, *width, *tensor.shape), tensor.dtype)
+        for tensor in self._lengths:
+            yield tensor.name, np.empty(events, tensor.dtype)
+        for tensor in self._masks:
+            yield tensor.name, np.empty((events, widths[tensor.mask]), tensor.dtype)
+
+
+def _pad(lists: Ragged, rows: Array, out: Array) -> Array:
+    """Put lists into `out`, (rows, K, *item shape); return how many items of each are real."""
+    lengths = np.empty(len(rows), np.int64)
+    item = np.zeros(out.shape[2:], out.dtype)
+    bytes_ = out.reshape(len(rows), -1).view(np.uint8)
+    pad(flat(lists.values), lists.offsets, rows, flat(item), bytes_, lengths)
+    return lengths
