@@ -6,9 +6,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from ..batch import EventBatch, concatenate
+from ..ragged import Ragged
 
 T = TypeVar("T")
+
+#: Of the items of ragged columns in one batch: no message may be longer than four times that.
+_MOST_BYTES = 1 << 26
 
 
 class Ahead(Generic[T]):
@@ -51,19 +57,38 @@ class Portions:
         self._held: EventBatch | None = None
 
     def take(self, most: int) -> EventBatch | None:
-        """Return the next `most` events, fewer only at the end; None after it."""
+        """Return the next `most` events; None after the last.
+
+        Fewer only at the end, or where the lists of so many are too long for a message.
+        """
         parts: list[EventBatch] = []
-        wanted = most
+        wanted, room = most, _MOST_BYTES
         while wanted:
             part = self._held if self._held is not None else self._following()
             if part is None:
                 break
-            self._held = part.slice(wanted, part.events) if part.events > wanted else None
-            if part.events:
-                parts.append(part.slice(0, wanted))
-                wanted -= parts[-1].events
+            taken = min(wanted, part.events)
+            fitting, used = fit(part.slice(0, taken), room)
+            if fitting < taken:
+                taken, wanted = max(fitting, 0 if parts else 1), 0
+            self._held = part.slice(taken, part.events) if part.events > taken else None
+            if taken:
+                parts.append(part.slice(0, taken))
+            wanted, room = max(0, wanted - taken), room - used
         return concatenate(parts) if parts else None
 
     def drop(self) -> None:
         """Forget what was read and not given."""
         self._held = None
+
+
+def fit(batch: EventBatch, room: int) -> tuple[int, int]:
+    """Return how many events have lists that fit into `room` bytes together, and their bytes."""
+    used = np.zeros(0, np.int64)
+    for column in batch.columns.values():
+        if isinstance(column, Ragged):
+            ends = (column.offsets[1:] - column.offsets[0]) * column.item_bytes
+            used = used + ends if len(used) else ends
+    if not len(used):
+        return batch.events, 0
+    return int(np.searchsorted(used, room, side="right")), int(used[-1])

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from ..batch import Array, Column
+from ..ragged import Ragged
 from .mapping import Filling
 
 
@@ -36,17 +37,19 @@ Parts = dict[str, Part]
 class Filled(Struct):
     """A filled column, and why some of its events are none: row to reason and raw bytes."""
 
-    values: Array
+    values: Array | Ragged
     refused: dict[int, tuple[str, bytes]]
 
 
 def fill(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
-    """Return the column of `events` events; refused rows hold zeros.
+    """Return the column of `events` events; refused rows hold zeros, or no items.
 
     A float takes any number. An integer takes those that fit it. Lists must have as many entries
     as the column's items, unless the mapping pads or cuts them.
     """
     column = filling.column
+    if column.ragged:
+        return fill_lists(filling, parts, events)
     size = math.prod(column.item_shape)
     flat = np.zeros((events, size), column.dtype)
     refused: dict[int, tuple[str, bytes]] = {}
@@ -73,10 +76,54 @@ class _Lists(Struct):
 
 
 def _as_lists(part: Part, events: int) -> _Lists:
-    if part.offsets is not None:
-        return _Lists(part.values, part.offsets, part.nulls)
     width = math.prod(part.values.shape[1:])
+    if part.offsets is not None:
+        return _Lists(part.values.reshape(-1), part.offsets * width, part.nulls)
     return _Lists(part.values.reshape(-1), np.arange(events + 1) * width, part.nulls)
+
+
+def fill_lists(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
+    """Return a ragged column: lists of one field, or of several that belong item to item."""
+    column = filling.column
+    width = math.prod(column.item_shape) if len(filling.fields) == 1 else 1
+    found = [_as_lists(parts[field.name], events) for field in filling.fields]
+    counts = [np.diff(lists.offsets) // max(1, width) for lists in found]
+    refused: dict[int, tuple[str, bytes]] = {}
+    casts = []
+    for field, lists, count in zip(filling.fields, found, counts, strict=True):
+        cast, reasons = _cast(lists, column)
+        casts.append(cast.reshape(-1, width))
+        reasons |= _too_many(count, filling)
+        for row in _rows(count != counts[0]):
+            other = f"as many items as {filling.fields[0].name}, {counts[0][row]}"
+            reasons[row] = f"expected {other}, got {count[row]}"
+        reasons |= {row: "expected a list, got null" for row in _rows(lists.nulls)}
+        for row, reason in reasons.items():
+            raw = lists.values[lists.offsets[row] : lists.offsets[row + 1]].tobytes()
+            refused.setdefault(row, (f"{field.name}: {reason}", raw))
+    taken = np.minimum(counts[0], column.most_items)
+    taken[list(refused)] = 0
+    items = np.empty((int(taken.sum()), width * len(found)), column.dtype)
+    for place, (cast, count) in enumerate(zip(casts, counts, strict=True)):
+        kept = cast if (count == taken).all() else cast[_first(count, taken)]
+        items[:, place * width : (place + 1) * width] = kept
+    return Filled(Ragged.from_counts(items.reshape(-1, *column.item_shape), taken), refused)
+
+
+def _too_many(counts: Array, filling: Filling) -> dict[int, str]:
+    most = filling.column.most_items
+    if filling.cut:
+        return {}
+    return {row: f"expected at most {most} items, got {counts[row]}"
+            for row in _rows(counts > most)}  # fmt: skip
+
+
+def _first(counts: Array, taken: Array) -> Array:
+    """Return where the first `taken` items of each list are among those of all."""
+    starts = np.cumsum(counts) - counts
+    places = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
+    found: Array = np.repeat(starts, taken) + places
+    return found
 
 
 def _rows(mask: Array | None) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..batch import Array
 from ..errors import ConfigError, DataError, nearest
+from ..ragged import check_offsets
 from .filling import Part, Parts
 from .mapping import Field
 from .tables import TableSource, one_line, readable, spans
@@ -27,6 +28,8 @@ class Hdf5Source(TableSource):
 
         #: The group, or the compound dataset, in which the columns are.
         group: str = "/"
+
+    takes_offsets = True
 
     def __init__(self, name: str, options: Options) -> None:
         super().__init__(name, options)
@@ -56,7 +59,7 @@ class Hdf5Table:
 
     def chunks(self, fields: Sequence[Field], most: int) -> Iterator[tuple[int, Parts]]:
         """Yield slices that end where the chunks of the file do; see `Table`."""
-        step = max((self._datasets[f.name][0].chunks or (1,))[0] for f in fields)
+        step = max((self._datasets[f.offsets or f.name][0].chunks or (1,))[0] for f in fields)
         size = max(step, most // step * step)
         events = fields[0].events
         edges = [*range(0, events, size), events]
@@ -109,6 +112,8 @@ class Hdf5Table:
         """Read each dataset once, of compounds only the members that are wanted."""
         wanted: dict[str, tuple[Any, list[str]]] = {}
         for field in fields:
+            if field.offsets:
+                continue
             item, path = self._datasets[field.name]
             wanted.setdefault(item.name, (item, []))[1].extend(path[:1])
         slices = {
@@ -118,11 +123,28 @@ class Hdf5Table:
         parts = {}
         for field in fields:
             item, path = self._datasets[field.name]
+            if field.offsets:
+                parts[field.name] = self._items(field, start, stop)
+                continue
             values = slices[item.name]
             for member in path:
                 values = values[member]
             parts[field.name] = _lists(values, field) if field.ragged else Part(_native(values))
         return parts
+
+    def _items(self, field: Field, start: int, stop: int) -> Part:
+        """Read lists whose items lie one after another."""
+        item, path = self._datasets[field.name]
+        begins, way = self._datasets[field.offsets]
+        offsets = begins[start : stop + 1]
+        for member in way:
+            offsets = offsets[member]
+        offsets = _native(offsets).astype(np.int64)
+        check_offsets(offsets, len(item), f"{field.offsets} from event {start}")
+        values = item[offsets[0] : offsets[-1]]
+        for member in path:
+            values = values[member]
+        return Part(_native(values), offsets - offsets[0])
 
 
 def _open(path: Path) -> tuple[Any, _Cut | None, str | None]:

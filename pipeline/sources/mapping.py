@@ -24,28 +24,35 @@ class Mapped(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     form
-        Dtype and item shape, such as ``float32[48]``; `event_id` and `t_event` have their own.
+        Dtype and item shape, such as ``float32[48]``, or ``float32[*,3]`` for lists of any length;
+        `event_id` and `t_event` have their own.
     from_
-        Name in the file (``from``); the column's own unless given.
+        Name in the file (``from``); the column's own unless given. Several names become the
+        entries of the column's items, one each.
     unit
         Of the values, for people.
     pad
         Lists that are too short are filled with this number; refused unless given.
     cut
         Lists that are too long keep their first entries; refused unless true.
+    offsets
+        Of lists in an HDF5 file, whose items lie one after another: the dataset that says where
+        each list begins and where the last ends.
     """
 
     form: str = ""
-    from_: str = msgspec.field(name="from", default="")
+    from_: str | tuple[str, ...] = msgspec.field(name="from", default="")
     unit: str = "1"
     pad: float | None = None
     cut: bool = False
+    offsets: str = ""
 
 
 class Field(Struct, frozen=True):
-    """A column of a table: `events` items of `shape`, or lists of single numbers.
+    """A column of a table: `events` items of `shape`, or lists of them.
 
-    `trouble` says why it cannot be used; empty if it can.
+    `trouble` says why it cannot be used; empty if it can. `offsets` is the field that says where
+    lists begin, where they lie in two.
     """
 
     name: str
@@ -54,6 +61,7 @@ class Field(Struct, frozen=True):
     shape: tuple[int, ...] = ()
     ragged: bool = False
     trouble: str = ""
+    offsets: str = ""
 
     @property
     def item_bytes(self) -> int:
@@ -63,9 +71,9 @@ class Field(Struct, frozen=True):
 
     @property
     def form(self) -> str:
-        """Dtype and item shape as messages print them: ``float32[48]``, ``float32[any]``."""
-        form = self.trouble or Column("", self.dtype, self.shape).form
-        return f"{form}[any]" if self.ragged else form
+        """Dtype and item shape as messages print them: ``float32[48]``, ``float32[*]``."""
+        shape = (None, *self.shape) if self.ragged else self.shape
+        return self.trouble or Column("", self.dtype, shape).form
 
 
 class Filling(Struct, frozen=True):
@@ -80,7 +88,7 @@ class Filling(Struct, frozen=True):
 def resolve(
     columns: Mapping[str, str | Mapped], fields: Mapping[str, Field], where: str
 ) -> list[Filling]:
-    """Return how each column is filled; without `columns`, all that the table has of fixed size.
+    """Return how each column is filled; without `columns`, all that the table has.
 
     `event_id` and `t_event` are taken from the table where it has integers of these names.
 
@@ -99,16 +107,10 @@ def resolve(
     if columns:
         fillings = [_filling(name, entry, fields, where) for name, entry in entries.items()]
     else:
-        names = [f.name for f in fields.values() if not f.trouble and not f.ragged]
+        names = [f.name for f in fields.values() if not f.trouble]
         fillings = [_filling(n, Mapped(_own_form(fields[n])), fields, where) for n in names]
     if not fillings:
-        lists = [f"{field.name} {field.form}" for field in fields.values() if field.ragged]
-        raise DataError(
-            f"{where}: expected columns of numbers of a fixed size, got none",
-            hint=f"name lists in `columns`, with `pad` and `cut`; here: {', '.join(lists[:6])}"
-            if lists
-            else None,
-        )
+        raise DataError(f"{where}: expected columns of numbers, got none")
     _require_one_length(fillings, where)
     return fillings
 
@@ -117,7 +119,8 @@ def _own_form(field: Field) -> str:
     reserved = RESERVED.get(field.name)
     # Recordings hold no truth values.
     dtype = "uint8" if field.dtype == "bool" else field.dtype
-    return reserved.form if reserved else Column("", dtype, field.shape).form
+    shape = (None, *field.shape) if field.ragged else field.shape
+    return reserved.form if reserved else Column("", dtype, shape).form
 
 
 def _filling(name: str, entry: Mapped, fields: Mapping[str, Field], where: str) -> Filling:
@@ -130,24 +133,64 @@ def _filling(name: str, entry: Mapped, fields: Mapping[str, Field], where: str) 
         column = RESERVED[name]
         if form != column.form:
             raise ConfigError(f"{at}: expected the form {column.form}, got {form}")
-    origin = entry.from_ or name
-    if origin in fields:
-        found: tuple[Field, ...] = (fields[origin],)
-    else:
-        found = _elements(origin, column, fields)
-    if not found:
-        raise DataError(
-            f"{at}: expected {origin!r} in the file, got no such column",
-            hint=nearest(origin, fields) if len(fields) <= 20 else _close(origin, fields),
-        )
+    found = _found(entry.from_ or name, column, fields, at)
+    if entry.offsets:
+        found = _listed(found, entry.offsets, fields, at)
     _check_pad(entry, column, at)
     for field in found:
         _check(field, column, entry, at, elements=len(found) > 1)
     return Filling(column, found, entry.pad, entry.cut)
 
 
+def _found(
+    origin: str | tuple[str, ...], column: Column, fields: Mapping[str, Field], at: str
+) -> tuple[Field, ...]:
+    """Return the field of a name, or those of its entries, or those of several names."""
+    names = (origin,) if isinstance(origin, str) else origin
+    if isinstance(origin, str) and origin not in fields:
+        elements = _elements(origin, column, fields)
+        if elements:
+            return elements
+    for name in names:
+        if name not in fields:
+            raise DataError(
+                f"{at}: expected {name!r} in the file, got no such column",
+                hint=nearest(name, fields) if len(fields) <= 20 else _close(name, fields),
+            )
+    if len(names) not in (1, math.prod(column.item_shape)) or not names:
+        raise ConfigError(
+            f"{at}: from: expected {math.prod(column.item_shape)} names for {column.form}, "
+            f"got {len(names)}"
+        )
+    return tuple(fields[name] for name in names)
+
+
+def _listed(
+    found: tuple[Field, ...], offsets: str, fields: Mapping[str, Field], at: str
+) -> tuple[Field, ...]:
+    """Return fields of items as lists that begin where another field says."""
+    begins = fields.get(offsets)
+    if begins is None:
+        raise DataError(
+            f"{at}: offsets: expected {offsets!r} in the file, got no such column",
+            nearest(offsets, fields),
+        )
+    if begins.trouble or begins.shape or begins.ragged or np.dtype(begins.dtype).kind not in "iu":
+        raise DataError(f"{at}: offsets: {offsets!r}: expected integers, got {begins.form}")
+    for field in found:
+        if field.ragged:
+            raise DataError(f"{at}: {field.name!r}: expected items, got lists: {field.form}")
+    events = max(0, begins.events - 1)
+    listed = {"events": events, "ragged": True, "offsets": offsets}
+    return tuple(msgspec.structs.replace(field, **listed) for field in found)
+
+
 def _check_pad(entry: Mapped, column: Column, at: str) -> None:
-    """Refuse a number that the column cannot hold."""
+    """Refuse a number that the column cannot hold, or that would fill up lists."""
+    if entry.pad is not None and column.ragged:
+        raise ConfigError(
+            f"{at}: pad: expected none for {column.form}: its lists are not filled up"
+        )
     if entry.pad is None or np.dtype(column.dtype).kind == "f":
         return
     limits = np.iinfo(column.dtype)
@@ -162,7 +205,8 @@ def _close(origin: str, fields: Mapping[str, Field]) -> str | None:
 
 def _elements(origin: str, column: Column, fields: Mapping[str, Field]) -> tuple[Field, ...]:
     """Return ``CALQ_0`` … ``CALQ_47`` for ``CALQ``, if all are there."""
-    names = [f"{origin}_{i}" for i in range(math.prod(column.item_shape))] if column.shape else []
+    fixed = column.shape and not column.ragged
+    names = [f"{origin}_{i}" for i in range(math.prod(column.item_shape))] if fixed else []
     return tuple(fields[n] for n in names) if all(n in fields for n in names) else ()
 
 
@@ -171,9 +215,16 @@ def _check(field: Field, column: Column, entry: Mapped, at: str, *, elements: bo
         raise DataError(f"{at}: {field.name!r}: expected numbers, got {field.trouble}")
     wanted, got = np.dtype(column.dtype), np.dtype(field.dtype)
     same_kind = wanted.kind == "f" or got.kind in "iub"
+    if column.ragged:
+        size = 1 if elements else math.prod(column.item_shape)
+        if not (same_kind and field.ragged and math.prod(field.shape) == size):
+            form = f"{column.dtype}[*]" if elements else column.form
+            raise DataError(f"{at}: {field.name!r}: expected {form}, got {field.form}")
+        return
     size, has = 1 if elements else math.prod(column.item_shape), math.prod(field.shape)
     fits = size == has or (has < size and entry.pad is not None) or (has > size and entry.cut)
-    if not (same_kind and (fits or (field.ragged and not elements))):
+    single = field.ragged and not field.shape
+    if not (same_kind and ((fits and not field.ragged) or (single and not elements))):
         form = column.dtype if elements else column.form
         raise DataError(f"{at}: {field.name!r}: expected {form}, got {field.form}")
 

@@ -69,7 +69,7 @@ def _field(field: pa.Field, events: int) -> Field:
     kind, shape, ragged = field.type, [], False
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         kind, ragged = kind.value_type, True
-    while pa.types.is_fixed_size_list(kind) and not ragged:
+    while pa.types.is_fixed_size_list(kind):
         shape.append(kind.list_size)
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
@@ -85,16 +85,19 @@ def _part(array: pa.Array, field: Field) -> Part:
     if field.ragged:
         ends = np.asarray(array.offsets).astype(np.int64)
         array, offsets = array.values.slice(ends[0], ends[-1] - ends[0]), ends - ends[0]
-    for size in field.shape:
-        array = array.values.slice(array.offset * size, len(array) * size)
+    items = len(array)
+    for level in range(len(field.shape) + 1):
+        if array.null_count:
+            width = math.prod(field.shape[:level])
+            bad = np.flatnonzero(np.asarray(array.is_null())) // width
+            nulls[bad if offsets is None else np.searchsorted(offsets, bad, "right") - 1] = True
+        if level < len(field.shape):
+            size = field.shape[level]
+            array = array.values.slice(array.offset * size, len(array) * size)
     if array.null_count:
-        bad = np.flatnonzero(np.asarray(array.is_null()))
-        width = math.prod(field.shape)
-        rows = bad // width if offsets is None else np.searchsorted(offsets, bad, "right") - 1
-        nulls[rows] = True
         array = array.fill_null(False if field.dtype == "bool" else 0)
     values: Array = array.to_numpy(zero_copy_only=False).astype(field.dtype, copy=False)
-    values = values.reshape(events, *field.shape) if offsets is None else values
+    values = values.reshape(items, *field.shape)
     return Part(values, offsets, nulls if nulls.any() else None)
 
 

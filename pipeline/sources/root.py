@@ -194,9 +194,9 @@ def _leaves(
             yield from _leaves(*within, shape, ragged)
     elif kind == "ListOffsetForm" and not (ragged or shape or form.parameter("__array__")):
         yield from _leaves(form.content, name, events, path, shape, True)
-    elif kind == "RegularForm" and not (ragged or form.parameter("__array__")):
+    elif kind == "RegularForm" and not form.parameter("__array__"):
         yield from _leaves(form.content, name, events, path, (*shape, form.size), ragged)
-    elif kind == "NumpyForm" and not (ragged and form.inner_shape):
+    elif kind == "NumpyForm":
         yield path, Field(name, events, form.primitive, (*shape, *form.inner_shape), ragged)
     else:
         text = form if isinstance(form, str) else str(form.type).partition(", parameters")[0]

@@ -10,7 +10,8 @@ import numpy as np
 from msgspec import Struct
 
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, EventBatch, Schema
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+from ..ragged import Ragged
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
 from .ahead import Ahead, Portions
@@ -49,8 +50,11 @@ class TableSource:
         """What all formats share."""
 
         path: str
-        #: Column name to form, or to a `Mapped`; all columns of a fixed size if left out.
+        #: Column name to form, or to a `Mapped`; all columns of numbers if left out.
         columns: dict[str, str | Mapped] = {}
+
+    #: Whether lists may lie in two fields, their items and where they begin.
+    takes_offsets = False
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -75,6 +79,8 @@ class TableSource:
         self._table = self.open_table()
         try:
             self._fillings = resolve(self._columns, self._table.fields, str(self._path))
+            if any(f.offsets for filling in self._fillings for f in filling.fields):
+                self._require_offsets()
         except BaseException:
             self._table.close()
             raise
@@ -82,6 +88,12 @@ class TableSource:
         columns = [filling.column for filling in self._fillings]
         self.schema = Schema((EVENT_ID, T_EVENT, T_INGEST)).merge(columns)
         self._portions = Portions(self._next)
+
+    def _require_offsets(self) -> None:
+        if not self.takes_offsets:
+            raise ConfigError(
+                f"{self._path}: offsets: expected none: lists are columns in files of this kind"
+            )
 
     def select(self, names: Collection[str]) -> None:
         """Read these columns alone; one at least, for it says how many events there are."""
@@ -143,7 +155,7 @@ class TableSource:
     ) -> tuple[EventBatch, list[Rejected]]:
         """Return the good events as a batch, and the others."""
         refused = {row: why for column in filled.values() for row, why in column.refused.items()}
-        columns: dict[str, Array] = {
+        columns: dict[str, Array | Ragged] = {
             EVENT_ID.name: np.arange(first, first + events, dtype=np.uint64),
             T_EVENT.name: np.zeros(events, np.int64),
             **{name: column.values for name, column in filled.items()},

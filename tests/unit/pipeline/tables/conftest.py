@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sluice.pipeline.batch import concatenate
 from sluice.pipeline.parts import load
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
@@ -130,8 +131,7 @@ def read(make):
                     batch.check(source.schema, use)
                 batches.append(batch)
         assert source.read(most) is None
-        names = batches[0].columns if batches else ()
-        return {n: np.concatenate([b[n] for b in batches]) for n in names}, source, rejected
+        return dict(concatenate(batches).columns) if batches else {}, source, rejected
 
     yield all_of
     for source in sources:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 import numpy as np
 import pytest
@@ -105,14 +104,6 @@ def test_lists_of_other_lengths(write, read, kind, how, kept, refused):
                for row, length in refused.items()}  # fmt: skip
     assert {bad.where: bad.reason for bad in rejected} == reasons
     assert sum(bad.events for bad in rejected) == len(refused)
-
-
-@pytest.mark.parametrize("kind", ["hdf5", "parquet", "root-ntuple"])  # that has lengths beside them
-def test_lists_alone_are_not_guessed_at(write, read, kind):
-    path, use = write(kind, {"q": lists([1, 2])})
-    with pytest.raises(DataError, match=r"fixed size, got none") as error:
-        read(use, path)
-    assert re.search(r"here: q float\d\d\[any\]", str(error.value))
 
 
 @pytest.mark.parametrize(
