@@ -98,6 +98,10 @@ class Account:
         self.swaps: list[dict[str, Any]] = []
         self.protocol_errors = 0
         self.refused_connections = 0
+        #: Workers of other hosts that were ready at any time.
+        self.remote_workers = 0
+        #: What both ends of a latency were read on.
+        self.clock = "CLOCK_MONOTONIC"
         self.in_flight = 0
         #: Where an earlier life of the run stood.
         self.resumed: Commit | None = None
@@ -190,7 +194,7 @@ class Account:
             "latency_s": {
                 **{key: self._latency(q) for key, q in _QUANTILES.items()},
                 "max": self.latency_max_ns / 1e9,
-                "clock": "CLOCK_MONOTONIC",
+                "clock": self.clock,
             },
             "stages": stage_report(self.blocks),
             "paths": dict(zip(self.graph.paths(), self.paths.tolist(), strict=False)),
@@ -203,6 +207,7 @@ class Account:
             "restarts": dict(self.restarts),
             "protocol_errors": self.protocol_errors,
             "refused_connections": self.refused_connections,
+            "remote_workers": self.remote_workers,
         }
         for name, total in monitor_totals(self.blocks).items():
             band = self.bands.get(name)

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 
-from .config import PLAIN_TCP, Security
+from msgspec import Struct
+
 from .errors import ConfigError
+
+#: What `security.plain_tcp` must say to open a TCP edge to the network without keys.
+PLAIN_TCP = "anyone may connect"
+
+
+class Security(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``security`` of an edge that listens: who may connect."""
+
+    #: Own secret key file; empty for an edge without keys.
+    key: str = ""
+    #: Public key files, or folders of them: who is let in.
+    allow: tuple[str, ...] = ()
+    #: Without a key: ``anyone may connect`` opens the edge to the network all the same.
+    plain_tcp: str = ""
 
 
 def endpoint(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from .addresses import Security, require_secure
 from .errors import ConfigError, nearest
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ Options = dict[str, Any]
 
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]+)`")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_LEAST_HANG_S = 3.0
 _DURATION = re.compile(r"\s*(?P<value>\d+(\.\d+)?)\s*(?P<unit>us|ms|s|min|h)\s*")
 
 
@@ -41,13 +43,21 @@ class Workers(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[workers]``: the processes that run the chain of stages."""
 
     #: Compute workers of the distributed engine.
-    compute: Annotated[int, Meta(ge=1, le=256)] = 1
+    compute: Annotated[int, Meta(ge=0, le=256)] = 1
     #: Restarts of dead processes within `restart_window` before the run ends in ERROR.
     restarts: Annotated[int, Meta(ge=0)] = 8
     #: Deaths longer ago are forgiven. A duration.
     restart_window: str = "10 min"
     #: No batch came back for this long: the run ends in ERROR. A duration.
     stall_timeout: str = "60 s"
+    #: A worker or sink of which nothing was heard for this long is given up, and killed if it is
+    #: ours; more than the longest batch takes. A duration.
+    hang_timeout: str = "30 s"
+    #: Where workers of other hosts join the run, and where they give results; empty for nowhere.
+    listen: str = ""
+    results: str = ""
+    #: Who may join.
+    security: Security = Security()
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,21 +65,6 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: The folder that remembers run numbers; SLUICE_STATE or the user's state folder unless given.
     state: str = ""
-
-
-#: What `security.plain_tcp` must say to open a TCP edge to the network without keys.
-PLAIN_TCP = "anyone may connect"
-
-
-class Security(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table ``security`` of an edge that listens: who may connect."""
-
-    #: Own secret key file; empty for an edge without keys.
-    key: str = ""
-    #: Public key files, or folders of them: who is let in.
-    allow: tuple[str, ...] = ()
-    #: Without a key: ``anyone may connect`` opens the edge to the network all the same.
-    plain_tcp: str = ""
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +142,7 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     file = convert(tables, _File, origin)
     seconds(file.graph.latency_budget, f"{origin}: graph.latency_budget")
     seconds(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
+    _check_workers(file.workers, f"{origin}: workers")
     seconds(file.workers.restart_window, f"{origin}: workers.restart_window")
     stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
     monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
@@ -192,6 +188,23 @@ def seconds(duration: str, where: str) -> float:
             hint=f"units: {', '.join(_UNITS)}",
         )
     return float(match["value"]) * _UNITS[match["unit"]]
+
+
+def _check_workers(workers: Workers, where: str) -> None:
+    if seconds(workers.hang_timeout, f"{where}.hang_timeout") < _LEAST_HANG_S:
+        raise ConfigError(
+            f"{where}.hang_timeout: expected at least {_LEAST_HANG_S:g} s, since workers speak "
+            f"once a second, got {workers.hang_timeout!r}"
+        )
+    if bool(workers.listen) != bool(workers.results):
+        raise ConfigError(f"{where}: expected both listen and results, got one of them")
+    if not (workers.compute or workers.listen):
+        raise ConfigError(
+            f"{where}: compute: expected at least 1 worker, got 0",
+            hint="0 is for runs whose workers all join from other hosts: set listen and results",
+        )
+    for address in filter(None, (workers.listen, workers.results)):
+        require_secure(address, workers.security, where)
 
 
 def _part(table: Options, where: str) -> Part:

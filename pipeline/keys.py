@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from .config import Security
+from .addresses import Security
 from .errors import ConfigError
 
 SECRET, PUBLIC = ".secret", ".public"

@@ -67,6 +67,8 @@ class Kind(IntEnum):
     CONTROL = 13
     READY = 14
     FULL = 15
+    JOIN = 16
+    SPEC = 17
 
 
 class Header(NamedTuple):
@@ -176,7 +178,7 @@ def _breach(
 
 
 _MOST = {Kind.DATA: MAX_BYTES, Kind.RAW: MAX_BYTES, Kind.RESULT: MAX_BYTES,
-         Kind.ACK: MAX_SUMMARY_BYTES}  # fmt: skip
+         Kind.ACK: MAX_SUMMARY_BYTES, Kind.HEARTBEAT: MAX_SUMMARY_BYTES}  # fmt: skip
 _KINDS = frozenset(int(kind) for kind in Kind)
 #: By kind, and -1 for what is none: one look in the hot path.
 _MOST_BYTES = [_MOST.get(Kind(k), MAX_TEXT_BYTES) if k in _KINDS else -1 for k in range(256)]

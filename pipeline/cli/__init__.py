@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import SluiceError
-from . import bench, ctl, keys, look, runs, top, tuning
+from . import bench, ctl, keys, look, runs, top, tuning, work
 
 app = typer.Typer(
     name="sluice",
@@ -42,7 +42,7 @@ def _main(
         os.environ["SLUICE_DEBUG"] = "1"  # workers inherit it
 
 
-for module in (runs, ctl, top, look, keys, tuning, bench):
+for module in (runs, work, ctl, top, look, keys, tuning, bench):
     module.register(app)
 for command in entry_points(group="sluice.commands"):
     command.load()(app)

@@ -16,6 +16,8 @@ from ..sinks import Sink
 from ..transport import Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError
 from .committer import Committer
+from .outlet import is_sound, open_outlet
+from .pulse import Beat
 from .room import RETRY_S, Room
 from .spec import LOOK_AROUND_S, Spec, main
 
@@ -54,20 +56,22 @@ class _Desk:
         self._room = Room(sink.full_timeout_s)
         self._held: dict[int, Result] = {}
         self._eor: dict[str, Any] | None = None
-        self._outlet = Socket(spec.outlet)
+        self._outlet = open_outlet(spec)
+        self._beat = Beat(hub)
         for record in commits:  # their ACKs may have died with the sink's earlier life
             self._acknowledge(record.first, len(record.judged), record.payload())
 
     def serve(self) -> None:
         """Commit until EOR or STOP."""
-        poller = Poller((self._hub, self._outlet))
+        poller = Poller((self._hub, *self._outlet.sockets))
         self._hub.send(Header(Kind.HELLO, self._run, seq=self._committer.next))
         going = True
         while going and self._eor is None:
             ready = poller.poll(self._patience())
+            self._beat.tick()
             if not ready and self._spec.orphaned():
                 return
-            if self._outlet in ready:
+            if any(socket in ready for socket in self._outlet.sockets):
                 self._take()
             if self._hub in ready:
                 going = self._obey()
@@ -81,6 +85,7 @@ class _Desk:
                 self._sink.close(self._eor)
             except OSError as error:
                 self._lose_room(error)
+                self._beat.tick()
                 if self._hub.poll(RETRY_S) and not self._obey():
                     self._eor = None
             else:
@@ -95,12 +100,14 @@ class _Desk:
         """Hold the results that are there; what was committed or is held already is a duplicate."""
         while True:
             try:
-                message = self._outlet.receive()
+                found = self._outlet.receive()
             except ProtocolError:  # no worker of ours sends such a thing
                 continue
-            if message is None:
+            if found is None:
                 return
-            _, header, payload = message
+            (_, header, payload), far = found
+            if far and not is_sound(header, payload, self._codec):
+                continue
             seq = header.seq
             if header.kind == Kind.RESULT and seq >= self._committer.next and seq not in self._held:
                 self._held[seq] = self._result(header, payload)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,12 +12,13 @@ import msgspec
 from ..chain import Chain
 from ..errors import ModelError, RunError
 from ..graph import Graph, build_graph
-from ..metrics import MeterBlock
 from ..parts import build
 from ..sinks import Sink
 from ..transport import Socket
 from ..wire import Codec, Header, Kind, pack_summary
 from .crew_swaps import Ready
+from .place import Here, Place
+from .pulse import Beat
 from .spec import LOOK_AROUND_S, LastWords, Spec, main
 from .swaps import Preparation, Swap
 
@@ -47,17 +47,17 @@ class Worker:
         What to run.
     hub
         Where batches are asked for and come from.
+    place
+        What depends on where it runs; beside ingest unless given.
     """
 
-    def __init__(self, spec: Spec, hub: Socket) -> None:
+    def __init__(self, spec: Spec, hub: Socket, place: Place | None = None) -> None:
         sink: Sink = build("sink", spec.config.sink, spec.config.origin)
         graph = build_graph(spec.config, spec.schema, sink.columns)
         _same_models(graph, spec)
         self._spec, self._hub = spec, hub
-        block = MeterBlock(
-            *graph.meter_names(), Path(spec.meters), shadows=graph.shadow_names()
-        )  # fmt: skip
-        self._chain = Chain(graph, block, sink.keep)
+        self._place = place or Here(spec)
+        self._chain = Chain(graph, self._place.meters(graph), sink.keep)
         self._chain.open()
         self._epoch = spec.epoch
         self._preparation: Preparation | None = None
@@ -66,9 +66,10 @@ class Worker:
         if spec.swap is not None:
             swap = spec.swap
             self._chain.prepare(swap.stage, swap.epoch, swap.load())
-        self._outlet = Socket(spec.outlet, spec.name)
+        self._outlet = self._place.outlet()
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
-        self._slots = spec.open_slots(graph)
+        self._slots = spec.open_slots(graph) if spec.slots else None
+        self._beat = Beat(hub, self._place.pulse)
         os.sched_setaffinity(0, spec.cores.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
 
@@ -82,17 +83,22 @@ class Worker:
         heard = self._hub.poll(_PREPARING_S if preparing else LOOK_AROUND_S)
         if preparing:
             self._tell_when_ready()
+        self._beat.tick()
         if not heard:
-            return not self._spec.orphaned()
+            return not self._place.deserted()
         message = self._hub.receive()
         began = time.monotonic_ns()
         if message is None:
             return True
         _, header, payload = message
         if header.kind == Kind.STOP:
+            self._beat.give()
             return False
+        self._place.hear()
         if header.kind == Kind.CONTROL:
             self._prepare(msgspec.json.decode(payload[0], type=Swap))
+            return True
+        if header.kind == Kind.HEARTBEAT:
             return True
         if header.kind != Kind.DATA:
             name = self._spec.name
@@ -140,16 +146,17 @@ class Worker:
 
     def _judge(self, header: Header, payload: list[memoryview]) -> None:
         slot = header.first - 1
-        if slot < 0:
+        if self._slots is None or slot < 0:
             batch = self._inward.unpack(payload[0], header.events, header.seq)
         else:
             batch = self._slots.batch(slot, header.events, header.seq)
-        rung, epoch = header.aux & 0xFF, header.aux >> 8
+        epoch = header.aux >> 8
         if epoch > self._epoch:
             self._await(epoch)
-        kept, summary = self._chain.run(batch, header.t_sent, rung=rung, epoch=epoch)
+        kept, summary = self._place.judge(self._chain, batch, header)
         frames: list[Any] = [pack_summary(summary)]
-        lies = slot >= 0 and self._slots.put_result(slot, kept)
+        slots = self._slots if slot >= 0 else None
+        lies = slots is not None and slots.put_result(slot, kept)
         if kept.events and not lies:
             frames.append(self._outward.pack(kept))
         answer = Header(Kind.RESULT, header.run, seq=header.seq, first=slot + 1 if lies else 0,
@@ -158,14 +165,18 @@ class Worker:
         self._outlet.send(answer, *frames)
 
 
+def _label(model: dict[str, str]) -> str:
+    return f"{model['name']}/{model['version']} {model['sha256'][:16]}… by {model['backend']}"
+
+
 def _same_models(graph: Graph, spec: Spec) -> None:
     """Refuse to go on with other models than the run has, as a restarted worker might."""
     for stage, info in graph.models().items():
         began = spec.models[stage]
         if info != began:
             raise ModelError(
-                f"stage {stage!r}: the run goes on with {began['name']} {began['sha256'][:16]}…, "
-                f"the repository now has {info['name']} {info['sha256'][:16]}…"
+                f"stage {stage!r}: the run goes on with {_label(began)}, the repository here has "
+                f"{_label(info)}"
             )
 
 

@@ -12,80 +12,78 @@ from typing import Any
 
 import msgspec
 
-from ..batching import Batching
 from ..config import seconds
 from ..errors import RunError, SluiceError
 from ..ledger import Time
-from ..transport import Message, Poller, Socket
-from ..wire import Codec, Header, Kind, ProtocolError, Summary, unpack_summaries
+from ..transport import Message, Poller
+from ..wire import Header, Kind, ProtocolError, unpack_summaries, unpack_text
 from . import Plan
+from .crew import Crew
 from .crew_swaps import CrewSwaps, Ready
-from .flights import Flight, Flights
+from .dispatch import Dispatch
+from .hub import open_hub
 from .pausing import Pause
-from .rungs import Rungs
 from .sink_link import SinkLink
-from .slots import Slots
-from .spec import LastWords
+from .spec import LastWords, Times
 from .stall import Stall
-from .supervisor import READY_S, SINK, SLOTS, Supervisor, slot_count
+from .supervisor import READY_S, SINK
 from .swaps import Swap
 
 _TICK_S = 0.05
 _FINISH_S = 30.0
-#: By rung: batch size and seconds that such a batch took.
-Times = list[list[tuple[int, float]]]
+#: How long workers of other hosts may take to hand in their last meters.
+_LAST_WORD_S = 2.0
 
 
 class DistributedEngine:
     """See `Engine`."""
 
     def __init__(self, plan: Plan) -> None:
-        config = plan.graph.config
+        workers = plan.graph.config.workers
         self._plan = plan
         self._account = plan.account
-        self._codec = Codec(plan.graph.inputs)
-        self._stall = Stall(seconds(config.workers.stall_timeout, "workers.stall_timeout"))
-        self._flights = Flights(config.graph.window, config.graph.batch_events)
-        budget_s = seconds(config.graph.latency_budget, "graph.latency_budget")
-        self._batching = Batching(budget_s, config.graph.batch_events)
+        self._stall = Stall(seconds(workers.stall_timeout, "workers.stall_timeout"))
         self._swaps = CrewSwaps(plan, self._send_swap)
-        self._rungs = Rungs(plan, self._batching)
-        self._crew = Supervisor(plan, self._swaps.epochs)
-        self._next_seq = plan.resumed.next if plan.resumed else 0
         self._sink = SinkLink(plan.account.run, plan.control)
-        self._stall.moved()
         self._failure: SluiceError | None = None
+        #: What a word of a process of this host leads to; it gets name, header and payload.
+        self._answers = {
+            Kind.ACK: self._commit, Kind.CREDIT: self._credit, Kind.HELLO: self._welcome,
+            Kind.READY: self._ready, Kind.ERROR: self._fail, Kind.EOR: self._hear_sink,
+            Kind.FULL: self._hear_sink, Kind.HEARTBEAT: lambda *_: None,
+        }  # fmt: skip
 
     def start(self) -> None:
         """Start sink and workers; wait until each has said that it is ready."""
-        self._hub = Socket(f"ipc://{self._plan.runtime}/hub")
-        self._poller = Poller([self._hub])
-        graph, table = self._plan.graph, self._plan.graph.config.graph
+        self._hub = open_hub(self._plan)
+        self._poller = Poller(self._hub.sockets)
         try:
-            self._slots = Slots(
-                self._plan.runtime / SLOTS, graph.inputs, graph.outputs, table.batch_events,
-                slot_count(table), create=True,
-            )  # fmt: skip
-            self._crew.start(self._hub.endpoint)
+            self._dispatch = Dispatch(self._plan, self._hub, self._swaps.epochs)
+        except BaseException:
+            self._hub.close()
+            raise
+        self._crew = Crew(self._plan, self._hub, self._dispatch, self._swaps)
+        try:
+            self._crew.own.start(self._hub.endpoint)
             self._await_ready()
         except BaseException:
             self._end_processes()
             raise
-        self._crew.settle()
+        self._crew.own.settle()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         source = self._plan.source
         if source.socket is not None:
-            self._poller = Poller([self._hub, source.socket])
+            self._poller = Poller([*self._hub.sockets, source.socket])
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_S
-        while late := self._crew.late:
+        while late := self._crew.own.late:
             if time.monotonic() > deadline:
                 raise RunError(f"not ready after {READY_S:g} s: {', '.join(late)}")
             if self._plan.control.stopping:
                 raise RunError("stopped before the run had started")
             self._serve(_TICK_S)
-            for process in self._crew.dead:
+            for process in self._crew.own.dead:
                 self._serve(_TICK_S)  # its last words may tell more than its exit code
                 raise self._failure or RunError(process.death)
 
@@ -97,28 +95,30 @@ class DistributedEngine:
             self._failure = self._failure or error
         finally:
             self._account.ledger.enter(self._time(), time.monotonic_ns())
-            self._give_up_flights()
+            self._swaps.epochs.close()
+            failure = self._failure
+            self._dispatch.give_up(failure.message if failure else "the engine broke off")
         if self._failure is not None:
             raise self._failure
 
     def _feed(self) -> None:
         source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
+        flights, pause, stopped = self._dispatch.flights, Pause(self._plan), False
         self._stall.moved()
-        stopped, pause = False, Pause(self._plan)
         while self._failure is None:
             self._supervise()
-            oldest = self._flights.oldest_epoch(self._swaps.epochs.epoch)
-            self._swaps.step(self._crew.workers, oldest, self._next_seq)
-            self._rungs.tick()
-            self._dispatch(paused=pause.holds())
+            oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.next_seq
+            self._swaps.step(self._crew.workers, oldest, next_seq)
+            self._dispatch.rungs.tick()
+            self._hand_out(paused=pause.holds())
             self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())
             if source.exhausted:
-                if not self._flights:
+                if not flights:
                     break
-                self._sink.hurry(self._hub, self._crew[SINK])
+                self._sink.hurry(self._hub, self._crew.sink)
             if control.aborting:
-                raise RunError(f"stopped a second time with {len(self._flights)} batches in flight")
+                raise RunError(f"stopped a second time with {len(flights)} batches in flight")
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
@@ -140,103 +140,52 @@ class DistributedEngine:
     def _end_run(self) -> None:
         """Exchange end-of-run records with the sink, also with one that dies over it."""
         eor = msgspec.json.encode(self._plan.eor())
-        deadline = time.monotonic() + _FINISH_S
+        patience_s = _FINISH_S + self._crew.hang_s  # one that hangs is killed first
+        deadline = time.monotonic() + patience_s
         while self._sink.written is None and self._failure is None:
-            sink = self._crew[SINK]
+            sink = self._crew.sink
             if self._sink.end(self._hub, sink, eor) or self._sink.waits_for_room:
-                deadline = time.monotonic() + _FINISH_S
+                deadline = time.monotonic() + patience_s
             self._serve(_TICK_S)
-            if self._sink.written is None and sink.exit_code is not None:
+            if self._sink.written is not None:
+                return
+            if sink.exit_code is not None:
                 self._serve(_TICK_S)  # its last words may tell more than its exit code
-                if self._sink.written is None:
-                    self._supervise()
-            elif self._plan.control.aborting and self._sink.waits_for_room:
+            if self._sink.written is None:
+                self._supervise()
+            if self._plan.control.aborting and self._sink.waits_for_room:
                 raise RunError("stopped a second time while the sink has no room")
-            elif sink.ready and time.monotonic() > deadline:
+            if sink.ready and time.monotonic() > deadline:
                 raise RunError("sink: no answer at the end of the run")
 
     def _supervise(self) -> None:
-        """Take the batches of the dead back and start the dead again."""
-        for process in self._crew.dead:
+        """Tend the crew; what the dead have said before counts."""
+        if self._crew.own.dead:
             self._serve(0)
-            if self._failure is not None:
-                return
-            self._slots.give_back(self._flights.bereave(process.name))
-            self._swaps.mourn(process.name)
-            self._crew.mourn(process)
-        oldest = self._flights.oldest
-        self._crew.revive(self._next_seq if oldest is None else oldest)
+        if self._failure is None:
+            self._crew.tend()
 
     def _end_processes(self) -> None:
-        self._crew.end(self._hub, failed=self._failure is not None)
+        guests = self._crew.guests
+        guests.end()
+        deadline = time.monotonic() + _LAST_WORD_S
+        while guests.ready and time.monotonic() < deadline:
+            self._serve(_TICK_S)
+        self._crew.end(failed=self._failure is not None)
+        self._account.refused_connections += self._hub.refused
         self._hub.close()
 
-    def _dispatch(self, *, paused: bool) -> None:
-        """Hand out batches while a worker asks for one and the window has room."""
-        if self._sink.recall and self._flights.quiet:
+    def _hand_out(self, *, paused: bool) -> None:
+        flights = self._dispatch.flights
+        if self._sink.recall and flights.quiet:
             self._sink.recall = False
-            self._flights.recall()
-        if self._sink.recall or not self._crew.working:
-            return
-        while self._failure is None and (worker := self._flights.asker()) is not None:
-            seq = self._flights.orphan()
-            if seq is None and not (paused or self._flights.full) and self._due_in(worker) <= 0:
-                seq = self._read()
-            if seq is None:
-                return
-            self._send(seq, worker)
-
-    def _due_in(self, worker: str) -> float:
-        """Return the seconds until the next batch closes, or until more events wait."""
-        waiting = self._plan.source.waiting()
-        if not waiting.events:
-            return waiting.more_in_s
-        idle = self._flights.is_idle(worker)
-        return self._batching.due_in(waiting, time.monotonic_ns(), idle=idle)
-
-    def _read(self) -> int | None:
-        """Take a batch of the source into flight; None if there is none."""
-        source = self._plan.source
-        waiting = source.waiting()
-        batch = source.read(self._plan.graph.config.graph.batch_events)
-        if batch is None:
-            return None
-        rung = self._plan.dictated_rung()
-        if rung is None:
-            rung = self._rungs.choose(waiting, batch.events, self._flights.crew)
-        batch = self._plan.number(batch, self._next_seq)
-        self._next_seq += 1
-        self._account.offer(batch)
-        self._swaps.epochs.began(batch)
-        self._flights.add(Flight(batch, self._swaps.epochs.epoch, rung))
-        return batch.seq
-
-    def _send(self, seq: int, worker: str) -> None:
-        flight = self._flights[seq]
-        slot = self._slots.take(flight.batch)
-        place = 0 if slot is None else slot + 1
-        events, now = flight.batch.events, time.monotonic_ns()
-        header = Header(Kind.DATA, self._account.run, seq=seq, first=place, events=events,
-                        t_sent=now, aux=flight.rung | flight.epoch << 8)  # fmt: skip
-        payload = [self._codec.pack(flight.batch)] if slot is None else []
-        if self._hub.send(header, *payload, to=worker.encode()):
-            self._flights.give(seq, worker, slot)
-            self._batching.sent(events, now, self._flights.crew)
-            return
-        self._flights.refuse(seq, worker)
-        if slot is not None:
-            self._slots.give_back([slot])
+            flights.recall()
+        if not self._sink.recall and self._crew.working:
+            self._dispatch.hand_out(paused=paused)
 
     def _send_swap(self, worker: str, swap: Swap) -> None:
         control = Header(Kind.CONTROL, self._account.run)
         self._hub.send(control, msgspec.json.encode(swap), to=worker.encode())
-
-    def _give_up_flights(self) -> None:
-        self._swaps.epochs.close()
-        why = self._failure.message if self._failure else "the engine broke off"
-        for batch in self._flights.give_up():
-            self._account.fail(batch, "engine", why)
-        self._plan.give_up_source(why)
 
     def _serve(self, timeout_s: float) -> None:
         """Wait for messages, at most `timeout_s`, and take all that are there."""
@@ -244,75 +193,65 @@ class DistributedEngine:
         source = self._plan.source
         if source.socket is not None and source.socket in ready:
             source.receive()
-        while self._hub in ready:
+        while any(socket in ready for socket in self._hub.sockets):
             try:
                 message = self._hub.receive()
+                if message is None:
+                    return
+                self._hear(*message)
             except ProtocolError:
                 self._account.protocol_errors += 1
-                continue
-            if message is None:
-                return
-            self._hear(message)
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Message, far: bool) -> None:
         peer, header, payload = message
         name = peer.decode(errors="replace")
-        if name not in self._crew:
+        answer = self._answers.get(Kind(header.kind))
+        if far:
+            self._crew.hear_guest(name, header, payload)
+        elif name in self._crew.own and answer is not None:
+            answer(name, header, payload)
+        else:
             self._account.protocol_errors += 1
-        elif header.kind == Kind.ACK:
-            self._commit(header.seq, unpack_summaries(payload[0]))
-        elif header.kind == Kind.CREDIT:
-            self._credit(name, header)
-        elif header.kind == Kind.HELLO:
-            self._crew.welcome(name)
-            if name == SINK:
-                self._sink.welcome()
-            elif payload:
-                self._batching.begin(msgspec.json.decode(payload[0], type=Times))
-            if self._crew[name].role == "compute":
-                self._swaps.welcome(name, self._crew[name].spec.epoch)
-        elif header.kind == Kind.READY:
-            self._swaps.hear(name, msgspec.json.decode(payload[0], type=Ready))
-        elif header.kind == Kind.ERROR:
-            last_words = msgspec.json.decode(payload[0], type=LastWords)
-            self._failure = self._failure or last_words.error()
-        elif header.kind in (Kind.EOR, Kind.FULL):
-            self._sink.hear(header, payload)
+        self._crew.heard(name)
 
-    def _credit(self, name: str, header: Header) -> None:
-        """A worker asks for more, and tells of the batch that it has judged."""
-        judged = header.seq if header.events else None
-        flight, slots = self._flights.ask(name, header.aux, judged)
-        self._slots.give_back(slots)
-        if flight is not None:
-            away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
-            self._batching.done(header.events, header.first, away_ns, flight.rung)
+    def _credit(self, name: str, header: Header, _: list[memoryview]) -> None:
+        self._dispatch.credit(name, header)
 
-    def _commit(self, first: int, summaries: list[Summary]) -> None:
-        """Account batches that the sink has; what was accounted before is passed over."""
-        for seq, summary in enumerate(summaries, first):
-            landed = self._flights.land(seq)
-            if landed is not None:
-                batch, slots = landed
-                self._slots.give_back(slots)
-                self._account.commit(batch, summary)
-                self._stall.moved()
+    def _commit(self, _: str, header: Header, payload: list[memoryview]) -> None:
+        if self._dispatch.commit(header.seq, unpack_summaries(payload[0])):
+            self._stall.moved()
+
+    def _welcome(self, name: str, _: Header, payload: list[memoryview]) -> None:
+        self._crew.welcome(name)
+        if name == SINK:
+            self._sink.welcome()
+        else:
+            self._dispatch.batching.begin(unpack_text(payload, Times, "HELLO"))
+
+    def _ready(self, name: str, _: Header, payload: list[memoryview]) -> None:
+        self._swaps.hear(name, msgspec.json.decode(payload[0], type=Ready))
+
+    def _fail(self, _: str, __: Header, payload: list[memoryview]) -> None:
+        last_words = msgspec.json.decode(payload[0], type=LastWords)
+        self._failure = self._failure or last_words.error()
+
+    def _hear_sink(self, _: str, header: Header, payload: list[memoryview]) -> None:
+        self._sink.hear(header, payload)
 
     def _time(self) -> Time:
         if self._plan.control.paused:
             return Time.PAUSED
         if not self._crew.working:
             return Time.DOWN
-        return Time.BUSY if self._flights.blocked else Time.LIVE
+        return Time.BUSY if self._dispatch.flights.blocked else Time.LIVE
 
     def _patience(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
-        worker = self._flights.asker()
-        if worker is None or self._flights.full or self._plan.control.paused:
-            return _TICK_S
-        return min(_TICK_S, self._due_in(worker))
+        due_s = None if self._plan.control.paused else self._dispatch.due_in()
+        return _TICK_S if due_s is None else min(_TICK_S, due_s)
 
     def _check_stall(self) -> None:
-        if not self._flights or not self._crew.working or self._sink.waits_for_room:
+        flights = self._dispatch.flights
+        if not flights or not self._crew.working or self._sink.waits_for_room:
             self._stall.moved()
-        self._stall.check(self._flights.workers)
+        self._stall.check(flights.workers)

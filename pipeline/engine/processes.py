@@ -33,6 +33,7 @@ class Process:
         self.spec = spec
         self.ready = False
         self.born_s = time.monotonic()
+        self._killed = ""
         path = folder / f"{spec.name}.json"
         path.write_bytes(msgspec.json.encode(spec))
         command = [sys.executable, "-m", f"sluice.pipeline.engine.{role}", str(path)]
@@ -53,7 +54,13 @@ class Process:
         """How it ended, in words."""
         code = self.exit_code
         how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        return f"{self.name} (pid {self.pid}) ended {how}"
+        why = f": {self._killed}" if self._killed else ""
+        return f"{self.name} (pid {self.pid}) ended {how}{why}"
+
+    def kill(self, why: str) -> None:
+        """Kill it for a reason that its death will name."""
+        self._killed = why
+        self._child.kill()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for its end, at most `timeout_s` seconds; whether it has ended."""

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from ..state import Control
-from ..transport import Socket
 from ..wire import Header, Kind
+from .hub import Hub
 from .processes import Process
 from .room import HOLDER
 from .supervisor import SINK
@@ -60,13 +60,13 @@ class SinkLink:
         else:
             self._control.release(HOLDER)
 
-    def hurry(self, hub: Socket, sink: Process) -> None:
+    def hurry(self, hub: Hub, sink: Process) -> None:
         """Tell the sink, once, that no more batches come: it need not hold results for company."""
         if not self._hurried and sink.ready:
             header = Header(Kind.CREDIT, self._run)
             self._hurried = hub.send(header, to=SINK.encode())
 
-    def end(self, hub: Socket, sink: Process, eor: bytes) -> bool:
+    def end(self, hub: Hub, sink: Process, eor: bytes) -> bool:
         """Give the sink the end-of-run record, once each time it was started; whether now."""
         if not sink.ready or self._told == sink.born_s:
             return False

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ..batch import Column, Schema
+from ..config import Graph as GraphTable
 from ..config import GraphConfig
 from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
 from ..graph import Graph
@@ -24,6 +25,11 @@ from .swaps import Swap
 
 #: A process that has heard nothing for this long looks whether its parent still lives.
 LOOK_AROUND_S = 1.0
+SLOTS = "slots"
+#: Slots beyond the window, for batches that are sent anew.
+_SPARE_SLOTS = 4
+#: By rung: batch size and seconds that such a batch took at a worker's warm-up.
+Times = list[list[tuple[int, float]]]
 #: How long a kernel that is done may wait for the interpreter while a monitor's thread has it.
 _SWITCH_S = 200e-6
 
@@ -52,6 +58,11 @@ def share_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[
         return [Cores(every, every)] * workers, Cores(every, every)
     rest = every[workers:]
     return [Cores((core,), rest) for core in every[:workers]], Cores(rest, rest)
+
+
+def slot_count(graph: GraphTable) -> int:
+    """Return how many slots of shared memory a run of the graph has."""
+    return graph.window + _SPARE_SLOTS
 
 
 class Spec(Struct, frozen=True):

@@ -6,23 +6,19 @@ import os
 import time
 from pathlib import Path
 
-from ..config import Graph as GraphTable
 from ..config import seconds
 from ..metrics import MeterBlock
 from ..scheduling import change_policy
 from ..sources.paced import Paced
-from ..transport import Socket
 from ..wire import Header, Kind
 from . import Plan
 from .epochs import Epochs
+from .hub import Hub
 from .processes import Process
 from .restarts import Restarts
-from .spec import Spec, share_cores
+from .spec import SLOTS, Spec, share_cores, slot_count
 
 SINK = "sink"
-SLOTS = "slots"
-#: Slots beyond the window, for batches that are sent anew.
-_SPARE_SLOTS = 4
 #: How long a process may take to get ready.
 READY_S = 120.0
 #: Batches that a worker asks for ahead: in a live run one to work on and one to come meanwhile, so
@@ -31,11 +27,6 @@ _LIVE_CREDIT, _REPLAY_CREDIT = 2, 4
 _FINISH_S = 30.0
 #: How long processes may take to end once the run has failed.
 _BROKEN_S = 2.0
-
-
-def slot_count(graph: GraphTable) -> int:
-    """Return how many slots of shared memory a run of the graph has."""
-    return graph.window + _SPARE_SLOTS
 
 
 class Supervisor:
@@ -96,10 +87,9 @@ class Supervisor:
         ]
 
     @property
-    def working(self) -> bool:
-        """Whether the sink and any worker are ready."""
-        crew = self._processes
-        return crew[SINK].ready and any(p.ready for p in crew.values() if p.role == "compute")
+    def ready(self) -> bool:
+        """Whether any compute worker is ready."""
+        return any(p.ready for p in self._processes.values() if p.role == "compute")
 
     @property
     def workers(self) -> list[str] | None:
@@ -148,7 +138,7 @@ class Supervisor:
             if not process.ready and now - process.born_s > READY_S:
                 process.end()
 
-    def end(self, hub: Socket, *, failed: bool) -> None:
+    def end(self, hub: Hub, *, failed: bool) -> None:
         """Tell every process to stop; kill those that do not."""
         os.sched_setaffinity(0, self._cores)
         if self._hurried:

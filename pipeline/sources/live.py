@@ -10,9 +10,8 @@ from msgspec import Meta, Struct
 
 from sluice.kernels.hashing import sampled
 
-from ..addresses import require_secure
+from ..addresses import Security, require_secure
 from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, EventBatch, Schema
-from ..config import Security
 from ..keys import guard
 from ..transport import Limits, Message, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema

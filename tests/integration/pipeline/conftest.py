@@ -131,12 +131,33 @@ class Poison(Sleepy):
 
 
 class Hang(Sleepy):
-    """Never comes back from some events."""
+    """Never comes back from some events; where `once` names a file, only the first time."""
 
     def process(self, batch):
-        if self.hit(batch):
+        mark = Path(self.options.once) if self.options.once else None
+        if self.hit(batch) and not (mark and mark.exists()):
+            if mark:
+                mark.touch()
             time.sleep(3600)
         return batch
+
+
+class SlowWatch(Sleepy):
+    """A monitor that takes its time over each sample."""
+
+    class Options(Options):
+        sample: float = 1.0
+
+    metric = "sluice_slow_watch"
+    labels = {}
+
+    def __init__(self, name, options):
+        super().__init__(name, options)
+        self.sample = options.sample
+
+    def observe(self, batch):
+        time.sleep(self.options.seconds)
+        return np.ones(batch.events, np.float32)
 
 
 class BrokenSource:
@@ -192,6 +213,8 @@ test.broken = sluice_test_parts:Broken
 test.cold = sluice_test_parts:Cold
 test.poison = sluice_test_parts:Poison
 test.hang = sluice_test_parts:Hang
+[sluice.monitors]
+test.slow = sluice_test_parts:SlowWatch
 [sluice.sources]
 test.broken = sluice_test_parts:BrokenSource
 """

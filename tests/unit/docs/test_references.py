@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.pipeline import errors
 from sluice.pipeline.account import Account
+from sluice.pipeline.addresses import Security
 from sluice.pipeline.cli import app
-from sluice.pipeline.config import Graph, Http, Run, Security, Workers, load_graph, parse_graph
+from sluice.pipeline.config import Graph, Http, Run, Workers, load_graph, parse_graph
 from sluice.pipeline.exposition import RunCollector
 from sluice.pipeline.graph import Graph as BuiltGraph
 from sluice.pipeline.graph import build_graph

@@ -9,9 +9,14 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from sluice.pipeline.addresses import is_private, require_private, require_secure
+from sluice.pipeline.addresses import (
+    PLAIN_TCP,
+    Security,
+    is_private,
+    require_private,
+    require_secure,
+)
 from sluice.pipeline.cli import app
-from sluice.pipeline.config import PLAIN_TCP, Security
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.keys import (
     KeyPair,
