@@ -22,6 +22,8 @@ from .state import Control, State
 
 _START_S = 10.0
 _STOP_S = 5.0
+#: For answers that are under way at the end; a client that does not read has no more.
+_GRACE_S = 2
 
 
 class Desk(Protocol):
@@ -164,7 +166,10 @@ class WebServer:
                 hint="another process has it? choose another port with --http HOST:PORT",
             ) from error
         self.address = "http://{}:{}".format(*self._socket.getsockname()[:2])
-        config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            app, log_level="critical", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=_GRACE_S,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="sluice-http"
