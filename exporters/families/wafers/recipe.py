@@ -26,27 +26,33 @@ class Repeats(Struct, frozen=True, forbid_unknown_fields=True):
     sparse: Annotated[int, Meta(ge=0)]
 
 
-class NormRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+class PairsRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """What any surrogate learns from, and for how long."""
+
+    #: Of wafers with others and with what codecs make of them.
+    pairs: Count
+    #: Share of the pairs with what encoders make of wafers, which come on top.
+    decoded: Annotated[float, Meta(ge=0.0, lt=1.0)]
+    schedule: Schedule
+
+
+class NormRecipe(PairsRecipe, frozen=True):
     """A table in ``[emd.nets]``: a surrogate that is nearly a norm."""
 
     #: A third of the width of each layer, the first being the planes'.
     widths: Annotated[tuple[Count, ...], Meta(min_length=2)]
-    schedule: Schedule
 
 
-class CnnRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+class CnnRecipe(PairsRecipe, frozen=True):
     """The table ``[emd.cnn]``: the published surrogate."""
 
     filters: Count
     hidden: Count
-    pairs: Count
-    schedule: Schedule
 
 
 class EmdRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[emd]``."""
 
-    pairs: Count
     guide: str
     guide_epochs: Count
     nets: dict[str, NormRecipe]

@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
-from sluice.exporters.train import Columns, Job, Schedule, fit
+from sluice.exporters.train import Columns, Job, fit
 
 from . import pairs
 from .coding import GUIDE, SHIPPED, WARM_BITS, load, stem
@@ -18,6 +18,7 @@ from .emd import CnnSurrogate, EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder
 from .pool import Scores, Task
+from .recipe import PairsRecipe
 from .training import Run, sample
 
 CNN = "emd-cnn"
@@ -42,10 +43,10 @@ def norm(run: Run, name: str, net: str) -> Scores:
     recipe = run.recipe.emd.nets[net]
     torch.manual_seed(run.seed)
     module = EmdSurrogate(recipe.widths)
-    plan = recipe.schedule
     if name == GUIDE:
-        plan = replace(plan, epochs=run.recipe.emd.guide_epochs)
-    return _fit(run, name, module, plan, run.recipe.emd.pairs, final=name != GUIDE)
+        short = replace(recipe.schedule, epochs=run.recipe.emd.guide_epochs)
+        recipe = replace(recipe, schedule=short)
+    return _fit(run, name, module, recipe, final=name != GUIDE)
 
 
 def cnn(run: Run) -> Scores:
@@ -53,21 +54,14 @@ def cnn(run: Run) -> Scores:
     recipe = run.recipe.emd.cnn
     torch.manual_seed(run.seed)
     module = CnnSurrogate(recipe.filters, recipe.hidden)
-    return _fit(run, CNN, module, recipe.schedule, recipe.pairs, final=True)
+    return _fit(run, CNN, module, recipe, final=True)
 
 
-def _fit(
-    run: Run,
-    name: str,
-    module: nn.Module,
-    plan: Schedule,
-    count: int,
-    *,
-    final: bool,
-) -> Scores:
+def _fit(run: Run, name: str, module: nn.Module, recipe: PairsRecipe, *, final: bool) -> Scores:
     held = sample(run)
-    train = labelled(run, held.train, count, run.seed, final=final)
-    valid = labelled(run, held.valid, max(64, count // 16), run.seed + 1, final=final)
+    train = labelled(run, held.train, recipe, run.seed, final=final)
+    few = replace(recipe, pairs=max(64, recipe.pairs // 16))
+    valid = labelled(run, held.valid, few, run.seed + 1, final=final)
     turns = torch.from_numpy(pairs.symmetries())
     # Nothing makes the published net precise at small distances, or turn: let it not try the one,
     # and learn the other.
@@ -84,12 +78,15 @@ def _fit(
 
     return {
         name: fit(
-            Job(name, module, loss, train, valid, plan), run.seed, run.folder, resume=run.resume
+            Job(name, module, loss, train, valid, recipe.schedule),
+            run.seed,
+            run.folder,
+            resume=run.resume,
         )
     }
 
 
-def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) -> Columns:
+def labelled(run: Run, wafers: Wafers, recipe: PairsRecipe, seed: int, *, final: bool) -> Columns:
     """Return pairs of wafers with others, with what codecs and with what encoders make of them.
 
     Parameters
@@ -98,8 +95,8 @@ def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) ->
         Its folder holds the encoders.
     wafers
         To choose from.
-    count
-        Pairs with others and codecs, and as many again with encoders.
+    recipe
+        How many pairs, and how many of them with encoders.
     seed
         Of the choice.
     final
@@ -111,8 +108,9 @@ def labelled(run: Run, wafers: Wafers, count: int, seed: int, *, final: bool) ->
         (N, 48) and (N, 48) f32 fractions, (N,) f32 exact distance.
     """
     rng = np.random.default_rng(seed)
-    p = pairs.fractions(_chosen(wafers, count, rng).charge)
-    again = _chosen(wafers, count, rng)
+    p = pairs.fractions(_chosen(wafers, recipe.pairs, rng).charge)
+    share = recipe.decoded
+    again = _chosen(wafers, round(recipe.pairs * share / (1.0 - share)), rng)
     q = np.concatenate([pairs.mixed(p, rng), _decoded(run, again, rng, final=final)])
     p = np.concatenate([p, pairs.fractions(again.charge)])
     distance = pairs.exact(p, q)
