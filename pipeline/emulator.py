@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from msgspec import Struct
 
-from .batch import EVENT_ID, T_EVENT, Array, EventBatch, Schema
+from .batch import EventBatch, Schema
 from .errors import RunError
 from .keys import Credentials
+from .stock import stock_of
 from .transport import Socket
-from .wire import Header, Kind, ProtocolError, pack_schema, record_dtype, unpack_text
+from .wire import Header, Kind, ProtocolError, pack_schema, unpack_text
 
 _ANSWER_S = 10.0
 _LOOK_S = 0.1
@@ -23,8 +23,6 @@ _LOOK_S = 0.1
 _AGAIN_S = 1.0
 #: Messages that are due within this time go together: a shorter sleep would burn a core.
 _TICK_NS = 100_000
-#: Events made ready at once.
-_STOCK = 4096
 _TELL_NS = 50_000_000
 
 
@@ -192,11 +190,7 @@ class FrontEnd:
         first_id: int = 0,
     ) -> None:
         self._source = source
-        self._first_id = np.uint64(first_id)
-        self._records = np.empty(events.events, record_dtype(schema))
-        for name in schema.names:
-            self._records[name] = events[name]
-        self._stock, self._stocked = self._records[:0], 0
+        self._stock = stock_of(events, schema, first_id)
         self._endpoint = endpoint
         self._link = Link(endpoint, schema, source, security)
 
@@ -217,12 +211,8 @@ class FrontEnd:
         sent = Sent()
         self._link.begin()
         most = self._link.most_bytes
-        if most and per_message * self._records.itemsize > most:
-            raise RunError(
-                f"{self._endpoint} takes messages of at most {most} bytes, got {per_message} "
-                f"events of {self._records.itemsize}",
-                hint="send fewer events in a message, or raise `message_bytes` of the source",
-            )
+        if most and (size := self._stock.least_bytes(per_message)) > most:
+            raise self._too_long(size)
         start = time.monotonic_ns()
         period_ns = 1e9 / rate_hz
         told_ns = start
@@ -257,23 +247,22 @@ class FrontEnd:
 
     def _send(self, first: int, until: int, per_message: int, sent: Sent) -> None:
         """Send the events from `first` to before `until`."""
-        records = self._made(first, until)
-        records[T_EVENT.name] = time.time_ns()
-        bytes_, size = records.view(np.uint8).data, records.itemsize
-        for start in range(0, until - first, per_message):
-            count = min(per_message, until - first - start)
-            header = Header(Kind.RAW, 0, self._source, sent.messages, first + start, count)
-            if self._link.send(header, bytes_[start * size : (start + count) * size]):
+        stock, most = self._stock, self._link.most_bytes
+        stock.prepare(first, until, time.time_ns())
+        for start in range(first, until, per_message):
+            count = min(per_message, until - start)
+            header = Header(stock.kind, 0, self._source, sent.messages, start, count)
+            payload = stock.message(start, count)
+            if most and len(payload) > most:
+                raise self._too_long(len(payload))
+            if self._link.send(header, payload):
                 sent.events += count
                 sent.messages += 1
             else:
                 sent.dropped += count
 
-    def _made(self, first: int, until: int) -> Array:
-        """Return packed records; they are made many at once."""
-        if not self._stocked <= first <= until <= self._stocked + len(self._stock):
-            rows = np.arange(first, max(until, first + _STOCK), dtype=np.uint64)
-            self._stocked = first
-            self._stock = self._records[rows % np.uint64(len(self._records))]
-            self._stock[EVENT_ID.name] = rows + self._first_id
-        return self._stock[first - self._stocked : until - self._stocked]
+    def _too_long(self, size: int) -> RunError:
+        return RunError(
+            f"{self._endpoint} takes messages of at most {self._link.most_bytes} bytes, got {size}",
+            hint="send fewer events in a message, or raise `message_bytes` of the source",
+        )

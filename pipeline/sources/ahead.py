@@ -54,7 +54,8 @@ class Portions:
 
     def __init__(self, following: Callable[[], EventBatch | None]) -> None:
         self._following = following
-        self._held: EventBatch | None = None
+        #: What was cut off the last portion.
+        self.held: EventBatch | None = None
 
     def take(self, most: int) -> EventBatch | None:
         """Return the next `most` events; None after the last.
@@ -64,14 +65,14 @@ class Portions:
         parts: list[EventBatch] = []
         wanted, room = most, _MOST_BYTES
         while wanted:
-            part = self._held if self._held is not None else self._following()
+            part = self.held if self.held is not None else self._following()
             if part is None:
                 break
             taken = min(wanted, part.events)
             fitting, used = fit(part.slice(0, taken), room)
             if fitting < taken:
                 taken, wanted = max(fitting, 0 if parts else 1), 0
-            self._held = part.slice(taken, part.events) if part.events > taken else None
+            self.held = part.slice(taken, part.events) if part.events > taken else None
             if taken:
                 parts.append(part.slice(0, taken))
             wanted, room = max(0, wanted - taken), room - used
@@ -79,7 +80,7 @@ class Portions:
 
     def drop(self) -> None:
         """Forget what was read and not given."""
-        self._held = None
+        self.held = None
 
 
 def fit(batch: EventBatch, room: int) -> tuple[int, int]:

@@ -16,11 +16,14 @@ from ..keys import guard
 from ..transport import Limits, Message, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema
 from . import NOTHING, Losses, Rejected, Waiting
+from .backlog import ListBacklog
 from .forms import column_of
 from .front_ends import FrontEnd, FrontEnds
+from .limits import within_limits
 
 _MESSAGES_A_CALL = 256
 _RAW = int(Kind.RAW)
+_NO_KIND = -1
 _LAST_CALL_S = 1.0
 #: Shares of the backlog at which front ends are told to pause, and to go on.
 _HIGH, _LOW = 0.75, 0.25
@@ -72,6 +75,8 @@ class LiveSource:
         self._limits = Limits(options.message_bytes, _QUEUE)
         self._dtype = record_dtype(self._record)
         self._codec = Codec(self._record)
+        #: Where events wait that have lists; they do not come as packed records.
+        self._lists = ListBacklog() if self._record.ragged else None
 
     @property
     def exhausted(self) -> bool:
@@ -94,7 +99,7 @@ class LiveSource:
         if self.socket is None or self._stopped:
             return
         receive, known = self.socket.receive, self._front_ends.get
-        size = self._dtype.itemsize
+        size, raw = self._dtype.itemsize, _RAW if self._lists is None else _NO_KIND
         for _ in range(_MESSAGES_A_CALL):
             try:
                 message = receive()
@@ -103,7 +108,7 @@ class LiveSource:
                 peer, header, payload = message
                 front_end = known(peer)
                 if (
-                    header.kind != _RAW or front_end is None or len(payload) != 1
+                    header.kind != raw or front_end is None or len(payload) != 1
                     or header.first != front_end.next_event or header.length != header.events * size
                 ):  # fmt: skip
                     self._take(message)
@@ -124,12 +129,19 @@ class LiveSource:
     def waiting(self) -> Waiting:
         """Return the events that have arrived."""
         events = self._end - self._start
+        if self._lists is not None and events:
+            return Waiting(events, self._lists.oldest_ns)
         return Waiting(events, int(self._arrived[self._start])) if events else NOTHING
 
     def read(self, most: int) -> EventBatch | None:
         """Return the oldest waiting events."""
         if self._start == self._end:
             return None
+        if self._lists is not None:
+            batch = self._lists.take(most)
+            self._end = self._lists.events
+            self._press()
+            return batch
         stop = min(self._start + most, self._end)
         taken = self._events[self._start : stop]
         columns = {name: np.ascontiguousarray(taken[name]) for name in self._record.names}
@@ -180,7 +192,10 @@ class LiveSource:
                 self._count_gap(front_end, header)
             front_end.next_event = header.first + header.events
             try:
-                self._append(self._records(header, payload), header.events)
+                if self._lists is not None:
+                    self._keep(self._lists, header, payload)
+                else:
+                    self._append(self._records(header, payload), header.events)
             except ProtocolError as error:
                 where = f"{self.name}: source {header.source}: events from {header.first}"
                 bytes_ = b"".join(payload)
@@ -234,6 +249,28 @@ class LiveSource:
             records[name] = batch[name]
         return records.view(np.uint8).data
 
+    def _keep(self, lists: ListBacklog, header: Header, payload: list[memoryview]) -> None:
+        """Put the events of a message behind those that wait; each that is none is refused."""
+        if header.kind != Kind.DATA or len(payload) != 1:
+            raise ProtocolError(
+                f"message: expected DATA in 1 payload frame, for records with lists, got "
+                f"{Kind(header.kind).name} in {len(payload)}"
+            )
+        batch = self._codec.unpack(payload[0], header.events, header.seq)
+        at = f"{self.name}: source {header.source}: event"
+        batch, refused = within_limits(
+            batch, self._record, lambda row: f"{at} {header.first + row}"
+        )
+        for rejected in refused:
+            self._losses.reject(rejected)
+        room = 0 if lists.full else max(0, self._backlog - lists.events)
+        if batch.events > room:
+            rows = self._drawn(batch[EVENT_ID.name], room)
+            self._losses.shed += batch.events - len(rows)
+            batch = batch.take(rows)
+        lists.add(batch)
+        self._end = lists.events
+
     def _append(self, records: memoryview, events: int) -> None:
         """Copy records behind those that wait; what the backlog has no room for is shed."""
         room = max(0, self._backlog - self._end + self._start)
@@ -250,11 +287,15 @@ class LiveSource:
 
     def _spared(self, records: Array, room: int) -> Array:
         """Return what is not shed: the first `room`, and of the others the share to be spared."""
-        rest = records[room:]
+        return records[self._drawn(records[EVENT_ID.name], room)]
+
+    def _drawn(self, ids: Array, room: int) -> Array:
+        """Return the rows of what is not shed of the events of these ids."""
+        rest = np.ascontiguousarray(ids[room:])
         drawn = np.empty(len(rest), np.bool_)
-        sampled(np.ascontiguousarray(rest[EVENT_ID.name]), self._salt, self._share, drawn)
+        sampled(rest, self._salt, self._share, drawn)
         most = self._room - (self._end - self._start) - room
-        return np.concatenate([records[:room], rest[np.flatnonzero(drawn)[:most]]])
+        return np.concatenate([np.arange(room), room + np.flatnonzero(drawn)[:most]])
 
     def _press(self) -> None:
         """Tell the front ends to pause when the backlog fills, and to go on when it has emptied."""

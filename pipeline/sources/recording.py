@@ -15,6 +15,7 @@ from ..recording import Recording
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Waiting, now_for
 from .ahead import Ahead, Portions
+from .limits import within_limits
 
 
 class RecordingSource:
@@ -38,7 +39,8 @@ class RecordingSource:
         self.damage: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
-        self._next_id = 0
+        self._next_id = self._given = 0
+        self._losses = Losses()
 
     def open(self) -> None:
         """Open the file, or the first; DataError if it is no recording or a part is missing."""
@@ -75,8 +77,9 @@ class RecordingSource:
         self._portions.drop()
 
     def losses(self) -> Losses:
-        """Return nothing: what a recording lacks was never offered."""
-        return Losses()
+        """Return and forget the events with too long lists; what is lacking was never offered."""
+        losses, self._losses = self._losses, Losses()
+        return losses
 
     def close(self) -> None:
         """Close the file."""
@@ -92,6 +95,14 @@ class RecordingSource:
         if part is None:
             self.exhausted = True
             self.damage = self.damage or self._reader.damage
+        elif self.schema.ragged:
+            first, name = self._given, self._path.name
+            self._given += part.events
+            part, refused = within_limits(
+                part, self._recorded, lambda r: f"{name}: event {first + r}"
+            )
+            for rejected in refused:
+                self._losses.reject(rejected)
         return part
 
     def _again_and_again(self) -> Iterator[EventBatch]:

@@ -33,7 +33,10 @@ from sluice.pipeline.wire import (
     unpack_text,
 )
 
-SCHEMA = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,)), Column("q", "float32")))
+RAGGED = (Column("hits", "float32", (None, 3)), Column("cells", "uint16", (None,), most=9))
+SCHEMA = Schema(
+    (EVENT_ID, T_EVENT, Column("words", "uint32", (12,)), Column("q", "float32"), *RAGGED)
+)
 _CODEC = Codec(SCHEMA)
 _FOLDER = Path(tempfile.mkdtemp(prefix="sluice-fuzz-"))
 #: Events that the header beside a fuzzed record batch announces.
@@ -49,9 +52,7 @@ def message(data: bytes) -> None:
 def record_batch(data: bytes) -> None:
     """An Arrow record batch of a known schema; all of it must really be there."""
     batch = _CODEC.unpack(memoryview(data), _EVENTS, 0)
-    batch.check(SCHEMA, "survivor")
-    for column in SCHEMA:
-        batch[column.name].tobytes()
+    _touch(batch, SCHEMA)
 
 
 def schema(data: bytes) -> None:
@@ -76,9 +77,7 @@ def recording(data: bytes) -> None:
     reader = RecordingReader(_file("fuzzed.arrows", data))
     try:
         for batch in reader.batches():
-            batch.check(reader.schema, "survivor")
-            for column in reader.schema:
-                batch[column.name].tobytes()
+            _touch(batch, reader.schema)
     finally:
         reader.close()
 
@@ -144,6 +143,19 @@ def seeds(target: str) -> list[bytes]:
     return _SEEDS[target]()
 
 
+def _touch(batch: EventBatch, schema: Schema) -> None:
+    """Read all of a batch: it must really be there, each list within its items."""
+    batch.check(schema, "survivor")
+    for column in schema:
+        if not column.ragged:
+            batch[column.name].tobytes()
+            continue
+        lists = batch.ragged(column.name)
+        lists.check(column.name)
+        assert sum(len(items.tobytes()) for items in lists) == lists.items.nbytes
+        lists.take(np.arange(len(lists))[::-1])
+
+
 def _next(source: CsvSource) -> EventBatch | None:
     return source.read(1000)
 
@@ -155,7 +167,7 @@ def _file(name: str, data: bytes) -> Path:
 
 
 def _batch() -> EventBatch:
-    return EventBatch({c.name: np.ones_like(c.empty(_EVENTS)) for c in SCHEMA}, _EVENTS)
+    return EventBatch({c.name: c.blank(_EVENTS) for c in SCHEMA}, _EVENTS)
 
 
 def _recording() -> bytes:

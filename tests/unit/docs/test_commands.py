@@ -151,6 +151,12 @@ def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> Non
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["bypassed"] == ["unpack"]
     assert report["events"]["offered"] == 20_000
+    report = json.loads((tmp_path / "lists.json").read_text())
+    assert report["closed"]
+    assert 0 < report["events"]["accepted"] < report["events"]["offered"] == 5000
+    assert report["stages"]["sum"]["truncated"] >= 0
+    assert f"busy.arrows: {report['events']['accepted']:,} events" in said
+    assert "float32[*,3]" in said
 
 
 def test_make_targets_exist(root: Path) -> None:
