@@ -52,6 +52,16 @@ def rung_of(packed: bytes) -> int:
     return packed[-1] if packed else 0
 
 
+def epoch_of(packed: bytes) -> int:
+    """Return the epoch in the record of one batch."""
+    return int(_LAYOUT.unpack(packed)[-2]) if len(packed) == _LAYOUT.size else 0
+
+
+def first_of(packed: bytes) -> int:
+    """Return the id of the first event in the record of one batch."""
+    return int(_LAYOUT.unpack(packed)[1]) if len(packed) == _LAYOUT.size else 0
+
+
 def unpack(packed: bytes) -> Array:
     """Return the records in `packed`, of dtype `FORM`; a torn one at the end is left out."""
     return np.frombuffer(packed, FORM, len(packed) // FORM.itemsize)

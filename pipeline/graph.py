@@ -21,7 +21,7 @@ from .config import GraphConfig
 from .errors import ConfigError, nearest
 from .parts import build
 from .shadows import Shadow, build_shadows
-from .stages import Connects, Judges, Monitor, Stage, Steps, UsesModel
+from .stages import Connects, Judges, Laddered, Monitor, Stage, Steps, UsesModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,15 @@ class Graph:
     outputs: Schema
 
     def models(self) -> dict[str, dict[str, str]]:
-        """Return name, version, sha256 and backend of each stage's model."""
-        return {s.name: s.model_info() for s in self.stages if isinstance(s, UsesModel)}
+        """Return name, version, sha256 and backend of each stage's model.
+
+        The model of a lower rung of a ladder comes under the stage's name, a slash and the rung.
+        """
+        found = {s.name: s.model_info() for s in self.stages if isinstance(s, UsesModel)}
+        for stage in self.stages:
+            rungs = stage.rung_models() if isinstance(stage, Laddered) else {}
+            found |= {f"{stage.name}/{rung}": info for rung, info in rungs.items()}
+        return found
 
     def meter_names(self) -> tuple[list[str], list[str]]:
         """Return the names of stages and monitors, in order."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from . import composition
 from .account import Account
-from .errors import ConfigError, DataError
-from .journal import Commit
+from .config import GraphConfig
+from .errors import ConfigError, DataError, ModelError
+from .graph import Graph
+from .journal import Commit, Standing
 from .sources import Source
 
 #: Tables of the graph file on which decisions and recordings depend.
@@ -17,7 +20,14 @@ _DECISIVE = ("graph", "source", "stages", "monitors", "sink")
 
 
 def require_same(began: dict[str, Any], now: dict[str, Any], commit: Commit) -> None:
-    """Refuse to go on with another graph, or other models, than the run began with.
+    """Refuse to go on with another graph, or other models, than the run had.
+
+    Parameters
+    ----------
+    began, now
+        Begin-of-run records: the run's, and one of the graph to go on with.
+    commit
+        The last one; models that were swapped by then are those to go on with.
 
     Raises
     ------
@@ -26,6 +36,9 @@ def require_same(began: dict[str, Any], now: dict[str, Any], commit: Commit) -> 
     """
     now = msgspec.json.decode(msgspec.json.encode(now))
     before, after = began.get("config", {}), now["config"]
+    models = {stage: model | commit.models.get(stage, {})
+              for stage, model in began.get("models", {}).items()}  # fmt: skip
+    began = began | {"models": models}
     pairs = [(f"[{table}]", before.get(table), after.get(table)) for table in _DECISIVE]
     pairs += [(key, began.get(key), now[key]) for key in ("models", "paths", "menu")]
     differing = [name for name, one, other in pairs if one != other]
@@ -34,13 +47,57 @@ def require_same(began: dict[str, Any], now: dict[str, Any], commit: Commit) -> 
             f"cannot resume run {began.get('run')}: it began with another {', '.join(differing)}",
             hint="resume with the graph file, input and models that it began with",
         )
-    epochs = [int(composition.unpack(s.composition)["epoch"].max(initial=0))
-              for s in (commit.unpacked() if commit.summaries else [])]  # fmt: skip
-    if any(epochs):
-        raise ConfigError(
-            f"cannot resume run {began.get('run')}: its models were swapped while it went on",
-            hint="make a new run with the models that it had at the end",
+
+
+def with_model(config: GraphConfig, stage: str, model: str, version: int) -> GraphConfig:
+    """Return the graph file with another model in a stage."""
+    changed = {"model": model, "version": version}
+    stages = tuple(
+        replace(part, options=part.options | changed) if part.name == stage else part
+        for part in config.stages
+    )
+    return replace(config, stages=stages)
+
+
+def swapped_graph(
+    config: GraphConfig, standing: Standing, build: Callable[[GraphConfig], Graph]
+) -> Graph:
+    """Return the graph with the models that the run had at its last commit.
+
+    Raises
+    ------
+    ModelError
+        If one of them is gone.
+    """
+    for stage, model in standing.commit.models.items():
+        config = with_model(config, stage, model["name"], int(model["version"]))
+    try:
+        return build(config)
+    except ModelError as error:
+        swapped = ", ".join(
+            f"{stage!r}: {model['name']}/{model['version']}"
+            for stage, model in standing.commit.models.items()
         )
+        if not swapped:
+            raise
+        raise ModelError(
+            f"cannot resume run {standing.bor.get('run')}: it went on with other models than it "
+            f"began with ({swapped}): {error.message}",
+            hint="put that version back into the model repository",
+        ) from error
+
+
+def swap_report(standing: Standing) -> list[dict[str, Any]]:
+    """Return the swaps of the earlier lives of a run, as the report lists them."""
+    models = dict(standing.bor.get("models", {}))
+    found = []
+    for swap in standing.swaps:
+        before = models.get(swap.stage, {})
+        models[swap.stage] = before | swap.info()
+        found.append({"epoch": swap.epoch, "stage": swap.stage, "from": before,
+                      "to": models[swap.stage], "seq": swap.seq,
+                      "first_event": swap.first_event})  # fmt: skip
+    return found
 
 
 def skip(source: Source, events: int, most: int, account: Account) -> None:

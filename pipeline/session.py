@@ -14,12 +14,12 @@ from .beginning import begin_of_run
 from .config import GraphConfig
 from .engine import Engine, Plan
 from .errors import ConfigError, SluiceError
-from .graph import build_graph
+from .graph import Graph, build_graph
 from .numbering import RunNumbers, in_run, state_folder
 from .parts import build
 from .quarantine import Quarantine
 from .reference import read_bands
-from .resuming import require_same, skip
+from .resuming import require_same, skip, swap_report, swapped_graph
 from .runtime import runtime_folder
 from .sinks import Sink
 from .sources import Selects, Source
@@ -87,10 +87,14 @@ def _plan(
     config: GraphConfig, wishes: Wishes, source: Source, control: Control, runtime: Path
 ) -> Plan:
     sink: Sink = build("sink", config.sink, config.origin)
-    graph = build_graph(config, source.schema, sink.columns)
+    standing = sink.standing(wishes.run) if wishes.resume else None
+
+    def built(config: GraphConfig) -> Graph:
+        return build_graph(config, source.schema, sink.columns)
+
+    graph = swapped_graph(config, standing, built) if standing else built(config)
     if isinstance(source, Selects):
         source.select(graph.inputs.names)
-    standing = sink.standing(wishes.run) if wishes.resume else None
     if standing is None:
         run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
         bor = begin_of_run(config, graph, run)
@@ -106,6 +110,7 @@ def _plan(
     commit = standing.commit if standing else None
     if commit is not None:
         account.resume(commit)
+        account.swaps += swap_report(standing) if standing else []
         skip(source, commit.events, config.graph.batch_events, account)
     if wishes.rate_hz:
         source = Paced(source, wishes.rate_hz)

@@ -8,18 +8,21 @@ from typing import Any
 import msgspec
 
 from ..batch import EventBatch
+from ..composition import epoch_of
 from ..errors import RunError
 from ..graph import Graph, build_graph
 from ..journal import Commit, Result
 from ..parts import build
 from ..sinks import Sink
 from ..transport import Poller, Socket
-from ..wire import Codec, Header, Kind, ProtocolError
+from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
 from .committer import Committer
+from .crew_swaps import Ready
 from .outlet import is_sound, open_outlet
 from .pulse import Beat
 from .room import RETRY_S, Room
 from .spec import LOOK_AROUND_S, Spec, main
+from .swaps import Swap
 
 
 def commit(spec: Spec, hub: Socket) -> None:
@@ -53,6 +56,8 @@ class _Desk:
         last = commits[-1] if commits else Commit(next=spec.since or 0)
         limits = spec.config.graph
         self._committer = Committer(sink, graph.outputs, limits, last, self._acknowledge)
+        for swap in spec.begun:
+            self._committer.announce(swap.for_journal())
         self._room = Room(sink.full_timeout_s)
         self._held: dict[int, Result] = {}
         self._eor: dict[str, Any] | None = None
@@ -106,11 +111,17 @@ class _Desk:
             if found is None:
                 return
             (_, header, payload), far = found
-            if far and not is_sound(header, payload, self._codec):
+            if far and not self._fits(header, payload):
                 continue
             seq = header.seq
             if header.kind == Kind.RESULT and seq >= self._committer.next and seq not in self._held:
                 self._held[seq] = self._result(header, payload)
+
+    def _fits(self, header: Header, payload: list[memoryview]) -> bool:
+        """Whether what came from another host can be committed: columns, counts, and the epoch."""
+        if not is_sound(header, payload, self._codec):
+            return False
+        return self._committer.knows(epoch_of(unpack_summary(payload[0]).composition))
 
     def _result(self, header: Header, payload: list[memoryview]) -> Result:
         summary, *rest = payload
@@ -157,6 +168,10 @@ class _Desk:
             self._eor = msgspec.json.decode(payload[0])
         elif header.kind == Kind.CREDIT:
             self._committer.hurry()
+        elif header.kind == Kind.CONTROL:
+            swap = msgspec.json.decode(payload[0], type=Swap)
+            self._committer.announce(swap.for_journal())
+            self._hub.send(Header(Kind.READY, self._run), msgspec.json.encode(Ready(swap.attempt)))
         return header.kind != Kind.STOP
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..batch import EventBatch, Schema, concatenate
 from ..config import Graph
-from ..journal import Commit, Journal, Result
+from ..journal import Commit, Journal, Result, Swapped
 from ..sinks import Sink
 
 #: How long a batch waits of which nothing was kept: its commit costs a write and saves nothing.
@@ -82,6 +82,14 @@ class Committer:
         ):
             self._seal()
         self._write()
+
+    def announce(self, swap: Swapped) -> None:
+        """Note what a swap is, before the first result of its epoch."""
+        self._journal.announce(swap)
+
+    def knows(self, epoch: int) -> bool:
+        """Whether all swaps up to an epoch were announced."""
+        return self._journal.knows(epoch)
 
     def due_in(self, now_s: float) -> float:
         """Return the seconds until the open group is to be written."""

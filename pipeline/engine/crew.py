@@ -56,16 +56,17 @@ class Crew:
         return self.sink.ready and bool(self.own.ready or self.guests.ready)
 
     @property
-    def workers(self) -> list[str] | None:
-        """Names of all workers; None while one of this host is not ready, or there is none."""
-        own = self.own.workers
-        return None if own is None else [*own, *self.guests.ready] or None
+    def everyone(self) -> list[str] | None:
+        """Names of sink and workers; None while one here is not ready, or without any worker."""
+        own = self.own.names
+        if own is None or not (self.own.ready or self.guests.ready):
+            return None
+        return [*own, *self.guests.ready]
 
     def welcome(self, name: str) -> None:
         """Note that a process of this host is ready."""
         self.own.welcome(name)
-        if name != SINK:
-            self._swaps.welcome(name, self.own[name].spec.epoch)
+        self._swaps.welcome(name, self.own[name].spec.epoch)
 
     def heard(self, name: str) -> None:
         """Note that somebody spoke; who is not ready takes its time, and is not watched."""

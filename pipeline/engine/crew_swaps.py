@@ -1,4 +1,7 @@
-"""Swaps of models in the distributed engine: every worker is ready before the first batch."""
+"""Swaps of models in the distributed engine: all are ready before the first batch.
+
+A worker is when it has the model, the sink when it knows what to write into the journal.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class CrewSwaps:
         Parameters
         ----------
         workers
-            All compute workers, None while any of them is not ready.
+            All workers and the sink, None while any of them is not ready.
         oldest
             Epoch of the oldest batch in flight.
         seq

@@ -108,7 +108,7 @@ class DistributedEngine:
         while self._failure is None:
             self._supervise()
             oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.next_seq
-            self._swaps.step(self._crew.workers, oldest, next_seq)
+            self._swaps.step(self._crew.everyone, oldest, next_seq)
             self._dispatch.rungs.tick()
             self._hand_out(paused=pause.holds())
             self._account.lose(source.losses(), "source")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec.structs import replace
-
 from ..batch import EVENT_ID, EventBatch
 from ..config import GraphConfig
 from ..errors import SluiceError
+from ..resuming import with_model
 from . import Plan
 from .orders import Order, over
 from .swaps import Swap
@@ -27,13 +26,16 @@ class Epochs:
         What a worker begins with: the graph with the models of the epoch before `last`.
     last
         The latest swap, while batches of the epoch before it may still be judged.
+    begun
+        All that have begun in this life of the run, for a sink that is restarted.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._order: Order | None = None
         self._attempts = 0
-        self.epoch = 0
+        self.epoch = plan.resumed.epoch if plan.resumed else 0
+        self.begun: tuple[Swap, ...] = ()
         self.pending: Swap | None = None
         self.config: GraphConfig = plan.graph.config
         self.models = dict(plan.account.models)
@@ -56,7 +58,8 @@ class Epochs:
     def settle(self) -> None:
         """Forget the epoch before: no batch of it is left."""
         if self.last is not None:
-            self.config = with_model(self.config, self.last)
+            swap = self.last
+            self.config = with_model(self.config, swap.stage, swap.model, swap.version)
             self.models = dict(self._plan.account.models)
             self.last = None
 
@@ -67,6 +70,7 @@ class Epochs:
             return
         self.settle()
         self.epoch, self.last = swap.epoch, swap
+        self.begun += (swap,)
         self.pending = self._order = None
         record = self._note(swap, seq)
         order.accept(record)
@@ -99,13 +103,3 @@ class Epochs:
         }  # fmt: skip
         account.swaps.append(record)
         return record
-
-
-def with_model(config: GraphConfig, swap: Swap) -> GraphConfig:
-    """Return the graph file with the stage's model replaced."""
-    model = {"model": swap.model, "version": swap.version}
-    stages = tuple(
-        replace(part, options=part.options | model) if part.name == swap.stage else part
-        for part in config.stages
-    )
-    return replace(config, stages=stages)

@@ -131,6 +131,7 @@ class InlineEngine:
         elif preparation.done:
             self._preparation = None
             if preparation.error is None:
+                self._committer.announce(preparation.swap.for_journal())
                 self._epochs.begin(seq)
             else:
                 self._epochs.refuse(LastWords.of(preparation.error, "swap").error())

@@ -94,6 +94,8 @@ class Spec(Struct, frozen=True):
         Batches that a worker asks for ahead.
     since
         For a sink that goes on with what an earlier life wrote: batches before are settled.
+    begun
+        For a sink: the swaps that have begun.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Spec(Struct, frozen=True):
     cores: Cores
     credit: int
     since: int | None = None
+    begun: tuple[Swap, ...] = ()
 
     @property
     def schema(self) -> Schema:

@@ -92,9 +92,9 @@ class Supervisor:
         return any(p.ready for p in self._processes.values() if p.role == "compute")
 
     @property
-    def workers(self) -> list[str] | None:
-        """Names of the compute workers; None while any of them is not ready."""
-        crew = [p for p in self._processes.values() if p.role == "compute"]
+    def names(self) -> list[str] | None:
+        """Names of all processes, sink and workers; None while any of them is not ready."""
+        crew = self._processes.values()
         return [p.name for p in crew] if all(p.ready for p in crew) else None
 
     def welcome(self, name: str) -> None:
@@ -161,6 +161,6 @@ class Supervisor:
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
             slot_count(plan.graph.config.graph), plan.bor,
             epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
-            self._credit, since,
+            self._credit, since, epochs.begun,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)

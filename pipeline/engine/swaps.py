@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ..chain import Chain
 from ..errors import ConfigError, ModelError, nearest
+from ..journal import Swapped
 from ..manifest import Model, find_labelled, find_model
 from ..stages import Swaps
 from . import Plan
@@ -34,6 +35,10 @@ class Swap(Struct, frozen=True):
     model: str
     version: int
     sha256: str
+
+    def for_journal(self) -> Swapped:
+        """Return what the journal notes of it."""
+        return Swapped(self.epoch, self.stage, self.model, str(self.version), self.sha256)
 
     def load(self) -> Model:
         """Find the model; ModelError if the repository has another file by now."""

@@ -86,6 +86,14 @@ class Truncates(Protocol):
 
 
 @runtime_checkable
+class Laddered(Protocol):
+    """A stage that has models for the lower rungs of its ladder."""
+
+    def rung_models(self) -> dict[int, dict[str, str]]:
+        """Return rung to name, version, sha256 and backend; rungs without a model left out."""
+
+
+@runtime_checkable
 class Shadowed(Protocol):
     """A stage whose model may have shadows: models that judge a sample too and decide nothing.
 

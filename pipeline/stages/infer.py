@@ -190,7 +190,15 @@ class Infer:
 
     def model_info(self) -> dict[str, str]:
         """Return name, version, sha256 and backend."""
-        manifest = self.model.manifest
+        return self._info(self.model)
+
+    def rung_models(self) -> dict[int, dict[str, str]]:
+        """Return the same of the model of each lower rung; see `Laddered`."""
+        rungs = enumerate(self._narrower, 1)
+        return {rung: self._info(model) for rung, model in rungs if model is not None}
+
+    def _info(self, model: Model) -> dict[str, str]:
+        manifest = model.manifest
         return {"name": manifest.name, "version": str(manifest.version),
                 "sha256": manifest.sha256, "backend": self._backend}  # fmt: skip
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from sluice.kernels import wafer
+from sluice.pipeline import composition
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Flag, Schema
 from sluice.pipeline.config import parse_graph
 from sluice.pipeline.errors import SluiceError
+from sluice.pipeline.journal import Journal, Result, Swapped, find_commits, read_commit
 from sluice.pipeline.keys import read_public
 from sluice.pipeline.manifest import read_model
-from sluice.pipeline.recording import RecordingReader, RecordingWriter
+from sluice.pipeline.recording import (
+    Recording,
+    RecordingWriter,
+    RotatingWriter,
+    Rotation,
+    part_path,
+)
 from sluice.pipeline.sources.csv import TABLES, CsvSource
 from sluice.pipeline.wire import (
     HEADER_BYTES,
@@ -74,12 +84,47 @@ def text(data: bytes) -> None:
 
 def recording(data: bytes) -> None:
     """A recording, also one that was cut or altered."""
-    reader = RecordingReader(_file("fuzzed.arrows", data))
+    reader = Recording(_file("fuzzed.arrows", data))
     try:
-        for batch in reader.batches():
+        for batch in reader.batches(empty=True):
             _touch(batch, reader.schema)
     finally:
         reader.close()
+
+
+def part(data: bytes) -> None:
+    """A part of a recording behind a sound one; parts are found by what they say they are."""
+    first, second = _parts()
+    folder = _FOLDER / "parts"
+    folder.mkdir(exist_ok=True)
+    (folder / "run-0001.arrows").write_bytes(first)
+    (folder / "run-0002.arrows").write_bytes(data)
+    for path in (folder / "run.arrows", folder, folder / "run-0002.arrows"):
+        try:
+            reader = Recording(path)
+        except SluiceError:
+            continue
+        with contextlib.closing(reader):
+            events = sum(batch.events for batch in reader.batches())
+            assert data != second or (reader.damage is None and events in (3, 6))
+
+
+def journal(data: bytes) -> None:
+    """The journal in a recording that was cut or altered, as a sink goes on with it."""
+    _, commits = find_commits([_file("journal.arrows", data)], 0)
+    for commit in commits:
+        for found in commit.unpacked():
+            composition.unpack(found.composition)
+    Journal(commits[-1] if commits else None)
+
+
+def commit(data: bytes) -> None:
+    """A commit record."""
+    found = read_commit(data, "fuzzed")
+    assert found.first + len(found.judged) == found.next
+    for entry in found.unpacked():
+        composition.unpack(entry.composition)
+    Journal(found)
 
 
 def manifest(data: bytes) -> None:
@@ -125,8 +170,8 @@ def key(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f
-    for f in (message, record_batch, schema, summary, text, manifest, csv, words,
-              graph, key)
+    for f in (message, record_batch, schema, summary, text, recording, part, journal, commit,
+              manifest, csv, words, graph, key)
 }  # fmt: skip
 
 
@@ -178,6 +223,38 @@ def _recording() -> bytes:
     return path.read_bytes()
 
 
+@cache
+def _parts() -> tuple[bytes, bytes]:
+    path = _FOLDER / "seeds" / "run.arrows"
+    writer = RotatingWriter(path, SCHEMA, {"run": 1}, Rotation(bytes=1))
+    writer.write(_batch())
+    writer.write(_batch())
+    writer.close({"run": 1})
+    first, second = (part_path(path, number).read_bytes() for number in (1, 2))
+    return first, second
+
+
+def _commit() -> bytes:
+    """Return the record of two batches, the second of which a swapped model has judged."""
+    journal = Journal()
+    journal.announce(Swapped(1, "tag", "tagger", "2", "ab"))
+    ids, counts = np.arange(_EVENTS, dtype=np.uint64), [0, 0, _EVENTS, 0, 0, 0, 0, 0]
+    packed = np.array(counts, np.int64).tobytes()
+    results = []
+    for seq in (0, 1):
+        told = Summary(packed, bytes(512), 0, [], composition.compose(seq, ids, counts, seq, 0))
+        results.append(Result(seq, _EVENTS, _batch(), pack_summary(told)))
+    return journal.settle(results)[0].encode()
+
+
+def _journal() -> bytes:
+    path = _FOLDER / "seed.journal.arrows"
+    writer = RecordingWriter(path, SCHEMA, {"run": 1})
+    writer.write(_batch(), _commit())
+    writer.abandon()
+    return path.read_bytes()
+
+
 def _manifest() -> bytes:
     digest = hashlib.sha256(b"model").hexdigest()
     return (
@@ -222,7 +299,10 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "schema": lambda: [pack_schema(SCHEMA).to_pybytes()],
     "summary": lambda: [_summary()],
     "text": lambda: [b'{"message": "no such column"}'],
-    "recording": lambda: [_recording()],
+    "recording": lambda: [_recording(), _journal(), *_parts()],
+    "part": lambda: [_parts()[1]],
+    "journal": lambda: [_journal()],
+    "commit": lambda: [_commit()],
     "manifest": lambda: [_manifest()],
     "csv": _tables,
     "words": lambda: [bytes(96), b"\xff" * 96],

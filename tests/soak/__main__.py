@@ -61,7 +61,7 @@ def _soak(folder: Path, wish: argparse.Namespace, plan: list[Fault]) -> dict[str
         code = stand.run.wait(_END_S)
         outcome = json.loads(stand.report.read_text())
         growth = watch.report()
-        checks = judge(stand, outcome, growth)
+        checks = judge(stand, outcome, growth, injected)
     finally:
         if watch is not None:
             watch.close()
@@ -70,7 +70,8 @@ def _soak(folder: Path, wish: argparse.Namespace, plan: list[Fault]) -> dict[str
         "seed": wish.seed, "seconds": wish.seconds, "rate_hz": wish.rate,
         "load": os.getloadavg()[0], "exit_code": code, "injected": injected,
         "events": outcome["events"], "latency_s": outcome["latency_s"],
-        "restarts": outcome["restarts"], "protocol_errors": outcome["protocol_errors"],
+        "output": outcome["output"], "restarts": outcome["restarts"],
+        "protocol_errors": outcome["protocol_errors"],
         "growth": growth, "checks": checks,
         "passed": code == 0 and all(check["good"] for check in checks.values()),
     }  # fmt: skip

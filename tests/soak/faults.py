@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -22,7 +23,10 @@ from .stand import Stand
 _RECORD = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
 #: What a liar says it sends in each message, with a payload of another size.
 _CLAIMED = 3
-_KILLED_S = 10.0
+#: How long a process may take to be there, and its successor after its death.
+_PRESENT_S = _KILLED_S = 30.0
+_NONE = "there was no such process"
+_TAGGERS = ("wafer-tagger", "wafer-tagger-half")
 
 Detail = dict[str, Any]
 
@@ -49,11 +53,11 @@ def stall_worker(stand: Stand, detail: Detail) -> Detail:
 
 def full_disk(stand: Stand, detail: Detail) -> Detail:
     """Let the sink's file grow no further for a while, as if the disk were full."""
-    sink = stand.processes().get("sink")
+    sink = _find(stand, "sink")
     if sink is None:
-        return {"skipped": "no sink at that moment"}
+        return {"skipped": _NONE}
     _, hard = sink.rlimit(psutil.RLIMIT_FSIZE)
-    size = stand.recording.stat().st_size
+    size = stand.parts()[-1].stat().st_size
     sink.rlimit(psutil.RLIMIT_FSIZE, (size, hard))
     time.sleep(detail["seconds"])
     sink.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
@@ -75,8 +79,10 @@ def pause(stand: Stand, detail: Detail) -> Detail:
 
 
 def swap(stand: Stand, _: Detail) -> Detail:
-    """Swap the tagger for its like, while the run goes on."""
-    return {"said": stand.control("swap", "tag", "wafer-tagger")}
+    """Swap the tagger for the other one, while the run goes on."""
+    now = json.loads(stand.page("/status")[1])["report"]["models"]["tag"]["name"]
+    other = next(model for model in _TAGGERS if model != now)
+    return {"from": now, "to": other, "said": stand.control("swap", "tag", other)}
 
 
 def garbage(stand: Stand, detail: Detail) -> Detail:
@@ -151,24 +157,32 @@ FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
 }
 
 
+def _find(stand: Stand, name: str) -> psutil.Process | None:
+    """Return a process of the run; wait for it where it is about to be started again."""
+    deadline = time.monotonic() + _PRESENT_S
+    while (process := stand.processes().get(name)) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
 def _kill(stand: Stand, name: str) -> Detail:
-    process = stand.processes().get(name)
+    process = _find(stand, name)
     if process is None:
-        return {"skipped": f"no {name} at that moment"}
+        return {"skipped": _NONE}
     process.kill()
     begun = time.monotonic()
     while time.monotonic() - begun < _KILLED_S:
         successor = stand.processes().get(name)
         if successor is not None and successor.pid != process.pid:
-            break
+            return {"pid": process.pid, "successor_after_s": round(time.monotonic() - begun, 2)}
         time.sleep(0.05)
-    return {"pid": process.pid, "successor_after_s": round(time.monotonic() - begun, 2)}
+    return {"pid": process.pid, "skipped": f"no successor in {_KILLED_S:g} s"}
 
 
 def _stall(stand: Stand, name: str, seconds: float) -> Detail:
-    process = stand.processes().get(name)
+    process = _find(stand, name)
     if process is None:
-        return {"skipped": f"no {name} at that moment"}
+        return {"skipped": _NONE}
     os.kill(process.pid, signal.SIGSTOP)
     try:
         time.sleep(seconds)

@@ -14,8 +14,10 @@ import psutil
 from .stand import Stand
 
 MB = 1e6
-#: A process younger than this has not settled.
+#: A life shorter than this, from when it had settled, says nothing.
 _LIFE_S = 40.0
+#: A process has settled when it first has this much of its median memory: before, it starts.
+_SETTLED = 0.9
 #: What may come in late: arrays touched for the first time by a burst, a connection not yet gone.
 ALLOWED = {"rss_mb": 24.0, "fds": 6.0, "threads": 2.0, "shm_mb": 4.0}
 
@@ -45,9 +47,10 @@ class Watch:
         for (name, pid), rows in self.samples.items():
             life: dict[str, Any] = {"process": name, "pid": pid, "from_s": round(rows[0][0], 1),
                                     "to_s": round(rows[-1][0], 1)}  # fmt: skip
-            if rows[-1][0] - rows[0][0] >= _LIFE_S:
+            settled = _settled(rows)
+            if settled[-1][0] - settled[0][0] >= _LIFE_S:
                 for column, key in enumerate(("rss_mb", "fds", "threads"), 1):
-                    life[key] = _ends([row[column] for row in rows])
+                    life[key] = _ends([row[column] for row in settled])
             lives.append(life)
         return {"processes": lives, "shm_mb": _ends([size for _, size in self.shm])}
 
@@ -77,6 +80,12 @@ def grown(report: dict[str, Any]) -> list[str]:
     if last - first > ALLOWED["shm_mb"]:
         found.append(f"shared memory: from {first:.1f} to {last:.1f} MB")
     return found
+
+
+def _settled(rows: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Return the samples from when the process was up, however busy the machine was."""
+    least = _SETTLED * median(row[1] for row in rows)
+    return rows[next(i for i, row in enumerate(rows) if row[1] >= least) :]
 
 
 def _ends(values: list[float]) -> list[float]:

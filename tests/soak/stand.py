@@ -17,12 +17,15 @@ import psutil
 import tomli_w
 
 from sluice.pipeline.config import load_graph
+from sluice.pipeline.recording import list_parts
 
 from .schedule import WORKERS
 
 SLUICE = str(Path(sys.executable).with_name("sluice"))
 #: Ids of front ends are this far apart, so that no two events have the same.
 _IDS = 1 << 40
+#: How long run control may take: a swap as long as it may, a busy machine included.
+_CONTROL_S = 120.0
 _ENGINE = "sluice.pipeline.engine."
 
 
@@ -61,6 +64,7 @@ class Stand:
         graph = tomllib.loads(Path(load_graph("hgcal").origin).read_text())
         graph["source"] |= {"listen": self.endpoint, "backlog": 65_536}
         graph["graph"]["batch_events"] = 1024
+        graph["sink"]["rotate_bytes"] = 1_000_000
         graph["workers"] = {"compute": WORKERS, "restarts": 100_000, "restart_window": "1 s"}
         path = self.folder / "soak.toml"
         path.write_text(tomli_w.dumps(graph))
@@ -71,6 +75,10 @@ class Stand:
             env={**os.environ, "SLUICE_STATE": str(self.folder / "state")},
         )  # fmt: skip
         return run
+
+    def parts(self) -> list[Path]:
+        """Return the files of the recording so far, in order."""
+        return list(list_parts(self.recording).values())
 
     def ready(self) -> bool:
         """Whether the run takes events."""
@@ -99,8 +107,13 @@ class Stand:
 
     def control(self, *words: str) -> str:
         """Say something to the run by ``sluice ctl``; return what went wrong, or "done"."""
-        told = subprocess.run([SLUICE, "ctl", *words, "--address", f"127.0.0.1:{self.http}"],
-                              capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+        command = [SLUICE, "ctl", *words, "--address", f"127.0.0.1:{self.http}"]
+        try:
+            told = subprocess.run(
+                command, capture_output=True, text=True, timeout=_CONTROL_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"no answer in {_CONTROL_S:g} s"
         return told.stderr.strip() if told.returncode else "done"
 
     def collect(self, timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from sluice.pipeline.batch import EVENT_ID, EventBatch, Schema
 from sluice.pipeline.recording import RecordingWriter
 
 from .faults import _GARBAGE, FAULTS
-from .growth import ALLOWED, grown
+from .growth import ALLOWED, _ends, _settled, grown
 from .schedule import GAP_S, GARBAGE, QUIET_S, make_schedule
 from .verdict import judge
 
@@ -76,14 +76,17 @@ def stand(tmp_path):
 def report():
     events = {"offered": 35, "accepted": 10, "rejected": 20, "lost": 2, "invalid": 3, "failed": 0}
     return {"state": "STOPPED", "error": None, "closed": True, "events": events,
-            "output": {"events": 10}}  # fmt: skip
+            "output": {"events": 10}, "swaps": [{"to": {"name": "half"}}]}  # fmt: skip
 
 
+INJECTED = [{"fault": "pause", "pause": "done", "resume": "done"},
+            {"fault": "swap", "to": "half", "said": "done"}]  # fmt: skip
 QUIET = {"processes": [life()], "shm_mb": [2, 2]}
 
 
-def bad(stand, report, growth=QUIET):
-    return {name for name, check in judge(stand, report, growth).items() if not check["good"]}
+def bad(stand, report, growth=QUIET, injected=INJECTED):
+    checks = judge(stand, report, growth, injected)
+    return {name for name, check in checks.items() if not check["good"]}
 
 
 def test_a_good_run_passes(stand, report):
@@ -109,6 +112,34 @@ def test_ends_that_are_not_good_are_found(stand, report):
     assert bad(stand, report | {"state": "ERROR"}) == {"the run ended well"}
     assert bad(stand, report | {"closed": False}) == {"the ledger closes"}
     assert bad(stand, report, {"processes": [], "shm_mb": [0, 99]}) == {"nothing grows"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "kill sink", "skipped": "there was no such process"},
+        {"fault": "pause", "pause": "done", "resume": "sluice: error: nobody there"},
+    ],
+)
+def test_a_fault_that_did_not_come_to_pass_is_found(stand, report, fault):
+    assert bad(stand, report, injected=[*INJECTED, fault]) == {"every fault came to pass"}
+
+
+def test_a_swap_that_was_refused_or_is_not_in_the_report_is_found(stand, report):
+    refused = {"fault": "swap", "to": "full", "said": "sluice: error: judges with it already"}
+    assert bad(stand, report, injected=[*INJECTED, refused]) == {
+        "every fault came to pass", "every swap is in the report"
+    }  # fmt: skip
+    assert bad(stand, report | {"swaps": []}) == {"every swap is in the report"}
+
+
+def test_a_process_counts_from_when_it_is_up():
+    starting = [(t, 100.0, 5.0, 1.0) for t in range(20)]
+    up = [(t, 300.0, 20.0, 8.0) for t in range(20, 80)]
+    assert _settled(starting + up) == up
+    growing = [(t, 100.0 + 3 * t, 20.0, 8.0) for t in range(100)]
+    first, last = _ends([row[1] for row in _settled(growing)])
+    assert last - first > ALLOWED["rss_mb"]
 
 
 def test_an_event_recorded_twice_is_found(stand, report):

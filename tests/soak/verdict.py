@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sluice.pipeline.recording import RecordingReader
+from sluice.pipeline.recording import Recording
 
 from .growth import grown
 from .stand import Stand
@@ -14,7 +14,7 @@ from .stand import Stand
 
 def read_ids(stand: Stand) -> tuple[np.ndarray, str | None]:
     """Return the event ids in the run's recording, and what is wrong with the file."""
-    reader = RecordingReader(stand.recording)
+    reader = Recording(stand.recording)
     try:
         found = [batch["event_id"].copy() for batch in reader.batches()]
     finally:
@@ -22,8 +22,24 @@ def read_ids(stand: Stand) -> tuple[np.ndarray, str | None]:
     return np.concatenate([np.empty(0, np.uint64), *found]), reader.damage
 
 
-def judge(stand: Stand, report: dict[str, Any], growth: dict[str, Any]) -> dict[str, Any]:
+def failed(injected: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the faults that did not come to pass: a soak without them shows nothing."""
+    answers = ("said", "pause", "resume")
+    return [
+        fault
+        for fault in injected
+        if "skipped" in fault or any(fault.get(answer, "done") != "done" for answer in answers)
+    ]
+
+
+def judge(
+    stand: Stand,
+    report: dict[str, Any],
+    growth: dict[str, Any],
+    injected: list[dict[str, Any]],
+) -> dict[str, Any]:
     """Return check to {"good": bool, "found": what}."""
+    swaps = [fault["to"] for fault in injected if fault["fault"] == "swap"]
     events = report["events"]
     ids, damage = read_ids(stand)
     sent = sum(one["events"] for one in stand.sent)
@@ -43,6 +59,11 @@ def judge(stand: Stand, report: dict[str, Any], growth: dict[str, Any]) -> dict[
         "recorded is accepted": (
             len(ids) == events["accepted"] == report["output"]["events"] > 0,
             {"recorded": len(ids), "accepted": events["accepted"]},
+        ),
+        "every fault came to pass": (not failed(injected), failed(injected)),
+        "every swap is in the report": (
+            [swap["to"]["name"] for swap in report["swaps"]] == swaps,
+            report["swaps"],
         ),
         "nothing grows": (not grown(growth), grown(growth)),
     }

@@ -9,7 +9,7 @@ from sluice.kernels.hashing import digest
 from sluice.pipeline.batch import EVENT_ID, OUTCOME, EventBatch, Outcome, Schema, concatenate
 from sluice.pipeline.composition import compose
 from sluice.pipeline.errors import DataError
-from sluice.pipeline.journal import Journal, Result
+from sluice.pipeline.journal import Journal, Result, Swapped
 from sluice.pipeline.recorded_run import RecordedRun
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.wire import Summary, pack_summary
@@ -40,6 +40,8 @@ def result_of(seq, keep):
 def write(path, keep, *, whole=True):
     bor = {"run": 3, "config": {"sink": {"options": {"keep": keep}}}}
     writer, journal, seq = RecordingWriter(path, SCHEMA, bor), Journal(), 0
+    for epoch in range(1, len(BATCHES)):
+        journal.announce(Swapped(epoch, "tag", "tagger", str(epoch), ""))
     for size in GROUPS:
         results = [result_of(number, keep) for number in range(seq, seq + size)]
         commit, _ = journal.settle(results)

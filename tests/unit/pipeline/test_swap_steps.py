@@ -26,7 +26,7 @@ class Bench:
         info = {"name": "wafer-tagger", "version": "0", "sha256": "0", "backend": "onnxruntime:cpu"}
         account = SimpleNamespace(models={"tag": info, "encode": info}, swaps=[])
         graph = SimpleNamespace(config=load_graph("hgcal"))
-        self.plan = SimpleNamespace(graph=graph, account=account, orders=OrderBook())
+        self.plan = SimpleNamespace(graph=graph, account=account, orders=OrderBook(), resumed=None)
         self.sent = []
         self.swaps = CrewSwaps(self.plan, lambda worker, swap: self.sent.append((worker, swap)))
         self.epochs = self.swaps.epochs
