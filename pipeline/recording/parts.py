@@ -72,8 +72,8 @@ def find_files(path: Path) -> list[Path]:
     if path.is_dir():
         return _only(path, (file for file in path.iterdir() if file.suffix in _SUFFIXES))
     if path.is_file():
-        part, named = _read_part(path), named_part(path)
-        if part is None or part.number != 1 or named is None or named[1] != 1:
+        named = named_part(path)
+        if named is None or named[1] != 1 or not _may_be(path, 1):
             return [path]
         return require_whole(list_parts(named[0]), named[0])
     if path.exists():  # a pipe can be read only once
