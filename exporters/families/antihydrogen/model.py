@@ -1,0 +1,69 @@
+"""The published net: z and φ each through a path of 1-D convolutions, then joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sluice.kernels.strips import PHI, Z
+
+KERNELS = (7, 3, 3, 3, 3)
+CHANNELS = (8, 16, 32, 64, 128)
+
+
+class TwoPaths(nn.Module):
+    """Probability that an annihilation happened on the wall.
+
+    Parameters
+    ----------
+    channels
+        Filters of each of the five convolutions, in both paths.
+    hidden
+        Units of the two layers behind them.
+    dropout
+        Share of the last layer's units that a step leaves out.
+
+    References
+    ----------
+    P. Sadowski et al., J. Phys. Commun. 1 (2017) 025001.
+    """
+
+    def __init__(
+        self, channels: Sequence[int] = CHANNELS, hidden: Sequence[int] = (50, 25),
+        dropout: float = 0.5,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.z, self.phi = _path(channels), _path(channels)
+        joined = channels[-1] * (_left(Z) + _left(PHI))
+        self.head = nn.Sequential(
+            nn.Linear(joined, hidden[0]), nn.ReLU(), nn.Linear(hidden[0], hidden[1]), nn.ReLU(),
+            nn.Dropout(dropout), nn.Linear(hidden[1], 1),
+        )  # fmt: skip
+
+    def logit(self, z: Tensor, phi: Tensor) -> Tensor:
+        """Return (N,) scores before the sigmoid of (N, 2, 447) and (N, 2, 246) images."""
+        # As images of one row: convolutions of two dimensions are the faster ones to train.
+        paths = [self.z(z.unsqueeze(2)), self.phi(phi.unsqueeze(2))]
+        joined = torch.cat([path.flatten(1) for path in paths], 1)
+        score: Tensor = self.head(joined).squeeze(1)
+        return score
+
+    def forward(self, z: Tensor, phi: Tensor) -> Tensor:
+        """Return the (N,) probabilities."""
+        return torch.sigmoid(self.logit(z, phi))
+
+
+def _path(channels: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    before = 2
+    for width, kernel in zip(channels, KERNELS, strict=True):
+        convolution = nn.Conv2d(before, width, (1, kernel), padding=(0, kernel // 2))
+        layers += [convolution, nn.MaxPool2d((1, 2)), nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers)
+
+
+def _left(strips: int) -> int:
+    return strips >> len(KERNELS)
