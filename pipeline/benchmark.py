@@ -58,7 +58,7 @@ def measure_pipeline(
     """
     copies = max(1, round(total / events.events))
     graphs = {prefix: _sized(load_graph(name), batch) for name, prefix in _GRAPHS.items()}
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=_memory()) as name:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=memory()) as name:
         folder = Path(name)
         recording = folder / "wafers.arrows"
         _repeat(events, copies, recording)
@@ -145,6 +145,6 @@ def _repeat(events: EventBatch, copies: int, path: Path) -> None:
                 writer.write(whole.slice(start, start + _RECORDED))
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """Return a folder in memory, so that a disk is not what is measured; None if there is none."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108

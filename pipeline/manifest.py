@@ -258,6 +258,12 @@ def all_models() -> list[Path]:
     return sorted(versions, key=lambda path: (path.parent.name, path.name))
 
 
+def find_models_of(family: str) -> list[Model]:
+    """Return the newest version of every model of a family, by name; see `find_model`."""
+    names = sorted({folder.parent.name for folder in all_models()})
+    return [model for model in map(find_model, names) if model.manifest.family == family]
+
+
 def write_model(
     root: Path,
     manifest: Manifest,

@@ -54,6 +54,37 @@ def pipeline(
     Console().print(table)
 
 
+@bench.command(epilog="Example: sluice bench families --json")
+def families(
+    graph: Annotated[
+        list[str] | None,
+        typer.Option(help="A graph that names its family; may be repeated. All that ship if left."),
+    ] = None,
+    events: Annotated[int, typer.Option(min=1, help="Events a replay, at least.")] = 100_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Replay simulated events of each family through its graph."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..benchmark_families import family_graphs, measure_families
+    from ..config import load_graph
+
+    graphs = [load_graph(name) for name in graph] if graph else family_graphs()
+    with bar(len(graphs), quiet=as_json) as update:
+        done = iter(range(len(graphs)))
+        result = measure_families(graphs, events, lambda name: update(next(done), name))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    table = Table("graph", "family", "simulated/s", "inline/s", "distributed/s", "accepted")
+    for row in result["families"]:
+        rates = (f"{rate:,.0f}" for rate in (row["simulated_hz"], *row["rates"].values()))
+        table.add_row(row["graph"], row["family"], *rates, f"{row['accepted']:.3f}")
+    Console().print(table)
+
+
 @bench.command(epilog="Example: sluice bench emd --json")
 def emd(
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of wafers of each kind.")] = 1000,

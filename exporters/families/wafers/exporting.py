@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,7 +16,7 @@ from sluice.exporters.inference import runner
 from sluice.exporters.onnx import Export, serialise, write
 from sluice.kernels.wafer_geometry import CELLS, GRID, LATENTS
 from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.manifest import Manifest, Preprocessing, Tensor
+from sluice.pipeline.manifest import Card, Manifest, Preprocessing, Published, Tensor
 
 from . import archive, data, nested, promises
 from .chip import quantise
@@ -41,6 +42,22 @@ FRACTION = Tensor("fraction", "float32", (CELLS,))
 SCORE = Tensor("score", "float32", (len(LABELS),), labels=LABELS)
 P, Q = Tensor("p", "float32", (CELLS,)), Tensor("q", "float32", (CELLS,))
 DISTANCE = Tensor("emd", "float32", unit="unit-hex distance")
+
+CARD = Card(
+    reference="G. Di Guglielmo et al., arXiv:2105.01683; "
+    "Mach. Learn.: Sci. Technol. 4 (2023) 045058",
+    shortcomings=(
+        "Simulated wafers are a toy's; showers have no depth, and wafers at the edge are left out.",
+        "The front-end chip cuts each product of its convolution, the model only the sums.",
+        "Best choice is better nearly everywhere: the page tells where the encoder wins.",
+    ),
+)
+#: Published numbers by model.
+PUBLISHED = {
+    "wafer-encoder-9b": (
+        Published("measured_emd_mean", 1.05, "the published float model, on the same file"),
+    ),
+}
 
 _ENCODER = (
     "The front-end chip's encoder for {bits}-bit latents in the chip's arithmetic (6-bit weights), "
@@ -181,6 +198,7 @@ def _one(
         outputs=(output,),
         preprocessing=Preprocessing("wafer.normalise" if inputs == (IMAGE,) else ""),
         training=note.training,
+        card=replace(CARD, published=PUBLISHED.get(name, ())),
     )
     chosen = {tensor.name: golden[tensor.name] for tensor in inputs}
     return Export(module, manifest, chosen, defaults or {})

@@ -55,7 +55,7 @@ def _commands(page: Path, blocks: Blocks) -> list[str]:
     return [c for c in commands if not c.startswith("curl") or shutil.which("curl")]
 
 
-def _type(commands: list[str], folder: Path, root: Path) -> str:
+def _type(commands: list[str], folder: Path, root: Path, seconds: float = 100) -> str:
     """Run the commands in one shell, with ports of their own; return what they said."""
     ports = {"5560": _free_port(), "9464": _free_port()}
 
@@ -78,7 +78,7 @@ def _type(commands: list[str], folder: Path, root: Path) -> str:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     ) as shell:  # fmt: skip
         try:
-            said, _ = shell.communicate(timeout=100)
+            said, _ = shell.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)
             said, _ = shell.communicate()
@@ -122,6 +122,28 @@ def test_adding_a_stage(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["closed"]
     assert 0 < report["events"]["accepted"] < report["events"]["offered"]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.train
+def test_adding_a_family(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    page = root / "docs" / "howto" / "add-a-family.md"
+    _write_files(page, blocks, tmp_path)
+    _register(tmp_path)
+    said = _type(_commands(page, blocks), tmp_path, root, seconds=380)
+    (area,) = re.findall(r'"auc": ([\d.]+)', said)
+    assert float(area) > 0.8
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["closed"]
+    assert report["events"]["offered"] == 20_000
+    assert 0 < report["paths"]["pairs"] < 20_000
+    for precision in ("int8", "fp16"):
+        manifest = (
+            tmp_path / "models" / f"hodoscope-{precision}" / "1" / "manifest.toml"
+        ).read_text()
+        assert abs(tomllib.loads(manifest)["metrics"]["auc_loss"]) < 0.02
 
 
 def test_securing_a_run(root: Path, blocks: Blocks, tmp_path: Path) -> None:
