@@ -181,7 +181,7 @@ def _column(field: pa.Field, where: str) -> Column:
 
 def _to_array(array: Any, kind: pa.DataType) -> pa.Array:
     events = len(array)
-    if isinstance(array, Ragged):
+    if type(array) is Ragged:
         if len(array.items) > MAX_ITEMS:
             raise DataError(
                 f"expected at most {MAX_ITEMS} items in a batch, got {len(array.items)}"

@@ -311,4 +311,4 @@ def concatenate(batches: Iterable[EventBatch]) -> EventBatch:
 
 
 def _join(arrays: Sequence[Any]) -> Any:
-    return join(arrays) if isinstance(arrays[0], Ragged) else np.concatenate(arrays)
+    return join(arrays) if type(arrays[0]) is Ragged else np.concatenate(arrays)

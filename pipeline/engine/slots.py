@@ -12,6 +12,7 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ _ALIGN = 64
 _ITEMS_BYTES = 1 << 20
 
 #: Name to an array; to room for items and their offsets where the column is ragged.
-Columns = Mapping[str, Array | Ragged]
+Columns = Mapping[str, Any]
 
 
 class Slots:
@@ -123,7 +124,7 @@ def _padded(size: int) -> int:
 
 
 def _columns(whole: Array, schema: Schema, events: int, start: int) -> Columns:
-    columns: dict[str, Array | Ragged] = {}
+    columns: dict[str, Any] = {}
     for column in schema:
         parts = []
         for size in _sizes(column, events):
@@ -141,7 +142,7 @@ def _columns(whole: Array, schema: Schema, events: int, start: int) -> Columns:
 def _fill(columns: Columns, batch: EventBatch) -> bool:
     """Copy a batch; False if the items of a ragged column have no room."""
     for name, column in columns.items():
-        if isinstance(column, Ragged):
+        if type(column) is Ragged:
             lists = batch.ragged(name)
             if len(lists.items) > len(column.values):
                 return False

@@ -87,7 +87,7 @@ def fit(batch: EventBatch, room: int) -> tuple[int, int]:
     """Return how many events have lists that fit into `room` bytes together, and their bytes."""
     used = np.zeros(0, np.int64)
     for column in batch.columns.values():
-        if isinstance(column, Ragged):
+        if type(column) is Ragged:
             ends = (column.offsets[1:] - column.offsets[0]) * column.item_bytes
             used = used + ends if len(used) else ends
     if not len(used):
