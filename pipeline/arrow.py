@@ -97,8 +97,18 @@ def validate(record_batch: pa.RecordBatch, schema: Schema) -> None:
     if schema.ragged:
         for column, array in zip(schema, record_batch.columns, strict=True):
             if column.ragged:
-                check_offsets(_offsets(array, column), len(array.values), f"column {column.name!r}")
+                items = _item_count(array.values, column)
+                check_offsets(_offsets(array, column), items, f"column {column.name!r}")
     record_batch.validate()
+
+
+def _item_count(values: pa.Array, column: Column) -> int:
+    try:
+        return len(values)
+    except (SystemError, ValueError) as error:  # Python has no length below zero
+        raise DataError(
+            f"column {column.name!r}: expected some items or none, got fewer than none"
+        ) from error
 
 
 def content(batch: EventBatch, schema: Schema) -> Iterator[Array]:
