@@ -234,7 +234,7 @@ def _to_lists(array: pa.Array, column: Column, seq: int) -> Ragged:
 def _offsets(array: pa.Array, column: Column) -> Array:
     """Return where lists begin, (events + 1,), a view; DataError if not all are there."""
     dtype = np.int64 if pa.types.is_large_list(array.type) else np.int32
-    events, data = len(array), array.buffers()[1]
+    events, data = _item_count(array, column), array.buffers()[1]
     # Arrow lets the offsets of no lists be left out.
     if not events and (data is None or not data.size):
         return np.zeros(1, dtype)
