@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline", "bench emd"]
+ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline", "bench emd",
+          "bench families"]  # fmt: skip
 
 
 def test_help_lists_every_command(sluice):
