@@ -7,28 +7,17 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sluice.kernels.counting import count_bits, count_outcomes, rows_of
-
-from .batch import (
-    DECISION,
-    EVENT_ID,
-    OUTCOME,
-    RECORD,
-    Array,
-    EventBatch,
-    Flag,
-    Outcome,
-    concatenate,
-)
+from .batch import DECISION, OUTCOME, EventBatch, Flag, Outcome, concatenate
 from .batching import sizes
-from .composition import compose
+from .carry import NOTHING, Carry, pass_over
 from .errors import DataError, RunError
 from .graph import Graph
 from .manifest import Model
 from .metrics import MeterBlock
 from .monitoring import Watcher
-from .records import Judgement, Recorder
-from .stages import Spares, Stage, Steps, Swaps, Truncates
+from .records import Judgement
+from .stages import Spares, Stage, Swaps, Truncates
+from .tally import Tally
 from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
@@ -37,12 +26,12 @@ _WARM_TIMES = 5
 
 
 class Chain:
-    """The stages of a graph, opened and metered, with its monitors beside them.
+    """The stages of a graph, or of a segment of it, opened and metered, with monitors beside them.
 
     Parameters
     ----------
     graph
-        Whose stages and monitors to run.
+        Whose stages and monitors to run; one of the segments that `cut` gives.
     block
         Service times and waits of the stages go there, and what the monitors saw.
     keep
@@ -51,8 +40,6 @@ class Chain:
 
     def __init__(self, graph: Graph, block: MeterBlock, keep: str) -> None:
         self._graph = graph
-        self._has_menu = bool(graph.paths())
-        self._rows = np.empty(0, np.int64)
         self._blank_outcome = np.zeros(0, np.uint8)
         self._blank_decision = np.zeros(0, np.uint64)
         self._block = block
@@ -66,16 +53,7 @@ class Chain:
             shadow.meter = meter
         #: In a thread of their own: a slow shadow must not make monitors blind.
         self._shadower = Watcher(graph.shadows, meters)
-        self._keep_all = keep == "all"
-        made_here = {column.name for column in RECORD}
-        self._keeps = len(graph.outputs) > 0
-        self._names = tuple(name for name in graph.outputs.names if name not in made_here)
-        judge = graph.judge()
-        self._recorder = Recorder(
-            graph.outputs.names,
-            judge.prescales() if judge else None,
-            graph.config.graph.batch_events,
-        )
+        self._tally = Tally(graph, keep)
         #: By rung: batch size and seconds that such a batch took at the warm-up.
         self.service_s: list[list[tuple[int, float]]] = []
 
@@ -113,9 +91,14 @@ class Chain:
             stage.close()
 
     def run(
-        self, batch: EventBatch, t_ready_ns: int, rung: int = 0, epoch: int = 0
+        self,
+        batch: EventBatch,
+        t_ready_ns: int,
+        rung: int = 0,
+        epoch: int = 0,
+        carry: Carry = NOTHING,
     ) -> tuple[EventBatch, Summary]:
-        """Judge a batch.
+        """Judge a batch to the end.
 
         Parameters
         ----------
@@ -125,37 +108,61 @@ class Chain:
             When the batch began to wait for this chain, CLOCK_MONOTONIC.
         rung, epoch
             Of the ladder, and of the models, for the decision record.
+        carry
+            What earlier segments have found.
 
         Returns
         -------
         kept, summary
             The events for the sink, with the columns of ``graph.outputs``, and what to account.
         """
-        flags: tuple[Flag, ...] = ()
+        judged, carry = self._judge(batch, t_ready_ns, rung, epoch, carry)
+        facts = Judgement(batch.seq, batch.events, rung, epoch, carry.started, time.monotonic_ns())
+        self._watcher.offer(judged)
+        self._shadower.offer(judged)
+        return self._tally.sum_up(judged, carry.flags, facts)
+
+    def pass_on(
+        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, carry: Carry
+    ) -> tuple[EventBatch, Carry]:
+        """Do the part of a segment that is not the last; see `run`.
+
+        Returns
+        -------
+        passed, carry
+            All events, with the columns of ``graph.outputs``, and what goes with them.
+        """
+        judged, carry = self._judge(batch, t_ready_ns, rung, epoch, carry)
+        return judged.only(self._graph.outputs.names), carry
+
+    def prepare(self, stage: str, epoch: int, model: Model) -> None:
+        """Make a stage ready to judge with another model from `epoch` on; see `Swaps`."""
+        if stage in self._swaps:  # else other workers run it
+            self._swaps[stage].prepare(epoch, model)
+
+    def _judge(
+        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, carry: Carry
+    ) -> tuple[EventBatch, Carry]:
         if epoch != self._epoch:
             self._switch(epoch)
         if rung != self._rung:
             self._step(rung)
         judged = self._unjudged(batch)
+        flags: tuple[Flag, ...] = ()
         started = time.monotonic_ns()
         try:
             judged = self._process(judged, t_ready_ns)
             flags = judged.flags
         except Exception:  # a stage may raise anything; the guilty events are looked for
             judged, flags = self._isolate(judged)
-        facts = Judgement(batch.seq, batch.events, rung, epoch, started, time.monotonic_ns())
-        self._watcher.offer(judged)
-        self._shadower.offer(judged)
-        return self._sum_up(judged, flags, facts)
-
-    def prepare(self, stage: str, epoch: int, model: Model) -> None:
-        """Make a stage ready to judge with another model from `epoch` on; see `Swaps`."""
-        self._swaps[stage].prepare(epoch, model)
+        if carry.flags and (gone := carry.failed()):
+            made = [c for join in self._graph.joins for c in join.adds]
+            judged, flags = pass_over(judged, flags, gone, made)
+        return judged, Carry((*carry.flags, *flags), carry.started or started)
 
     def _step(self, rung: int) -> None:
         """Judge on a rung of the ladder from now on."""
-        stages = [stage for stage in self._graph.stages if isinstance(stage, Steps)]
-        cut = [stage.name for stage in stages if not stage.step(rung)]
+        cut = [stage.name for stage in self._graph.ladders if not stage.step(rung)]
         judge = self._graph.judge()
         if isinstance(judge, Spares):
             judge.mute(self._graph.made_of(cut))
@@ -183,7 +190,8 @@ class Chain:
                 batch.check(stage.provides, stage.name)
             except Exception as error:
                 raise RunError(f"stage {stage.name!r}: cannot warm up: {_reason(error)}") from error
-        self._sum_up(batch, (), Judgement(0, batch.events, 0, 0, 0, 0))
+        if not self._graph.passes_on:
+            self._tally.sum_up(batch, (), Judgement(0, batch.events, 0, 0, 0, 0))
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
         times = self._times
@@ -202,8 +210,8 @@ class Chain:
     def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:
         """Halve the batch until the events that break a stage stand alone; fail those only."""
         watching = (*self._graph.monitors, *self._graph.shadows)
-        names = {*self._names, *(c.name for m in watching for c in m.consumes)}
-        names |= {EVENT_ID.name, *self._recorder.reads}
+        names = {c.name for m in watching for c in m.consumes}
+        names |= self._tally.reads
         good: list[EventBatch] = []
         flags: list[Flag] = []
         broken = 0
@@ -248,31 +256,13 @@ class Chain:
             trace = trace.tb_next
         return next((s.name for s in self._graph.stages if any(f is s for f in frames)), "chain")
 
-    def _sum_up(
-        self, batch: EventBatch, flags: tuple[Flag, ...], facts: Judgement
-    ) -> tuple[EventBatch, Summary]:
-        outcome: Array = batch[OUTCOME.name]
-        if not self._has_menu:  # a graph without a menu accepts what is sound
-            outcome = np.where(outcome == Outcome.OPEN, np.uint8(Outcome.ACCEPTED), outcome)
-            batch = batch.with_columns(outcome=outcome)
-        counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
-        count_outcomes(outcome, counts)
-        count_bits(batch[DECISION.name], paths)
-        rows = self._accepted(outcome) if self._keeps and not self._keep_all else None
-        kept = batch.only(self._names)
-        if not self._keeps:
-            kept = EventBatch({}, 0, batch.seq)
-        elif rows is not None:
-            kept = kept.take(rows)
-        kept = self._recorder.add(kept, batch, rows, facts)
-        composition = compose(
-            facts.seq, batch[EVENT_ID.name], counts.tolist(), facts.epoch, facts.rung
-        )
-        found = (counts.tobytes(), paths.tobytes(), facts.ended, list(flags), composition)
-        return kept, Summary(*found)
-
     def _unjudged(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with outcome and decision blank; nobody writes to these arrays."""
+        """Return the batch with outcome and decision, blank if no segment has been before.
+
+        Nobody writes to these arrays.
+        """
+        if self._graph.segment:
+            return batch
         events = batch.events
         if len(self._blank_outcome) < events:
             self._blank_outcome = np.zeros(events, np.uint8)
@@ -280,11 +270,6 @@ class Chain:
         return batch.with_columns(
             outcome=self._blank_outcome[:events], decision=self._blank_decision[:events]
         )
-
-    def _accepted(self, outcome: Array) -> Array:
-        if len(self._rows) < len(outcome):
-            self._rows = np.empty(len(outcome), np.int64)
-        return self._rows[: rows_of(outcome, Outcome.ACCEPTED, self._rows)]
 
 
 def _shift(flag: Flag, by: int) -> Flag:

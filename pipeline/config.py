@@ -39,11 +39,22 @@ class Graph(Struct, frozen=True, forbid_unknown_fields=True):
     window: Annotated[int, Meta(ge=1, le=4096)] = 16
 
 
+class Segment(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table ``[[workers.chain]]``: stages in a row, and the workers that run them."""
+
+    #: Names of the stages, in order.
+    stages: tuple[str, ...]
+    #: Compute workers of this segment on this host.
+    compute: Annotated[int, Meta(ge=0, le=256)] = 1
+
+
 class Workers(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[workers]``: the processes that run the chain of stages."""
 
     #: Compute workers of the distributed engine.
     compute: Annotated[int, Meta(ge=0, le=256)] = 1
+    #: The chain cut into segments with workers of their own; empty for one that `compute` run.
+    chain: tuple[Segment, ...] = ()
     #: Restarts of dead processes within `restart_window` before the run ends in ERROR.
     restarts: Annotated[int, Meta(ge=0)] = 8
     #: Deaths longer ago are forgiven. A duration.
@@ -58,6 +69,13 @@ class Workers(Struct, frozen=True, forbid_unknown_fields=True):
     results: str = ""
     #: Who may join.
     security: Security = Security()
+
+    @property
+    def crew(self) -> list[int]:
+        """The segment of each compute worker of this host."""
+        if not self.chain:
+            return [0] * self.compute
+        return [n for n, segment in enumerate(self.chain) for _ in range(segment.compute)]
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +163,7 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     _check_workers(file.workers, f"{origin}: workers")
     seconds(file.workers.restart_window, f"{origin}: workers.restart_window")
     stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
+    _check_chain(file.workers.chain, [part.name for part in stages], f"{origin}: workers.chain")
     monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
     names = [part.name for part in (*stages, *monitors)]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -196,15 +215,28 @@ def _check_workers(workers: Workers, where: str) -> None:
             f"{where}.hang_timeout: expected at least {_LEAST_HANG_S:g} s, since workers speak "
             f"once a second, got {workers.hang_timeout!r}"
         )
+    if workers.chain and workers.compute != 1:
+        raise ConfigError(f"{where}: expected compute in each chain, got it beside them too")
     if bool(workers.listen) != bool(workers.results):
         raise ConfigError(f"{where}: expected both listen and results, got one of them")
-    if not (workers.compute or workers.listen):
+    crews = [segment.compute for segment in workers.chain] or [workers.compute]
+    if not (all(crews) or workers.listen):
         raise ConfigError(
             f"{where}: compute: expected at least 1 worker, got 0",
             hint="0 is for runs whose workers all join from other hosts: set listen and results",
         )
     for address in filter(None, (workers.listen, workers.results)):
         require_secure(address, workers.security, where)
+
+
+def _check_chain(chain: tuple[Segment, ...], stages: list[str], where: str) -> None:
+    """Refuse segments that are not the graph's stages in their order, each in one of them."""
+    named = [name for segment in chain for name in segment.stages]
+    if chain and (named != stages or not all(segment.stages for segment in chain)):
+        raise ConfigError(
+            f"{where}: expected all stages, in the graph's order, some in each segment: "
+            f"{', '.join(stages)}; got {' | '.join(', '.join(s.stages) for s in chain)}"
+        )
 
 
 def _part(table: Options, where: str) -> Part:

@@ -45,6 +45,8 @@ class Graph:
         Columns that ingest gives to a worker: what stages, monitors and sink need of the source.
     outputs
         Columns that a worker gives to the sink.
+    segment, elsewhere
+        Of a segment of a chain: which it is, and the stages that other workers run.
     """
 
     config: GraphConfig
@@ -54,6 +56,23 @@ class Graph:
     joins: tuple[Join, ...]
     inputs: Schema
     outputs: Schema
+    segment: int = 0
+    elsewhere: tuple[Stage, ...] = ()
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether other workers go on with what comes of the stages, and not the sink."""
+        return self.segment < len(self.config.workers.chain) - 1
+
+    @property
+    def everywhere(self) -> tuple[Stage, ...]:
+        """The stages, and those that other workers run."""
+        return (*self.stages, *self.elsewhere)
+
+    @property
+    def ladders(self) -> list[Steps]:
+        """The stages that have a ladder, whoever runs them."""
+        return [stage for stage in self.everywhere if isinstance(stage, Steps)]
 
     def models(self) -> dict[str, dict[str, str]]:
         """Return name, version, sha256 and backend of each stage's model.
@@ -76,12 +95,12 @@ class Graph:
 
     def paths(self) -> list[str]:
         """Return the names of the menu's paths, in the order of their bits."""
-        return [path.name for stage in self.stages for path in getattr(stage, "paths", ())]
+        return [path.name for stage in self.everywhere for path in getattr(stage, "paths", ())]
 
     @property
     def rungs(self) -> int:
         """Rungs of the longest ladder among the stages, 1 if there is none."""
-        return max([1, *(stage.rungs for stage in self.stages if isinstance(stage, Steps))])
+        return max([1, *(stage.rungs for stage in self.ladders)])
 
     def made_of(self, stages: Iterable[str]) -> frozenset[str]:
         """Return the columns that these stages add, and all that others make of them."""
@@ -92,8 +111,8 @@ class Graph:
         return frozenset(made)
 
     def judge(self) -> Judges | None:
-        """Return the stage that decides, None where there is none."""
-        return next((stage for stage in self.stages if isinstance(stage, Judges)), None)
+        """Return the stage that decides, whoever runs it; None where there is none."""
+        return next((stage for stage in self.everywhere if isinstance(stage, Judges)), None)
 
     def report(self, events: int) -> dict[str, Any]:
         """Return what stages add to the run report after `events` events."""

@@ -73,6 +73,11 @@ def tune(config: GraphConfig, source: Part, tell: Told) -> Tuned:
     tell
         Called with what is measured next.
     """
+    if config.workers.chain:
+        raise ConfigError(
+            f"{config.origin}: workers.chain: expected none, since workers are measured that run "
+            "the whole chain each"
+        )
     found = {}
     for part in config.stages:
         if part.use == "infer":

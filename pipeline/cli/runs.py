@@ -28,7 +28,9 @@ _Reference = Annotated[
     Path | None, typer.Option(help="Alarm when a monitor leaves the band of this run's report.")
 ]
 _Engine = Annotated[str, typer.Option(help="distributed, or inline: all in one process.")]
-_Workers = Annotated[int | None, typer.Option(min=1, help="Compute workers.")]
+_Workers = Annotated[
+    int | None, typer.Option(min=1, help="Compute workers, each with the whole chain.")
+]
 _RunNumber = Annotated[
     int | None,
     typer.Option(
@@ -185,7 +187,7 @@ def _with(config: GraphConfig, out: Path | None, workers: int | None) -> GraphCo
     sink = config.sink
     if out is not None and sink.use == "recording":
         sink = replace(sink, options={**sink.options, "path": str(out)})
-    crew = config.workers if workers is None else replace(config.workers, compute=workers)
+    crew = config.workers if workers is None else replace(config.workers, compute=workers, chain=())
     return replace(config, sink=sink, workers=crew)
 
 

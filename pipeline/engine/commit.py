@@ -127,7 +127,7 @@ class _Desk:
         summary, *rest = payload
         kept = EventBatch({}, 0, header.seq)
         if header.first:
-            kept = self._slots.result(header.first - 1, header.events, header.seq)
+            kept = self._slots.batch(header.first - 1, -1, header.events, header.seq)
         elif rest:
             kept = self._codec.unpack(rest[0], header.events, header.seq)
         return Result(header.seq, header.aux, kept, summary)

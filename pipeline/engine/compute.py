@@ -8,11 +8,15 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from ..batch import EventBatch
+from ..carry import NOTHING, Carry, pack_carry, unpack_carry
 from ..chain import Chain
 from ..errors import ModelError, RunError
 from ..graph import Graph, build_graph
 from ..parts import build
+from ..segments import cut
 from ..sinks import Sink
 from ..transport import Socket
 from ..wire import Codec, Header, Kind, pack_summary
@@ -54,8 +58,9 @@ class Worker:
     def __init__(self, spec: Spec, hub: Socket, place: Place | None = None) -> None:
         sink: Sink = build("sink", spec.config.sink, spec.config.origin)
         graph = build_graph(spec.config, spec.schema, sink.columns)
+        whole, graph = graph, cut(graph)[spec.segment]
         _same_models(graph, spec)
-        self._spec, self._hub = spec, hub
+        self._spec, self._hub, self._graph = spec, hub, graph
         self._place = place or Here(spec)
         self._chain = Chain(graph, self._place.meters(graph), sink.keep)
         self._chain.open()
@@ -68,7 +73,7 @@ class Worker:
             self._chain.prepare(swap.stage, swap.epoch, swap.load())
         self._outlet = self._place.outlet()
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
-        self._slots = spec.open_slots(graph) if spec.slots else None
+        self._slots = spec.open_slots(whole) if spec.slots else None
         self._beat = Beat(hub, self._place.pulse)
         os.sched_setaffinity(0, spec.cores.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
@@ -103,6 +108,9 @@ class Worker:
         if header.kind != Kind.DATA:
             name = self._spec.name
             raise RunError(f"worker {name!r}: expected DATA, CONTROL or STOP, got {header.kind}")
+        if self._graph.passes_on:
+            self._pass_on(header, payload, began)
+            return True
         self._judge(header, payload)
         took = time.monotonic_ns() - began
         self._hub.send(Header(Kind.CREDIT, seq=header.seq, first=took, events=header.events, aux=1))
@@ -145,24 +153,49 @@ class Worker:
         self._epoch = epoch
 
     def _judge(self, header: Header, payload: list[memoryview]) -> None:
-        slot = header.first - 1
-        if self._slots is None or slot < 0:
+        """Judge a batch to the end and give what came of it to the sink."""
+        batch, ready_ns, carry = self._take(header, payload)
+        rung, epoch = header.aux & 0xFF, header.aux >> 8
+        kept, summary = self._chain.run(batch, ready_ns, rung, epoch, carry)
+        kept, summary = self._place.leaves(kept, summary)
+        self._outlet.send(*self._answer(header, kept, pack_summary(summary)))
+
+    def _pass_on(self, header: Header, payload: list[memoryview], began: int) -> None:
+        """Do this segment's part of a batch and give it back to ingest, for the next."""
+        batch, ready_ns, carry = self._take(header, payload)
+        rung, epoch = header.aux & 0xFF, header.aux >> 8
+        passed, carry = self._chain.pass_on(batch, ready_ns, rung, epoch, carry)
+        passed, carry = self._place.leaves(passed, carry)
+        carry = replace(carry, took=time.monotonic_ns() - began)
+        self._hub.send(*self._answer(header, passed, pack_carry(carry)))
+
+    def _take(self, header: Header, payload: list[memoryview]) -> tuple[EventBatch, int, Carry]:
+        """Return a batch that has come, since when it waits, and what was found before."""
+        carry = NOTHING
+        if self._graph.segment:
+            carry, payload = unpack_carry(payload[0]), payload[1:]
+        if self._slots is None or not header.first:
             batch = self._inward.unpack(payload[0], header.events, header.seq)
         else:
-            batch = self._slots.batch(slot, header.events, header.seq)
+            segment = self._graph.segment
+            batch = self._slots.batch(header.first - 1, segment, header.events, header.seq)
         epoch = header.aux >> 8
         if epoch > self._epoch:
             self._await(epoch)
-        kept, summary = self._place.judge(self._chain, batch, header)
-        frames: list[Any] = [pack_summary(summary)]
-        slots = self._slots if slot >= 0 else None
-        lies = slots is not None and slots.put_result(slot, kept)
-        if kept.events and not lies:
-            frames.append(self._outward.pack(kept))
-        answer = Header(Kind.RESULT, header.run, seq=header.seq, first=slot + 1 if lies else 0,
-                        events=kept.events, t_ingest=header.t_ingest,
+        return self._place.arrived(batch, header, carry)
+
+    def _answer(self, header: Header, result: EventBatch, found: bytes) -> list[Any]:
+        """Return a RESULT: header, what was found, and what came of the batch if it must travel."""
+        frames: list[Any] = [found]
+        slots, place = self._slots, header.first
+        if slots is None or not (place and slots.put(place - 1, self._graph.segment + 1, result)):
+            place = 0
+        if not place and (result.events or self._graph.passes_on):
+            frames.append(self._outward.pack(result))
+        answer = Header(Kind.RESULT, header.run, seq=header.seq, first=place,
+                        events=result.events, t_ingest=header.t_ingest,
                         t_sent=time.monotonic_ns(), aux=header.events)  # fmt: skip
-        self._outlet.send(answer, *frames)
+        return [answer, *frames]
 
 
 def _label(model: dict[str, str]) -> str:

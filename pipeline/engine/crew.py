@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..config import seconds
-from ..wire import Header, Kind
+from ..wire import Header, Kind, ProtocolError
 from . import Plan
 from .crew_swaps import CrewSwaps
 from .dispatch import Dispatch
@@ -41,9 +41,10 @@ class Crew:
         hang_s = seconds(plan.graph.config.workers.hang_timeout, "workers.hang_timeout")
         self._hub, self._dispatch, self._swaps = hub, dispatch, swaps
         self._pulse = Pulse(hang_s)
+        self._segments = set(range(max(1, len(plan.graph.config.workers.chain))))
         self.hang_s = hang_s
         self.own = Supervisor(plan, swaps.epochs)
-        self.guests = RemoteCrew(plan, hub, swaps, dispatch.batching, hang_s)
+        self.guests = RemoteCrew(plan, hub, swaps, dispatch, hang_s)
 
     @property
     def sink(self) -> Process:
@@ -52,8 +53,8 @@ class Crew:
 
     @property
     def working(self) -> bool:
-        """Whether the sink and any worker are ready."""
-        return self.sink.ready and bool(self.own.ready or self.guests.ready)
+        """Whether the sink is ready, and a worker of each segment."""
+        return self.sink.ready and {*self.own.ready, *self.guests.segments} == self._segments
 
     @property
     def everyone(self) -> list[str] | None:
@@ -91,6 +92,13 @@ class Crew:
             self._let_go(name)
         elif name in self.guests and header.kind == Kind.CREDIT:
             self._dispatch.credit(name, header)
+        elif name in self.guests and header.kind == Kind.RESULT:
+            try:
+                self._dispatch.check_result(header, payload, self.guests.segment_of(name))
+            except ProtocolError:
+                self._let_go(name)
+                raise
+            self._dispatch.pass_on(name, header, payload)
         else:
             self.guests.hear(name, header, payload)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from ..batching import Batching
+from ..carry import unpack_carry
 from ..config import seconds
-from ..wire import Codec, Header, Kind, Summary
+from ..segments import edges
+from ..wire import Codec, Header, Kind, ProtocolError, Summary
 from . import Plan
 from .epochs import Epochs
 from .flights import Flight, Flights
 from .hub import Hub
 from .rungs import Rungs
 from .slots import Slots
-from .spec import SLOTS, slot_count
+from .spec import SLOTS, Times, slot_count
 
 
 class Dispatch:
@@ -31,13 +35,17 @@ class Dispatch:
 
     def __init__(self, plan: Plan, hub: Hub, epochs: Epochs) -> None:
         graph, table = plan.graph, plan.graph.config.graph
+        schemas = edges(graph)
         self._plan, self._hub, self._epochs = plan, hub, epochs
-        self._codec = Codec(graph.inputs)
+        #: By edge of the chain.
+        self._codecs = [Codec(schema) for schema in schemas]
         self._slots = Slots(
-            plan.runtime / SLOTS, graph.inputs, graph.outputs, table.batch_events,
-            slot_count(table), create=True,
-        )  # fmt: skip
-        self.flights = Flights(table.window, table.batch_events)
+            plan.runtime / SLOTS, schemas, table.batch_events, slot_count(table), create=True
+        )
+        #: Of the chain; and what a batch takes in each, by rung, as its workers measured.
+        self._segments = len(schemas) - 1
+        self._times: dict[int, Times] = {}
+        self.flights = Flights(table.window, table.batch_events, self._segments)
         budget_s = seconds(table.latency_budget, "graph.latency_budget")
         self.batching = Batching(budget_s, table.batch_events)
         self.rungs = Rungs(plan, self.batching)
@@ -55,8 +63,17 @@ class Dispatch:
         """Epoch of the oldest batch in flight; the present one where there is none."""
         return self.flights.oldest_epoch(self._epochs.epoch)
 
+    def welcome(self, worker: str, times: Times, segment: int = 0) -> None:
+        """Note that a worker is ready, which segment it runs, and what batches take there."""
+        self.flights.station(worker, segment)
+        self._times[segment] = times
+        if len(self._times) == self._segments:
+            self.batching.begin(_added(list(self._times.values())))
+
     def hand_out(self, *, paused: bool) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
+        for segment in range(self._segments - 1, 0, -1):
+            self._hand_on(segment)
         while (worker := self.flights.asker()) is not None:
             seq = self.flights.orphan()
             if seq is None and not (paused or self.flights.full) and self._due_in(worker) <= 0:
@@ -77,7 +94,15 @@ class Dispatch:
         self._slots.give_back(slots)
         if flight is not None:
             away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
-            self.batching.done(header.events, header.first, away_ns, flight.rung)
+            took_ns = flight.service_ns + header.first
+            self.batching.done(header.events, took_ns, away_ns, flight.rung)
+
+    def pass_on(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
+        """Take what came of a batch in a segment that is not the last."""
+        took_ns = unpack_carry(payload[0]).took
+        lies = bool(header.first)
+        free = self.flights.pass_on(name, header.seq, payload, took_ns, lies=lies)
+        self._slots.give_back(free)
 
     def commit(self, first: int, summaries: list[Summary]) -> bool:
         """Account batches that the sink has, unless they were before; whether any is new."""
@@ -100,6 +125,43 @@ class Dispatch:
         for batch in self.flights.give_up():
             self._plan.account.fail(batch, "engine", why)
         self._plan.give_up_source(why)
+
+    def check_result(self, header: Header, payload: Sequence[memoryview], segment: int) -> None:
+        """Refuse what a worker of another host gives, if nobody could go on with it.
+
+        Raises
+        ------
+        ProtocolError
+            If it is no carry with a record batch of the edge behind `segment`.
+        """
+        flight = self.flights.get(header.seq)
+        expected = header.events if flight is None else flight.batch.events
+        if segment == self._segments - 1 or header.first or len(payload) != 2:
+            raise ProtocolError(f"batch {header.seq}: expected no such RESULT")
+        if header.events != expected:
+            raise ProtocolError(
+                f"batch {header.seq}: expected {expected} events back, got {header.events}"
+            )
+        rows = [row for flag in unpack_carry(payload[0]).flags for row in flag.rows]
+        if rows and not 0 <= min(rows) <= max(rows) < expected:
+            raise ProtocolError(f"batch {header.seq}: expected flags of its {expected} events")
+        self._codecs[segment + 1].unpack(payload[1], header.events, header.seq)
+
+    def _hand_on(self, segment: int) -> None:
+        """Hand batches to a segment behind the first while its workers ask for them."""
+        while (worker := self.flights.asker(segment)) is not None:
+            seq = self.flights.next_for(segment)
+            if seq is None:
+                return
+            flight = self.flights[seq]
+            slot, payload = flight.slot, flight.found
+            if slot is not None and self._hub.is_far(worker.encode()):
+                batch = self._slots.batch(slot, segment, flight.batch.events, seq)
+                slot, payload = None, (payload[0], self._codecs[segment].pack(batch))
+            if self._give(flight, worker, slot, payload):
+                self.flights.give(seq, worker, slot)
+            else:
+                self.flights.refuse(seq, worker)
 
     def _due_in(self, worker: str) -> float:
         """Return the seconds until the next batch closes, or until more events wait."""
@@ -127,17 +189,31 @@ class Dispatch:
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
-        flight, peer = self.flights[seq], worker.encode()
-        slot = None if self._hub.is_far(peer) else self._slots.take(flight.batch)
-        place = 0 if slot is None else slot + 1
-        events, now = flight.batch.events, time.monotonic_ns()
-        header = Header(Kind.DATA, self._plan.account.run, seq=seq, first=place, events=events,
-                        t_sent=now, aux=flight.rung | flight.epoch << 8)  # fmt: skip
-        payload = [self._codec.pack(flight.batch)] if slot is None else []
-        if self._hub.send(header, *payload, to=peer):
+        """Send a batch to a worker of the first segment."""
+        flight = self.flights[seq]
+        slot = None if self._hub.is_far(worker.encode()) else self._slots.take(flight.batch)
+        payload = [self._codecs[0].pack(flight.batch)] if slot is None else []
+        if self._give(flight, worker, slot, payload):
             self.flights.give(seq, worker, slot)
-            self.batching.sent(events, now, self.flights.crew)
+            now_ns = time.monotonic_ns()
+            self.batching.sent(flight.batch.events, now_ns, self.flights.crew)
             return
         self.flights.refuse(seq, worker)
         if slot is not None:
             self._slots.give_back([slot])
+
+    def _give(self, flight: Flight, worker: str, slot: int | None, payload: Sequence[Any]) -> bool:
+        """Send DATA; False if the worker is gone or its queue is full."""
+        batch, place = flight.batch, 0 if slot is None else slot + 1
+        header = Header(Kind.DATA, self._plan.account.run, seq=batch.seq, first=place,
+                        events=batch.events, t_sent=time.monotonic_ns(),
+                        aux=flight.rung | flight.epoch << 8)  # fmt: skip
+        return self._hub.send(header, *payload, to=worker.encode())
+
+
+def _added(segments: list[Times]) -> Times:
+    """Return what a batch takes in all segments together."""
+    return [
+        [(points[0][0], sum(took_s for _, took_s in points)) for points in zip(*rung, strict=True)]
+        for rung in zip(*segments, strict=True)
+    ]

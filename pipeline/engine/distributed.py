@@ -51,6 +51,7 @@ class DistributedEngine:
             Kind.ACK: self._commit, Kind.CREDIT: self._credit, Kind.HELLO: self._welcome,
             Kind.READY: self._ready, Kind.ERROR: self._fail, Kind.EOR: self._hear_sink,
             Kind.FULL: self._hear_sink, Kind.HEARTBEAT: lambda *_: None,
+            Kind.RESULT: self._pass_on,
         }  # fmt: skip
 
     def start(self) -> None:
@@ -83,6 +84,7 @@ class DistributedEngine:
             if self._plan.control.stopping:
                 raise RunError("stopped before the run had started")
             self._serve(_TICK_S)
+            self._crew.guests.beat(time.monotonic())  # who is ready sooner shall not leave
             for process in self._crew.own.dead:
                 self._serve(_TICK_S)  # its last words may tell more than its exit code
                 raise self._failure or RunError(process.death)
@@ -217,6 +219,9 @@ class DistributedEngine:
     def _credit(self, name: str, header: Header, _: list[memoryview]) -> None:
         self._dispatch.credit(name, header)
 
+    def _pass_on(self, name: str, header: Header, payload: list[memoryview]) -> None:
+        self._dispatch.pass_on(name, header, payload)
+
     def _commit(self, _: str, header: Header, payload: list[memoryview]) -> None:
         if self._dispatch.commit(header.seq, unpack_summaries(payload[0])):
             self._stall.moved()
@@ -226,7 +231,8 @@ class DistributedEngine:
         if name == SINK:
             self._sink.welcome()
         else:
-            self._dispatch.batching.begin(unpack_text(payload, Times, "HELLO"))
+            times, segment = unpack_text(payload, Times, "HELLO"), self._crew.own[name].spec.segment
+            self._dispatch.welcome(name, times, segment)
 
     def _ready(self, name: str, _: Header, payload: list[memoryview]) -> None:
         self._swaps.hear(name, msgspec.json.decode(payload[0], type=Ready))

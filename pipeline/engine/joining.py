@@ -70,7 +70,7 @@ def _work(
         name=name, config=terms.config, source=terms.source, hub=endpoint,
         outlet=seen_from(endpoint, terms.results), meters="", slots="", slot_count=0,
         bor=terms.bor, models=terms.models, epoch=terms.epoch, swap=terms.swap, credit=_CREDIT,
-        parent=os.getppid(), cores=Cores(cores, cores),
+        parent=os.getppid(), cores=Cores(cores, cores), segment=terms.segment,
     )  # fmt: skip
     # monotonic here - monotonic there, by way of TAI
     away = Away(spec, keys, terms.tai_ns - tai_ahead_ns(), terms.silence_s)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from ..batch import T_INGEST, EventBatch
-from ..chain import Chain
+from ..carry import Carry
 from ..errors import RunError
 from ..graph import Graph
 from ..keys import Credentials
@@ -17,6 +17,9 @@ from ..metrics import MeterBlock
 from ..transport import Socket
 from ..wire import Header, Summary
 from .spec import Spec
+
+#: What a worker has found about a batch.
+Found = TypeVar("Found", Carry, Summary)
 
 
 class Place(Protocol):
@@ -37,8 +40,13 @@ class Place(Protocol):
     def deserted(self) -> bool:
         """Whether ingest is gone."""
 
-    def judge(self, chain: Chain, batch: EventBatch, header: Header) -> tuple[EventBatch, Summary]:
-        """Run a chain on a batch that `header` brought."""
+    def arrived(
+        self, batch: EventBatch, header: Header, carry: Carry
+    ) -> tuple[EventBatch, int, Carry]:
+        """Return a batch in this host's time, since when it waits, and its carry."""
+
+    def leaves(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
+        """Return what came of a batch in ingest's time."""
 
 
 class Here:
@@ -67,9 +75,15 @@ class Here:
         """Whether the parent process is another."""
         return self._spec.orphaned()
 
-    def judge(self, chain: Chain, batch: EventBatch, header: Header) -> tuple[EventBatch, Summary]:
-        """Run the chain; the batch waits since it was sent."""
-        return chain.run(batch, header.t_sent, rung=header.aux & 0xFF, epoch=header.aux >> 8)
+    def arrived(
+        self, batch: EventBatch, header: Header, carry: Carry
+    ) -> tuple[EventBatch, int, Carry]:
+        """Return all as it is: the batch waits since it was sent."""
+        return batch, header.t_sent, carry
+
+    def leaves(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
+        """Return all as it is."""
+        return batch, found
 
 
 class Away:
@@ -123,16 +137,21 @@ class Away:
             )
         return False
 
-    def judge(self, chain: Chain, batch: EventBatch, header: Header) -> tuple[EventBatch, Summary]:
-        """Run the chain in this host's time; what goes back is in ingest's.
+    def arrived(
+        self, batch: EventBatch, header: Header, carry: Carry
+    ) -> tuple[EventBatch, int, Carry]:
+        """Return all in this host's time; the batch waits from now on: the network is no stage."""
+        if carry.started:
+            carry = replace(carry, started=carry.started + self._ahead_ns)
+        return self._later(batch, self._ahead_ns), time.monotonic_ns(), carry
 
-        The wait for the first stage counts from the arrival here: the network is no stage's.
-        """
-        ahead, name = self._ahead_ns, T_INGEST.name
-        if name in batch:
-            batch = batch.with_columns(**{name: batch[name] + ahead})
-        now = time.monotonic_ns()
-        kept, summary = chain.run(batch, now, rung=header.aux & 0xFF, epoch=header.aux >> 8)
-        if name in kept:
-            kept = kept.with_columns(**{name: kept[name] - ahead})
-        return kept, msgspec.structs.replace(summary, t_decided=summary.t_decided - ahead)
+    def leaves(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
+        """Return all in ingest's time."""
+        back = -self._ahead_ns
+        if isinstance(found, Carry):
+            return self._later(batch, back), replace(found, started=found.started + back)
+        return self._later(batch, back), replace(found, t_decided=found.t_decided + back)
+
+    def _later(self, batch: EventBatch, by_ns: int) -> EventBatch:
+        name = T_INGEST.name
+        return batch.with_columns(**{name: batch[name] + by_ns}) if name in batch else batch

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..batching import Batching
 from ..metrics import MeterBlock
+from ..segments import cut
 from ..wire import Header, Kind, ProtocolError, pack_text, unpack_text
 from . import Plan
 from .crew_swaps import CrewSwaps, Ready
+from .dispatch import Dispatch
 from .hub import Hub
 from .pulse import BEAT_S
 from .spec import Times
@@ -31,23 +33,24 @@ class RemoteCrew:
         The run.
     hub
         How they are reached.
-    swaps, batching
+    swaps, dispatch
         They hear which workers come and go, and what batches take.
     silence_s
         A longer silence of either side means that it is gone.
     """
 
     def __init__(
-        self, plan: Plan, hub: Hub, swaps: CrewSwaps, batching: Batching, silence_s: float
+        self, plan: Plan, hub: Hub, swaps: CrewSwaps, dispatch: Dispatch, silence_s: float
     ) -> None:
         self._plan = plan
         self._swaps = swaps
-        self._batching = batching
+        self._dispatch = dispatch
         self._hub = hub
         self._silence_s = silence_s
         self._blocks: dict[str, MeterBlock] = {}
         self._ready: set[str] = set()
-        self._began: dict[str, int] = {}
+        self._began: dict[str, Terms] = {}
+        self._graphs = cut(plan.graph)
         self._beat_s = 0.0
 
     def __contains__(self, name: str) -> bool:
@@ -57,6 +60,15 @@ class RemoteCrew:
     def ready(self) -> list[str]:
         """Names of those that are ready."""
         return sorted(self._ready)
+
+    @property
+    def segments(self) -> list[int]:
+        """The segments of those that are ready."""
+        return [self._began[name].segment for name in self._ready]
+
+    def segment_of(self, name: str) -> int:
+        """Return the segment that a worker runs."""
+        return self._began[name].segment
 
     def hear(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
         """Take a worker's word; a stranger is told to go.
@@ -72,7 +84,8 @@ class RemoteCrew:
             self._hub.turn_away(Header(Kind.STOP), to=name.encode())
             raise ProtocolError(f"{name!r}: expected JOIN first, got {Kind(header.kind).name}")
         elif header.kind == Kind.HELLO:
-            self._batching.begin(unpack_text(payload, Times, "HELLO"))
+            times = unpack_text(payload, Times, "HELLO")
+            self._dispatch.welcome(name, times, self.segment_of(name))
             self._welcome(name)
         elif header.kind == Kind.READY:
             self._swaps.hear(name, unpack_text(payload, Ready, "READY"))
@@ -88,18 +101,24 @@ class RemoteCrew:
             self.refuse(name, f"expected at most {_MOST} workers of other hosts, got one more")
         plan = self._plan
         epochs = self._swaps.epochs
+        segment = self._needy()
         terms = Terms(
             epochs.config, tuple(plan.source.schema), plan.bor, epochs.models, epochs.epoch,
-            epochs.last, plan.graph.config.workers.results, tai_ahead_ns(),
+            epochs.last, segment, plan.graph.config.workers.results, tai_ahead_ns(),
             time.clock_gettime_ns(time.CLOCK_TAI), max(self._silence_s, _LEAST_SILENCE_S),
         )  # fmt: skip
         self._hub.know(name.encode())
         self._ready.discard(name)
-        self._began[name] = epochs.epoch
-        self._blocks[name] = MeterBlock(
-            *plan.graph.meter_names(), shadows=plan.graph.shadow_names()
-        )
+        self._began[name] = terms
+        graph = self._graphs[segment]
+        self._blocks[name] = MeterBlock(*graph.meter_names(), shadows=graph.shadow_names())
         self._hub.send(Header(Kind.SPEC, plan.account.run), pack_text(terms), to=name.encode())
+
+    def _needy(self) -> int:
+        """Return the segment with the fewest workers; of these the one with the fewest here."""
+        own = Counter(self._plan.graph.config.workers.crew)
+        crew = own + Counter(terms.segment for terms in self._began.values())
+        return min(range(len(self._graphs)), key=lambda segment: (crew[segment], own[segment]))
 
     def refuse(self, name: str, why: str) -> None:
         """Tell somebody why it cannot join, and raise ProtocolError."""
@@ -113,7 +132,7 @@ class RemoteCrew:
             self._plan.account.blocks.append(self._blocks[name])
             self._plan.account.remote_workers += 1
             self._plan.account.clock = "CLOCK_TAI"
-            self._swaps.welcome(name, self._began[name])
+            self._swaps.welcome(name, self._began[name].epoch)
 
     def _count(self, name: str, payload: Sequence[memoryview]) -> None:
         """Take over the meters that a heartbeat carries."""

@@ -1,8 +1,9 @@
 """Shared memory in which batches lie while they are in flight: between processes, no copy travels.
 
-A slot has room for one batch on its way to a worker and for what comes of it on its way to the
-sink. Ingest owns all slots: it fills one and names it in DATA; the worker writes its result beside
-and names the slot in RESULT; the commit gives it back. A batch that is sent anew gets another slot,
+A slot has room for one batch at each edge of the chain: on its way to a worker, from segment to
+segment, and for what comes of it on its way to the sink. Ingest owns all slots: it fills one and
+names it in DATA; the worker writes its result at the next edge and names the slot in RESULT; the
+commit gives it back. A batch that is sent anew gets another slot,
 because the worker that had it may be writing still.
 """
 
@@ -36,8 +37,8 @@ class Slots:
     ----------
     path
         The file; on a file system in memory.
-    inputs, outputs
-        Columns to a worker, and from it to the sink.
+    edges
+        Columns to the first worker, from each segment to the next, and to the sink.
     events
         Most events of a batch that fits.
     count
@@ -52,10 +53,10 @@ class Slots:
     """
 
     def __init__(
-        self, path: Path, inputs: Schema, outputs: Schema, events: int, count: int, *, create: bool
+        self, path: Path, edges: Sequence[Schema], events: int, count: int, *, create: bool
     ) -> None:
         self._events = events
-        sizes = [_size(schema, events) for schema in (inputs, outputs)]
+        sizes = [_size(schema, events) for schema in edges]
         length = max(mmap.PAGESIZE, count * sum(sizes))
         if create:
             _make(path, length)
@@ -64,34 +65,36 @@ class Slots:
             self._memory = mmap.mmap(file.fileno(), length, flags=flags)
         whole = np.frombuffer(self._memory, np.uint8)
         starts = range(0, count * sum(sizes), sum(sizes) or 1)
-        self._inputs = [_columns(whole, inputs, events, start) for start in starts]
-        self._outputs = [_columns(whole, outputs, events, start + sizes[0]) for start in starts]
-        self._free = list(range(len(self._inputs)))
+        offsets = [sum(sizes[:edge]) for edge in range(len(sizes))]
+        #: By slot and edge.
+        self._columns = [
+            [
+                _columns(whole, schema, events, start + offset)
+                for schema, offset in zip(edges, offsets, strict=True)
+            ]
+            for start in starts
+        ]
+        self._free = list(range(len(self._columns)))
 
     def take(self, batch: EventBatch) -> int | None:
         """Put a batch for a worker into a free slot; None if none is free or it does not fit."""
         if not self._free or batch.events > self._events:
             return None
         slot = self._free[-1]
-        if not _fill(self._inputs[slot], batch):
-            return None
-        return self._free.pop()
+        return self._free.pop() if self.put(slot, 0, batch) else None
 
     def give_back(self, slots: Sequence[int]) -> None:
         """Free slots again."""
         self._free += slots
 
-    def batch(self, slot: int, events: int, seq: int) -> EventBatch:
-        """Return views of the batch that a slot holds for a worker."""
-        return _views(self._inputs[slot], events, seq)
+    def batch(self, slot: int, edge: int, events: int, seq: int) -> EventBatch:
+        """Return views of the batch that a slot holds at an edge."""
+        columns = self._columns[slot][edge]
+        return EventBatch({name: column[:events] for name, column in columns.items()}, events, seq)
 
-    def put_result(self, slot: int, batch: EventBatch) -> bool:
-        """Put what came of a batch beside it; False if it does not fit."""
-        return _fill(self._outputs[slot], batch)
-
-    def result(self, slot: int, events: int, seq: int) -> EventBatch:
-        """Return views of what came of the batch in a slot."""
-        return _views(self._outputs[slot], events, seq)
+    def put(self, slot: int, edge: int, batch: EventBatch) -> bool:
+        """Put a batch, or what came of it, at an edge; False if it does not fit."""
+        return _fill(self._columns[slot][edge], batch)
 
 
 def _make(path: Path, length: int) -> None:
@@ -151,7 +154,3 @@ def _fill(columns: Columns, batch: EventBatch) -> bool:
         else:
             column[: batch.events] = batch.columns[name]
     return True
-
-
-def _views(columns: Columns, events: int, seq: int) -> EventBatch:
-    return EventBatch({name: column[:events] for name, column in columns.items()}, events, seq)

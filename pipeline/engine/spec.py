@@ -18,6 +18,7 @@ from ..config import Graph as GraphTable
 from ..config import GraphConfig
 from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
 from ..graph import Graph
+from ..segments import edges
 from ..transport import Socket, terminate
 from ..wire import Header, Kind
 from .slots import Slots
@@ -96,6 +97,8 @@ class Spec(Struct, frozen=True):
         For a sink that goes on with what an earlier life wrote: batches before are settled.
     begun
         For a sink: the swaps that have begun.
+    segment
+        Which segment of the chain a worker runs.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Spec(Struct, frozen=True):
     credit: int
     since: int | None = None
     begun: tuple[Swap, ...] = ()
+    segment: int = 0
 
     @property
     def schema(self) -> Schema:
@@ -124,9 +128,7 @@ class Spec(Struct, frozen=True):
     def open_slots(self, graph: Graph) -> Slots:
         """Return the run's shared memory."""
         most = self.config.graph.batch_events
-        return Slots(
-            Path(self.slots), graph.inputs, graph.outputs, most, self.slot_count, create=False
-        )
+        return Slots(Path(self.slots), edges(graph), most, self.slot_count, create=False)
 
     def orphaned(self) -> bool:
         """Whether the engine that started this process is gone."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import seconds
 from ..metrics import MeterBlock
 from ..scheduling import change_policy
+from ..segments import cut
 from ..sources.paced import Paced
 from ..wire import Header, Kind
 from . import Plan
@@ -52,7 +53,7 @@ class Supervisor:
         self._due: dict[str, float] = {}
         self._cores = os.sched_getaffinity(0)
         live = plan.source.socket is not None
-        self._crew, self._others = share_cores(self._cores, config.workers.compute, live=live)
+        self._crew, self._others = share_cores(self._cores, len(config.workers.crew), live=live)
         self._credit = _LIVE_CREDIT if live else _REPLAY_CREDIT
         self._hurried = not live and not isinstance(plan.source, Paced)
 
@@ -69,8 +70,8 @@ class Supervisor:
             change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # the crew inherits it
         resumed = self._plan.resumed
         self._spawn("commit", SINK, resumed.next if resumed else None)
-        for index in range(self._plan.graph.config.workers.compute):
-            self._spawn("compute", f"compute-{index}")
+        for index, segment in enumerate(self._plan.graph.config.workers.crew):
+            self._spawn("compute", f"compute-{index}", segment=segment)
 
     @property
     def late(self) -> list[str]:
@@ -87,9 +88,10 @@ class Supervisor:
         ]
 
     @property
-    def ready(self) -> bool:
-        """Whether any compute worker is ready."""
-        return any(p.ready for p in self._processes.values() if p.role == "compute")
+    def ready(self) -> list[int]:
+        """The segments of the compute workers that are ready."""
+        crew = [p for p in self._processes.values() if p.role == "compute"]
+        return [p.spec.segment for p in crew if p.ready]
 
     @property
     def names(self) -> list[str] | None:
@@ -102,9 +104,9 @@ class Supervisor:
         process = self._processes[name]
         process.ready = True
         if process.role == "compute":
-            names = self._plan.graph.meter_names()
-            path, shadows = Path(process.spec.meters), self._plan.graph.shadow_names()
-            block = MeterBlock(*names, path, create=False, shadows=shadows)
+            graph = cut(self._plan.graph)[process.spec.segment]
+            path, shadows = Path(process.spec.meters), graph.shadow_names()
+            block = MeterBlock(*graph.meter_names(), path, create=False, shadows=shadows)
             self._plan.account.blocks.append(block)
 
     def settle(self) -> None:
@@ -133,7 +135,8 @@ class Supervisor:
             del self._due[name]
             restarts = self._plan.account.restarts
             restarts[name] = restarts.get(name, 0) + 1
-            self._spawn(self._processes[name].role, name, since)
+            process = self._processes[name]
+            self._spawn(process.role, name, since, process.spec.segment)
         for process in self._processes.values():
             if not process.ready and now - process.born_s > READY_S:
                 process.end()
@@ -150,7 +153,7 @@ class Supervisor:
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
             process.end()
 
-    def _spawn(self, role: str, name: str, since: int | None = None) -> None:
+    def _spawn(self, role: str, name: str, since: int | None = None, segment: int = 0) -> None:
         plan = self._plan
         life = plan.account.restarts.get(name, 0)
         cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
@@ -161,6 +164,6 @@ class Supervisor:
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
             slot_count(plan.graph.config.graph), plan.bor,
             epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
-            self._credit, since, epochs.begun,
+            self._credit, since, epochs.begun, segment,
         )  # fmt: skip
         self._processes[name] = Process(role, spec, plan.runtime)

@@ -35,7 +35,7 @@ class Terms(Struct, frozen=True):
 
     Attributes
     ----------
-    config, source, bor, models, epoch, swap
+    config, source, bor, models, epoch, swap, segment
         See `Spec`.
     results
         Where results go: the sink's endpoint as it listens there.
@@ -53,6 +53,7 @@ class Terms(Struct, frozen=True):
     models: dict[str, dict[str, str]]
     epoch: int
     swap: Swap | None
+    segment: int
     results: str
     tai_ns: int
     sent_ns: int

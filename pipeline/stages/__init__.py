@@ -118,16 +118,19 @@ class Steps(Protocol):
 
     Attributes
     ----------
+    name
+        Its name in the graph.
     rungs
         How many there are, the model itself among them.
     """
 
+    name: str
     rungs: int
 
     def step(self, rung: int) -> bool:
         """Judge on a rung from now on, the last where it is beyond; False if nothing is judged.
 
-        The columns are zeros then.
+        The columns are zeros then. Also asked where the stage is not open: other workers run it.
         """
 
 

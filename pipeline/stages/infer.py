@@ -84,8 +84,8 @@ class Infer:
 
     def step(self, rung: int) -> bool:
         """Judge on a rung from now on; see `Steps`."""
-        self._step = min(rung, len(self._lower))
-        return not self._step or self._lower[self._step - 1] is not None
+        self._step = min(rung, len(self._narrower))
+        return not self._step or self._narrower[self._step - 1] is not None
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the model's outputs."""

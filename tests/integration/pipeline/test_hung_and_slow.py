@@ -32,9 +32,9 @@ def replay(launch, http, tmp_path, wafers):
 def small_batches(make_graph):
     """A graph of small batches that take 10 ms each."""
 
-    def make(**workers):
+    def make(window=4, **workers):
         slow = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
-        graph = {"batch_events": 100, "window": 4}
+        graph = {"batch_events": 100, "window": window}
         return make_graph(first=[slow], sink=SINK, graph=graph, workers=workers)
 
     return make
@@ -76,8 +76,8 @@ def test_a_sink_that_hangs_is_killed_and_the_next_goes_on(
 def test_a_sink_that_hangs_over_the_end_of_the_run_is_killed_too(
     replay, http, small_batches, tmp_path, load_report
 ):
-    command = replay(small_batches(hang_timeout="3 s"))
-    http.settled(command, EVENTS - 300)
+    command = replay(small_batches(window=64, hang_timeout="3 s"))
+    http.settled(command, EVENTS - 5000)  # all the rest is in flight when the source is done
     stop_the_sink(command)
     done = command.finish()
     assert done.code == 0, done

@@ -46,6 +46,8 @@ def open_graph(make_graph, ports, keys):
             "listen": f"tcp://127.0.0.1:{ports[0]}", "results": f"tcp://127.0.0.1:{ports[1]}",
             **workers,
         }  # fmt: skip
+        if "chain" in workers:
+            del table["compute"]
         graph = {"batch_events": batch_events}
         return make_graph(name, first=first, sink=sink, graph=graph, workers=table)
 
@@ -140,6 +142,42 @@ def test_workers_die_leave_and_come_again_and_nothing_is_lost(
     for never in ("lost", "failed", "shed", "invalid"):
         assert report["events"][never] == 0
     assert report["restarts"] == {}
+
+
+def test_a_segment_of_the_chain_on_another_host(
+    launch, join, open_graph, http, wafers, tmp_path, load_report, assert_same_recording
+):
+    """From shared memory over the network and back; the worker there dies, and one comes again."""
+    front, there, back = ["slow", "unpack", "normalise"], ["encode"], ["pack", "tag", "menu"]
+    chain = [{"stages": front}, {"stages": there, "compute": 0}, {"stages": back}]
+
+    def graph(name, seconds):
+        slow = {"use": "test.sleepy", "name": "slow", "seconds": seconds}
+        return open_graph(name, first=[slow], batch_events=200, chain=chain, hang_timeout="3 s")
+
+    first = join(name="there")  # it starts while the others do
+    quiet = launch(
+        "replay", wafers, "--graph", graph("same", 0.0), "--engine", "inline",
+        "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
+    )  # fmt: skip
+    command = replay(launch, http, wafers, graph("far", 0.1), tmp_path, "far")
+    http.settled(command, 1000)
+    first.process.kill()
+    first.process.communicate()
+    second = join(name="there")
+    done = command.finish(100)
+    assert done.code == 0, done
+    ended = second.finish(20)
+    assert ended.code == 0, ended
+    report = load_report(tmp_path / "far.json")
+    assert report["remote_workers"] == 2
+    assert report["restarts"] == {}
+    assert report["events"]["failed"] == report["protocol_errors"] == 0
+    assert report["stages"]["encode"]["events"] > 0
+    alone = quiet.finish(20)
+    assert alone.code == 0, alone
+    assert load_report(tmp_path / "quiet.json")["events"] == report["events"]
+    assert assert_same_recording(tmp_path / "far.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
 def test_a_name_of_the_run_s_own_is_refused(

@@ -20,7 +20,7 @@ from sluice.pipeline import errors
 from sluice.pipeline.account import Account
 from sluice.pipeline.addresses import Security
 from sluice.pipeline.cli import app
-from sluice.pipeline.config import Graph, Http, Run, Workers, load_graph, parse_graph
+from sluice.pipeline.config import Graph, Http, Run, Segment, Workers, load_graph, parse_graph
 from sluice.pipeline.exposition import RunCollector
 from sluice.pipeline.graph import Graph as BuiltGraph
 from sluice.pipeline.graph import build_graph
@@ -87,6 +87,11 @@ def test_graph_file_tables(
 def test_security_table(reference: Path, section: Section, rows: Rows) -> None:
     text = section(reference / "graph-file.md", "## Security")
     _compare_defaults(Security, {row[0]: row[2] for row in rows(text)})
+
+
+def test_chain_table(reference: Path, section: Section, rows: Rows) -> None:
+    text = section(reference / "graph-file.md", "## Chains of workers")
+    _compare_defaults(Segment, {row[0]: row[2] for row in rows(text)})
 
 
 @pytest.mark.parametrize(

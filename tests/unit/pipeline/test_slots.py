@@ -14,7 +14,7 @@ MOST = 100
 
 def make(path, count=3, events=MOST, create=True):
     """Open the slots of a run."""
-    return Slots(path, INPUTS, OUTPUTS, events, count, create=create)
+    return Slots(path, (INPUTS, OUTPUTS), events, count, create=create)
 
 
 def batch(events, seed=0):
@@ -31,13 +31,14 @@ def test_what_one_side_puts_the_other_side_sees(tmp_path):
     sent = {ours.take(batch(events, events)): events for events in (MOST, 1, 0)}
     assert len(sent) == 3
     for slot, events in sent.items():
-        theirs.put_result(slot, EventBatch({"packed": np.full((events, 20), events, "u1")}, events))
+        packed = np.full((events, 20), events, "u1")
+        theirs.put(slot, 1, EventBatch({"packed": packed}, events))
     for slot, events in sent.items():
-        seen, expected = theirs.batch(slot, events, 7), batch(events, events)
+        seen, expected = theirs.batch(slot, 0, events, 7), batch(events, events)
         assert seen.seq == 7
         for name in INPUTS.names:
             np.testing.assert_array_equal(seen[name], expected[name])
-        assert (ours.result(slot, events, 7)["packed"] == events).all()
+        assert (ours.batch(slot, 1, events, 7)["packed"] == events).all()
 
 
 def test_slots_are_given_out_once_until_they_are_given_back(tmp_path):
@@ -57,9 +58,9 @@ def test_a_worker_has_no_batch_that_ingest_overwrites(tmp_path):
     first = slots.take(batch(5, 1))
     again = slots.take(batch(5, 1))
     assert first != again
-    slots.put_result(first, EventBatch({"packed": np.zeros((5, 20), "u1")}, 5))
-    slots.put_result(again, EventBatch({"packed": np.ones((5, 20), "u1")}, 5))
-    assert not slots.result(first, 5, 0)["packed"].any()
+    slots.put(first, 1, EventBatch({"packed": np.zeros((5, 20), "u1")}, 5))
+    slots.put(again, 1, EventBatch({"packed": np.ones((5, 20), "u1")}, 5))
+    assert not slots.batch(first, 1, 5, 0)["packed"].any()
 
 
 def test_too_little_shared_memory_is_said_before_the_run(tmp_path):
