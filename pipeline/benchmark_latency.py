@@ -65,8 +65,9 @@ def measure_latency(
     -------
     dict
         ``points``: rate offered and sent, quantiles of the latency (ingest to decision, seconds),
-        events by fate; ``knee_hz``: the highest rate at which nothing was lost nor shed and p99
-        kept the graph's latency budget, 0 if none did; ``conditions``.
+        events by fate, and how many were judged on a lower rung of the ladder (``narrowed``);
+        ``knee_hz``: the highest rate at which nothing was lost, shed or narrowed and p99 kept the
+        graph's latency budget, 0 if none did; ``conditions``.
     """
     budget_s = seconds(load_graph("hgcal").graph.latency_budget, "graph.latency_budget")
     points: list[Point] = []
@@ -96,6 +97,7 @@ def measure_latency(
 def _sound(point: Point, budget_s: float) -> bool:
     missing = point["lost"] + point["shed"] + point["dropped"]
     kept_up = point["sent_hz"] >= _KEPT_UP * point["offered_hz"]
+    missing += point["narrowed"]
     return not missing and kept_up and bool(point["latency_s"]["p99"] <= budget_s)
 
 
@@ -128,6 +130,7 @@ def _measure(folder: Path, rate_hz: float, duration_s: float, per_message: int) 
         "latency_s": latency,
         **fates,
         "dropped": said["dropped"],
+        "narrowed": sum(report["ladder"]["events"][1:]),
         "events_a_batch": report["events"]["offered"] / max(1, batches),
         "closed": report["closed"],
     }

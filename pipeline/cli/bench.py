@@ -181,10 +181,11 @@ def latency(
         typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
         return
     keys = ("p50", "p99", "p999")
-    table = Table("events/s", *(f"{key} [ms]" for key in keys), "events a batch", "lost", "shed")
+    counts = ("lost", "shed", "narrowed")
+    table = Table("events/s", *(f"{key} [ms]" for key in keys), "events a batch", *counts)
     for point in result["points"]:
         times = (f"{1e3 * point['latency_s'][key]:.2f}" for key in keys)
-        fates = (f"{point[key]:,}" for key in ("lost", "shed"))
+        fates = (f"{point[key]:,}" for key in counts)
         batch = f"{point['events_a_batch']:.1f}"
         table.add_row(f"{point['offered_hz']:,.0f}", *times, batch, *fates)
     Console().print(table)

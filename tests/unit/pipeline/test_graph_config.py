@@ -23,7 +23,11 @@ def test_the_shipped_graph_is_typed():
         "unpack", "normalise", "encode", "pack", "tag", "menu",
     ]  # fmt: skip
     assert config.source.use == "live"
-    assert config.stages[2].options == {"model": "wafer-encoder-9b", "backend": "layers"}
+    assert config.stages[2].options == {
+        "model": "wafer-encoder-9b",
+        "ladder": ["wafer-encoder-9b-half", "wafer-encoder-9b-quarter", "cuts"],
+        "backend": "layers",
+    }
     assert config.origin.endswith("hgcal.toml")
 
 
