@@ -20,7 +20,7 @@ from .committer import Committer
 from .crew_swaps import Ready
 from .outlet import is_sound, open_outlet
 from .pulse import Beat
-from .room import RETRY_S, Room
+from .room import NO_ROOM, RETRY_S, Room
 from .spec import LOOK_AROUND_S, Spec, main
 from .swaps import Swap
 
@@ -29,16 +29,29 @@ def commit(spec: Spec, hub: Socket) -> None:
     """Open the sink, then commit results in the order of their sequence numbers until EOR."""
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
-    try:
-        commits = sink.open(graph.outputs, spec.bor, spec.since)
-    except OSError as error:
-        raise RunError(f"cannot open: {error}") from error
+    commits = _open(sink, graph, spec, hub)
     desk = _Desk(spec, hub, sink, graph, commits)
     try:
         desk.serve()
     finally:
         desk.close()
     hub.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
+
+
+def _open(sink: Sink, graph: Graph, spec: Spec, hub: Socket) -> list[Commit]:
+    """Open the sink; one that goes on waits for room, a new run is refused at once without."""
+    room = Room(sink.full_timeout_s)
+    while not spec.orphaned():
+        try:
+            return sink.open(graph.outputs, spec.bor, spec.since)
+        except OSError as error:
+            if spec.since is None or error.errno not in NO_ROOM:
+                raise RunError(f"cannot open: {error}") from error
+            if room.lost(error, time.monotonic()):  # HELLO will say that there is room again
+                run = int(spec.bor.get("run", 0))
+                hub.send(Header(Kind.FULL, run, aux=1), msgspec.json.encode(str(error)))
+        time.sleep(RETRY_S)
+    raise RunError("cannot open: the engine is gone")
 
 
 class _Desk:

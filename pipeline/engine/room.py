@@ -7,7 +7,7 @@ import errno
 from ..errors import RunError
 
 #: Failures that pass when somebody makes room.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Between two tries.
 RETRY_S = 0.25
 #: Who holds the run meanwhile.
@@ -42,7 +42,7 @@ class Room:
         RunError
             If more room would not help, or it has been waited for long enough.
         """
-        if error.errno not in _FULL:
+        if error.errno not in NO_ROOM:
             raise RunError(f"cannot write: {error}", _HINT) from error
         news = not self.full
         if news:

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from ..state import Control
+from ..errors import RunError
+from ..state import Control, State
 from ..wire import Header, Kind
 from .hub import Hub
 from .processes import Process
@@ -52,11 +53,20 @@ class SinkLink:
         self._control.release(HOLDER)
 
     def hear(self, header: Header, payload: Sequence[memoryview]) -> None:
-        """Take FULL or EOR: pause while there is no room; what was written."""
+        """Take FULL or EOR: pause while there is no room; what was written.
+
+        Raises
+        ------
+        RunError
+            If there is no room before the run has begun.
+        """
         if header.kind == Kind.EOR:
             self.written = msgspec.json.decode(payload[0])
         elif header.aux:
-            self._control.hold(HOLDER, msgspec.json.decode(payload[0]))
+            why = msgspec.json.decode(payload[0])
+            if self._control.state is State.CONFIGURED:  # nothing runs yet that could wait
+                raise RunError(f"sink: cannot open: {why}")
+            self._control.hold(HOLDER, why)
         else:
             self._control.release(HOLDER)
 

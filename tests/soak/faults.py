@@ -75,7 +75,10 @@ def pause(stand: Stand, detail: Detail) -> Detail:
     """Pause the run and resume it."""
     paused = stand.control("pause")
     time.sleep(detail["seconds"])
-    return {"pause": paused, "resume": stand.control("resume")}
+    deadline = time.monotonic() + _PRESENT_S
+    while (resumed := stand.control("resume")) != "done" and time.monotonic() < deadline:
+        time.sleep(0.5)  # something else may hold the run for a moment yet
+    return {"pause": paused, "resume": resumed}
 
 
 def swap(stand: Stand, _: Detail) -> Detail:
