@@ -78,7 +78,7 @@ def test_workers_that_cannot_be(table, words):
 
 def terms(sent_ns):
     config = parse_graph('[graph]\nname = "g"\n[source]\nuse = "x"\n[sink]\nuse = "y"\n', "here")
-    return Terms(config, (), {}, {}, 0, None, "tcp://*:1", tai_ahead_ns(), sent_ns, 5.0)
+    return Terms(config, (), {}, {}, 0, None, 0, "tcp://*:1", tai_ahead_ns(), sent_ns, 5.0)
 
 
 def test_clocks_that_are_not_set_are_refused_with_the_difference():
