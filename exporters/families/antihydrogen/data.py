@@ -65,12 +65,17 @@ def unpacked(strips: U8) -> tuple[F32, F32, U8]:
     return z, phi, layers
 
 
-def simulated(events: int, seed: int, *, hit: bool = False) -> Annihilations:
-    """Return simulated events; with `hit` only those with a layer that was hit."""
+def simulated(
+    events: int, seed: int, *, hit: bool = False, toy: dict[int, float] | None = None
+) -> Annihilations:
+    """Return simulated events; with `hit` only those with a layer that was hit.
+
+    `toy` has constants that differ from the tuned ones.
+    """
     found = []
     wanted, first = events, 0
     while wanted > 0:
-        columns = simulate(16_384, seed, first)
+        columns = simulate(16_384, seed, first, toy)
         first += 16_384
         block = Annihilations(columns["strips"], columns["truth"])
         block = block.part(block.images()[2] > 0) if hit else block

@@ -11,11 +11,13 @@ from sluice.exporters.inference import Runner, runner
 from sluice.pipeline.errors import ModelError
 from sluice.pipeline.manifest import find_model, find_models_of
 
-from . import data, metrics
+from . import data, metrics, physics
 from .data import Annihilations
 
 #: Simulated events that no training sees, and their seed.
 EVENTS, SEED = 20_000, 90_211
+#: Annihilations in the middle of the strips: where no event of the training sample is.
+ELSEWHERE = {physics.Z_MEAN: 223.0}
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -29,7 +31,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``toy`` and, where they are, ``real`` and ``given``: of each sample the tables
+        ``toy``, ``elsewhere`` (the toy at another z) and, where they are, ``real`` and ``given``:
+        of each sample the tables
         ``coverage``, ``clusters``, ``vertex_finding`` and, by model, areas under the curve;
         ``trainings`` with mean and spread over the trainings of each model; ``published``.
     """
@@ -37,7 +40,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if not models:
         raise ModelError("family antihydrogen: no model in the repository", "`sluice export` it")
     nets = {name: runner(model.path) for name, model in models.items()}
-    samples = {"toy": data.simulated(EVENTS, SEED)}
+    samples = {
+        "toy": data.simulated(EVENTS, SEED),
+        "elsewhere": data.simulated(EVENTS, SEED, toy=ELSEWHERE),
+    }
     real = [one for name in data.FILES if (one := data.real(name)) is not None]
     if real:
         samples["real"] = data.joined(real)

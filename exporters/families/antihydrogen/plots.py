@@ -24,6 +24,7 @@ _VIEWS = {
     "outer z": (693, 1140),
     "outer φ": (1140, 1430),
 }
+_MARKS = {"toy": "o-", "elsewhere": "^--"}
 _TITLES = {
     "vertex": "with a vertex",
     "without": "two layers, no vertex",
@@ -62,6 +63,8 @@ def spectra(path: Path, samples: Mapping[str, Annihilations]) -> Path:
     """Draw number and width of clusters of each view, by class, of each sample."""
     with _figure(path, 2, 4, (24, 11)) as axes:
         for name, sample in samples.items():
+            if name == "elsewhere":
+                continue  # the same toy
             hit = sample.part(sample.images()[2] > 0)
             for label in (0, 1):
                 bits = np.unpackbits(hit.part(hit.truth == label).strips, axis=1)
@@ -112,7 +115,7 @@ def areas(path: Path, samples: Mapping[str, Annihilations], found: Mapping[str, 
                 if model.endswith(("-int8", "-fp16")):
                     continue  # on top of the net they come from
                 y = [table.get(f"auc_{kind}", np.nan) for kind in _TITLES]
-                axis.plot(place, y, "o-" if name == "toy" else "s:", label=f"{model}, {name}")
+                axis.plot(place, y, _MARKS.get(name, "s:"), label=f"{model}, {name}")
             axis.plot(0, found[name]["vertex_finding"]["auc_vertex"], "x", ms=10,
                       label=f"vertex finding, {name}")  # fmt: skip
         published = [found["published"][f"auc_{kind}"] for kind in _TITLES]

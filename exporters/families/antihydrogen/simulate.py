@@ -67,8 +67,15 @@ def strips(
     return truth, bits
 
 
-def simulate(events: int, seed: int, first: int = 0) -> dict[str, NDArray[Any]]:
+def simulate(
+    events: int, seed: int, first: int = 0, toy: dict[int, float] | None = None
+) -> dict[str, NDArray[Any]]:
     """Simulate annihilations as columns of an event batch.
+
+    Parameters
+    ----------
+    events, seed, first, toy
+        As for `strips`.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def simulate(events: int, seed: int, first: int = 0) -> dict[str, NDArray[Any]]:
         ``event_id`` (N,) u64; ``t_event`` (N,) i64 ns; ``truth`` (N,) u8, index into `LABELS`;
         ``strips`` (N, 179) u8, the strip bits.
     """
-    truth, bits = strips(events, seed, first)
+    truth, bits = strips(events, seed, first, toy)
     number = np.arange(first, first + events, dtype=np.uint64)
     packed = np.empty((events, BYTES), np.uint8)
     pack_strips(bits, packed)
