@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from sluice.exporters.families import EvaluateOptions
 from sluice.exporters.inference import Runner, runner
+from sluice.exporters.measured import folder
+from sluice.exporters.measures import auc
 from sluice.pipeline.manifest import all_models, find_model, repositories
 
 from . import codecs, data, files, metrics, nested, pairs, promises
@@ -109,7 +111,7 @@ def samples(given: Wafers, seen: NDArray[np.uint64]) -> dict[str, Wafers]:
         measured = files.measured(file)
         if measured is not None:
             found[f"{name}/"] = metrics.unseen(measured, seen)
-    tops = files.crossings(files.folder() / _TOPS)
+    tops = files.crossings(folder() / _TOPS)
     if tops is not None:
         found["ttbar/"] = tops
     return found
@@ -168,7 +170,7 @@ def tagger(runners: Mapping[str, Runner], seen: NDArray[np.uint64]) -> dict[str,
             kind.append(np.full(len(tags), index == 0))
     if len(score) == len(_SPARSE):
         positive = np.concatenate(kind)
-        found["auc"] = metrics.auc(np.concatenate(score), positive)
+        found["auc"] = auc(np.concatenate(score), positive)
         found["n"] = len(positive)
     return found
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.exporters.measured import folder
 from sluice.kernels.wafer import unpack
 from sluice.kernels.wafer_geometry import CELLS
 from sluice.pipeline.errors import DataError
@@ -23,14 +23,8 @@ MEASURED = {
 }
 
 
-def folder() -> Path:
-    """Return the folder of measured data: ``SLUICE_DATA``, or that beside the project."""
-    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
-    return Path(os.environ.get("SLUICE_DATA", beside))
-
-
 def measured(name: str) -> Wafers | None:
-    """Return the distinct wafers of a measured file in `folder`, or None if it is not there."""
+    """Return the distinct wafers of a measured file, or None if it is not there."""
     path = folder() / "calq" / name
     return read_csv(path) if path.is_file() else None
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.exporters.inference import Runner
+from sluice.exporters.measures import auc
 
 from . import files, pairs
 from .codecs import Codec, Decode, over_link
@@ -140,21 +141,6 @@ def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> flo
         run()
         best = min(best, time.perf_counter() - began)
     return best / rows
-
-
-def auc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Return the area under the receiver operating characteristic; ties count half.
-
-    Examples
-    --------
-    >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-    0.75
-    """
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - 0.5 * (counts - 1))[inverse]
-    n = int(positive.sum())
-    pairs_won = rank[positive].sum() - 0.5 * n * (n + 1)
-    return float(pairs_won / max(1, n * (len(score) - n)))
 
 
 def unseen(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:

@@ -50,7 +50,7 @@ def test_quick_overlays_leaves_only():
 
 def test_auc_counts_ties_half():
     pytest.importorskip("ot")
-    from sluice.exporters.families.wafers.metrics import auc
+    from sluice.exporters.measures import auc
 
     rng = np.random.default_rng(1)
     score, truth = rng.integers(0, 5, 200), rng.random(200) < 0.4
