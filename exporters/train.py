@@ -43,6 +43,8 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip: float = 1.0
     #: Highest rate of Muon, which trains matrices where above 0; AdamW trains all other weights.
     muon: float = 0.0
+    #: Whether to keep the last weights, not the best: an adversary moves what the loss stands for.
+    keep_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Job:
     name
         Stem of its files, and its name in the metrics file.
     module
-        The net; holds the best weights seen on `valid` when `fit` returns.
+        The net; holds the best weights seen on `valid`, or the last, when `fit` returns.
     loss
         Mean loss of some rows of the columns.
     train, valid
@@ -110,7 +112,7 @@ def fit(job: Job, seed: int, folder: Path, *, resume: bool = False) -> float:
             started = time.monotonic()
             trained = _pass(job, optimisers, state.epoch, seed)
             validated = _validate(job)
-            _account(state, validated, job.module)
+            _account(state, validated, job.module, schedule.keep_last)
             _save(last, state, job.module, optimisers)
             _log(folder, job.name, seed, state, trained, validated, time.monotonic() - started)
             bar.update(task, advance=1, description=f"{job.name} {validated:.4g}")
@@ -170,10 +172,10 @@ def _validate(job: Job, batch: int = 8192) -> float:
     return total / events
 
 
-def _account(state: Progressed, validated: float, module: nn.Module) -> None:
+def _account(state: Progressed, validated: float, module: nn.Module, keep_last: bool) -> None:
     state.epoch += 1
     state.since_best += 1
-    if validated < state.best or not state.weights:
+    if keep_last or validated < state.best or not state.weights:
         state.best, state.since_best = validated, 0
         state.weights = {k: v.clone() for k, v in module.state_dict().items()}
 

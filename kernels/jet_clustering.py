@@ -172,6 +172,17 @@ def _check(pt: NDArray[np.float32], eta: NDArray[np.float32], phi: NDArray[np.fl
 
 
 @inlined
+def _massless(
+    pt: NDArray[np.float32], eta: NDArray[np.float32], phi: NDArray[np.float32],
+    momenta: NDArray[np.float64],
+) -> None:  # fmt: skip
+    for i in range(pt.size):
+        p, rise, turn = np.float64(pt[i]), np.float64(eta[i]), np.float64(phi[i])
+        momenta[0, i], momenta[1, i] = p * np.cos(turn), p * np.sin(turn)
+        momenta[2, i], momenta[3, i] = p * np.sinh(rise), p * np.cosh(rise)
+
+
+@inlined
 def _hardest(jets: NDArray[np.float64], found: int) -> int:
     best, at = -1.0, 0
     for i in range(found):
@@ -251,12 +262,7 @@ def leading_jets(
         status[n] = _check(pt[low:high], eta[low:high], phi[low:high])
         if status[n] != 0 or high == low:
             continue
-        for i in range(high - low):
-            p = np.float64(pt[low + i])
-            momenta[0, i] = p * np.cos(np.float64(phi[low + i]))
-            momenta[1, i] = p * np.sin(np.float64(phi[low + i]))
-            momenta[2, i] = p * np.sinh(np.float64(eta[low + i]))
-            momenta[3, i] = p * np.cosh(np.float64(eta[low + i]))
+        _massless(pt[low:high], eta[low:high], phi[low:high], momenta)
         _fill(table, links, momenta, high - low)
         found = _cluster(table, links, high - low, radius * radius, -1, jets, heads, pair)
         best = _hardest(jets, found)

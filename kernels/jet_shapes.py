@@ -189,6 +189,21 @@ def _axes(jet: NDArray[np.float64], pair: NDArray[np.float64], axes: NDArray[np.
         axes[k + 1, 0], axes[k + 1, 1] = _rapidity(px, py, pz, e), math.atan2(py, px)
 
 
+@inlined
+def _place(momenta: NDArray[np.float64], points: NDArray[np.float64]) -> None:
+    for i in range(momenta.shape[1]):
+        px, py, pz, e = momenta[0, i], momenta[1, i], momenta[2, i], momenta[3, i]
+        points[0, i] = math.hypot(px, py)
+        points[1, i], points[2, i] = _rapidity(px, py, pz, e), math.atan2(py, px)
+
+
+@inlined
+def _tell(jet: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    pt = math.hypot(jet[0], jet[1])
+    out[0], out[1] = pt, math.asinh(jet[2] / pt) if pt > 0.0 else 0.0
+    out[2], out[3] = math.atan2(jet[1], jet[0]), math.sqrt(_mass2(jet[0], jet[1], jet[2], jet[3]))
+
+
 @kernel(
     (
         reads("i8", 1), reads("f8", 2), reads("f8", 2), value("f8"),
@@ -235,15 +250,8 @@ def substructure(
         own, pair = momenta[:, low:high], summary[n, 4:]
         for row in range(4):
             jet[row] = own[row].sum()
-        for i in range(high - low):
-            points[0, i] = math.hypot(own[0, i], own[1, i])
-            points[1, i] = _rapidity(own[0, i], own[1, i], own[2, i], own[3, i])
-            points[2, i] = math.atan2(own[1, i], own[0, i])
-        pt = math.hypot(jet[0], jet[1])
-        kinematics[n, 0] = pt
-        kinematics[n, 1] = math.asinh(jet[2] / pt) if pt > 0.0 else 0.0
-        kinematics[n, 2] = math.atan2(jet[1], jet[0])
-        kinematics[n, 3] = math.sqrt(_mass2(jet[0], jet[1], jet[2], jet[3]))
+        _place(own, points)
+        _tell(jet, kinematics[n])
         _axes(jet, pair, axes)
         one, two, three = _correlators(points, pairs, high - low)
         if high - low > 1:

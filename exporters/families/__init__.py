@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from numpy.typing import NDArray
 
 from sluice.pipeline.batch import Schema
 from sluice.pipeline.errors import ConfigError, nearest
 
-Events = dict[str, NDArray[Any]]
+#: Columns by name: arrays, or `Ragged`.
+Events = dict[str, Any]
 GROUP = "sluice.families"
 
 

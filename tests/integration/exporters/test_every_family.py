@@ -48,9 +48,9 @@ def test_events_have_the_schema_s_columns_and_depend_on_the_seed(name):
     assert first["event_id"].tolist() == list(range(50))
     assert set(np.unique(first["truth"])) <= set(range(len(family.labels)))
     for column in family.schema:
-        np.testing.assert_array_equal(first[column.name], again[column.name])
+        assert first[column.name].tolist() == again[column.name].tolist()
     raw = [c.name for c in family.schema if c.name not in ("event_id", "t_event", "truth")]
-    assert any(not np.array_equal(first[column], other[column]) for column in raw)
+    assert any(first[column].tolist() != other[column].tolist() for column in raw)
 
 
 @every_family
@@ -106,4 +106,8 @@ def test_a_card_says_where_a_model_comes_from(model):
 @every_family
 def test_published_numbers_stand_beside_ours(name):
     cards = [model.manifest.card for model in find_models_of(name)]
-    assert any(card.published and card.reference and card.shortcomings for card in cards)
+    told = [card for card in cards if card.reference and card.shortcomings]
+    assert told
+    # Where papers show curves alone, a card says so.
+    none = any("no published number" in text for card in told for text in card.shortcomings)
+    assert none or any(card.published for card in told)

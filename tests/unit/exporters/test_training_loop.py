@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -90,3 +91,15 @@ def test_training_stops_when_it_gets_no_better(tmp_path):
     frozen = replace(stuck, loss=lambda rows: stuck.module(rows[0]).square().mean() * 0 + 1.0)
     fit(frozen, 1, tmp_path)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_last_weights_are_kept_where_no_loss_says_which_are_best(tmp_path):
+    # The validation events say the opposite of the training's: each pass makes it worse.
+    turned = job(msgspec.structs.replace(SCHEDULE, patience=1, keep_last=True))
+    turned = replace(turned, valid=(turned.valid[0], -turned.valid[1]))
+    fit(turned, 1, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == SCHEDULE.epochs
+    with torch.no_grad():
+        assert turned.loss(turned.valid).item() == pytest.approx(lines[-1]["valid"], rel=1e-5)
+    assert lines[-1]["valid"] > 1.2 * lines[0]["valid"]
