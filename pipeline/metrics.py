@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class MeterBlock:
     path
         The file; None for memory of this process alone.
     create
-        Make the file anew (the writer does), or open what is there.
+        Write to the file, from where a writer before left it; else read what is there.
     """
 
     def __init__(
@@ -102,7 +102,10 @@ class MeterBlock:
         shape = (max(1, len(stages) + len(monitors) + len(shadows)), _ROW)
         self.rows: Array = np.zeros(shape, np.uint64)
         if path is not None:
-            mapped = np.memmap(path, np.uint64, "w+" if create else "r", shape=shape)
+            mode: Literal["r", "r+", "w+"] = "r"
+            if create:
+                mode = "r+" if path.exists() else "w+"
+            mapped = np.memmap(path, np.uint64, mode, shape=shape)
             self.rows = mapped.view(np.ndarray)
 
     def record_stages(self, events: int, times_ns: Array) -> None:

@@ -51,6 +51,7 @@ class Supervisor:
         self._restarts = Restarts(config.workers.restarts, window_s)
         #: Dead processes that wait to be started again, and when that is due.
         self._due: dict[str, float] = {}
+        self._metered: set[str] = set()
         self._cores = os.sched_getaffinity(0)
         live = plan.source.socket is not None
         self._crew, self._others = share_cores(self._cores, len(config.workers.crew), live=live)
@@ -103,7 +104,8 @@ class Supervisor:
         """Note that a process is ready."""
         process = self._processes[name]
         process.ready = True
-        if process.role == "compute":
+        if process.role == "compute" and name not in self._metered:
+            self._metered.add(name)
             graph = cut(self._plan.graph)[process.spec.segment]
             path, shadows = Path(process.spec.meters), graph.shadow_names()
             block = MeterBlock(*graph.meter_names(), path, create=False, shadows=shadows)
@@ -155,9 +157,8 @@ class Supervisor:
 
     def _spawn(self, role: str, name: str, since: int | None = None, segment: int = 0) -> None:
         plan = self._plan
-        life = plan.account.restarts.get(name, 0)
         cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
-        meters = plan.runtime / f"{name}.{life}.meters"
+        meters = plan.runtime / f"{name}.meters"  # a successor goes on counting there
         epochs = self._epochs
         spec = Spec(
             name, epochs.config, tuple(plan.source.schema), self._hub,

@@ -34,6 +34,18 @@ def test_a_reader_sees_what_the_writer_counts(tmp_path):
         reader.rows[0, 0] = 1
 
 
+def test_a_successor_goes_on_where_a_writer_was_killed(tmp_path):
+    path = tmp_path / "w.meters"
+    times = np.array([0, 10, 20, 30], np.int64)
+    for _ in range(2):
+        MeterBlock(["a", "b"], [], path).record_stages(5, times)
+    reader = MeterBlock(["a", "b"], [], path, create=False)
+    totals = stage_totals([reader])
+    assert {name: (total.events, total.batches) for name, total in totals.items()} == {
+        "a": (10, 2), "b": (10, 2),
+    }  # fmt: skip
+
+
 def test_another_process_writes(tmp_path):
     path = tmp_path / "w.meters"
     script = (
