@@ -19,16 +19,18 @@ warm = { epochs = 1, rate = 1e-3 }
 fine = { epochs = 1, rate = 1e-3 }
 long = { epochs = 1, rate = 1e-3 }
 [emd]
-pairs = 256
 guide = "wafer-emd"
 guide_epochs = 1
 [emd.nets.wafer-emd]
+pairs = 256
+decoded = 0.5
 widths = [8, 4]
 schedule = { epochs = 1, rate = 1e-3, muon = 1e-2, batch = 64 }
 [emd.cnn]
 filters = 2
 hidden = 4
 pairs = 64
+decoded = 0.5
 schedule = { epochs = 1, rate = 1e-3, batch = 64 }
 [tagger]
 hidden = [8]

@@ -90,11 +90,11 @@ def test_wire_recording_and_slots_give_the_lists_back(tmp_path_factory, lists, d
     reader.close()
     assert reader.damage is None
     assert [told(part) for part in got] == ([expected] * 2 if expected else [])
-    slots = Slots(folder / "slots", SCHEMA, SCHEMA, max(1, batch.events), 2, create=True)
+    slots = Slots(folder / "slots", (SCHEMA, SCHEMA), max(1, batch.events), 2, create=True)
     slot = slots.take(batch)
-    assert told(slots.batch(slot, batch.events, 7)) == expected
-    assert slots.put_result(slot, batch)
-    assert told(slots.result(slot, batch.events, 7)) == expected
+    assert told(slots.batch(slot, 0, batch.events, 7)) == expected
+    assert slots.put(slot, 1, batch)
+    assert told(slots.batch(slot, 1, batch.events, 7)) == expected
 
 
 @given(LISTS, st.integers(1, 5), st.data())
@@ -116,7 +116,7 @@ def test_padding_cuts_and_fills(lists, width, data):
 
 def test_a_batch_with_no_room_in_its_slot_finds_none(tmp_path):
     """It travels as payload then, and the slot stays free."""
-    slots = Slots(tmp_path / "slots", SCHEMA, SCHEMA, 2, 1, create=True)
+    slots = Slots(tmp_path / "slots", (SCHEMA, SCHEMA), 2, 1, create=True)
     room = (1 << 20) // (4 * ITEM)
     full = batch_of([[(1, 2, 3)] * (room // 2)] * 2)
     huge = EventBatch({**full.columns, "tracks": Ragged.of([[(1, 2, 3)] * (room + 1), []],
@@ -126,8 +126,8 @@ def test_a_batch_with_no_room_in_its_slot_finds_none(tmp_path):
     assert slots.take(full) is None  # `charges` has room for 9 an event
     slot = slots.take(few)
     assert slot is not None
-    assert not slots.put_result(slot, huge)
-    assert slots.put_result(slot, few)
+    assert not slots.put(slot, 1, huge)
+    assert slots.put(slot, 1, few)
 
 
 BROKEN = {

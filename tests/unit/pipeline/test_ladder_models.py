@@ -35,7 +35,7 @@ def graph():
 
 def test_each_rung_with_a_model_is_listed(graph):
     models = graph.models()
-    assert sorted(models) == ["encode", "tag", "tag/1", "tag/2"]
+    assert sorted(models) == ["encode", "encode/1", "encode/2", "tag", "tag/1", "tag/2"]
     for key, name in (("tag/1", "wafer-tagger-half"), ("tag/2", "wafer-tagger-quarter")):
         assert models[key] == {
             "name": name, "version": "1", "sha256": find_model(name).manifest.sha256,
