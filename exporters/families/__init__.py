@@ -43,6 +43,27 @@ class EvaluateOptions(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class Later:
+    """A function of a family, imported when it is called, not before.
+
+    Attributes
+    ----------
+    package
+        Of the family.
+    place
+        Module in it and name there, as in ``training.train``.
+    """
+
+    package: str
+    place: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
+        module, _, name = self.place.rpartition(".")
+        return getattr(import_module(f"{self.package}.{module}"), name)(*arguments)
+
+
+@dataclass(frozen=True)
 class Family:
     """All that the commands need of one model family.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +44,7 @@ class Table(Protocol):
         """Let go of the file."""
 
 
-class TableSource:
+class TableSource(ABC):
     """A source that reads a `Table`; formats differ in `open_table` alone. See `Source`."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,9 +69,9 @@ class TableSource:
         self._losses = Losses()
         self._ahead: Ahead[tuple[EventBatch, list[Rejected]]] | None = None
 
+    @abstractmethod
     def open_table(self) -> Table:
         """Open the file as a table; DataError if it is none."""
-        raise NotImplementedError
 
     def open(self) -> None:
         """Open the file and find the columns; DataError if they are not there."""
@@ -99,7 +100,7 @@ class TableSource:
         """Read these columns alone; one at least, for it says how many events there are."""
         self._fillings = [f for f in self._fillings if f.column.name in names] or self._fillings[:1]
 
-    def receive(self) -> None:
+    def receive(self) -> None:  # noqa: B027 - as meant: a file has no socket
         """Nothing comes by socket."""
 
     def waiting(self) -> Waiting:

@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from sluice.exporters.families import EvaluateOptions, Events, Family, TrainOptions
+from sluice.exporters.families import Family, Later
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
 
 LABELS = ("axis", "wall")
-
-
-def _block(events: int, seed: int, first: int) -> Events:
-    from .simulate import simulate
-
-    return simulate(events, seed, first)
-
-
-def _train(options: TrainOptions) -> dict[str, float]:
-    from .training import train
-
-    return train(options)
-
-
-def _export(checkpoints: Path, root: Path) -> list[Path]:
-    from .exporting import export
-
-    return export(checkpoints, root)
-
-
-def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    from .evaluating import evaluate
-
-    return evaluate(options)
 
 
 FAMILY = Family(
@@ -43,9 +18,9 @@ FAMILY = Family(
         (EVENT_ID, T_EVENT, Column("truth", "uint8"), Column("strips", "uint8", (179,), "bits"))
     ),
     labels=LABELS,
-    block=_block,
-    train=_train,
-    export=_export,
-    evaluate=_evaluate,
+    block=Later(__name__, "simulate.simulate"),
+    train=Later(__name__, "training.train"),
+    export=Later(__name__, "exporting.export"),
+    evaluate=Later(__name__, "evaluating.evaluate"),
     block_events=16_384,
 )

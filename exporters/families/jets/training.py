@@ -11,7 +11,7 @@ import numpy as np
 
 from sluice.exporters import recipes
 from sluice.exporters.families import TrainOptions
-from sluice.exporters.families.wafers.pool import together, workers
+from sluice.exporters.pool import together, workers
 from sluice.exporters.train import METRICS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Training

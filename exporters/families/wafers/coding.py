@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from sluice.exporters.pool import Scores, Task
 from sluice.exporters.train import Columns, Job, Schedule, fit
 from sluice.pipeline.errors import ConfigError
 
@@ -16,7 +17,6 @@ from .data import Wafers
 from .emd import EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder, Tagger
-from .pool import Scores, Task
 from .recipe import NormRecipe
 from .training import Run, sample
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sluice.exporters.inference import Runner
+from sluice.exporters.pool import Scores, Task
 from sluice.exporters.train import Columns, Job, fit
 
 from . import chip, codecs, coding, losses, metrics
 from .data import Wafers
 from .model import Autoencoder, Encoder, Tagger
-from .pool import Scores, Task
 from .training import Run, sample
 
 #: Share of the full net by what the models are called.

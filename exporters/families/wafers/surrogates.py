@@ -9,6 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from sluice.exporters.pool import Scores, Task
 from sluice.exporters.train import Columns, Job, fit
 
 from . import pairs
@@ -17,7 +18,6 @@ from .data import Wafers
 from .emd import CnnSurrogate, EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder
-from .pool import Scores, Task
 from .recipe import PairsRecipe
 from .training import Run, sample
 

@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 
 from sluice.exporters.families import TrainOptions
+from sluice.exporters.pool import Scores, together, workers
 from sluice.exporters.train import METRICS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Training
 
 from . import data, files, pairs
 from .data import Wafers
-from .pool import Scores, together, workers
 from .recipe import Recipe, digest, load
 
 PROVENANCE = "training.json"
