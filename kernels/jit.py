@@ -6,11 +6,13 @@ number of dimensions or an array that is not C-contiguous is refused with a `Typ
 converted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.core import entrypoints
+from numba.extending import intrinsic, register_jitable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,7 +60,8 @@ def kernel(*signatures: tuple[Any, ...], brief: bool = False) -> Callable[[F], F
 
     def compile_it(function: F) -> F:
         compiler = njit(list(signatures), nogil=not brief, cache=True, error_model="numpy")
-        return cast(F, compiler(function))
+        with _alone():
+            return cast(F, compiler(function))
 
     return compile_it
 
@@ -69,7 +72,13 @@ def inlined(function: F) -> F:
     Keep it in the module of the kernels that call it: numba's cache looks at the calling file only,
     so a change in another file would leave stale machine code behind.
     """
-    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+    with _alone():
+        return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def shared(function: F) -> F:
+    """Let kernels call a function that stays plain Python for everybody else."""
+    return register_jitable(function)
 
 
 def emitted(function: Callable[..., Any]) -> Any:
@@ -78,3 +87,18 @@ def emitted(function: Callable[..., Any]) -> Any:
     For what the compiler does not find by itself; see `sluice.kernels.lanes`.
     """
     return intrinsic(function)  # type: ignore[no-untyped-call,unused-ignore]
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Compile without numba's extensions, which other packages bring and no kernel needs.
+
+    Loading those of two readers' libraries takes longer than all kernels together. Who compiles
+    functions of their own gets the extensions then, as always.
+    """
+    before = entrypoints._already_initialized
+    entrypoints._already_initialized = True
+    try:
+        yield
+    finally:
+        entrypoints._already_initialized = before

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.jit import inlined, kernel, reads, shared, value, writes
 from sluice.kernels.wafer_lanes import quantised
 
 SUM_BITS = 9
@@ -14,13 +14,13 @@ _SUM_MAX = 511
 _SUM_BIAS = 130 << 4
 
 
-@inlined
+@shared
 def packed_bits(bits: int) -> int:
     """Return the bits of one packed wafer: the module sum and 16 latents of `bits` bits."""
     return SUM_BITS + _LATENTS * bits
 
 
-@inlined
+@shared
 def packed_bytes(bits: int) -> int:
     """Return the bytes of one packed wafer, the last one padded with zero bits."""
     return (packed_bits(bits) + 7) // 8
