@@ -29,10 +29,11 @@ help: ## List the targets
 venv: .venv/.installed ## Make .venv with everything: runtime, training, development
 
 # A strict editable install links each file by itself: it is made anew when a file comes or goes.
+# Two makes may run at once, so each writes a list of its own.
 build/sources.list: FORCE
 	@mkdir -p $(@D)
-	@find kernels pipeline exporters models -type f ! -path '*/__pycache__/*' | LC_ALL=C sort > $@.new
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@new=$@.$$$$; find kernels pipeline exporters models -type f ! -path '*/__pycache__/*' \
+	  | LC_ALL=C sort > $$new; if cmp -s $$new $@; then rm $$new; else mv $$new $@; fi
 FORCE:
 
 .venv/.installed: EXTRAS := cpu,train,hdf5,root,dev
