@@ -22,6 +22,8 @@ from .engine.inline import InlineEngine
 from .engine.swaps import order_swap
 from .errors import ConfigError, RunError, SluiceError, nearest
 from .exposition import RunCollector
+from .exposition_gpu import GpuCollector
+from .nvml import watch
 from .session import Wishes, check, conclude, prepare
 from .sources import Source
 from .state import Control, State
@@ -148,6 +150,10 @@ class Daemon:
         access = Access(listen, self._config.http.token_file)
         registry = CollectorRegistry()
         registry.register(RunCollector(lambda: (self.account, self.control)))
+        gpus = watch()
+        if gpus is not None:
+            stack.callback(gpus.close)
+            registry.register(GpuCollector(gpus.samples))
         server = WebServer(access, application(self, registry, access))
         stack.callback(server.close)
         server.start()

@@ -67,6 +67,14 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
     kernel: str = ""
 
 
+class Sizes(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many events a model gets at once; engines of a GPU are built and tuned for these."""
+
+    least: int = 1
+    usual: int = 1024
+    most: int = 4096
+
+
 class Training(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the weights come from."""
 
@@ -118,6 +126,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     layers_sha256: str = ""
     #: Greatest allowed absolute difference from the golden outputs.
     tolerance: float = 1e-5
+    #: What a GPU's engine takes; a larger batch goes in pieces.
+    batch: Sizes = Sizes()
     preprocessing: Preprocessing = Preprocessing()
     training: Training = Training()
     #: Those called ``X_spread`` are the standard deviation of X between trainings.
@@ -248,6 +258,7 @@ def read_model(folder: Path) -> Model:
     for tensor in (*model.manifest.inputs, *model.manifest.outputs):
         _require_numbers(tensor, str(path))
     _require_lists(model.manifest, str(path))
+    _require_sizes(model.manifest.batch, str(path))
     _verify(model.path, model.manifest.sha256, model.label)
     return model
 
@@ -354,6 +365,14 @@ def _require_lists(manifest: Manifest, where: str) -> None:
             )
         if special and not 0 <= tensor.most == (tensor.column.most_items if tensor.most else 0):
             raise ModelError(f"{at}: most: expected few enough items, got {tensor.most}")
+
+
+def _require_sizes(sizes: Sizes, where: str) -> None:
+    if not 1 <= sizes.least <= sizes.usual <= sizes.most:
+        raise ModelError(
+            f"{where}: batch: expected 1 <= least <= usual <= most, got {sizes.least}, "
+            f"{sizes.usual}, {sizes.most}"
+        )
 
 
 def _folders(root: Path) -> list[Path]:

@@ -38,15 +38,32 @@ def _normal(name: str) -> str:
 
 
 def test_every_dependency_is_pinned(root: Path, project: dict[str, Any]) -> None:
-    lines = (root / "constraints.txt").read_text().splitlines()
-    pins = [line for line in lines if not line.startswith("#")]
-    assert pins == sorted(pins, key=str.lower)
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), pins
+    pins = _pins(root / "constraints.txt")
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"], *extras["cpu"], *extras["train"], *extras["dev"]]
-    names = {_normal(re.split(r"[\s<>=!~\[;]", requirement)[0]) for requirement in wanted}
-    assert names <= {_normal(pin.partition("==")[0]) for pin in pins}
+    assert _names(wanted) <= _names(pins)
     assert "torch==2.13.0" in pins
+
+
+def test_what_a_gpu_needs_is_pinned_beside_it(root: Path, project: dict[str, Any]) -> None:
+    pins, all_pins = _pins(root / "constraints-gpu.txt"), _pins(root / "constraints.txt")
+    wanted = project["project"]["optional-dependencies"]["gpu"]
+    assert _names(wanted) <= _names([*pins, *all_pins])
+    assert "onnxruntime" not in _names(pins)
+    (ours,) = (pin for pin in pins if pin.startswith("tensorrt-cu13=="))
+    (asked,) = (line for line in wanted if line.startswith("tensorrt-cu13=="))
+    assert ours.startswith(asked.removesuffix("*"))
+
+
+def _pins(file: Path) -> list[str]:
+    pins = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    assert pins == sorted(pins, key=str.lower)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), pins
+    return pins
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {_normal(re.split(r"[\s<>=!~\[;]", one)[0]) for one in requirements}
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +120,14 @@ def test_scrape_configuration(root: Path) -> None:
     assert "SUCCESS" in _run(
         promtool, "check", "config", "deploy/prometheus/prometheus.yml", cwd=root
     )
+
+
+def test_alerts(root: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    said = _run(promtool, "test", "rules", "deploy/prometheus/rules.test.yml", cwd=root)
+    assert "SUCCESS" in said
 
 
 def test_scraped_address_is_the_shipped_graph_s(root: Path) -> None:

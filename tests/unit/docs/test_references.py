@@ -22,9 +22,11 @@ from sluice.pipeline.addresses import Security
 from sluice.pipeline.cli import app
 from sluice.pipeline.config import Graph, Http, Run, Segment, Workers, load_graph, parse_graph
 from sluice.pipeline.exposition import RunCollector
+from sluice.pipeline.exposition_gpu import GpuCollector
 from sluice.pipeline.graph import Graph as BuiltGraph
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.metrics import MeterBlock
+from sluice.pipeline.nvml import REASONS, Sample
 from sluice.pipeline.parts import build, load, names
 from sluice.pipeline.quarantine import Quarantine
 from sluice.pipeline.reference import Band
@@ -161,6 +163,8 @@ def test_metric_names(reference: Path, rows: Rows) -> None:
     control.go(State.RUNNING)
     control.hold("disk full", "no space")
     registry.register(RunCollector(lambda: (account, control)))
+    gpu = Sample(0, "GPU-0", "H100", *[0.5] * 9, dict.fromkeys(REASONS, False), 0, 0)
+    registry.register(GpuCollector(lambda: [gpu]))
     exposed = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -211,3 +211,10 @@ def test_a_repository_that_is_not_there(monkeypatch, tmp_path):
         find_model("wafer-tagger")
     with pytest.raises(ModelError, match="nowhere"):
         all_models()
+
+
+@pytest.mark.parametrize(("key", "value"), [("least", 0), ("usual", 0), ("most", 1023)])
+def test_sizes_out_of_order(tagger, key, value):
+    path = tagger / "manifest.toml"
+    path.write_text(f"{path.read_text()}\n[batch]\n{key} = {value}\n")
+    assert "least <= usual <= most" in refusal(lambda: find_model("wafer-tagger"))
