@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+
+
+def _has_gpu() -> bool:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return found and count.value > 0
+
+
+# Before anything imports numba: without a GPU its simulator runs the kernels for GPUs.
+if not _has_gpu():
+    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

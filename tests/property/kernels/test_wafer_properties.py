@@ -47,15 +47,19 @@ def decoded_sum(code):
     return code if code < 16 else (16 + code % 16) << (code // 16 - 1)
 
 
-@given(table(12, np.uint32))
-def test_unpack_is_its_definition(words):
-    charge = np.empty((len(words), 48), np.float32)
-    wafer.unpack(words, charge)
-    expected = [
-        [decoded((int(word) >> shift) & 127) for word in row for shift in (21, 14, 7, 0)]
-        for row in words
-    ]
-    np.testing.assert_array_equal(charge, np.reshape(expected, charge.shape))
+def test_unpack_is_its_definition(implementation):
+    kernels = implementation.kernels("wafer")
+
+    def holds(words):
+        charge = np.empty((len(words), 48), np.float32)
+        kernels.unpack(words, charge)
+        expected = [
+            [decoded((int(word) >> shift) & 127) for word in row for shift in (21, 14, 7, 0)]
+            for row in words
+        ]
+        np.testing.assert_array_equal(charge, np.reshape(expected, charge.shape))
+
+    implementation.check(holds, table(12, np.uint32))
 
 
 @given(table(48, np.uint8, st.integers(0, 127)), st.integers(0, 15), st.booleans())
@@ -89,46 +93,54 @@ def test_encode_charge_is_its_definition(charge):
     np.testing.assert_array_equal(code, np.reshape(expected, code.shape))
 
 
-CHARGES = st.one_of(
-    st.integers(0, 2**22).map(float), st.floats(0, 2.0**21, width=32), ANY_FLOAT, st.just(-0.0)
-)
+COUNTS = st.integers(0, 2**22).map(float)
+CHARGES = st.one_of(COUNTS, st.floats(0, 2.0**21, width=32), ANY_FLOAT, st.just(-0.0))
+SCALES = st.floats(0, 2.0**120, width=32)
 
 
-@given(table(48, np.float32, CHARGES) | table(48, np.float32, st.floats(0, 2.0**120, width=32)))
-def test_normalise_is_its_definition(charge):
-    rows = len(charge)
-    image = np.full((rows, 8, 8), np.nan, np.float32)
-    charge_sum, status = np.full(rows, np.nan, np.float32), np.full(rows, 99, np.uint8)
-    wafer.normalise(charge, image, charge_sum, status)
-    for n, row in enumerate(charge.astype(np.float64)):
-        # Exact but for the order of additions, which moves only the last bits of the sum.
-        total = math.fsum(row) if np.isfinite(row).all() else math.nan
-        if not abs(total) < 2.0**127:
-            expected = wafer.NOT_FINITE
-        else:
-            expected = wafer.NEGATIVE if (row < 0).any() else wafer.OK
-        assert status[n] == expected
-        if expected != wafer.OK or total < 2.0**-126:
-            assert charge_sum[n] == 0
-            assert not image[n].any()
-            continue
-        assert abs(charge_sum[n] - total) <= total * 2.0**-23
-        scale = 2.0 ** (math.frexp(float(charge_sum[n]))[1] - 1)
-        flat = np.zeros(64, np.float32)
-        flat[wafer.REMAP_8X8] = (row / scale).astype(np.float32)
-        np.testing.assert_array_equal(image[n].ravel(), flat)
+def test_normalise_is_its_definition(implementation):
+    kernels = implementation.kernels("wafer")
+
+    def holds(charge):
+        rows = len(charge)
+        image = np.full((rows, 8, 8), np.nan, np.float32)
+        charge_sum, status = np.full(rows, np.nan, np.float32), np.full(rows, 99, np.uint8)
+        kernels.normalise(charge, image, charge_sum, status)
+        for n, row in enumerate(charge.astype(np.float64)):
+            # Exact but for the order of additions, which moves only the last bits of the sum.
+            total = math.fsum(row) if np.isfinite(row).all() else math.nan
+            if not abs(total) < 2.0**127:
+                expected = wafer.NOT_FINITE
+            else:
+                expected = wafer.NEGATIVE if (row < 0).any() else wafer.OK
+            assert status[n] == expected
+            if expected != wafer.OK or total < 2.0**-126:
+                assert charge_sum[n] == 0
+                assert not image[n].any()
+                continue
+            assert abs(charge_sum[n] - total) <= total * 2.0**-23
+            scale = 2.0 ** (math.frexp(float(charge_sum[n]))[1] - 1)
+            flat = np.zeros(64, np.float32)
+            flat[wafer.REMAP_8X8] = (row / scale).astype(np.float32)
+            np.testing.assert_array_equal(image[n].ravel(), flat)
+
+    implementation.check(holds, table(48, np.float32, CHARGES) | table(48, np.float32, SCALES))
 
 
-@given(table(48, np.float32, st.integers(0, 2**22).map(float)))
-def test_sums_of_counts_are_exact_up_to_truncation(charge):
-    rows = len(charge)
-    image, status = np.empty((rows, 8, 8), np.float32), np.empty(rows, np.uint8)
-    charge_sum = np.empty(rows, np.float32)
-    wafer.normalise(charge, image, charge_sum, status)
-    for n, row in enumerate(charge):
-        total = sum(int(value) for value in row)
-        drop = max(0, total.bit_length() - 24)
-        assert int(charge_sum[n]) == (total >> drop) << drop
+def test_sums_of_counts_are_exact_up_to_truncation(implementation):
+    kernels = implementation.kernels("wafer")
+
+    def holds(charge):
+        rows = len(charge)
+        image, status = np.empty((rows, 8, 8), np.float32), np.empty(rows, np.uint8)
+        charge_sum = np.empty(rows, np.float32)
+        kernels.normalise(charge, image, charge_sum, status)
+        for n, row in enumerate(charge):
+            total = sum(int(value) for value in row)
+            drop = max(0, total.bit_length() - 24)
+            assert int(charge_sum[n]) == (total >> drop) << drop
+
+    implementation.check(holds, table(48, np.float32, COUNTS))
 
 
 LATENTS = st.one_of(
@@ -153,22 +165,26 @@ def latent_code(value, bits):
     return min(max(math.floor(clipped * 2 ** (bits - 1) + 0.5), 0), 2**bits - 1)
 
 
-@given(records())
-def test_quantise_pack_is_its_definition_and_inverts(record):
-    latent, charge_sum, bits = record
-    rows, size = len(latent), wafer.packed_bytes(bits)
-    packed = np.full((rows, size), 0xAA, np.uint8)
-    latent_q, sum_q = np.empty((rows, 16), np.float32), np.empty(rows, np.float32)
-    wafer.quantise_pack(latent, charge_sum, bits, packed, latent_q, sum_q)
-    for n in range(rows):
-        code = encoded(whole(float(charge_sum[n])), 0, 5, 4)
-        codes = [latent_code(float(value), bits) for value in latent[n]]
-        stream = f"{code:09b}" + "".join(f"{c:0{bits}b}" for c in codes)
-        stream = stream.ljust(8 * size, "0")
-        assert packed[n].tobytes() == int(stream, 2).to_bytes(size, "big")
-        assert sum_q[n] == decoded_sum(code)
-        assert latent_q[n].tolist() == [c / 2 ** (bits - 1) for c in codes]
-    latent_back, sum_back = np.empty_like(latent_q), np.empty_like(sum_q)
-    wafer.unpack_latents(packed, bits, latent_back, sum_back)
-    np.testing.assert_array_equal(latent_back, latent_q)
-    np.testing.assert_array_equal(sum_back, sum_q)
+def test_quantise_pack_is_its_definition_and_inverts(implementation):
+    kernels = implementation.kernels("wafer")
+
+    def holds(record):
+        latent, charge_sum, bits = record
+        rows, size = len(latent), wafer.packed_bytes(bits)
+        packed = np.full((rows, size), 0xAA, np.uint8)
+        latent_q, sum_q = np.empty((rows, 16), np.float32), np.empty(rows, np.float32)
+        kernels.quantise_pack(latent, charge_sum, bits, packed, latent_q, sum_q)
+        for n in range(rows):
+            code = encoded(whole(float(charge_sum[n])), 0, 5, 4)
+            codes = [latent_code(float(value), bits) for value in latent[n]]
+            stream = f"{code:09b}" + "".join(f"{c:0{bits}b}" for c in codes)
+            stream = stream.ljust(8 * size, "0")
+            assert packed[n].tobytes() == int(stream, 2).to_bytes(size, "big")
+            assert sum_q[n] == decoded_sum(code)
+            assert latent_q[n].tolist() == [c / 2 ** (bits - 1) for c in codes]
+        latent_back, sum_back = np.empty_like(latent_q), np.empty_like(sum_q)
+        wafer.unpack_latents(packed, bits, latent_back, sum_back)
+        np.testing.assert_array_equal(latent_back, latent_q)
+        np.testing.assert_array_equal(sum_back, sum_q)
+
+    implementation.check(holds, records())

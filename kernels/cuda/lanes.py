@@ -1,0 +1,52 @@
+"""What a GPU has an instruction for and Python has none: each on a GPU and in the simulator.
+
+The two differ in nothing but these functions.
+"""
+
+from sluice.kernels.cuda.launching import SIMULATED
+
+if SIMULATED:
+    from sluice.kernels.cuda.lanes_simulated import (
+        any_of_16,
+        ballot,
+        bits_of,
+        bits_of_double,
+        double_of,
+        float_of,
+        least_of_warp,
+        load4,
+        store4,
+        sum_of_16,
+        sum_of_warp,
+        sync_warp,
+    )
+else:
+    from sluice.kernels.cuda.lanes_emitted import (
+        any_of_16,
+        ballot,
+        bits_of,
+        bits_of_double,
+        double_of,
+        float_of,
+        least_of_warp,
+        load4,
+        store4,
+        sum_of_16,
+        sum_of_warp,
+        sync_warp,
+    )
+
+__all__ = [
+    "any_of_16",
+    "ballot",
+    "bits_of",
+    "bits_of_double",
+    "double_of",
+    "float_of",
+    "least_of_warp",
+    "load4",
+    "store4",
+    "sum_of_16",
+    "sum_of_warp",
+    "sync_warp",
+]

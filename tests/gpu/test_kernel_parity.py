@@ -1,0 +1,129 @@
+"""Kernels for GPUs give what the CPU's give, over several blocks, and refuse what they refuse."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sluice.kernels import wafer
+
+launching = importlib.import_module("sluice.kernels.cuda.launching")
+on_gpu = importlib.import_module("sluice.kernels.cuda.wafer")
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+#: Less than a block, a block, and blocks of which the last is not full.
+ROWS = (0, 1, 7, 8, 21)
+
+
+def run(kernel: Any, *arguments: Any) -> None:
+    """Call a kernel with arrays of the host."""
+    if launching.SIMULATED:
+        kernel(*arguments)
+        return
+    from numba import cuda
+
+    there = [cuda.to_device(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    kernel(*there)
+    for here, array in zip(arguments, there, strict=True):
+        if isinstance(here, np.ndarray) and here.size and here.flags.writeable:
+            array.copy_to_host(here)
+
+
+def assert_same(name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...], rooms: Any) -> None:
+    expected, got = [[array.copy() for array in outputs] for _ in "ab"]
+    for room, made in zip(rooms, (expected, got), strict=True):
+        function = getattr(room, name)
+        if room.__name__.startswith("sluice.kernels.cuda"):
+            run(function, *inputs, *made)
+        else:
+            function(*inputs, *made)
+    for one, other in zip(expected, got, strict=True):
+        np.testing.assert_array_equal(other, one)
+
+
+WAFER = (wafer, on_gpu)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_unpack(rows: int) -> None:
+    words = np.random.default_rng(rows).integers(0, 1 << 32, (rows, 12), dtype=np.uint32)
+    assert_same("unpack", (words,), (np.full((rows, 48), -1, np.float32),), WAFER)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_normalise(rows: int) -> None:
+    charge = np.random.default_rng(rows).gamma(0.3, 900, (rows, 48)).astype(np.float32)
+    for row, bad in enumerate((np.nan, np.inf, -1.0, -0.0, 3e38)[:rows]):
+        charge[3 * row % rows, 7 * row] = bad
+    outputs = (
+        np.full((rows, 8, 8), 9, np.float32),
+        np.full(rows, 9, np.float32),
+        np.full(rows, 9, np.uint8),
+    )
+    assert_same("normalise", (charge,), outputs, WAFER)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("bits", [1, 3, 9, 16])
+def test_quantise_pack(rows: int, bits: int) -> None:
+    rng = np.random.default_rng(rows)
+    latent = rng.normal(0.5, 0.8, (rows, 16)).astype(np.float32)
+    latent[: rows // 2, :3] = np.nan, np.inf, -np.inf
+    charge_sum = rng.gamma(0.3, 1e5, rows).astype(np.float32)
+    outputs = (
+        np.full((rows, wafer.packed_bytes(bits)), 0xAA, np.uint8),
+        np.full((rows, 16), 9, np.float32),
+        np.full(rows, 9, np.float32),
+    )
+    assert_same("quantise_pack", (latent, charge_sum, bits), outputs, WAFER)
+
+
+def test_other_dtypes_shapes_and_layouts_are_refused() -> None:
+    words, charge = np.zeros((2, 12), np.uint32), np.zeros((2, 48), np.float32)
+    with pytest.raises(TypeError, match="unpack: words: expected dtype u4"):
+        run(on_gpu.unpack, words.astype(np.int32), charge)
+    with pytest.raises(ValueError, match=r"unpack: charge: expected shape \(2, 48\)"):
+        run(on_gpu.unpack, words, charge[:1])
+    with pytest.raises(TypeError, match="C-contiguous"):
+        run(on_gpu.unpack, words, np.zeros((48, 2), np.float32).T)
+    with pytest.raises(TypeError, match="expected a device array"):
+        on_gpu.unpack(None, charge)
+    with pytest.raises(ValueError, match="bits must be 1 to 16"):
+        on_gpu.quantise_pack(None, None, 17, None, None, None)
+
+
+class Elsewhere:
+    """Memory of somebody else, as the runtime of a graph hands it out."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+        self.__cuda_array_interface__ = dict(array.__array_interface__)
+
+
+@pytest.mark.skipif(not launching.SIMULATED, reason="only the simulator's memory is the host's")
+def test_whatever_has_the_interface_is_a_device_array() -> None:
+    words = np.arange(24, dtype=np.uint32).reshape(2, 12)
+    charge, expected = np.zeros((2, 48), np.float32), np.zeros((2, 48), np.float32)
+    on_gpu.unpack(Elsewhere(words), Elsewhere(charge))
+    wafer.unpack(words, expected)
+    np.testing.assert_array_equal(charge, expected)
+
+
+SCRIPT = """
+import sys
+import sluice.pipeline.cli, sluice.pipeline.daemon, sluice.pipeline.stages.wafer
+import sluice.kernels.cuda, sluice.kernels.wafer, sluice.kernels.emd
+loaded = [name for name in sys.modules if name.split(".")[:2] == ["numba", "cuda"]]
+assert not loaded, loaded
+"""
+
+
+def test_the_cpu_s_path_loads_nothing_of_this() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
