@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from .batch import EVENT_ID, T_EVENT, EventBatch, Schema
 from .benchmark_bare import Measure, bare_chain
-from .config import GraphConfig, Part, load_graph
+from .config import GraphConfig, Part, load_graph, on_backend
 from .daemon import check_report, execute
 from .numbering import TRIAL
 from .recording import RecordingWriter
@@ -67,7 +67,7 @@ def measure_pipeline(
             size = graph.graph.batch_events
             measures[f"{prefix}bare"] = bare_chain(events, graph, size, copies)
             if not prefix:
-                general = _with_backend(graph, "onnxruntime")
+                general = on_backend(graph, "onnxruntime")
                 measures["bare-onnxruntime"] = bare_chain(events, general, size, copies)
             measures |= _engines(prefix, graph, recording, folder, workers)
         rounds = [{key: measure() for key, measure in measures.items()} for _ in range(repeats)]
@@ -91,14 +91,6 @@ def measure_pipeline(
 def _sized(graph: GraphConfig, batch: int | None) -> GraphConfig:
     table = replace(graph.graph, batch_events=batch or graph.graph.batch_events)
     return replace(graph, graph=table)
-
-
-def _with_backend(graph: GraphConfig, backend: str) -> GraphConfig:
-    stages = [
-        replace(part, options={**part.options, "backend": backend}) if part.use == "infer" else part
-        for part in graph.stages
-    ]
-    return replace(graph, stages=tuple(stages))
 
 
 def _bare_of(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from .addresses import Security, require_secure
 from .errors import ConfigError, nearest
@@ -190,6 +191,32 @@ def convert(tables: Mapping[str, Any], kind: type[T], where: str) -> T:
         unknown = _UNKNOWN.search(text)
         hint = nearest(unknown["key"], _keys(kind, text)) if unknown else None
         raise ConfigError(f"{where}: {text}", hint) from error
+
+
+def runs_model(part: Part) -> bool:
+    """Whether a stage of the graph file runs models of the repository."""
+    return part.use == "infer"
+
+
+def with_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConfig:
+    """Return the graph with the models of these stages, by name, on other backends."""
+    stages = tuple(
+        replace(part, options={**part.options, "backend": backends[part.name]})
+        if part.name in backends
+        else part
+        for part in config.stages
+    )
+    return replace(config, stages=stages)
+
+
+def on_backend(config: GraphConfig, backend: str) -> GraphConfig:
+    """Return the graph with all its models on one backend; refused where it has none."""
+    stages = [part.name for part in config.stages if runs_model(part)]
+    if not stages:
+        raise ConfigError(
+            f"backend {backend!r}: expected a stage that runs a model, {config.origin} has none"
+        )
+    return with_backends(config, dict.fromkeys(stages, backend))
 
 
 def seconds(duration: str, where: str) -> float:

@@ -57,6 +57,8 @@ class RunError(SluiceError):
 EXIT_DAMAGED_INPUT = 6
 #: A replay of the same batches has decided otherwise than the recorded run.
 EXIT_DIFFERENT = 7
+#: This machine lacks something that was asked for.
+EXIT_UNFIT = 8
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .backends import DEFAULT, open_session
-from .config import GraphConfig, Part, convert
+from .config import GraphConfig, Part, convert, runs_model, with_backends
 from .daemon import check_report, execute
 from .errors import ConfigError, ModelError
 from .manifest import Model, find_model
@@ -80,11 +80,11 @@ def tune(config: GraphConfig, source: Part, tell: Told) -> Tuned:
         )
     found = {}
     for part in config.stages:
-        if part.use == "infer":
+        if runs_model(part):
             tell(f"models of stage {part.name}")
             found[part.name] = dict(_models(part))
     backends = {stage: min(costs, key=costs.__getitem__) for stage, costs in found.items()}
-    config = _with_backends(replace(config, source=source), backends)
+    config = with_backends(replace(config, source=source), backends)
     cores = len(os.sched_getaffinity(0))
     rates: dict[tuple[int, int], float] = {}
     for batch in BATCHES:
@@ -137,7 +137,7 @@ def apply_tuned(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | Non
     table = replace(config.graph, batch_events=tuned.batch_events)
     workers = replace(config.workers, compute=tuned.compute)
     config = replace(config, graph=table, workers=workers)
-    return _with_backends(config, tuned.backends), f"tuned by {path}"
+    return with_backends(config, tuned.backends), f"tuned by {path}"
 
 
 def fingerprint(config: GraphConfig) -> str:
@@ -145,7 +145,7 @@ def fingerprint(config: GraphConfig) -> str:
     models = [
         find_model(part.options["model"], part.options.get("version")).manifest.sha256
         for part in config.stages
-        if part.use == "infer"
+        if runs_model(part)
     ]
     stages = [
         (part.use, {key: value for key, value in part.options.items() if key != "backend"})
@@ -185,16 +185,6 @@ def _nanoseconds(model: Model, backend: str) -> float:
         best = min(best, time.perf_counter_ns() - start)
     session.close()
     return best / _MODEL_EVENTS
-
-
-def _with_backends(config: GraphConfig, backends: dict[str, str]) -> GraphConfig:
-    stages = tuple(
-        replace(part, options={**part.options, "backend": backends[part.name]})
-        if part.name in backends
-        else part
-        for part in config.stages
-    )
-    return replace(config, stages=stages)
 
 
 def _rate(config: GraphConfig, workers: int, batch: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,29 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@runtime_checkable
+class Demands(Protocol):
+    """A backend that runs only where more is installed than its own module imports."""
+
+    @staticmethod
+    def require(device: str) -> None:
+        """Refuse a device that is not here, or lacks something, with ModelError; quick."""
+
+
+def require_backend(backend: str, where: str) -> None:
+    """Refuse ``runtime:device`` if it cannot run anything here; loads no model.
+
+    Raises
+    ------
+    SluiceError
+        With what is missing, and the command that brings it.
+    """
+    runtime, _, device = backend.partition(":")
+    found = load("backend", runtime, where)
+    if isinstance(found, Demands):
+        found.require(device)
 
 
 def open_session(model: Model, backend: str, where: str) -> Session:

@@ -1,49 +1,98 @@
-"""ONNX Runtime on the CPU: one intra-op thread a session, outputs bound to preallocated arrays."""
+"""ONNX Runtime, on the CPU or on a GPU by its CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import onnxruntime as ort
 
 from ..batch import Array
-from ..errors import ModelError
-from ..manifest import Model, Tensor
+from ..errors import ModelError, nearest
+from ..manifest import Model
+from . import Session
+from .onnxruntime_tensors import compare_tensors
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider"}
-_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64",
-          "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
-          "tensor(uint16)": "uint16", "tensor(float16)": "float16",
-          "tensor(bool)": "bool"}  # fmt: skip
+_PROVIDER = "CPUExecutionProvider"
+_GPU = ("cuda", "tensorrt")
+
+Infer = Callable[[Mapping[str, Array], Mapping[str, Array]], None]
 
 
 class OnnxRuntimeSession:
-    """A model in an ONNX Runtime session; see `Session`."""
+    """A model in an ONNX Runtime session; see `Session`.
+
+    Parameters
+    ----------
+    model
+        The model.
+    device
+        ``cpu``, ``cuda`` or ``tensorrt``; the number of a GPU behind a colon, 0 unless given.
+    """
+
+    infer: Infer
+    close: Callable[[], None]
 
     def __init__(self, model: Model, device: str) -> None:
-        provider = _PROVIDERS.get(device or "cpu")
-        if provider is None:
-            raise ModelError(
-                f"model {model.label}: backend 'onnxruntime' has no device {device!r}",
-                hint=f"known here: {', '.join(_PROVIDERS)}",
-            )
-        self.backend = f"onnxruntime:{device or 'cpu'}"
+        session = _open(model, device or "cpu")
+        self.backend = session.backend
+        self.infer, self.close = session.infer, session.close
+
+    @staticmethod
+    def require(device: str) -> None:
+        """Refuse a device that is not here; see `Demands`."""
+        kind, number = _device(device or "cpu")
+        if kind in _GPU:
+            from .onnxruntime_providers import require
+
+            require(kind, number)
+
+
+def _open(model: Model, device: str) -> Session:
+    try:
+        kind, number = _device(device)
+    except ModelError as error:
+        raise ModelError(f"model {model.label}: {error.message}", error.hint) from error
+    if kind == "cpu":
+        return _OnCpu(model)
+    from .onnxruntime_providers import require
+
+    require(kind, number)
+    raise ModelError(f"model {model.label}: backend 'onnxruntime:{kind}': not here yet")
+
+
+def _device(device: str) -> tuple[str, int]:
+    """Return the kind and number of ``cuda:1``."""
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", *_GPU) or (colon and not (number.isdigit() and kind in _GPU)):
+        raise ModelError(
+            f"backend 'onnxruntime' has no device {device!r}",
+            nearest(device, ("cpu", *_GPU)),
+        )
+    return kind, int(number or 0)
+
+
+class _OnCpu:
+    """One intra-op thread a session, outputs bound to preallocated arrays."""
+
+    backend = "onnxruntime:cpu"
+
+    def __init__(self, model: Model) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # parallelism is by worker
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(model.path), options, providers=[provider])
+            self._session = ort.InferenceSession(str(model.path), options, providers=[_PROVIDER])
         except Exception as error:  # its exceptions share no base class
             raise ModelError(
                 f"model {model.label}: ONNX Runtime cannot load it: {error}"
             ) from error
-        if self._session.get_providers()[0] != provider:
+        if self._session.get_providers()[0] != _PROVIDER:
             raise ModelError(
-                f"model {model.label}: asked for {provider}, got {self._session.get_providers()[0]}"
+                f"model {model.label}: asked for {_PROVIDER}, got "
+                f"{self._session.get_providers()[0]}"
             )
-        _compare(model, "input", model.manifest.inputs, self._session.get_inputs())
-        _compare(model, "output", model.manifest.outputs, self._session.get_outputs())
+        compare_tensors(model, self._session)
         self._binding = self._session.io_binding()
         self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}
 
@@ -72,27 +121,3 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the session."""
         del self._binding, self._session
-
-
-def _compare(
-    model: Model, role: str, tensors: tuple[Tensor, ...], nodes: list[ort.NodeArg]
-) -> None:
-    """Refuse a file whose tensors are not those of the manifest."""
-    actual = {node.name: (_TYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
-    promised = {tensor.name for tensor in tensors}
-    if promised != set(actual):
-        raise ModelError(
-            f"model {model.label}: manifest says {role}s {sorted(promised)}, "
-            f"the file has {sorted(actual)}"
-        )
-    for tensor in tensors:
-        dtype, shape = actual[tensor.name]
-        item = shape[1:]
-        # What a dimension of the file leaves open is a text.
-        known = [a == b for a, b in zip(item, tensor.axes, strict=False)
-                 if isinstance(a, int) and b is not None]  # fmt: skip
-        if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
-            raise ModelError(
-                f"model {model.label}: {role} {tensor.name!r}: manifest says "
-                f"{tensor.column.form}, the file has {dtype}{list(item)}"
-            )

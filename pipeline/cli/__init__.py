@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from ..errors import SluiceError
-from . import bench, ctl, keys, look, runs, top, tuning, work
+from . import bench, ctl, doctor, keys, look, runs, top, tuning, work
 
 app = typer.Typer(
     name="sluice",
     help="Streaming inference for the trigger level of particle detectors.",
     epilog="Exit codes: 0 fine, 1 unforeseen, 2 usage or configuration, 3 input refused, "
     "4 model refused, 5 run ended in error, 6 run closed but its input was damaged, "
-    "7 replay decided otherwise.",
+    "7 replay decided otherwise, 8 this machine lacks something.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -42,7 +42,7 @@ def _main(
         os.environ["SLUICE_DEBUG"] = "1"  # workers inherit it
 
 
-for module in (runs, work, ctl, top, look, keys, tuning, bench):
+for module in (runs, work, ctl, top, look, doctor, keys, tuning, bench):
     module.register(app)
 for command in entry_points(group="sluice.commands"):
     command.load()(app)

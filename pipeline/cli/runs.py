@@ -10,7 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from ..addresses import require_private
-from ..config import GraphConfig, load_graph
+from ..config import GraphConfig, load_graph, on_backend
 from ..errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT, ConfigError, DataError
 from .outputs import others, refuse_collisions, require_own_files, write
 from .readers import accepted, source_for
@@ -30,6 +30,9 @@ _Reference = Annotated[
 _Engine = Annotated[str, typer.Option(help="distributed, or inline: all in one process.")]
 _Workers = Annotated[
     int | None, typer.Option(min=1, help="Compute workers, each with the whole chain.")
+]
+_Backend = Annotated[
+    str | None, typer.Option(help="Backend of all models, such as onnxruntime:cuda or tensorrt.")
 ]
 _RunNumber = Annotated[
     int | None,
@@ -64,6 +67,7 @@ def run(
     http: _Http = None,
     engine: _Engine = "distributed",
     workers: _Workers = None,
+    backend: _Backend = None,
     run_number: _RunNumber = None,
     resume: _Resume = False,
     wait: Annotated[
@@ -74,18 +78,19 @@ def run(
     """Run a graph on its own source until SIGTERM; then drain and close."""
     from ..session import Wishes
 
-    config = tuned(load_graph(graph))
+    def load() -> GraphConfig:
+        return _with(_judged(load_graph(graph), backend), out, workers)
+
+    config = load()
     wishes = Wishes(
         run_number, engine, http=http or config.http.listen, quarantine=quarantine,
         reference=reference, resume=resume,
     )  # fmt: skip
     if wait:
         require_own_files(config, out, wishes, report)
-        _serve(
-            lambda: _with(tuned(load_graph(graph)), out, workers), wishes, report, as_json=as_json
-        )
+        _serve(load, wishes, report, as_json=as_json)
     else:
-        _execute(_with(config, out, workers), wishes, report, as_json=as_json)
+        _execute(config, wishes, report, as_json=as_json)
 
 
 def replay(
@@ -111,6 +116,7 @@ def replay(
     http: _Http = None,
     engine: _Engine = "distributed",
     workers: _Workers = None,
+    backend: _Backend = None,
     run_number: _RunNumber = None,
     resume: _Resume = False,
     as_json: _Json = False,
@@ -119,7 +125,7 @@ def replay(
     from ..session import Wishes
     from .same import against
 
-    config = tuned(load_graph(graph))
+    config = _judged(load_graph(graph), backend)
     config = replace(config, source=source_for(source, config))
     if same_batches is not None:
         if rate or out or resume:
@@ -180,6 +186,17 @@ def emulate(
             f"sent {sent.events:,} events in {sent.messages:,} messages, {sent.seconds:.2f} s; "
             f"dropped {sent.dropped:,}; vetoed {sent.vetoed:,}; acknowledged {sent.acknowledged:,}"
         )
+
+
+def _judged(config: GraphConfig, backend: str | None) -> GraphConfig:
+    """Return the graph as it was tuned, its models on the command line's backend if it has one."""
+    from ..backends import require_backend
+
+    config = tuned(config)
+    if backend is None:
+        return config
+    require_backend(backend, "--backend")
+    return on_backend(config, backend)
 
 
 def _with(config: GraphConfig, out: Path | None, workers: int | None) -> GraphConfig:

@@ -98,3 +98,20 @@ def test_report_and_default_output_are_where_they_should_be(sluice, wafers, tmp_
         assert {"events", "batches", "service_s", "wait_s"} <= set(stage)
     for model in report["models"].values():
         assert {"name", "version", "sha256", "backend"} <= set(model)
+
+
+def test_a_backend_that_is_not_here_is_refused_at_once(together, wafers):
+    replay = ("replay", wafers, "--graph", "hgcal", "--backend")
+    cuda, unknown, cpu = together(
+        ("run", "hgcal", "--backend", "onnxruntime:tensorrt:63"), (*replay, "nonesuch"),
+        (*replay, "onnxruntime:cpu", "--engine", "inline", "--json"),
+    )  # fmt: skip
+    assert cuda.code == 4, cuda
+    assert "onnxruntime:tensorrt:63" in cuda.err
+    assert "pip" in cuda.err
+    assert "Traceback" not in cuda.err + unknown.err
+    assert unknown.code == 2, unknown
+    assert "no backend is called 'nonesuch'" in unknown.err
+    assert cpu.code == 0, cpu
+    models = json.loads(cpu.out)["models"]
+    assert {model["backend"] for model in models.values()} == {"onnxruntime:cpu"}

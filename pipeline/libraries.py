@@ -1,0 +1,139 @@
+"""Shared libraries of the GPU path: what a library needs, where wheels keep it, what is missing.
+
+Wheels bring CUDA's libraries in folders that no loader searches. What was loaded from there once
+is found by every later library that needs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+#: Packages whose folders hold libraries: ``nvidia/cu13/lib``, ``tensorrt_libs`` and the like.
+_WHEELS = ("nvidia", "tensorrt_libs")
+#: Kinds of program header, and tags of the dynamic section, of an ELF file.
+_LOAD, _DYNAMIC = 1, 2
+_NEEDED, _NAMES = 1, 5
+
+
+class Fix(NamedTuple):
+    """What a library belongs to, and how one gets it."""
+
+    what: str
+    command: str
+
+
+_CUDA = Fix("CUDA 13 and cuDNN 9", "pip install 'onnxruntime-gpu[cuda,cudnn]'")
+_TENSORRT = Fix("TensorRT 10.16", "pip install 'tensorrt-cu13==10.16.*'")
+DRIVER = Fix(
+    "the NVIDIA driver, 580 or later",
+    "apt-get install nvidia-driver, on the host; in a container: docker run --gpus all",
+)
+#: By how a library's name begins; the first that fits.
+_FIXES = {
+    "libcuda.": DRIVER,
+    "libnvidia-ml.": DRIVER,
+    "libnvinfer": _TENSORRT,
+    "libnvonnxparser": _TENSORRT,
+    "lib": _CUDA,
+}
+
+
+def fix_for(name: str) -> Fix:
+    """Return what a library belongs to, and the command that brings it.
+
+    Examples
+    --------
+    >>> fix_for("libnvinfer.so.10").what
+    'TensorRT 10.16'
+    """
+    return next(fix for start, fix in _FIXES.items() if name.startswith(start))
+
+
+def missing(library: Path, besides: tuple[str, ...] = ()) -> dict[str, str]:
+    """Load all that a library needs; return what cannot be had, each with the loader's words.
+
+    Parameters
+    ----------
+    library
+        A shared library, not loaded itself.
+    besides
+        Names that it opens by itself when it runs.
+    """
+    told = {name: load(name) for name in (*needed(library), *besides)}
+    return {name: text for name, text in told.items() if text is not None}
+
+
+@cache
+def load(name: str) -> str | None:
+    """Load a library from where the loader looks, else from the wheels; return why not, or None."""
+    try:
+        ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        path = in_wheels(name)
+        if path is None:
+            return str(error)
+    else:
+        return None
+    for other in needed(path):  # in another wheel's folder, perhaps
+        load(other)
+    try:
+        ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def in_wheels(name: str) -> Path | None:
+    """Return where a wheel keeps the library of that name, None if none does."""
+    for folder in wheel_folders():
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def wheel_folders() -> Iterator[Path]:
+    """Yield the folders in which installed wheels keep CUDA's libraries."""
+    for package in _WHEELS:
+        spec = find_spec(package)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            yield from (Path(place), *sorted(Path(place).glob("*/lib")))
+
+
+def needed(library: Path) -> list[str]:
+    """Return the names of the libraries that a 64-bit ELF library says it needs.
+
+    Raises
+    ------
+    ValueError
+        If it is no such library.
+    """
+    try:
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            return _names(data)
+    except (struct.error, StopIteration) as error:
+        raise ValueError(f"{library}: expected a 64-bit ELF library") from error
+
+
+def _names(data: mmap.mmap) -> list[str]:
+    if data[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
+        raise ValueError(f"expected a 64-bit ELF library, got {data[:6]!r}")
+    (start,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    heads = [struct.unpack_from("<IIQQQQ", data, start + n * size) for n in range(count)]
+    place, length = next((h[2], h[5]) for h in heads if h[0] == _DYNAMIC)
+    tags = [struct.unpack_from("<QQ", data, place + n) for n in range(0, length, 16)]
+    address = next(value for tag, value in tags if tag == _NAMES)
+    strings = next(
+        address - at + offset
+        for kind, _, offset, at, _, held in heads
+        if kind == _LOAD and at <= address < at + held
+    )
+    starts = [strings + value for tag, value in tags if tag == _NEEDED]
+    return [data[at : data.find(b"\0", at)].decode() for at in starts]
