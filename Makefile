@@ -14,8 +14,11 @@ FUZZ_SECONDS ?= 60
 
 # First and alone, at this version: a wider range may bring gigabytes that only a GPU needs.
 TORCH := torch==2.13.0
-# Twice quiet: errors only.
-PIP_OPTIONS := -qq --disable-pip-version-check
+# Twice quiet: errors only. What is never imported need not be compiled.
+PIP_OPTIONS := -qq --disable-pip-version-check --no-compile
+
+# Tests wait a good deal for processes that they start: one tester more than there are cores.
+TESTERS := $(shell expr $$(nproc) + 1)
 
 # The demo takes the development environment where there is one, else a small one of its own.
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
@@ -55,7 +58,7 @@ test: venv ## Check style, types and imports, then run every test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest -n auto --dist loadfile
+	.venv/bin/pytest -n $(TESTERS) --dist loadfile
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json

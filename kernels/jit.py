@@ -6,8 +6,10 @@ number of dimensions or an array that is not C-contiguous is refused with a `Typ
 converted.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from numba import njit, types
@@ -91,14 +93,20 @@ def emitted(function: Callable[..., Any]) -> Any:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Compile without numba's extensions, which other packages bring and no kernel needs.
+    """Compile without what numba loads beside the compiler and no kernel needs.
 
-    Loading those of two readers' libraries takes longer than all kernels together. Who compiles
-    functions of their own gets the extensions then, as always.
+    Its extensions, which other packages bring, take longer than all kernels together; SciPy, which
+    it looks for to have linear algebra, a fifth of a process's start. Who compiles functions of
+    their own gets both then, as always (but for `numpy.correlate`, whose sums stay a plain loop).
     """
     before = entrypoints._already_initialized
     entrypoints._already_initialized = True
+    hidden = "scipy.linalg" not in sys.modules
+    if hidden:
+        sys.modules["scipy.linalg"] = cast(ModuleType, None)  # an import of it fails
     try:
         yield
     finally:
         entrypoints._already_initialized = before
+        if hidden:
+            del sys.modules["scipy.linalg"]
