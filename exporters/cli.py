@@ -1,4 +1,4 @@
-"""The offline commands: simulate, train, export, evaluate.
+"""The offline commands: simulate, train, export, evaluate, build-engine.
 
 Each imports what it needs when it is called, so that this module costs the command line nothing.
 """
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: sluice train wafers --quick")(train)
     app.command(epilog="Example: sluice export wafers --out models")(export)
     app.command(epilog="Example: sluice evaluate wafers --json --plots plots")(evaluate)
+    app.command("build-engine", epilog="Example: sluice build-engine wafer-tagger")(build_engine)
 
 
 def simulate(
@@ -91,6 +92,34 @@ def evaluate(
     chosen = get(family)
     require("onnxruntime", *chosen.packages, *(("matplotlib", "mplhep") if plots else ()))
     show(chosen.evaluate(EvaluateOptions(data, plots)), "value", as_json)
+
+
+def build_engine(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME@VERSION.")],
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, tf32, fp16 or int8, else the model's own.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="MIN,OPT,MAX", help="Events at once.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of plans, else SLUICE_ENGINES or the user's cache.")
+    ] = None,
+    layers: Annotated[Path | None, typer.Option(help="Write what each layer became, JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell of the plan as JSON.")] = False,
+) -> None:
+    """Build a TensorRT engine of a model for the GPU that is here."""
+    from sluice.pipeline import plans
+    from sluice.pipeline.manifest import find_labelled
+
+    chosen = find_labelled(model)
+    bits = plans.parse_precision(precision or chosen.manifest.precision)
+    events = plans.parse_batch(batch) if batch else plans.BATCH
+    plans.require_tensorrt()
+    from sluice.exporters import tensorrt
+
+    built = tensorrt.build(chosen, bits, events, output or plans.folder(), layers)
+    show(built.told(), "plan", as_json)
 
 
 def require(*packages: str) -> None:

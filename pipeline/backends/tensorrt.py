@@ -1,0 +1,73 @@
+"""Native TensorRT engines: two pieces of a batch under way, each replayed as one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+
+from .. import plans
+from ..batch import Array
+from ..cuda import Cuda
+from ..errors import ModelError
+from ..ferry import Cargo, Ferry
+from ..manifest import Model
+from .engine import Engine
+
+
+class TensorRtSession:
+    """A model as an engine on a GPU; see `Session`.
+
+    Its device is ``N``, ``PRECISION`` or ``N:PRECISION``: the first GPU and the model's own
+    precision unless said otherwise.
+
+    Attributes
+    ----------
+    tolerance
+        Greatest difference from the golden outputs that the precision asked for may cause.
+    """
+
+    def __init__(self, model: Model, device: str) -> None:
+        index, precision = parse_device(model, device)
+        self.backend = f"tensorrt:{index}:{precision}"
+        self.tolerance = 0.0
+        if precision != model.manifest.precision:
+            self.tolerance = plans.TOLERANCE[precision]
+        self._own = ExitStack()
+        plans.require_tensorrt()
+        try:
+            self._open(model, Cuda(index), precision)
+        except BaseException:
+            with suppress(Exception):  # the first failure is what counts
+                self._own.close()
+            raise
+
+    def _open(self, model: Model, cuda: Cuda, precision: str) -> None:
+        engine = Engine(model, cuda, precision, self._own)
+        cargo = Cargo(engine.inputs, (), engine.outputs)
+        self._ferry = Ferry(cuda, cargo, engine.rows, engine.program, self._own)
+        if not any(tensor.most for tensor in model.manifest.inputs):
+            self._ferry.prepare({room.name: room.shape for room in engine.inputs})
+
+    def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Fill `outputs` from `inputs`; see `Session.infer`."""
+        self._ferry.carry(len(next(iter(inputs.values()))), inputs, outputs)
+
+    def close(self) -> None:
+        """Free graphs, contexts, the engine, memory, streams."""
+        self._own.close()
+
+
+def parse_device(model: Model, device: str) -> tuple[int, str]:
+    """Return which GPU, and the precision of the plan."""
+    index, precision = 0, model.manifest.precision
+    for part in filter(None, device.split(":")):
+        if part.isdecimal():
+            index = int(part)
+        elif part in plans.PRECISIONS:
+            precision = part
+        else:
+            raise ModelError(
+                f"model {model.label}: backend 'tensorrt' has no device {device!r}",
+                "expected N, PRECISION or N:PRECISION, such as 0:fp16",
+            )
+    return index, precision

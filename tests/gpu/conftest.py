@@ -1,0 +1,74 @@
+"""Fixtures of the GPU tests; where there is no GPU a stand-in takes its place."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.pipeline import plans
+from sluice.pipeline.manifest import Model, find_model
+
+STANDIN = Path(__file__).parent / "standin"
+collect_ignore = ["standin"]
+
+Build = Callable[..., Model]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Put the stand-in where TensorRT and the CUDA runtime would be; it must end without leaks."""
+    monkeypatch.syspath_prepend(str(STANDIN))
+    from sluice_standin import cudart, machine, running, trt
+
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cudart)
+    machine.MACHINE.clear()
+    yield machine.MACHINE
+    assert machine.MACHINE.leaks() == []
+    if list(running.ALIVE):
+        gc.collect()
+    assert not list(running.ALIVE)
+
+
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of plans, empty."""
+    monkeypatch.setenv("SLUICE_ENGINES", str(tmp_path / "engines"))
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def build(machine: Any, engines: Path) -> Build:
+    """Return what builds the plan of a model, for up to 256 events at once."""
+
+    def make(
+        model: str | Model, precision: str = "fp32", batch: tuple[int, int, int] = (1, 64, 256)
+    ) -> Model:
+        from sluice.exporters import tensorrt
+
+        found = find_model(model) if isinstance(model, str) else model
+        tensorrt.build(found, precision, batch, plans.folder())
+        return found
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[Path], dict[str, str]]:
+    """Return what makes the environment of a process that gets the stand-in."""
+
+    def make(folder: Path) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": str(STANDIN),
+            "SLUICE_ENGINES": str(folder / "engines"),
+            "SLUICE_STATE": str(folder / "state"),
+        }
+
+    return make
