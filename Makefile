@@ -53,7 +53,16 @@ FORCE:
 demo: $(RUN)/.installed ## Simulate wafers, replay them through the hgcal graph, show the results
 	@PATH="$(CURDIR)/$(RUN)/bin:$$PATH" deploy/demo.sh '$(OUT)' '$(EVENTS)' '$(RATE)' '$(HTTP)'
 
-test: venv ## Check style, types and imports, then run every test
+# Real bindings of both TensorRTs, for the contract test: they load beside empty libraries, and only
+# there, so they do not go into .venv. Without the registry the test says what is missing.
+TENSORRTS := 10.16 11.4
+build/tensorrt/fetched: | .venv/.installed
+	@for version in $(TENSORRTS); do \
+	  .venv/bin/python -m pip install $(PIP_OPTIONS) --no-deps --upgrade \
+	    --target $(@D)/$${version%%.*} "tensorrt-cu13-bindings==$$version.*" || exit 0; \
+	done; touch $@
+
+test: venv build/tensorrt/fetched ## Check style, types and imports, then run every test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

@@ -100,7 +100,8 @@ def build_engine(
         str | None, typer.Option(help="fp32, tf32, fp16 or int8, else the model's own.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="MIN,OPT,MAX", help="Events at once.")
+        str | None,
+        typer.Option(metavar="MIN,OPT,MAX", help="Events at once, else the manifest's."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of plans, else SLUICE_ENGINES or the user's cache.")
@@ -114,7 +115,7 @@ def build_engine(
 
     chosen = find_labelled(model)
     bits = plans.parse_precision(precision or chosen.manifest.precision)
-    events = plans.parse_batch(batch) if batch else plans.BATCH
+    events = plans.parse_batch(batch) if batch else chosen.manifest.batch
     plans.require_tensorrt()
     from sluice.exporters import tensorrt
 

@@ -20,10 +20,8 @@ from sluice.exporters.progress import progress
 from sluice.pipeline import plans
 from sluice.pipeline.cuda import Cuda, Gpu
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Model, Tensor, all_models, find_model
+from sluice.pipeline.manifest import Model, Sizes, Tensor, all_models, find_model
 from sluice.pipeline.plans import Fingerprint, Range
-
-Batch = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Built:
 
 
 def build(
-    model: Model, precision: str, batch: Batch, root: Path, layers: Path | None = None
+    model: Model, precision: str, batch: Sizes, root: Path, layers: Path | None = None
 ) -> Built:
     """Build the engine plan of a model for the first GPU.
 
@@ -53,7 +51,7 @@ def build(
     precision
         One of `plans.PRECISIONS`.
     batch
-        Least, best and most events at once.
+        Events at once.
     root
         Folder of plans.
     layers
@@ -65,7 +63,9 @@ def build(
         If the model has a part that TensorRT does not take, or no engine comes of it.
     """
     began = time.monotonic()
-    gpu = Cuda().gpu()
+    cuda = Cuda()
+    cuda.use()
+    gpu = cuda.gpu()
     log = _Log()
     builder = trt.Builder(log)
     network = _parse(builder, graph_for(model, precision), model, log)
@@ -117,22 +117,23 @@ def _told(error: trt.ParserError) -> str:
 
 def _profile(
     builder: trt.Builder, config: trt.IBuilderConfig, network: trt.INetworkDefinition,
-    model: Model, batch: Batch,
+    model: Model, batch: Sizes,
 ) -> dict[str, Range]:  # fmt: skip
     """Add the one optimisation profile; return the shapes that it covers."""
     tensors = {tensor.name: tensor for tensor in model.manifest.inputs}
     profile = builder.create_optimization_profile()
     ranges = {}
+    sizes = (batch.least, batch.usual, batch.most)
     for n in range(network.num_inputs):
         tensor = network.get_input(n)
         shape = tuple(tensor.shape)
         longest = _longest(tensors, tensor.name)
-        least, best, most = (
+        least, usual, most = (
             tuple(_open(n, axis, events, items) for axis, n in enumerate(shape))
-            for events, items in zip(batch, (1, longest, longest), strict=True)
+            for events, items in zip(sizes, (1, longest, longest), strict=True)
         )
-        profile.set_shape(tensor.name, least, best, most)
-        ranges[tensor.name] = Range(least, best, most)
+        profile.set_shape(tensor.name, least, usual, most)
+        ranges[tensor.name] = Range(least, usual, most)
     config.add_optimization_profile(profile)
     return ranges
 

@@ -18,11 +18,12 @@ from msgspec import Struct
 
 from .batch import Array
 from .errors import ModelError
+from .libraries import DRIVER
 
 INSTALL = "pip install 'sluice-daq[gpu]'"
 #: Return codes that say what is missing, and what to do.
 _MISSING = {
-    35: ("no NVIDIA driver, or one too old", "install the NVIDIA driver; `nvidia-smi` shows it"),
+    35: ("no NVIDIA driver, or one too old", f"{DRIVER.what}: {DRIVER.command}"),
     100: ("no GPU", "`nvidia-smi` lists those that the driver sees"),
 }
 
@@ -71,10 +72,15 @@ class Cuda:
     def __init__(self, index: int = 0) -> None:
         self.api: Any = load()
         self.index = index
+        self.require()
+
+    def require(self) -> None:
+        """Refuse a device that the driver does not see, with ModelError; takes nothing of it."""
         count = self.call(self.api.cudaGetDeviceCount)
-        if index >= count:
-            raise ModelError(f"GPU {index}: not there", f"the driver sees {count}, counted from 0")
-        self.use()
+        if self.index >= count:
+            raise ModelError(
+                f"GPU {self.index}: not there", f"the driver sees {count}, counted from 0"
+            )
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the runtime and return its result, if it has one.

@@ -15,17 +15,17 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from .cuda import INSTALL, Gpu
+from .cuda import Gpu
 from .errors import ConfigError, ModelError
-from .manifest import Model
+from .libraries import fix_for
+from .manifest import Model, Sizes
 
 #: What an engine may compute in. A model's own precision is one of them; `tf32` is fp32 with
 #: products of ten bits.
 PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 #: Greatest difference from golden outputs of a model of more bits.
 TOLERANCE = {"fp32": 0.0, "tf32": 5e-3, "fp16": 5e-3, "int8": 5e-2}
-#: Events at once, unless said otherwise: least, those it is fastest for, most. More come in pieces.
-BATCH = (1, 1024, 4096)
+#: Most events that a plan may be built for.
 _MOST = 1 << 20
 
 
@@ -33,7 +33,7 @@ class Range(Struct, frozen=True, forbid_unknown_fields=True):
     """Shapes of an input that an engine takes: least, the one it was tuned for, most."""
 
     least: tuple[int, ...]
-    best: tuple[int, ...]
+    usual: tuple[int, ...]
     most: tuple[int, ...]
 
 
@@ -61,7 +61,10 @@ def require_tensorrt() -> None:
     try:
         import_module("tensorrt")
     except ImportError as error:
-        raise ModelError(f"TensorRT cannot be loaded: {error}", INSTALL) from error
+        fix = fix_for("libnvinfer")
+        raise ModelError(
+            f"backend 'tensorrt': TensorRT cannot be loaded: {error}", f"{fix.what}: {fix.command}"
+        ) from error
 
 
 def parse_precision(text: str) -> str:
@@ -71,15 +74,15 @@ def parse_precision(text: str) -> str:
     return text
 
 
-def parse_batch(text: str) -> tuple[int, int, int]:
-    """Return least, best and most events at once, from ``MIN,OPT,MAX``; or raise ConfigError."""
+def parse_batch(text: str) -> Sizes:
+    """Return least, usual and most events at once, from ``MIN,OPT,MAX``; or raise ConfigError."""
     sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= _MOST:
         raise ConfigError(
-            f"expected least, best and most events, such as 1,1024,4096, got {text!r}",
+            f"expected least, usual and most events, such as 1,1024,4096, got {text!r}",
             f"at most {_MOST} at once",
         )
-    return sizes[0], sizes[1], sizes[2]
+    return Sizes(*sizes)
 
 
 def folder() -> Path:

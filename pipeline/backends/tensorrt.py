@@ -27,7 +27,8 @@ class TensorRtSession:
     """
 
     def __init__(self, model: Model, device: str) -> None:
-        index, precision = parse_device(model, device)
+        index, asked = parse_device(device)
+        precision = asked or model.manifest.precision
         self.backend = f"tensorrt:{index}:{precision}"
         self.tolerance = 0.0
         if precision != model.manifest.precision:
@@ -35,13 +36,22 @@ class TensorRtSession:
         self._own = ExitStack()
         plans.require_tensorrt()
         try:
-            self._open(model, Cuda(index), precision)
+            self._open(model, index, precision)
         except BaseException:
             with suppress(Exception):  # the first failure is what counts
                 self._own.close()
             raise
 
-    def _open(self, model: Model, cuda: Cuda, precision: str) -> None:
+    @staticmethod
+    def require(device: str) -> None:
+        """Refuse where TensorRT, the driver or the GPU is missing; see `Demands`."""
+        index, _ = parse_device(device)
+        plans.require_tensorrt()
+        Cuda(index)
+
+    def _open(self, model: Model, index: int, precision: str) -> None:
+        cuda = Cuda(index)
+        cuda.use()
         engine = Engine(model, cuda, precision, self._own)
         cargo = Cargo(engine.inputs, (), engine.outputs)
         self._ferry = Ferry(cuda, cargo, engine.rows, engine.program, self._own)
@@ -57,9 +67,9 @@ class TensorRtSession:
         self._own.close()
 
 
-def parse_device(model: Model, device: str) -> tuple[int, str]:
-    """Return which GPU, and the precision of the plan."""
-    index, precision = 0, model.manifest.precision
+def parse_device(device: str) -> tuple[int, str]:
+    """Return which GPU, and the precision asked for, '' for the model's own."""
+    index, precision = 0, ""
     for part in filter(None, device.split(":")):
         if part.isdecimal():
             index = int(part)
@@ -67,7 +77,7 @@ def parse_device(model: Model, device: str) -> tuple[int, str]:
             precision = part
         else:
             raise ModelError(
-                f"model {model.label}: backend 'tensorrt' has no device {device!r}",
+                f"backend 'tensorrt' has no device {device!r}",
                 "expected N, PRECISION or N:PRECISION, such as 0:fp16",
             )
     return index, precision

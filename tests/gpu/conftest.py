@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from sluice.pipeline import plans
-from sluice.pipeline.manifest import Model, find_model
+from sluice.pipeline.manifest import Model, Sizes, find_model
 
 STANDIN = Path(__file__).parent / "standin"
 collect_ignore = ["standin"]
 
+SIZES = Sizes(1, 64, 256)
 Build = Callable[..., Model]
 
 
@@ -47,9 +48,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def build(machine: Any, engines: Path) -> Build:
     """Return what builds the plan of a model, for up to 256 events at once."""
 
-    def make(
-        model: str | Model, precision: str = "fp32", batch: tuple[int, int, int] = (1, 64, 256)
-    ) -> Model:
+    def make(model: str | Model, precision: str = "fp32", batch: Sizes = SIZES) -> Model:
         from sluice.exporters import tensorrt
 
         found = find_model(model) if isinstance(model, str) else model

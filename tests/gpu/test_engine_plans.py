@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from sluice.pipeline import plans
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import Model, find_model, write_model
+from sluice.pipeline.manifest import Model, Sizes, find_model, write_model
 
 Build = Callable[..., Model]
 
@@ -27,7 +27,7 @@ def _built(model: str | Model, precision: str, root: Path, **options: Any) -> An
     from sluice.exporters import tensorrt
 
     found = find_model(model) if isinstance(model, str) else model
-    return tensorrt.build(found, precision, (1, 8, 16), root, **options)
+    return tensorrt.build(found, precision, Sizes(1, 8, 16), root, **options)
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True)])
@@ -64,7 +64,7 @@ def test_the_profile_covers_events_and_lists(
     machine: Any, tmp_path: Path, list_sum: Callable[..., Model]
 ) -> None:
     built = _built(list_sum(tmp_path / "models"), "fp32", tmp_path)
-    profile = {n: (r.least, r.best, r.most) for n, r in built.fingerprint.profile.items()}
+    profile = {n: (r.least, r.usual, r.most) for n, r in built.fingerprint.profile.items()}
     assert profile == {
         "tracks": ((1, 1, 3), (8, 20, 3), (16, 20, 3)),
         "real": ((1, 1), (8, 20), (16, 20)),
@@ -141,9 +141,9 @@ def test_progress_ends_with_no_phase_left(machine: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "1,2", "0,1,2", "4,2,8", "1,8,4", "1,2,9999999", "a,b,c"])
 def test_batches_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected least, best and most events"):
+    with pytest.raises(ConfigError, match="expected least, usual and most events"):
         plans.parse_batch(text)
-    assert plans.parse_batch("1, 2,3") == (1, 2, 3)
+    assert plans.parse_batch("1, 2,3") == Sizes(1, 2, 3)
 
 
 def test_plans_lie_where_the_environment_says(

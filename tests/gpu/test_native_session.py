@@ -16,7 +16,7 @@ from sluice.pipeline import cuda, plans
 from sluice.pipeline.backends import Session, open_session
 from sluice.pipeline.batch import Array, EventBatch
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Model, find_model
+from sluice.pipeline.manifest import Model, Sizes, find_model
 from sluice.pipeline.ragged import Ragged
 from sluice.pipeline.stages.infer import Infer
 
@@ -72,7 +72,7 @@ def test_two_pieces_are_under_way_at_once_and_nothing_is_made_anew(
 def test_lists_are_padded_to_their_buckets(
     build: Build, tmp_path: Path, list_sum: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(list_sum(tmp_path / "models"), batch=(1, 8, 16))
+    build(list_sum(tmp_path / "models"), batch=Sizes(1, 8, 16))
     monkeypatch.setenv("SLUICE_MODELS", str(tmp_path / "models"))
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 21, 100)
@@ -217,4 +217,4 @@ def test_without_tensorrt_the_error_says_how_to_get_it(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ModelError, match="TensorRT cannot be loaded") as refused:
         open_session(find_model("wafer-tagger"), "tensorrt", "test")
-    assert refused.value.hint == cuda.INSTALL
+    assert "pip install 'tensorrt-cu13==10.16.*'" in str(refused.value.hint)

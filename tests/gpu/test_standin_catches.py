@@ -1,4 +1,4 @@
-"""The stand-in refuses what a GPU would punish: each test breaks the code and must be told of it."""
+"""The stand-in refuses what a GPU would punish: each test breaks the code and is told of it."""
 
 from __future__ import annotations
 

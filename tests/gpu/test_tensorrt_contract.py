@@ -116,7 +116,8 @@ def test_what_a_binding_lacks_is_found(described: Any, tmp_path: Path) -> None:
     said = "\n".join(_complaints({**described, "classes": broken}, tmp_path))
     for missing in ('"IExecutionContext" has no attribute "set_tensor_address"',
                     '"ICudaEngine" has no attribute "num_io_tensors"', '"DETAILED"',
-                    "LayerInformationFormat", 'Too many arguments for "set_timing_cache"'):  # fmt: skip
+                    "LayerInformationFormat",
+                    'Too many arguments for "set_timing_cache"'):  # fmt: skip
         assert missing in said
 
 

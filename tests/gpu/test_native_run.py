@@ -1,0 +1,130 @@
+"""Commands as a user types them, native engines beneath: build, run, refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from sluice.exporters.families.wafers.simulate import simulate
+from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.recording import Recording, RecordingWriter
+
+SLUICE = Path(sys.executable).with_name("sluice")
+WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
+MODELS = ("wafer-encoder-9b", "wafer-tagger")
+EVENTS = 3000
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a recording, and hgcal without its ladder, every event kept."""
+    folder = tmp_path_factory.mktemp("native")
+    columns = simulate(EVENTS, seed=7)
+    batch = EventBatch({column.name: columns[column.name] for column in WORDS}, EVENTS)
+    writer = RecordingWriter(folder / "wafers.arrows", WORDS, {})
+    writer.write(batch)
+    writer.close({})
+    graph = tomllib.loads((files("sluice.pipeline.graphs") / "hgcal.toml").read_text())
+    for stage in graph["stage"]:
+        stage.pop("ladder", None)
+    del graph["monitor"]
+    graph["graph"]["batch_events"] = 1024
+    graph["sink"] = {"use": "recording", "keep": "all",
+                     "columns": ["event_id", "latent_q", "score", "decision"]}  # fmt: skip
+    (folder / "wafers.toml").write_text(tomli_w.dumps(graph))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place: Path, environment: Callable[[Path], dict[str, str]]) -> Run:
+    """Return what runs a command; with the stand-in unless told otherwise."""
+
+    def type_(*words: Any, standin: bool = True, **variables: str) -> Any:
+        env = environment(place) | variables
+        if not standin:
+            del env["PYTHONPATH"]
+        return subprocess.run(
+            [SLUICE, *map(str, words)], env=env, cwd=place, capture_output=True, text=True,
+            timeout=100,
+        )  # fmt: skip
+
+    return type_
+
+
+def _replay(run: Run, place: Path, name: str, *words: str, **variables: str) -> dict[str, Any]:
+    done = run("replay", "wafers.arrows", "--graph", "wafers.toml", "--out", f"{name}.arrows",
+               "--json", *words, **variables)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["closed"]
+    return report
+
+
+def _kept(place: Path, name: str) -> dict[str, Any]:
+    batches = list(Recording(place / f"{name}.arrows").batches())
+    joined = {c: np.concatenate([batch[c] for batch in batches]) for c in batches[0].columns}
+    order = np.argsort(joined["event_id"])
+    return {column: values[order] for column, values in joined.items()}
+
+
+def test_engines_are_built_and_a_run_on_them_decides_as_on_the_cpu(run: Run, place: Path) -> None:
+    for model in MODELS:
+        built = run("build-engine", model, "--batch", "1,128,256", "--json")
+        assert built.returncode == 0, built.stderr
+        assert json.loads(built.stdout)["profile"].popitem()[1]["most"][0] == 256
+    _replay(run, place, "cpu", "--engine", "inline", "--backend", "onnxruntime:cpu")
+    expected = _kept(place, "cpu")
+    assert len(np.unique(expected["decision"])) > 2
+    for engine in ("inline", "distributed"):
+        told = place / f"{engine}.json"
+        report = _replay(run, place, engine, "--engine", engine, "--backend", "tensorrt",
+                         SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
+        assert {model["backend"] for model in report["models"].values()} == {"tensorrt"}
+        got = _kept(place, engine)
+        for column in ("event_id", "decision"):
+            np.testing.assert_array_equal(got[column], expected[column])
+        np.testing.assert_allclose(got["score"], expected["score"], rtol=1e-5, atol=1e-6)
+    inline = json.loads((place / "inline.json").read_text())
+    assert inline["leaks"] == []
+    assert inline["counts"]["graph"] >= 2 * EVENTS / 256
+
+
+def test_plans_for_another_gpu_are_refused_with_the_command(run: Run, place: Path) -> None:
+    done = run("replay", "wafers.arrows", "--graph", "wafers.toml", "--backend", "tensorrt",
+               "--engine", "inline", SLUICE_STANDIN_GPU="Another GPU")  # fmt: skip
+    assert done.returncode == 4
+    assert "plan was built for GPU Stand-in GPU; this is GPU Another GPU" in done.stderr
+    assert "rebuild: sluice build-engine wafer-encoder-9b@1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "told", "hint"),
+    [
+        ({"standin": False}, "TensorRT cannot be loaded", "pip install 'tensorrt-cu13"),
+        ({"SLUICE_STANDIN_DEVICES": "0"}, "no GPU", "nvidia-smi"),
+    ],
+)
+def test_what_a_build_lacks_is_named(
+    variables: dict[str, Any], told: str, hint: str, run: Run
+) -> None:
+    done = run("build-engine", "wafer-tagger", **variables)
+    assert done.returncode == 4
+    assert told in done.stderr
+    assert hint in done.stderr
+
+
+def test_what_cannot_be_asked_for_is_refused(run: Run) -> None:
+    for words in (("--precision", "fp8"), ("--batch", "1,2")):
+        assert run("build-engine", "wafer-tagger", *words).returncode == 2
