@@ -47,6 +47,12 @@ class Plan:
     runtime: Path
     resumed: Commit | None = None
     orders: OrderBook = field(default_factory=OrderBook)
+    #: The source where it says on which rung to judge; asked once, for the question is slow.
+    _dictator: Dictates | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = self.source if isinstance(self.source, Dictates) else None
+        object.__setattr__(self, "_dictator", found)
 
     def number(self, batch: EventBatch, seq: int) -> EventBatch:
         """Return the batch with its sequence number, columns checked and cut to what travels."""
@@ -55,9 +61,8 @@ class Plan:
 
     def dictated_rung(self) -> int | None:
         """Return the rung that the source wants for its latest batch, None if it does not care."""
-        if not isinstance(self.source, Dictates):
-            return None
-        return min(self.source.rung, self.graph.rungs - 1)
+        dictator = self._dictator
+        return None if dictator is None else min(dictator.rung, self.graph.rungs - 1)
 
     def give_up_source(self, why: str) -> None:
         """Stop the source; what it took and nobody will judge is counted as failed."""
