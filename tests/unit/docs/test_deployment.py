@@ -102,15 +102,43 @@ def test_wheel_works_from_elsewhere(wheel: Path, tmp_path: Path) -> None:
     assert "every join fits" in said
 
 
+def _targets(root: Path) -> dict[str, str]:
+    """The steps of each target of the Dockerfile, without comments, lines joined."""
+    text = re.sub(r"^#.*\n", "", (root / "Dockerfile").read_text(), flags=re.M)
+    text = text.replace("\\\n", " ")
+    return {stage.split("\n")[0].split(" AS ")[1]: stage for stage in text.split("FROM ")[1:]}
+
+
 def test_container_is_built_from_what_the_wheel_needs(root: Path, project: dict[str, Any]) -> None:
-    text = (root / "Dockerfile").read_text()
+    wheel = _targets(root)["wheel"]
     let_in = (root / ".dockerignore").read_text().splitlines()
     rooms = project["tool"]["setuptools"]["package-dir"].values()
     for name in (*rooms, "pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt"):
-        assert re.search(rf"^COPY .*\b{re.escape(name)}\b", text, re.M), name
+        assert re.search(rf"^COPY .*\b{re.escape(name)}\b", wheel, re.M), name
         assert f"!{name}" in let_in, name
-    assert re.search(r'^ENTRYPOINT \["sluice"\]$', text, re.M)
-    assert re.search(r"^USER (?!root)\w+$", text, re.M)
+    assert "!constraints-gpu.txt" in let_in
+
+
+def test_container_has_a_target_for_the_cpu_and_one_for_gpus(
+    root: Path, project: dict[str, Any]
+) -> None:
+    targets = _targets(root)
+    assert list(targets)[-1] == "runtime"  # what is built where none is named
+    assert '\nENTRYPOINT ["sluice"]\n' in targets["system"]
+    for name, extra, files in (
+        ("runtime", "cpu", ["constraints.txt"]),
+        ("gpu", "gpu", ["constraints.txt", "constraints-gpu.txt"]),
+    ):
+        steps = targets[name]
+        assert steps.startswith("system AS ")
+        assert f'"$(echo /wheels/*.whl)[{extra}]"' in steps
+        assert extra in project["project"]["optional-dependencies"]
+        assert re.findall(r"--constraint /(\S+)", steps) == files
+        assert re.findall(r"source=(constraints\S*),", steps) == files
+        assert all((root / file).is_file() for file in files)
+        assert re.search(r"^USER (?!root)\w+\nRUN \[\"sluice\", \"check\"", steps, re.M)
+    for variable in ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"):
+        assert variable in targets["gpu"]
 
 
 def test_scrape_configuration(root: Path) -> None:
@@ -142,6 +170,9 @@ def test_systemd_unit(root: Path, tmp_path: Path) -> None:
     text = (root / "deploy" / "systemd" / "sluice@.service").read_text()
     unit = tmp_path / "sluice@.service"
     unit.write_text(text.replace("/opt/sluice/bin/sluice", sys.executable))
+    more = tmp_path / "sluice@.service.d"
+    more.mkdir()
+    shutil.copy(root / "deploy" / "systemd" / "gpu.conf", more)
     said = _run(analyze, "verify", "--recursive-errors=no", str(unit), cwd=tmp_path)
     assert "sluice@" not in said, said
 
