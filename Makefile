@@ -14,8 +14,11 @@ FUZZ_SECONDS ?= 60
 
 # First and alone, at this version: a wider range may bring gigabytes that only a GPU needs.
 TORCH := torch==2.13.0
+# Its libraries bring a build backend of their own: before what is installed without isolation.
+TENSORRT := tensorrt-cu13
 # Twice quiet: errors only. What is never imported need not be compiled.
 PIP_OPTIONS := -qq --disable-pip-version-check --no-compile
+PINS := -c constraints.txt
 
 # Tests wait a good deal for processes that they start: one tester more than there are cores.
 TESTERS := $(shell expr $$(nproc) + 1)
@@ -24,7 +27,7 @@ TESTERS := $(shell expr $$(nproc) + 1)
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak fuzz bench bench-peers pins clean FORCE
+.PHONY: help venv demo test soak fuzz bench bench-peers gpu-check pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,12 +44,17 @@ FORCE:
 
 .venv/.installed: EXTRAS := cpu,train,hdf5,root,dev
 .venv-run/.installed: EXTRAS := cpu
-.venv/.installed .venv-run/.installed: pyproject.toml setup.py constraints.txt build/sources.list
+.venv-gpu/.installed: EXTRAS := gpu,train,hdf5,root,dev
+.venv-gpu/.installed: PINS := -c constraints.txt -c constraints-gpu.txt
+.venv-gpu/.installed: constraints-gpu.txt
+.venv/.installed .venv-run/.installed .venv-gpu/.installed: pyproject.toml setup.py constraints.txt \
+  build/sources.list
 	@echo "installing sluice[$(EXTRAS)] into $(@D) …"
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) -c constraints.txt pip setuptools
+	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) $(PINS) pip setuptools
+	@$(if $(findstring gpu,$(EXTRAS)),$(@D)/bin/python -m pip install $(PIP_OPTIONS) $(PINS) $(TENSORRT))
 	@$(if $(findstring train,$(EXTRAS)),$(@D)/bin/python -m pip install $(PIP_OPTIONS) $(TORCH))
-	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) -c constraints.txt --no-build-isolation \
+	@$(@D)/bin/python -m pip install $(PIP_OPTIONS) $(PINS) --no-build-isolation \
 	  --config-settings editable_mode=strict -e '.[$(EXTRAS)]'
 	@touch $@
 
@@ -83,12 +91,18 @@ bench-peers: venv ## Measure Sluice beside systems that do the same job, one at 
 	benchmarks/peers/install.sh build/peers
 	.venv/bin/python benchmarks/peers/run.py --environments build/peers --json out/peers.json
 
+# Looks for a GPU before it installs what only a GPU needs.
+gpu-check: ## On a machine with a GPU: its tests, parity, throughput, rooflines, in 8 minutes
+	@$(PYTHON) benchmarks/gpu/present.py
+	@$(MAKE) --no-print-directory .venv-gpu/.installed
+	.venv-gpu/bin/python benchmarks/gpu/run.py --json out/gpu-check.json --page docs/gpu.md
+
 pins: ## Write constraints.txt anew from what .venv holds
 	@.venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' | LC_ALL=C sort -f > .pins
 	@{ grep '^#' constraints.txt; cat .pins; } > .pins.new; mv .pins.new constraints.txt; rm .pins
 
 clean: ## Remove environments, caches and everything made here
-	rm -rf .venv .venv-run build out *.egg-info .hypothesis
+	rm -rf .venv .venv-run .venv-gpu build out *.egg-info .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find kernels pipeline exporters models tests benchmarks -name __pycache__ -type d -prune \
 	  -exec rm -rf {} +

@@ -16,8 +16,9 @@ def _has_gpu() -> bool:
     return found and count.value > 0
 
 
+GPU = _has_gpu()
 # Before anything imports numba: without a GPU its simulator runs the kernels for GPUs.
-if not _has_gpu():
+if not GPU:
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
 from collections.abc import Callable
@@ -29,6 +30,13 @@ import pytest
 from sluice.pipeline.manifest import Manifest, Model, Tensor, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what only a GPU can show, where none is."""
+    for item in items:
+        if not GPU and item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="no GPU is here"))
 
 
 @pytest.fixture(autouse=True)

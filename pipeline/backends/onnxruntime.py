@@ -42,9 +42,11 @@ class OnnxRuntimeSession:
         """Refuse a device that is not here; see `Demands`."""
         kind, number = _device(device or "cpu")
         if kind in _GPU:
+            from ..cuda import Cuda
             from .onnxruntime_providers import require
 
             require(kind, number)
+            Cuda(number)
 
 
 def _open(model: Model, device: str) -> Session:
@@ -54,10 +56,9 @@ def _open(model: Model, device: str) -> Session:
         raise ModelError(f"model {model.label}: {error.message}", error.hint) from error
     if kind == "cpu":
         return _OnCpu(model)
-    from .onnxruntime_providers import require
+    from .onnxruntime_gpu import OnGpu
 
-    require(kind, number)
-    raise ModelError(f"model {model.label}: backend 'onnxruntime:{kind}': not here yet")
+    return OnGpu(model, kind, number)
 
 
 def _device(device: str) -> tuple[str, int]:

@@ -193,6 +193,6 @@ def test_replaying_lists(root: Path, blocks: Blocks, tmp_path: Path) -> None:
 
 def test_make_targets_exist(root: Path) -> None:
     makefile = (root / "Makefile").read_text()
-    for page in (root / "README.md", root / "docs" / "tutorial.md"):
-        for target in re.findall(r"\bmake ([a-z]+)\b", page.read_text()):
+    for page in (root / "README.md", root / "docs" / "tutorial.md", root / "docs" / "gpu.md"):
+        for target in re.findall(r"(?:^|`)(?:\$ )?make ([a-z-]+)", page.read_text(), re.M):
             assert re.search(rf"^{target}:", makefile, re.M), target

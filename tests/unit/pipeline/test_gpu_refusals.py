@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
+from sluice.pipeline import cuda
 from sluice.pipeline.backends import onnxruntime_providers as providers
 from sluice.pipeline.backends import open_session, require_backend
 from sluice.pipeline.config import load_graph, on_backend
@@ -82,6 +83,7 @@ def test_tensorrt_needs_what_cuda_needs_too(runtime):
 
 def test_what_is_opened_only_later_is_asked_for_too(runtime, monkeypatch):
     runtime(cuda=())
+    monkeypatch.setattr(cuda, "Cuda", lambda number: None)
     require_backend("onnxruntime:cuda", "here")
     monkeypatch.setattr(providers, "_OPENED", ("libcudnn-absent.so.9",))
     assert "libcudnn-absent.so.9" in refusal("onnxruntime:cuda").message

@@ -1,0 +1,90 @@
+"""Throughput and latency of every graph that ships, its models on the CPU and on each backend."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from sluice.pipeline.benchmark import memory
+from sluice.pipeline.benchmark_families import family_graphs
+from sluice.pipeline.config import GraphConfig, Part, on_backend
+from sluice.pipeline.daemon import check_report, execute
+from sluice.pipeline.errors import SluiceError
+from sluice.pipeline.numbering import TRIAL
+from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.session import Wishes
+
+AS_IT_SHIPS = "as it ships"
+_BACKENDS = (AS_IT_SHIPS, "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt")
+_DISTINCT = 2_048
+#: Of the highest throughput: at which latency is measured, and no more than so many a second.
+_SHARE, _MOST_HZ = 0.5, 200_000.0
+_SECONDS = 2.0
+
+
+def main() -> int:
+    """Measure; 1 if a graph did not run or its ledger did not close."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--events", type=int, default=1 << 18)
+    parser.add_argument("--backends", nargs="*", default=list(_BACKENDS))
+    wish = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    for graph in family_graphs():
+        for backend in wish.backends:
+            found.append(measure(graph, backend, wish.events))
+            print(found[-1], flush=True)
+            wish.json.write_text(json.dumps({"graphs": found}))
+    return int(any(one["why"] for one in found))
+
+
+def measure(graph: GraphConfig, backend: str, events: int) -> dict[str, Any]:
+    """Return throughput inline, and latency of one worker at a part of that rate."""
+    about = {"graph": graph.graph.name, "backend": backend, "why": ""}
+    try:
+        with tempfile.TemporaryDirectory(prefix="sluice-gpu-", dir=memory()) as folder:
+            if backend != AS_IT_SHIPS:
+                graph = on_backend(graph, backend)
+            graph = _fed(graph, Path(folder))
+            whole = _run(graph, events, "inline", None)
+            offered = min(_MOST_HZ, _SHARE * whole["rate_hz"])
+            paced = _run(graph, int(offered * _SECONDS), "distributed", offered)
+    except SluiceError as error:
+        return about | {"why": str(error)}
+    return about | {
+        "rate_hz": whole["rate_hz"],
+        "offered_hz": offered,
+        "latency_s": paced["latency_s"],
+        "stages": whole["stages"],
+        "models": whole["models"],
+    }
+
+
+def _fed(graph: GraphConfig, folder: Path) -> GraphConfig:
+    """Return the graph with a source of simulated events, and a sink that keeps nothing."""
+    (simulator,) = entry_points(group="sluice.simulators")
+    batch, schema = simulator.load()(graph.graph.family, _DISTINCT, 1)
+    path = folder / "events.arrows"
+    with RecordingWriter(path, schema, {"events": batch.events}, compression="none") as writer:
+        writer.write(batch)
+    source = Part("recording", "events", {"path": str(path)})
+    return replace(graph, source=source, sink=Part("null", "null", {}))
+
+
+def _run(graph: GraphConfig, events: int, engine: str, rate_hz: float | None) -> dict[str, Any]:
+    repeat = max(1, -(-events // _DISTINCT))
+    source = replace(graph.source, options={**graph.source.options, "repeat": repeat})
+    report = execute(replace(graph, source=source), Wishes(TRIAL, engine, rate_hz))
+    check_report(report)
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())
