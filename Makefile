@@ -27,7 +27,7 @@ TESTERS := $(shell expr $$(nproc) + 1)
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak fuzz bench bench-peers gpu-check pins clean FORCE
+.PHONY: help venv demo test soak fuzz bench bench-peers gpu-runtime gpu-check pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ bench: venv ## Measure kernels and engines, as ratios within one run
 bench-peers: venv ## Measure Sluice beside systems that do the same job, one at a time
 	benchmarks/peers/install.sh build/peers
 	.venv/bin/python benchmarks/peers/run.py --environments build/peers --json out/peers.json
+
+gpu-runtime: venv ## Fetch the real onnxruntime-gpu, 255 MB, for tests that are skipped without it
+	.venv/bin/python -m pip install $(PIP_OPTIONS) -c constraints-gpu.txt --no-deps --upgrade \
+	  --target build/onnxruntime-gpu onnxruntime-gpu
 
 # Looks for a GPU before it installs what only a GPU needs.
 gpu-check: ## On a machine with a GPU: its tests, parity, throughput, rooflines, in 8 minutes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -219,6 +220,8 @@ class OnGpu:
         cuda = cuda_options(self._number, stream, captured=self._captured)
         if len(providers) == 1:
             return [cuda]
+        # The provider has no option for it: a model in fp32 means fp32, unless the user says other.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         cache = engine_cache(folder(), model, self._cuda.gpu())
         cache.mkdir(parents=True, exist_ok=True)
         return [tensorrt_options(model, self._number, stream, cache), cuda]

@@ -6,7 +6,6 @@ its library needs is loaded here first, and what is not there is named.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,6 @@ def require(kind: str, number: int = 0) -> None:
                 f"it has {', '.join(built)}",
                 _INSTALL,
             )
-    if kind == "tensorrt":  # TensorRT's own choice; a model in fp32 means fp32
-        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     absent = {name: None for provider in PROVIDERS[kind] for name in lacking(provider)}
     if absent:
         raise ModelError(

@@ -7,6 +7,7 @@ import platform
 import resource
 import shutil
 import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -55,8 +56,16 @@ def _memory() -> Findings:
         _GROUP, "memory", f"{free / 1e9:.1f} GB available", "a worker takes 0.4 GB: free some",
         worse=Status.WARNING, if_=free < _MEMORY,
     )  # fmt: skip
-    shared = shutil.disk_usage("/dev/shm")  # noqa: S108
-    yield judged(
+    yield _shared()
+
+
+def _shared() -> Finding:
+    try:
+        shared = shutil.disk_usage("/dev/shm")  # noqa: S108
+    except OSError as error:
+        text = f"{error.strerror}: batches lie in {tempfile.gettempdir()} instead"
+        return Finding(_GROUP, "shared memory", Status.WARNING, text, "mount -t tmpfs shm /dev/shm")
+    return judged(
         _GROUP, "shared memory", f"{shared.free / 1e6:,.0f} of {shared.total / 1e6:,.0f} MB free",
         "mount -o remount,size=1G /dev/shm; in a container: docker run --shm-size 1g",
         worse=Status.WARNING, if_=shared.free < _SHM,

@@ -97,6 +97,7 @@ def runtime(machine, engines, monkeypatch):
     """ONNX Runtime with providers for GPUs, of which all libraries are there."""
     about = SimpleNamespace(sessions=[], falls_back=False, failure="")
     monkeypatch.setattr(onnxruntime_gpu, "require", lambda kind, number: None)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # taken back behind the test
     fake = SimpleNamespace(
         InferenceSession=lambda *words, **options: Session(about, *words, **options),
         SessionOptions=onnxruntime.SessionOptions, RunOptions=onnxruntime.RunOptions,

@@ -88,6 +88,16 @@ def test_small_limits_are_warned_of(monkeypatch):
     assert doctor.Diagnosis(tuple(machine.look())).cpu_fit
 
 
+def test_no_shared_memory(monkeypatch):
+    def usage(path):
+        if path == "/dev/shm":  # noqa: S108
+            raise FileNotFoundError(2, "No such file or directory")
+        return SimpleNamespace(total=1 << 40, free=1 << 40)
+
+    monkeypatch.setattr(machine.shutil, "disk_usage", usage)
+    asks(found(machine.look, "shared memory"), Status.WARNING, "No such file", "tmpfs")
+
+
 def test_a_port_that_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
