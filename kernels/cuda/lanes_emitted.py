@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import cuda
 from numba.cuda import cgutils, types
@@ -76,6 +77,19 @@ double_of = _pattern(types.int64, types.float64)
 """Return the float64 of a bit pattern."""
 
 
+@intrinsic
+def product(_: Value, a: Value, b: Value) -> Value:
+    """Return the rounded product of two float32, never fused with an addition."""
+
+    def emit(context: Value, builder: Value, made: Value, values: Value) -> Value:
+        single = ir.FloatType()
+        kind = ir.FunctionType(single, (single, single))
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.mul.rn.f")
+        return builder.call(function, values)
+
+    return signature(types.float32, types.float32, types.float32), emit
+
+
 @cuda.jit(device=True, inline="always")
 def sum_of_16(number: float) -> float:
     """Return the sum over the 16 lanes of this half of the warp, the two halves of each added."""
@@ -111,6 +125,12 @@ def ballot(yes: bool) -> int:
 def any_of_16(yes: bool) -> bool:
     """Return whether `yes` holds for one of the 16 lanes of this half of the warp."""
     return (cuda.ballot_sync(_ALL, yes) >> (cuda.laneid & 16)) & 0xFFFF != 0
+
+
+@cuda.jit(device=True, inline="always")
+def lowest_bit(bits: int) -> int:
+    """Return the place of the lowest bit that is set in a uint64, which is not 0."""
+    return cuda.popc(~bits & (bits - np.uint64(1)))
 
 
 @cuda.jit(device=True, inline="always")

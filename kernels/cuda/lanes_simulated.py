@@ -1,10 +1,10 @@
 """What `lanes_emitted` does, for numba's simulator, whose blocks are one warp."""
 
+import threading
 from typing import Any
 
 import numpy as np
 from numba import cuda
-from numba.cuda import types
 
 from sluice.kernels.cuda.launching import WARP
 
@@ -41,15 +41,21 @@ def double_of(pattern: Any) -> Any:
     return np.int64(pattern).view(np.float64)
 
 
+def product(a: Any, b: Any) -> Any:
+    """Return the rounded product of two float32, never fused with an addition."""
+    return np.float32(a) * np.float32(b)
+
+
 @cuda.jit(device=True)
 def _numbers(number: Any) -> Any:
     """Return the numbers of all lanes, a copy."""
-    seen = cuda.shared.array(WARP, types.float64)
-    seen[cuda.laneid] = number
+    # Two arrays in turn: no lane is two calls ahead of another.
+    thread: Any = threading.current_thread()
+    thread.turn = 1 - getattr(thread, "turn", 0)
+    seen = cuda.shared.array((2, WARP), np.float64)
+    seen[thread.turn, cuda.laneid] = number
     cuda.syncthreads()
-    copy = seen.copy()
-    cuda.syncthreads()
-    return copy
+    return seen[thread.turn].copy()
 
 
 def _tree(numbers: Any) -> Any:
@@ -87,6 +93,11 @@ def any_of_16(yes: Any) -> Any:
     """Return whether `yes` holds for one of the 16 lanes of this half of the warp."""
     start = cuda.laneid & 16
     return bool(_numbers(yes)[start : start + 16].any())
+
+
+def lowest_bit(bits: Any) -> Any:
+    """Return the place of the lowest bit that is set in a uint64, which is not 0."""
+    return (int(bits) & -int(bits)).bit_length() - 1
 
 
 @cuda.jit(device=True)

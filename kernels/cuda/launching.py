@@ -85,6 +85,8 @@ class Kernel:
         Blocks that shall fit a multiprocessor at once: a limit to the registers of a thread.
     traffic
         What an event moves.
+    name
+        Where it is not that of the function.
     """
 
     def __init__(
@@ -94,8 +96,9 @@ class Kernel:
         threads: int,
         resident: int,
         traffic: Traffic,
+        name: str = "",
     ) -> None:
-        self.name = function.__name__.strip("_")
+        self.name = name or function.__name__.strip("_")
         self.function = function
         self.arguments = tuple(arguments)
         self.threads = threads
@@ -192,7 +195,11 @@ def flat(
     if not SIMULATED and interface["data"][0] % 16:
         raise ValueError(f"{what}: expected an address that is a multiple of 16")
     seen = _Flat(array, interface, seen_as or dtype)
-    return np.asarray(seen) if SIMULATED else seen
+    if SIMULATED:
+        from sluice.kernels.cuda.simulator import device_array
+
+        return device_array(seen)
+    return seen
 
 
 def _interface(array: DeviceArray) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sluice.kernels import wafer
+from sluice.kernels import codecs, ragged, strips, wafer
+from sluice.kernels import emd as emds
 
 launching = importlib.import_module("sluice.kernels.cuda.launching")
 on_gpu = importlib.import_module("sluice.kernels.cuda.wafer")
@@ -47,7 +48,12 @@ def assert_same(name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...], ro
         np.testing.assert_array_equal(other, one)
 
 
-WAFER = (wafer, on_gpu)
+def twins(module: Any) -> tuple[Any, Any]:
+    name = module.__name__.rpartition(".")[2]
+    return module, importlib.import_module(f"sluice.kernels.cuda.{name}")
+
+
+WAFER = twins(wafer)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -82,6 +88,91 @@ def test_quantise_pack(rows: int, bits: int) -> None:
         np.full(rows, 9, np.float32),
     )
     assert_same("quantise_pack", (latent, charge_sum, bits), outputs, WAFER)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("bits", [1, 3, 9, 16])
+def test_unpack_latents(rows: int, bits: int) -> None:
+    size = wafer.packed_bytes(bits)
+    packed = np.random.default_rng(rows).integers(0, 256, (rows, size), dtype=np.uint8)
+    outputs = np.full((rows, 16), 9, np.float32), np.full(rows, 9, np.float32)
+    assert_same("unpack_latents", (packed, bits), outputs, WAFER)
+
+
+CODECS = {
+    "best_choice": (9, True, 3),
+    "threshold": (47.25, True, -1),
+    "super_trigger_cell": (codecs.GROUPS_OF_16, False, 3),
+    "repeater": (1,),
+}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs(name: str, rows: int) -> None:
+    # Of whole charges sums are exact, in whatever order they are added.
+    charge = np.random.default_rng(rows).integers(0, 900, (rows, 48)).astype(np.float32)
+    outputs: tuple[Any, ...] = (np.full((rows, 48), 9, np.float32),)
+    if name == "threshold":
+        outputs = (*outputs, np.full(rows, 9))
+    assert_same(name, (charge, *CODECS[name]), outputs, twins(codecs))
+
+
+@pytest.mark.parametrize("events", [0, 1, 3])
+def test_strips(events: int) -> None:
+    packed = np.random.default_rng(events).integers(0, 256, (events, 179), dtype=np.uint8)
+    bits = np.full((events, 1430), 9, np.uint8)
+    assert_same("unpack_strips", (packed,), (bits,), twins(strips))
+    outputs = (
+        np.full((events, 2, strips.Z), 9, np.float32),
+        np.full((events, 2, strips.PHI), 9, np.float32),
+        np.full(events, 9, np.uint8),
+        np.full(events, 9, np.uint8),
+    )
+    assert_same("images", (packed,), outputs, twins(strips))
+
+
+@pytest.mark.parametrize("item", [np.float32, np.uint8])
+def test_pad(item: type) -> None:
+    values = np.arange(24).astype(item).reshape(12, 2)
+    offsets, rows = np.array([0, 3, 3, 8, 12]), np.array([2, 0, 1, 3, 2])
+    flat = [array.reshape(-1).view(np.uint8) for array in (values, np.full(2, 7, item))]
+    outputs = np.full((5, 4 * len(flat[1])), 9, np.uint8), np.full(5, 9)
+    assert_same("pad", (flat[0], offsets, rows, flat[1]), outputs, twins(ragged))
+
+
+def test_lists_that_are_none_are_told() -> None:
+    values, filler = np.arange(5, dtype=np.uint8), np.zeros(1, np.uint8)
+    offsets, rows = np.array([0, 3, 2, 9]), np.array([-1, 0, 1, 2, 3])
+    out, lengths = np.full((5, 4), 9, np.uint8), np.zeros(5, np.int64)
+    run(twins(ragged)[1].pad, values, offsets, rows, filler, out, lengths)
+    assert lengths.tolist() == [-1, 3, -1, -1, -1]
+    assert out[1].tolist() == [0, 1, 2, 0]
+    assert not out[[0, 2, 3, 4]].any()
+
+
+def test_emd_of_wafers() -> None:
+    rng = np.random.default_rng(8)
+    charge = rng.gamma(0.3, 900, (5, 48)).astype(np.float32)
+    other = (charge * (rng.random((5, 48)) < 0.3)).astype(np.float32)
+    charge[1], other[2, 4], other[3, 5], charge[4] = other[1], -1, np.nan, 0
+    got = np.zeros(5)
+    run(twins(emds)[1].emd_pairs, charge, other, np.array(wafer.DISTANCE), got)
+    expected = emds.emd_pairs(charge, other)
+    assert np.isnan(expected).tolist() == [False, False, True, True, True]
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+
+
+def test_emd_of_masses_that_are_none() -> None:
+    p = np.array([[1.0, 0], [2, 1], [0, 0], [1, -1], [np.inf, 0], [3, 2], [1, 1]])
+    q = np.array([[0, 1.0], [1, 1], [0, 0], [0, 0], [0, np.inf], [2, 3 + 1e-9], [1, 1]])
+    got, expected = np.zeros(7), np.zeros(7)
+    distance = np.array([[0.0, 2.0], [2.0, 0.0]])
+    run(twins(emds)[1].emd, p, q, distance, got)
+    emds.emd(p, q, distance, expected)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    run(twins(emds)[1].emd, p, q, np.full((2, 2), np.nan), got)
+    assert np.isnan(got[[0, 5]]).all()
 
 
 def test_other_dtypes_shapes_and_layouts_are_refused() -> None:

@@ -46,7 +46,7 @@ class Implementation:
                 warnings.simplefilter("ignore", RuntimeWarning)
                 brief(given(*strategies)(holds))()
         else:
-            given(*strategies)(holds)()
+            settings(deadline=None)(given(*strategies)(holds))()
 
 
 def _carried(kernel: Callable[..., None]) -> Callable[..., None]:

@@ -54,9 +54,9 @@ def apply(codec, charge, *options):
     return decoded
 
 
-def apply_threshold(charge, level, spread, drop):
+def apply_threshold(charge, level, spread, drop, kernels=codecs):
     decoded, bits = np.full_like(charge, np.nan), np.full(len(charge), -1)
-    codecs.threshold(charge, level, spread, drop, decoded, bits)
+    kernels.threshold(charge, level, spread, drop, decoded, bits)
     return decoded, bits
 
 
@@ -64,56 +64,72 @@ def same(decoded, expected):
     np.testing.assert_allclose(decoded, np.reshape(expected, decoded.shape), rtol=3e-7, atol=0)
 
 
-@given(CHARGES, st.sampled_from([0.0, 47.25, 500.0]), st.booleans(), DROPS)
-def test_threshold_is_its_definition(charge, level, spread, drop):
-    expected, sizes = [], []
-    for row in charge:
-        kept = [charge >= level for charge in row]
-        decoded = [
-            floated(float(q), drop, 16, 3) if keep else 0.0
-            for q, keep in zip(row, kept, strict=True)
-        ]
-        if spread:
-            shared(row, kept, min(drop, 0), decoded)
-        expected.append(decoded)
-        sent = sum(kept)
-        words = 1 + math.ceil(((3 + 13 * sent) if sent < 8 else (48 + 7 * sent)) / 16)
-        sizes.append(16 * (words if sent else 1) - 5)
-    decoded, bits = apply_threshold(charge, level, spread, drop)
-    same(decoded, expected)
-    assert bits.tolist() == sizes
+def test_threshold_is_its_definition(implementation):
+    kernels = implementation.kernels("codecs")
 
-
-@given(CHARGES, st.integers(0, 48), st.booleans(), DROPS)
-def test_best_choice_is_its_definition(charge, cells, spread, drop):
-    expected = []
-    for row in charge:
-        chosen = sorted(range(48), key=lambda k: (row[k], k), reverse=True)[:cells]
-        kept = [k in chosen for k in range(48)]
-        decoded = [floated(float(row[k]), drop, 16, 3) if kept[k] else 0.0 for k in range(48)]
-        if spread:
-            shared(row, kept, drop, decoded)
-        expected.append(decoded)
-    same(apply(codecs.best_choice, charge, cells, spread, drop), expected)
-
-
-@given(CHARGES, GROUPS, st.booleans(), DROPS)
-def test_super_trigger_cell_is_its_definition(charge, groups, spread, drop):
-    expected = np.zeros(charge.shape)
-    for row, decoded in zip(charge, expected, strict=True):
-        for group in groups:
-            total = floated(math.fsum(row[group]), min(drop, 0), 32, 4)
+    def holds(charge, level, spread, drop):
+        expected, sizes = [], []
+        for row in charge:
+            kept = [charge >= level for charge in row]
+            decoded = [
+                floated(float(q), drop, 16, 3) if keep else 0.0
+                for q, keep in zip(row, kept, strict=True)
+            ]
             if spread:
-                decoded[group] = total / len(group)
-            else:
-                decoded[max(enumerate(group), key=lambda at: (row[at[1]], at[0]))[1]] = total
-    same(apply(codecs.super_trigger_cell, charge, groups, spread, drop), expected)
+                shared(row, kept, min(drop, 0), decoded)
+            expected.append(decoded)
+            sent = sum(kept)
+            words = 1 + math.ceil(((3 + 13 * sent) if sent < 8 else (48 + 7 * sent)) / 16)
+            sizes.append(16 * (words if sent else 1) - 5)
+        decoded, bits = apply_threshold(charge, level, spread, drop, kernels)
+        same(decoded, expected)
+        assert bits.tolist() == sizes
+
+    implementation.check(holds, CHARGES, st.sampled_from([0.0, 47.25, 500.0]), st.booleans(), DROPS)
 
 
-@given(CHARGES, DROPS)
-def test_repeater_is_its_definition(charge, drop):
-    expected = [[floated(float(q), drop, 16, 3) for q in row] for row in charge]
-    same(apply(codecs.repeater, charge, drop), expected)
+def test_best_choice_is_its_definition(implementation):
+    kernels = implementation.kernels("codecs")
+
+    def holds(charge, cells, spread, drop):
+        expected = []
+        for row in charge:
+            chosen = sorted(range(48), key=lambda k: (row[k], k), reverse=True)[:cells]
+            kept = [k in chosen for k in range(48)]
+            decoded = [floated(float(row[k]), drop, 16, 3) if kept[k] else 0.0 for k in range(48)]
+            if spread:
+                shared(row, kept, drop, decoded)
+            expected.append(decoded)
+        same(apply(kernels.best_choice, charge, cells, spread, drop), expected)
+
+    implementation.check(holds, CHARGES, st.integers(0, 48), st.booleans(), DROPS)
+
+
+def test_super_trigger_cell_is_its_definition(implementation):
+    kernels = implementation.kernels("codecs")
+
+    def holds(charge, groups, spread, drop):
+        expected = np.zeros(charge.shape)
+        for row, decoded in zip(charge, expected, strict=True):
+            for group in groups:
+                total = floated(math.fsum(row[group]), min(drop, 0), 32, 4)
+                if spread:
+                    decoded[group] = total / len(group)
+                else:
+                    decoded[max(enumerate(group), key=lambda at: (row[at[1]], at[0]))[1]] = total
+        same(apply(kernels.super_trigger_cell, charge, groups, spread, drop), expected)
+
+    implementation.check(holds, CHARGES, GROUPS, st.booleans(), DROPS)
+
+
+def test_repeater_is_its_definition(implementation):
+    kernels = implementation.kernels("codecs")
+
+    def holds(charge, drop):
+        expected = [[floated(float(q), drop, 16, 3) for q in row] for row in charge]
+        same(apply(kernels.repeater, charge, drop), expected)
+
+    implementation.check(holds, CHARGES, DROPS)
 
 
 @given(CHARGES)

@@ -18,7 +18,6 @@ from sluice.kernels.strips import (
     Z,
     images,
     pack_strips,
-    unpack_strips,
 )
 from sluice.kernels.vertex import find_vertices
 
@@ -29,7 +28,7 @@ def packed(bits):
     return found
 
 
-def seen(strips):
+def seen(strips, images=images):
     n = len(strips)
     z, phi = np.empty((n, 2, Z), np.float32), np.empty((n, 2, PHI), np.float32)
     layers, status = np.empty(n, np.uint8), np.empty(n, np.uint8)
@@ -41,35 +40,39 @@ def random_bits(seed, events, share):
     return (np.random.default_rng(seed).random((events, STRIPS)) < share).astype(np.uint8)
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    seed=st.integers(0, 2**31), events=st.integers(0, 5), share=st.sampled_from([0, 0.02, 0.5, 1])
-)
-def test_packing_is_numpy_s_and_comes_back(seed, events, share):
-    bits = random_bits(seed, events, share)
-    strips = packed(bits)
-    np.testing.assert_array_equal(strips, np.packbits(bits, axis=1))
-    again = np.empty_like(bits)
-    unpack_strips(strips, again)
-    np.testing.assert_array_equal(again, bits)
+def test_packing_is_numpy_s_and_comes_back(implementation):
+    kernels = implementation.kernels("strips")
+
+    def holds(seed, events, share):
+        bits = random_bits(seed, events, share)
+        strips = packed(bits)
+        np.testing.assert_array_equal(strips, np.packbits(bits, axis=1))
+        again = np.empty_like(bits)
+        kernels.unpack_strips(strips, again)
+        np.testing.assert_array_equal(again, bits)
+
+    share = st.sampled_from([0, 0.02, 0.5, 1])
+    implementation.check(holds, st.integers(0, 2**31), st.integers(0, 5), share, few=4)
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**31), share=st.sampled_from([0.003, 0.02, 0.5]))
-def test_images_are_the_bits_and_numpy_s_interpolation(seed, share):
-    bits = random_bits(seed, 4, share)
-    z, phi, layers, status, bad = seen(packed(bits))
-    views = [bits[:, VIEWS[k] : VIEWS[k + 1]] for k in range(4)]
-    np.testing.assert_array_equal(z, np.stack([views[0], views[2]], 1))
-    np.testing.assert_array_equal(phi[:, 0], views[1])
-    at = (np.arange(PHI) + 0.5) * OUTER_MM / INNER_MM - 0.5
-    for row, outer in zip(phi[:, 1], views[3], strict=True):
-        expected = np.interp(at, np.arange(PHI_OUTER), outer)
-        np.testing.assert_allclose(row, expected, atol=2e-4)
-    hit = [view.any(1) for view in views]
-    np.testing.assert_array_equal(layers, (hit[0] & hit[1]).astype(int) + (hit[2] & hit[3]))
-    assert bad == 0
-    assert (status == FINE).all()
+def test_images_are_the_bits_and_numpy_s_interpolation(implementation):
+    kernels = implementation.kernels("strips")
+
+    def holds(seed, share):
+        bits = random_bits(seed, 4, share)
+        z, phi, layers, status, _ = seen(packed(bits), kernels.images)
+        views = [bits[:, VIEWS[k] : VIEWS[k + 1]] for k in range(4)]
+        np.testing.assert_array_equal(z, np.stack([views[0], views[2]], 1))
+        np.testing.assert_array_equal(phi[:, 0], views[1])
+        at = (np.arange(PHI) + 0.5) * OUTER_MM / INNER_MM - 0.5
+        for row, outer in zip(phi[:, 1], views[3], strict=True):
+            expected = np.interp(at, np.arange(PHI_OUTER), outer)
+            np.testing.assert_allclose(row, expected, atol=2e-4)
+        hit = [view.any(1) for view in views]
+        np.testing.assert_array_equal(layers, (hit[0] & hit[1]).astype(int) + (hit[2] & hit[3]))
+        assert (status == FINE).all()
+
+    implementation.check(holds, st.integers(0, 2**31), st.sampled_from([0.003, 0.02, 0.5]), few=4)
 
 
 def test_bits_behind_the_last_strip_are_told():

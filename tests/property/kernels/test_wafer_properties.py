@@ -183,7 +183,7 @@ def test_quantise_pack_is_its_definition_and_inverts(implementation):
             assert sum_q[n] == decoded_sum(code)
             assert latent_q[n].tolist() == [c / 2 ** (bits - 1) for c in codes]
         latent_back, sum_back = np.empty_like(latent_q), np.empty_like(sum_q)
-        wafer.unpack_latents(packed, bits, latent_back, sum_back)
+        kernels.unpack_latents(packed, bits, latent_back, sum_back)
         np.testing.assert_array_equal(latent_back, latent_q)
         np.testing.assert_array_equal(sum_back, sum_q)
 
