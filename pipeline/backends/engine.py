@@ -5,7 +5,7 @@ Only members that TensorRT 10.16 and 11.4 have in common are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -98,24 +98,35 @@ class Engine:
         _, _, most = self._engine.get_tensor_profile_shape(tensor.name, 0)
         return tuple(most)[1:]
 
-    def program(self, berth: Berth, shapes: Shapes) -> Callable[[], None]:
-        """Return what runs the engine on a berth's arrays; see `sluice.pipeline.ferry.Program`.
+    def bind(self, berth: Berth, shapes: Shapes, columns: Mapping[str, str]) -> Callable[[], None]:
+        """Return what runs the engine in a berth's stream, on its arrays.
 
         Each has an execution context of its own: a captured graph holds only as long as nobody
         changes the shapes of the context that it was captured from. All of a berth share their
         working memory, since its stream runs one at a time.
+
+        Parameters
+        ----------
+        berth
+            The berth.
+        shapes
+            Of its arrays.
+        columns
+            Tensor to array, where they are not called the same.
         """
-        names = [room.name for room in (*self.inputs, *self.outputs)]
         work = self._working_memory(berth)
         context = self._engine.create_execution_context(self._user_managed)
         if context is None:
             raise ModelError(f"model {self._model.label}: no room for another execution context")
         bound = [context]
         self._own.callback(bound.clear)
-        self._set_shapes(context, shapes)
-        for name in names:
-            if not context.set_tensor_address(name, berth.device[name].address):
-                raise ModelError(f"model {self._model.label}: {name!r}: address refused")
+        self._set_shapes(
+            context, {r.name: shapes[columns.get(r.name, r.name)] for r in self.inputs}
+        )
+        for room in (*self.inputs, *self.outputs):
+            memory = berth.device[columns.get(room.name, room.name)]
+            if not context.set_tensor_address(room.name, memory.address):
+                raise ModelError(f"model {self._model.label}: {room.name!r}: address refused")
         context.set_device_memory(work.address, work.nbytes)
         stream = berth.stream.address
 

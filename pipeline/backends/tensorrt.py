@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from .. import plans
 from ..batch import Array
@@ -54,7 +55,8 @@ class TensorRtSession:
         cuda.use()
         engine = Engine(model, cuda, precision, self._own)
         cargo = Cargo(engine.inputs, (), engine.outputs)
-        self._ferry = Ferry(cuda, cargo, engine.rows, engine.program, self._own)
+        program = partial(engine.bind, columns={})
+        self._ferry = Ferry(cuda, cargo, engine.rows, program, self._own)
         if not any(tensor.most for tensor in model.manifest.inputs):
             self._ferry.prepare({room.name: room.shape for room in engine.inputs})
 

@@ -7,6 +7,7 @@ under ``sluice.monitors``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ..batch import Array, EventBatch, Schema
@@ -39,6 +40,29 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Free what `open` took."""
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A stage whose work a GPU can do, as a step of the stage ``device``.
+
+    Attributes
+    ----------
+    consumes, provides
+        As of any stage.
+    verdicts
+        Columns that it writes beside those that it provides, for `judge`.
+    """
+
+    consumes: Schema
+    provides: Schema
+    verdicts: Schema
+
+    def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
+        """Put its kernels into a CUDA stream; `columns` are arrays of the device."""
+
+    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
+        """Return the batch with the events flagged that its verdicts condemn."""
 
 
 @runtime_checkable

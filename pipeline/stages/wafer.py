@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -21,6 +22,7 @@ IMAGE = Column("image", "float32", wafer.GRID)
 LATENT = Column("latent", "float32", (wafer.LATENTS,))
 LATENT_Q = Column("latent_q", "float32", (wafer.LATENTS,))
 SUM_Q = Column("sum_q", "float32", unit="ADC")
+STATUS = Column("status", "uint8")
 
 #: Bits of one cell on the front-end link.
 CODE_BITS = 7
@@ -36,6 +38,7 @@ class Unpack:
 
     consumes = Schema((WORDS,))
     provides = Schema((CHARGE,))
+    verdicts = Schema()
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -50,6 +53,16 @@ class Unpack:
         wafer.unpack(batch["words"], charge)
         return batch.with_columns(charge=charge)
 
+    def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
+        """Do the same on a GPU; see `OnDevice`."""
+        from sluice.kernels.cuda import wafer as on_device
+
+        on_device.unpack(columns["words"], columns["charge"], stream=stream)
+
+    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
+        """Return the batch: no words are wrong."""
+        return batch
+
     def close(self) -> None:
         """Nothing to free."""
 
@@ -62,22 +75,35 @@ class Normalise:
 
     consumes = Schema((CHARGE,))
     provides = Schema((IMAGE, CHARGE_SUM))
+    verdicts = Schema((STATUS,))
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
 
     def open(self, events: int) -> None:
         """Allocate images, sums and the status of each event."""
-        self._pool = Pool(Schema((*self.provides, Column("status", "uint8"))), events)
+        self._pool = Pool(Schema((*self.provides, *self.verdicts)), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `image` and `charge_sum`, bad events flagged invalid."""
         image, charge_sum, status = self._pool.views(batch.events)
         bad = wafer.normalise(batch["charge"], image, charge_sum, status)
         batch = batch.with_columns(image=image, charge_sum=charge_sum)
-        if bad:
-            for code, reason in _REASONS.items():
-                batch = batch.flag(self.name, reason, np.flatnonzero(status == code))
+        return self.judge(batch, {STATUS.name: status}) if bad else batch
+
+    def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
+        """Do the same on a GPU, statuses for `judge`; see `OnDevice`."""
+        from sluice.kernels.cuda import wafer as on_device
+
+        on_device.normalise(
+            columns["charge"], columns["image"], columns["charge_sum"], columns[STATUS.name],
+            stream=stream,
+        )  # fmt: skip
+
+    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
+        """Return the batch with the events flagged that have a status of a bad one."""
+        for code, reason in _REASONS.items():
+            batch = batch.flag(self.name, reason, np.flatnonzero(verdicts[STATUS.name] == code))
         return batch
 
     def close(self) -> None:
@@ -94,6 +120,7 @@ class Pack:
         bits: Annotated[int, Meta(ge=1, le=16)] = 9
 
     consumes = Schema((LATENT, CHARGE_SUM))
+    verdicts = Schema()
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -112,6 +139,19 @@ class Pack:
             batch["latent"], batch["charge_sum"], self.bits, packed, latent_q, sum_q
         )
         return batch.with_columns(packed=packed, latent_q=latent_q, sum_q=sum_q)
+
+    def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
+        """Do the same on a GPU; see `OnDevice`."""
+        from sluice.kernels.cuda import wafer as on_device
+
+        on_device.quantise_pack(
+            columns["latent"], columns["charge_sum"], self.bits, columns["packed"],
+            columns["latent_q"], columns["sum_q"], stream=stream,
+        )  # fmt: skip
+
+    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
+        """Return the batch: all that was judged can be packed."""
+        return batch
 
     def close(self) -> None:
         """Nothing to free."""

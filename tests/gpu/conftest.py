@@ -63,9 +63,10 @@ def environment() -> Callable[[Path], dict[str, str]]:
     """Return what makes the environment of a process that gets the stand-in."""
 
     def make(folder: Path) -> dict[str, str]:
+        others = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
         return {
-            **os.environ,
-            "PYTHONPATH": str(STANDIN),
+            **others,
+            "PYTHONPATH": os.pathsep.join([str(STANDIN), str(STANDIN / "names")]),
             "SLUICE_ENGINES": str(folder / "engines"),
             "SLUICE_STATE": str(folder / "state"),
         }

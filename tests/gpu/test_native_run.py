@@ -15,8 +15,12 @@ import numpy as np
 import pytest
 import tomli_w
 
+from sluice.exporters.cli import build_engine
 from sluice.exporters.families.wafers.simulate import simulate
+from sluice.pipeline import plans
 from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.errors import ConfigError
+from sluice.pipeline.manifest import Sizes
 from sluice.pipeline.recording import Recording, RecordingWriter
 
 SLUICE = Path(sys.executable).with_name("sluice")
@@ -42,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     del graph["monitor"]
     graph["graph"]["batch_events"] = 1024
     graph["sink"] = {"use": "recording", "keep": "all",
-                     "columns": ["event_id", "latent_q", "score", "decision"]}  # fmt: skip
+                     "columns": ["event_id", "packed", "sum_q", "score", "decision"]}  # fmt: skip
     (folder / "wafers.toml").write_text(tomli_w.dumps(graph))
     return folder
 
@@ -63,9 +67,12 @@ def run(place: Path, environment: Callable[[Path], dict[str, str]]) -> Run:
     return type_
 
 
-def _replay(run: Run, place: Path, name: str, *words: str, **variables: str) -> dict[str, Any]:
-    done = run("replay", "wafers.arrows", "--graph", "wafers.toml", "--out", f"{name}.arrows",
-               "--json", *words, **variables)  # fmt: skip
+def _replay(
+    run: Run, name: str, *words: str, graph: str = "wafers.toml", source: str = "wafers.arrows",
+    **variables: str,
+) -> dict[str, Any]:  # fmt: skip
+    done = run("replay", source, "--graph", graph, "--out", f"{name}.arrows", "--json", *words,
+               **variables)  # fmt: skip
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["closed"]
@@ -84,12 +91,12 @@ def test_engines_are_built_and_a_run_on_them_decides_as_on_the_cpu(run: Run, pla
         built = run("build-engine", model, "--batch", "1,128,256", "--json")
         assert built.returncode == 0, built.stderr
         assert json.loads(built.stdout)["profile"].popitem()[1]["most"][0] == 256
-    _replay(run, place, "cpu", "--engine", "inline", "--backend", "onnxruntime:cpu")
+    _replay(run, "cpu", "--engine", "inline", "--backend", "onnxruntime:cpu")
     expected = _kept(place, "cpu")
     assert len(np.unique(expected["decision"])) > 2
     for engine in ("inline", "distributed"):
         told = place / f"{engine}.json"
-        report = _replay(run, place, engine, "--engine", engine, "--backend", "tensorrt",
+        report = _replay(run, engine, "--engine", engine, "--backend", "tensorrt",
                          SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
         assert {model["backend"] for model in report["models"].values()} == {"tensorrt"}
         got = _kept(place, engine)
@@ -99,6 +106,36 @@ def test_engines_are_built_and_a_run_on_them_decides_as_on_the_cpu(run: Run, pla
     inline = json.loads((place / "inline.json").read_text())
     assert inline["leaks"] == []
     assert inline["counts"]["graph"] >= 2 * EVENTS / 256
+
+
+def test_stages_on_a_gpu_decide_as_on_the_cpu(
+    run: Run, place: Path, build: Callable[..., Any]
+) -> None:
+    few = 30
+    for model in MODELS:
+        build(model, batch=Sizes(1, 8, 8))
+    graph = tomllib.loads((files("sluice.pipeline.graphs") / "hgcal-gpu.toml").read_text())
+    graph["graph"]["batch_events"] = 20
+    graph["sink"] = {"use": "recording", "keep": "all",
+                     "columns": ["event_id", "packed", "sum_q", "score", "decision"]}  # fmt: skip
+    (place / "device.toml").write_text(tomli_w.dumps(graph))
+    batch = next(iter(Recording(place / "wafers.arrows").batches())).slice(0, few)
+    writer = RecordingWriter(place / "few.arrows", WORDS, {})
+    writer.write(batch)
+    writer.close({})
+    _replay(run, "few-cpu", "--engine", "inline", "--backend", "onnxruntime:cpu",
+            graph="wafers.toml", source="few.arrows")  # fmt: skip
+    told = place / "device.json"
+    report = _replay(run, "device", "--engine", "inline", graph="device.toml",
+                     source="few.arrows", SLUICE_ENGINES=str(plans.folder()),
+                     NUMBA_ENABLE_CUDASIM="1", SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
+    got, expected = _kept(place, "device"), _kept(place, "few-cpu")
+    for column in ("event_id", "decision", "packed", "sum_q"):
+        np.testing.assert_array_equal(got[column], expected[column])
+    assert report["compression"]["bits_out"] == few * 153
+    facts = json.loads(told.read_text())
+    assert facts["leaks"] == []
+    assert facts["counts"]["kernel"] % 3 == 0
 
 
 def test_plans_for_another_gpu_are_refused_with_the_command(run: Run, place: Path) -> None:
@@ -125,6 +162,8 @@ def test_what_a_build_lacks_is_named(
     assert hint in done.stderr
 
 
-def test_what_cannot_be_asked_for_is_refused(run: Run) -> None:
-    for words in (("--precision", "fp8"), ("--batch", "1,2")):
-        assert run("build-engine", "wafer-tagger", *words).returncode == 2
+def test_what_cannot_be_asked_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected a precision of fp32, tf32, fp16, int8"):
+        build_engine("wafer-tagger", precision="fp8")
+    with pytest.raises(ConfigError, match="expected least, usual and most events"):
+        build_engine("wafer-tagger", batch="1,2")

@@ -186,3 +186,9 @@ def cudaGraphLaunch(graphExec: int, stream: int) -> tuple[cudaError_t]:
         MACHINE.submit(queue, op)
     MACHINE.counts["graph"] = MACHINE.counts.get("graph", 0) + 1
     return (_OK,)
+
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+    from .simulator import follow_streams
+
+    follow_streams()
