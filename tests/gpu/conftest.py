@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from sluice import exporters
 from sluice.pipeline import plans
 from sluice.pipeline.manifest import Model, Sizes, find_model
 
 STANDIN = Path(__file__).parent / "standin"
 collect_ignore = ["standin"]
+# For good: who takes a path back takes back what packages have added meanwhile.
+sys.path.append(str(STANDIN))
 
 SIZES = Sizes(1, 64, 256)
 Build = Callable[..., Model]
@@ -24,17 +27,24 @@ Build = Callable[..., Model]
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Put the stand-in where TensorRT and the CUDA runtime would be; it must end without leaks."""
-    monkeypatch.syspath_prepend(str(STANDIN))
     from sluice_standin import cudart, machine, running, trt
 
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cudart)
     machine.MACHINE.clear()
+    _forget_exporter()
     yield machine.MACHINE
+    _forget_exporter()
     assert machine.MACHINE.leaks() == []
     if list(running.ALIVE):
         gc.collect()
     assert not list(running.ALIVE)
+
+
+def _forget_exporter() -> None:
+    """Let the exporter be imported anew: it is bound to the TensorRT that it finds then."""
+    sys.modules.pop("sluice.exporters.tensorrt", None)
+    vars(exporters).pop("tensorrt", None)
 
 
 @pytest.fixture

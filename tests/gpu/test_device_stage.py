@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ from sluice.pipeline.stages.device import Device
 from sluice.pipeline.stages.infer import Infer
 from sluice.pipeline.stages.wafer import Normalise, Pack, Unpack
 
+pytestmark = pytest.mark.skipif(
+    os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="a GPU is there: no simulator of it"
+)
 Build = Callable[..., Model]
 
 MODEL = "wafer-encoder-9b"

@@ -12,6 +12,7 @@ import pytest
 
 from sluice.pipeline import nvml, plans
 from sluice.pipeline.backends import open_session
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.cuda import Cuda
 from sluice.pipeline.manifest import find_model
 
@@ -116,3 +117,31 @@ def test_a_gpu_that_is_not_there(tmp_path):
     done = sluice("run", "hgcal", "--backend", "onnxruntime:cuda:63", cwd=tmp_path)
     assert done.returncode == 4
     assert "GPU 63" in done.stderr
+
+
+def test_stages_in_a_row_give_what_the_cpu_gives(engines):
+    """Unpack, normalise, encode and pack on the device; a latent may round to the next step."""
+    from sluice.exporters.families.wafers.simulate import simulate
+    from sluice.pipeline.config import load_graph
+    from sluice.pipeline.graph import build_graph
+    from sluice.pipeline.parts import build as part
+
+    build("wafer-encoder-9b")
+    words = simulate(5000, seed=3)["words"]
+    made = {}
+    for name in ("hgcal-gpu", "compress"):
+        config = load_graph(name)
+        source, sink = (part(kind, getattr(config, kind), "test") for kind in ("source", "sink"))
+        batch = EventBatch({"words": words, "outcome": np.zeros(len(words), np.uint8)}, len(words))
+        for stage in build_graph(config, source.schema, sink.columns).stages:
+            if stage.name in ("unpack", "normalise", "encode", "pack"):
+                stage.open(len(words))
+                batch = stage.process(batch)
+                stage.close()
+        made[name] = {c: batch[c].copy() for c in ("latent_q", "sum_q", "packed")}
+    gpu, cpu = made["hgcal-gpu"], made["compress"]
+    np.testing.assert_array_equal(gpu["sum_q"], cpu["sum_q"])
+    same = (gpu["packed"] == cpu["packed"]).all(axis=1)
+    assert same.mean() > 0.99
+    step = 2.0**-7
+    np.testing.assert_allclose(gpu["latent_q"], cpu["latent_q"], atol=step)
