@@ -26,26 +26,27 @@ _BACKENDS = (AS_IT_SHIPS, "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt"
 _DISTINCT = 2_048
 #: Of the highest throughput: at which latency is measured, and no more than so many a second.
 _SHARE, _MOST_HZ = 0.5, 200_000.0
-_SECONDS = 2.0
+_SECONDS = 1.5
+#: Events of the first look, which says how many take so long; and no more than so many.
+_FIRST, _MOST = 1 << 13, 1 << 22
 
 
 def main() -> int:
     """Measure; 1 if a graph did not run or its ledger did not close."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--events", type=int, default=1 << 18)
     parser.add_argument("--backends", nargs="*", default=list(_BACKENDS))
     wish = parser.parse_args()
     found: list[dict[str, Any]] = []
     for graph in family_graphs():
         for backend in wish.backends:
-            found.append(measure(graph, backend, wish.events))
+            found.append(measure(graph, backend))
             print(found[-1], flush=True)
             wish.json.write_text(json.dumps({"graphs": found}))
     return int(any(one["why"] for one in found))
 
 
-def measure(graph: GraphConfig, backend: str, events: int) -> dict[str, Any]:
+def measure(graph: GraphConfig, backend: str) -> dict[str, Any]:
     """Return throughput inline, and latency of one worker at a part of that rate."""
     about = {"graph": graph.graph.name, "backend": backend, "why": ""}
     try:
@@ -53,7 +54,8 @@ def measure(graph: GraphConfig, backend: str, events: int) -> dict[str, Any]:
             if backend != AS_IT_SHIPS:
                 graph = on_backend(graph, backend)
             graph = _fed(graph, Path(folder))
-            whole = _run(graph, events, "inline", None)
+            rate = _run(graph, _FIRST, "inline", None)["rate_hz"]
+            whole = _run(graph, int(min(_MOST, rate * _SECONDS)), "inline", None)
             offered = min(_MOST_HZ, _SHARE * whole["rate_hz"])
             paced = _run(graph, int(offered * _SECONDS), "distributed", offered)
     except SluiceError as error:

@@ -28,18 +28,20 @@ def groups(python: str) -> list[list[Step]]:
     def ours(script: str, *words: str) -> tuple[str, ...]:
         return (python, str(_HERE / script), *words, "--json", "{out}")
 
+    # Built anew, and beside the user's.
+    engines = {"SLUICE_ENGINES": str(_ROOT / "out" / "gpu-engines")}
     sluice = str(Path(python).parent / "sluice")
-    tests = (python, "-m", "pytest", str(_ROOT / "tests" / "gpu"))
+    tests = (python, "-m", "pytest", "-n", "4", "--dist", "loadfile", str(_ROOT / "tests" / "gpu"))
     doctor = ("sh", "-c", '"$0" doctor --gpu --json > "$1"', sluice, "{out}")
     parity = [
-        Step(f"parity {backend}", ours("parity.py", "--backend", backend), 150)
+        Step(f"parity {backend}", ours("parity.py", "--backend", backend), 130, engines)
         for backend in ("onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt")
     ]
     return [
         [Step("doctor", doctor, 30)],
-        [Step("tests", tests, 150)],
+        [Step("tests", tests, 120)],
         parity,
-        [Step("graphs", ours("graphs.py"), 100)],
+        [Step("graphs", ours("graphs.py"), 140, engines)],
     ]
 
 
