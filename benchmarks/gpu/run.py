@@ -41,6 +41,7 @@ def groups(python: str) -> list[list[Step]]:
         [Step("doctor", doctor, 30)],
         [Step("tests", tests, 120)],
         parity,
+        [Step("kernels", ours("rooflines.py"), 45)],
         [Step("graphs", ours("graphs.py"), 140, engines)],
     ]
 

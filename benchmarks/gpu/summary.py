@@ -74,8 +74,14 @@ def _graphs(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _kernels(found: dict[str, Any]) -> Iterator[str]:
-    yield from _head("kernel", "events/s", "bytes/event", "GB/s", "share of peak", right=4)
+    peak, copy = (found[f"{name}_bytes_per_s"] / 1e9 for name in ("peak", "copy"))
+    yield f"Kernels on {found['gpu']}, whose memory moves {peak:,.0f} GB/s, in a copy {copy:,.0f}:"
+    yield ""
+    yield from _head("kernel", "events/s", "bytes an event", "GB/s", "share of the peak", right=4)
     for one in found["kernels"]:
+        if one["why"]:
+            yield f"| {one['kernel']} | {_fault(one['why'])} | | | |"
+            continue
         yield (
             f"| {one['kernel']} | {one['rate_hz']:,.0f} | {one['bytes_per_event']:,.0f} "
             f"| {one['bytes_per_s'] / 1e9:,.0f} | {one['share_of_peak']:.2f} |"
