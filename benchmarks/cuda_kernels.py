@@ -1,0 +1,194 @@
+"""What ptxas makes of each kernel for GPUs, and what bounds it: no GPU is needed.
+
+Run `python benchmarks/cuda_kernels.py --markdown docs/gpu-kernels.md`; it takes half a minute and
+wants numba-cuda and nvidia-cuda-nvcc. The bounds are arithmetic, no measurement.
+"""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numba.cuda import compiler, types
+
+import sluice.kernels.cuda
+from sluice.kernels.cuda.launching import SIMULATED, WARP, Kernel
+
+ARCHITECTURES = ("sm_80", "sm_90")
+#: Of an H100 with HBM3, bytes a second.
+BANDWIDTH = 3.35e12
+#: Of a multiprocessor of sm_90.
+WARPS, BLOCKS, REGISTERS, SHARED = 64, 32, 65536, 228 * 1024
+#: The runtime takes this much of the shared memory for each block.
+SHARED_OF_BLOCK = 1024
+
+
+class Code(NamedTuple):
+    """Machine code of a kernel, as ptxas tells of it."""
+
+    registers: int
+    spilled: int
+    stack: int
+    shared: int
+    fused: int
+
+
+def kernels() -> Iterator[Kernel]:
+    """Yield every kernel of the package."""
+    prefix = f"{sluice.kernels.cuda.__name__}."
+    for module in pkgutil.iter_modules(sluice.kernels.cuda.__path__, prefix):
+        if not module.name.endswith(("lanes_simulated", "simulator")):
+            found = vars(importlib.import_module(module.name)).values()
+            yield from (value for value in found if isinstance(value, Kernel))
+
+
+def assembler() -> Path:
+    """Return ptxas of the package nvidia-cuda-nvcc."""
+    for folder in importlib.import_module("nvidia").__path__:
+        for found in Path(folder).glob("*/bin/ptxas"):
+            return found
+    raise SystemExit("no ptxas: pip install nvidia-cuda-nvcc")
+
+
+def compiled(kernel: Kernel) -> dict[str, Code]:
+    """Compile a kernel to PTX for each architecture, and that to machine code."""
+    # Not by `cuda.compile`, which would do all but the last step anew for each architecture.
+    library, _ = compiler._compile_pyfunc_with_fixup(
+        kernel.function,
+        types.void(*kernel.arguments),
+        device=False,
+        abi="numba",
+        cc=(8, 0),
+        launch_bounds=kernel.launch_bounds,
+    )
+    found = {}
+    for name in ARCHITECTURES:
+        (ptx,) = library.get_asm_strs(cc=(int(name[3:-1]), int(name[-1])))
+        found[name] = assembled(kernel.name, name, ptx)
+    return found
+
+
+def assembled(kernel: str, architecture: str, ptx: str) -> Code:
+    """Return what ptxas tells of a kernel's PTX."""
+    if f".target {architecture}" not in ptx:
+        raise SystemExit(f"{kernel}: expected PTX for {architecture}")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        command = [assembler(), f"-arch={architecture}", "-v", source, "-o", f"{source}.cubin"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise SystemExit(f"{kernel}: {done.stderr}")
+
+    def number(pattern: str) -> int:
+        return sum(int(found) for found in re.findall(pattern, done.stderr))
+
+    return Code(
+        registers=number(r"Used (\d+) registers"),
+        spilled=number(r"(\d+) bytes spill"),
+        stack=number(r"(\d+) bytes stack frame"),
+        shared=number(r"(\d+) bytes smem"),
+        fused=len(re.findall(r"fma\.rn\.f32", ptx)),
+    )
+
+
+def occupancy(kernel: Kernel, code: Code) -> int:
+    """Return the warps of a kernel that are on a multiprocessor of sm_90 at most."""
+    warps = kernel.threads // WARP
+    of_warp = -(-code.registers * WARP // 256) * 256
+    by_registers = REGISTERS // of_warp // warps
+    by_shared = SHARED // (-(-code.shared // 128) * 128 + SHARED_OF_BLOCK)
+    return warps * min(BLOCKS, WARPS // warps, by_registers, by_shared)
+
+
+def told(kernel: Kernel) -> dict[str, Any]:
+    """Return all that is told of a kernel."""
+    codes = compiled(kernel)
+    traffic = kernel.traffic
+    return {
+        "kernel": kernel.name,
+        "module": kernel.function.__module__.rpartition(".")[2],
+        "threads": kernel.threads,
+        "code": {name: code._asdict() for name, code in codes.items()},
+        "warps": occupancy(kernel, codes["sm_90"]),
+        "event": traffic.event,
+        "bytes_read": traffic.read,
+        "bytes_written": traffic.written,
+        "events_per_second": BANDWIDTH / (traffic.read + traffic.written),
+    }
+
+
+HEAD = """# Kernels for GPUs
+
+What the compiler makes of the kernels in `kernels/cuda`, and what the memory of an H100 allows at
+most. `python benchmarks/cuda_kernels.py --markdown docs/gpu-kernels.md` writes this page: NVVM
+compiles each kernel to PTX for sm_80 and sm_90, ptxas that to machine code. **No GPU was there.**
+The arithmetic of all kernels is tested in numba's simulator, by the properties that the CPU's
+kernels are held to.
+
+- *Registers* of a thread, on sm_80 and sm_90. *Shared* memory of a block, bytes. No kernel spills
+  registers to memory or has a stack frame; a test holds them to that.
+- *Warps*: how many of a multiprocessor's 64 can be there at once on sm_90, as threads, registers
+  and shared memory allow.
+- *Bytes* that an event reads and writes, each counted once. *Bound*: events a second where these
+  bytes are all that takes time, at 3.35 TB/s. It is arithmetic, no measurement.
+- No product of float32 is fused with an addition: PTX allows that, and it would round otherwise
+  than on the CPU.
+
+"""
+TAIL = """
+How each kernel reads and writes memory, its docstring says. What the bound leaves out:
+
+- `best_choice` compares each cell with 48: more instructions than fit into the time of the bound.
+- `emd` and `emd_pairs` are far from the bound of memory. A pair of dense wafers takes dozens of
+  searches and hundreds of their steps. Each step waits for a minimum over the warp (five exchanges
+  and a vote) and for shared memory, and depends on the one before: what counts is how many pairs
+  are at work at once, and that the shared memory of a block limits.
+- `pad` moves what the lists are long; the figures are for one example.
+- The surrogates of the EMD take both wafers as they are: what features they have is computed in
+  their graph, so that there is no kernel for features.
+"""
+TITLES = ("kernel", "threads", "registers", "shared", "warps", "event", "bytes", "bound, 1/s")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return the page about kernels."""
+    lines = [TITLES, len(TITLES) * ("---",)]
+    for row in rows:
+        registers = " / ".join(str(row["code"][name]["registers"]) for name in ARCHITECTURES)
+        shared = f"{row['code']['sm_90']['shared']:,}"
+        moved = f"{row['bytes_read']:,} + {row['bytes_written']:,}"
+        bound = f"{row['events_per_second'] / 1e9:.2f} G"
+        cells = (f"`{row['kernel']}`", row["threads"], registers, shared, row["warps"])
+        lines.append((*map(str, cells), row["event"], moved, bound))
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return HEAD + table + TAIL
+
+
+def main() -> None:
+    """Compile all kernels and tell of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="write all that is told here")
+    parser.add_argument("--markdown", type=Path, help="write the page here")
+    options = parser.parse_args()
+    if SIMULATED:
+        raise SystemExit("the simulator compiles nothing: unset NUMBA_ENABLE_CUDASIM")
+    rows = [told(kernel) for kernel in kernels()]
+    text = json.dumps(rows, indent=1)
+    if options.json:
+        options.json.write_text(text + "\n")
+    if options.markdown:
+        options.markdown.write_text(page(rows))
+    if not options.json and not options.markdown:
+        print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
