@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -24,7 +24,9 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from sluice.exporters.inference import Runner, runner
-from sluice.exporters.onnx import Export, write
+
+if TYPE_CHECKING:
+    from sluice.exporters.onnx import Export
 
 Array = NDArray[Any]
 Metrics = dict[str, float]
@@ -89,6 +91,8 @@ def write_variants(
     root
         The model repository.
     """
+    from sluice.exporters.onnx import Export, write  # torch, which quantising needs not
+
     whole = measure(runner(model))
     folders = []
     for precision, data in (("int8", int8(model, calibration)), ("fp16", fp16(model))):

@@ -90,7 +90,7 @@ def graph_for(model: Model, precision: str) -> bytes:
     variant = f"{model.manifest.name}-{precision}"
     if variant in {folder.parent.name for folder in all_models()}:
         return find_model(variant).path.read_bytes()
-    require("torch", "onnx", "onnxruntime")
+    require("onnx", "onnxruntime")
     from sluice.exporters import quantize
 
     data = model.path.read_bytes()

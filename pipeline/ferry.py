@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 from msgspec import Struct
@@ -131,12 +131,14 @@ class Berth:
         return _Voyage(graph, up, down)
 
     def depart(
-        self, size: int, rows: slice, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+        self,
+        voyage: _Voyage,
+        rows: slice,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
     ) -> None:
-        """Send off the events `rows`, padded to `size`; `land` fills their outputs."""
+        """Send off the events `rows`; `land` fills their outputs."""
         events = rows.stop - rows.start
-        items = {room.name: inputs[room.name].shape[1:] for room in self._cargo.up}
-        voyage = self.prepare(size, items)
         for name, array in voyage.up:
             np.copyto(array[:events], inputs[name][rows], casting="no")
         self.stream.launch(voyage.graph)
@@ -185,28 +187,41 @@ class Ferry:
         self._most = rows[1]
         self._sizes = list(_sizes(*rows))
         self._berths = [Berth(cuda, cargo, self._most, program, own) for _ in range(2)]
-        own.callback(self._abandon)
+        self._up = [room.name for room in cargo.up]
+        #: Most events that graphs were captured for, by the items of their inputs.
+        self._prepared: dict[tuple[Shape, ...], int] = {}
 
-    def prepare(self, items: Shapes) -> None:
-        """Capture the graphs for all numbers of events, for inputs with such items."""
-        for berth in self._berths:
-            for size in self._sizes:
-                berth.prepare(size, items)
+    def prepare(self, items: Shapes, events: int) -> None:
+        """Capture the graphs for so many events with such items in the inputs, and for fewer."""
+        key = tuple(items.values())
+        if self._prepared.get(key, 0) < events:
+            most = self._padded(events)
+            for size in (size for size in self._sizes if size <= most):
+                for berth in self._berths:
+                    berth.prepare(size, items)
+            self._prepared[key] = most
+
+    def _padded(self, events: int) -> int:
+        """Return the number of events that graphs are captured for and these are padded to."""
+        return next(size for size in self._sizes if size >= events)
 
     def carry(self, events: int, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Fill `outputs` from `inputs`, for so many events."""
         self._cuda.use()
+        items = {name: inputs[name].shape[1:] for name in self._up}
+        self.prepare(items, min(events, self._most))
         try:
             for number, start in enumerate(range(0, events, self._most)):
                 rows = slice(start, min(start + self._most, events))
                 berth = self._berths[number % 2]
                 berth.land()
-                size = next(s for s in self._sizes if s >= rows.stop - rows.start)
-                berth.depart(size, rows, inputs, outputs)
+                voyage = berth.prepare(self._padded(rows.stop - start), items)
+                berth.depart(voyage, rows, inputs, outputs)
             for berth in self._berths:
                 berth.land()
         except BaseException:
-            self._abandon()
+            with suppress(Exception):  # the first failure is what counts
+                self._abandon()
             raise
 
     def _abandon(self) -> None:

@@ -58,7 +58,7 @@ class TensorRtSession:
         program = partial(engine.bind, columns={})
         self._ferry = Ferry(cuda, cargo, engine.rows, program, self._own)
         if not any(tensor.most for tensor in model.manifest.inputs):
-            self._ferry.prepare({room.name: room.shape for room in engine.inputs})
+            self._ferry.prepare({room.name: room.shape for room in engine.inputs}, engine.rows[1])
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Fill `outputs` from `inputs`; see `Session.infer`."""

@@ -133,7 +133,7 @@ class Device:
         self._engine = Engine(self.model, cuda, asked, self._own)
         cargo = Cargo(_rooms(self.consumes), _rooms(self._inner), _rooms(self._down))
         self._ferry = Ferry(cuda, cargo, self._engine.rows, self._program, self._own)
-        self._ferry.prepare({room.name: room.shape for room in cargo.up})
+        self._ferry.prepare({room.name: room.shape for room in cargo.up}, self._engine.rows[1])
 
     def _program(self, berth: Berth, shapes: Shapes) -> Callable[[], None]:
         """Return what queues all steps: kernels write where the engine reads, and back."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,7 +71,7 @@ def test_no_working_memory(build: Build, broken: Any, monkeypatch: Patch) -> Non
 
 
 def test_a_shape_beyond_the_profile(build: Build, machine: Any, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(ferry, "_sizes", lambda least, most: iter((most, 2 * most)))
+    monkeypatch.setattr(ferry, "_sizes", lambda least, most: iter((2 * most,)))
     with pytest.raises(ModelError, match=r"expected a shape from \[1, 8, 8\] to \[256, 8, 8\]"):
         _session(build)
 
@@ -131,6 +133,11 @@ def test_one_berth_for_both_pieces(build: Build, broken: Any, monkeypatch: Patch
     session.infer({"image": image}, {"latent": latent})
     with pytest.raises(broken, match="the host changed it before it was copied"):
         berths[0].abandon()
+
+
+def free(address: int) -> tuple[Any]:
+    """Fail as a call of the real runtime does."""
+    return (import_module("cuda.bindings.runtime").cudaError_t.cudaErrorInvalidValue,)
 
 
 @pytest.fixture
@@ -212,6 +219,20 @@ def test_a_call_that_fails_tells_call_and_reason(device: Cuda, monkeypatch: Patc
     monkeypatch.setattr(device.api, "ROOM", 100)
     with pytest.raises(ModelError, match=r"CUDA: cudaMalloc\(101\): cudaErrorMemoryAllocation: "):
         Memory(device, 101)
+
+
+@pytest.mark.skipif(
+    os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="a GPU is there, so nothing is missing"
+)
+def test_the_real_runtime_without_a_driver_says_so() -> None:
+    with pytest.raises(ModelError, match=r"CUDA: no NVIDIA driver, or one too old") as refused:
+        Cuda()
+    assert "driver" in str(refused.value.hint)
+    api = import_module("cuda.bindings.runtime")
+    unbound = Cuda.__new__(Cuda)
+    unbound.api = api
+    with pytest.raises(ModelError, match=r"free\(7\): cudaErrorInvalidValue: invalid argument"):
+        unbound.call(free, 7)
 
 
 def test_the_library_that_is_missing_is_named(monkeypatch: Patch) -> None:

@@ -23,6 +23,7 @@ from mypy import api
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("10", "11")
+_BUILD = ROOT / "build" / "tensorrt"
 #: What the bindings want of libnvinfer, its plugins and its parser.
 _SYMBOLS = (
     "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
@@ -57,7 +58,7 @@ def _ours() -> list[Path]:
 @pytest.fixture(scope="module", params=VERSIONS)
 def described(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what the real binding of a version has."""
-    binding = ROOT / "build" / "tensorrt" / request.param
+    binding = _BUILD / request.param
     if not (binding / "tensorrt_bindings").is_dir():
         pytest.skip(f"{binding} is absent: `make build/tensorrt/fetched` gets it from PyPI")
     if shutil.which("gcc") is None:
@@ -92,7 +93,7 @@ def _complaints(described: dict[str, Any], folder: Path) -> list[str]:
         "[mypy-tensorrt.*]\nfollow_imports = silent\nignore_errors = True\n"
     )
     said, errors, _ = api.run(
-        ["--config-file", str(folder / "mypy.ini"), "--cache-dir", str(folder / "cache"),
+        ["--config-file", str(folder / "mypy.ini"), "--cache-dir", str(_BUILD / "cache"),
          "--scripts-are-modules", *map(str, _ours())]
     )  # fmt: skip
     assert not errors
