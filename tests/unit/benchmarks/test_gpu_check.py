@@ -219,6 +219,25 @@ def test_the_steps_are_what_is_there(module):
                     assert Path(word).is_file(), word
 
 
+def test_every_graph_that_ships_is_measured(module):
+    graphs = module("graphs")
+    shipped = {path.stem for path in (_ROOT / "pipeline" / "graphs").glob("*.toml")}
+    assert {graph.graph.name for graph in graphs.family_graphs()} | set(graphs._FOR_GPUS) == shipped
+
+
+def test_a_graph_is_measured_and_one_that_is_refused_is_told(module, monkeypatch):
+    graphs = module("graphs")
+    monkeypatch.setattr(graphs, "_SECONDS", 0.05)
+    monkeypatch.setattr(graphs, "_DISTINCT", 256)
+    shipped = {graph.graph.name: graph for graph in graphs.family_graphs()}
+    found = graphs.measure(shipped["compress"], graphs.AS_IT_SHIPS)
+    assert found["why"] == ""
+    assert found["rate_hz"] > 0
+    assert 0 < found["offered_hz"] <= graphs._MOST_HZ
+    assert 0 < found["latency_s"]["p50"] <= found["latency_s"]["p99"]
+    assert "layers" in graphs.measure(shipped["antihydrogen"], "layers")["why"]
+
+
 def test_parity_on_a_backend_that_is_here(tmp_path):
     done = subprocess.run(
         [sys.executable, str(_GPU / "parity.py"), "--backend", "onnxruntime:cpu",
