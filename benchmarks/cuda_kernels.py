@@ -131,7 +131,8 @@ What the compiler makes of the kernels in `kernels/cuda`, and what the memory of
 most. `python benchmarks/cuda_kernels.py --markdown docs/gpu-kernels.md` writes this page: NVVM
 compiles each kernel to PTX for sm_80 and sm_90, ptxas that to machine code. **No GPU was there.**
 The arithmetic of all kernels is tested in numba's simulator, by the properties that the CPU's
-kernels are held to.
+kernels are held to; what the host does to launch one, with a driver that only tells what it is
+asked for.
 
 - *Registers* of a thread, on sm_80 and sm_90. *Shared* memory of a block, bytes. No kernel spills
   registers to memory or has a stack frame; a test holds them to that.

@@ -103,6 +103,10 @@ class Kernel:
         self.arguments = tuple(arguments)
         self.threads = threads
         self.launch_bounds = (threads, resident)
+        self._scalars = [
+            None if isinstance(kind, types.Array) else np.dtype(str(kind)).type
+            for kind in self.arguments
+        ]
         self.traffic = traffic
 
     @cached_property
@@ -119,8 +123,8 @@ class Kernel:
         if isinstance(stream, int) and stream:
             stream = cuda.external_stream(stream)
         given = [
-            argument if isinstance(kind, types.Array) else _scalar(argument, kind)
-            for argument, kind in zip(arguments, self.arguments, strict=True)
+            made(argument) if made else argument
+            for argument, made in zip(arguments, self._scalars, strict=True)
         ]
         self._compiled[blocks, threads(self.threads), stream](*given)
 
@@ -130,10 +134,6 @@ def kernel(
 ) -> Callable[[Any], Kernel]:
     """Declare a kernel; see `Kernel`."""
     return lambda function: Kernel(function, arguments, threads, resident, traffic)
-
-
-def _scalar(argument: Any, kind: Any) -> Any:
-    return np.dtype(str(kind)).type(argument)
 
 
 class _Flat:

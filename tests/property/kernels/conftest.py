@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 #: Of a property in the simulator, which has a thread of Python for each thread of a GPU.
-_FEW = 10
+_FEW = 6
 
 
 class Implementation:
