@@ -10,7 +10,7 @@ import numpy as np
 from .batch import DECISION, OUTCOME, EventBatch, Flag, Outcome, concatenate
 from .batching import sizes
 from .carry import NOTHING, Carry, pass_over
-from .errors import DataError, RunError
+from .errors import DataError, DeviceLostError, RunError
 from .graph import Graph
 from .manifest import Model
 from .metrics import MeterBlock
@@ -153,6 +153,8 @@ class Chain:
         try:
             judged = self._process(judged, t_ready_ns)
             flags = judged.flags
+        except DeviceLostError:
+            raise  # no event is guilty
         except Exception:  # a stage may raise anything; the guilty events are looked for
             judged, flags = self._isolate(judged)
         if carry.flags and (gone := carry.failed()):
@@ -223,6 +225,8 @@ class Chain:
                 if broken >= _ISOLATE_AT_MOST:
                     raise RuntimeError(f"more than {broken} events of the batch broke a stage")
                 done = self._process(part, time.monotonic_ns())
+            except DeviceLostError:
+                raise
             except Exception as error:
                 if stop - start > 1 and broken < _ISOLATE_AT_MOST:
                     middle = (start + stop) // 2

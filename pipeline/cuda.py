@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct
 
 from .batch import Array
-from .errors import ModelError
+from .errors import DeviceLostError, ModelError, SluiceError
 from .libraries import DRIVER
 
 INSTALL = "pip install 'sluice-daq[gpu]'"
@@ -26,6 +26,10 @@ _MISSING = {
     35: ("no NVIDIA driver, or one too old", f"{DRIVER.what}: {DRIVER.command}"),
     100: ("no GPU", "`nvidia-smi` lists those that the driver sees"),
 }
+
+#: After these nothing works that the process asks of the device: uncorrectable memory, illegal
+#: addresses and instructions, timeouts, asserts, launches that failed, and what nobody knows.
+_LOST = frozenset({46, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
 
 
 class Gpu(Struct, frozen=True):
@@ -89,19 +93,27 @@ class Cuda:
         ------
         ModelError
             With the call and the error's name and meaning, if it fails.
+        DeviceLostError
+            The same, where no later call can do better.
         """
         code, *result = function(*arguments)
         if int(code):
             raise self._failure(function, arguments, code)
         return result[0] if result else None
 
-    def _failure(self, function: Any, arguments: tuple[Any, ...], code: Any) -> ModelError:
+    def _failure(self, function: Any, arguments: tuple[Any, ...], code: Any) -> SluiceError:
         if int(code) in _MISSING:
             missing, hint = _MISSING[int(code)]
             return ModelError(f"CUDA: {missing} ({code.name})", hint)
         _, meaning = self.api.cudaGetErrorString(code)
         said = ", ".join(map(str, arguments))
-        return ModelError(f"CUDA: {function.__name__}({said}): {code.name}: {meaning.decode()}")
+        text = f"{function.__name__}({said}): {code.name}: {meaning.decode()}"
+        if int(code) in _LOST:
+            return DeviceLostError(
+                f"GPU {self.index} has failed: {text}",
+                "`dmesg` and `nvidia-smi -q` may tell why",
+            )
+        return ModelError(f"CUDA: {text}")
 
     def use(self) -> None:
         """Let this thread's calls go to this device."""

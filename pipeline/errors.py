@@ -53,6 +53,10 @@ class RunError(SluiceError):
     exit_code = 5
 
 
+class DeviceLostError(RunError):
+    """A device has failed for good: whatever this process asks of it fails, whatever the event."""
+
+
 #: The run closed, but its input was damaged (a recording cut short, for one).
 EXIT_DAMAGED_INPUT = 6
 #: A replay of the same batches has decided otherwise than the recorded run.

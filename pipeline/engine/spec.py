@@ -16,7 +16,7 @@ from msgspec import Struct
 from ..batch import Column, Schema
 from ..config import Graph as GraphTable
 from ..config import GraphConfig
-from ..errors import ConfigError, DataError, ModelError, RunError, SluiceError
+from ..errors import ConfigError, DataError, DeviceLostError, ModelError, RunError, SluiceError
 from ..graph import Graph
 from ..segments import edges
 from ..transport import Socket, terminate
@@ -162,7 +162,8 @@ class LastWords(Struct, frozen=True):
 def main(role: Callable[[Spec, Socket], None]) -> None:
     """Run a process: read the spec named on the command line, connect to ingest, play the role.
 
-    A failure goes to ingest as an ERROR message; the exit code is the error's. Signals that reach
+    A failure goes to ingest as an ERROR message, which ends the run, but for a device that is lost:
+    that is a death like any other. The exit code is the error's. Signals that reach
     the whole process group are for the engine to understand: it drains and then says STOP.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -174,6 +175,9 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
     code = 0
     try:
         role(spec, hub)
+    except DeviceLostError as error:  # for this process: the next may find it well again
+        sys.stderr.write(f"{spec.name}: {error}\n")
+        code = error.exit_code
     except Exception as error:
         if "SLUICE_DEBUG" in os.environ:
             traceback.print_exc()

@@ -86,6 +86,12 @@ def _kept(place: Path, name: str) -> dict[str, Any]:
     return {column: values[order] for column, values in joined.items()}
 
 
+def _compare(got: dict[str, Any], expected: dict[str, Any]) -> None:
+    for column in ("event_id", "decision"):
+        np.testing.assert_array_equal(got[column], expected[column])
+    np.testing.assert_allclose(got["score"], expected["score"], rtol=1e-5, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def expected(run: Run, place: Path) -> dict[str, Any]:
     """Return what the CPU decides."""
@@ -102,18 +108,36 @@ def test_engines_are_built_and_a_run_on_them_decides_as_on_the_cpu(
         built = run("build-engine", model, "--batch", "1,128,256", "--json")
         assert built.returncode == 0, built.stderr
         assert json.loads(built.stdout)["profile"].popitem()[1]["most"][0] == 256
-    for engine in ("inline", "distributed"):
-        told = place / f"{engine}.json"
-        report = _replay(run, engine, "--engine", engine, "--backend", "tensorrt",
-                         SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
-        assert {model["backend"] for model in report["models"].values()} == {"tensorrt"}
-        got = _kept(place, engine)
-        for column in ("event_id", "decision"):
-            np.testing.assert_array_equal(got[column], expected[column])
-        np.testing.assert_allclose(got["score"], expected["score"], rtol=1e-5, atol=1e-6)
-    inline = json.loads((place / "inline.json").read_text())
-    assert inline["leaks"] == []
-    assert inline["counts"]["graph"] >= 2 * EVENTS / 256
+    told = place / "told.json"
+    report = _replay(run, "inline", "--engine", "inline", "--backend", "tensorrt",
+                     SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
+    assert {model["backend"] for model in report["models"].values()} == {"tensorrt"}
+    _compare(_kept(place, "inline"), expected)
+    facts = json.loads(told.read_text())
+    assert facts["leaks"] == []
+    assert facts["counts"]["graph"] >= 2 * EVENTS / 256
+
+
+def test_a_gpu_that_fails_costs_a_worker_and_no_event(
+    run: Run, place: Path, expected: dict[str, Any]
+) -> None:
+    """The worker's death is one like any other: another takes its batches."""
+    fails = place / "fails"
+    fails.touch()
+    report = _replay(run, "failed", "--backend", "tensorrt", SLUICE_STANDIN_LOSE=str(fails))
+    assert not fails.exists()
+    assert report["restarts"] == {"compute-0": 1}
+    assert {report["events"][name] for name in ("failed", "lost", "invalid")} == {0}
+    _compare(_kept(place, "failed"), expected)
+
+
+def test_without_workers_a_gpu_that_fails_ends_the_run(run: Run, place: Path) -> None:
+    (place / "fails").touch()
+    done = run("replay", "wafers.arrows", "--graph", "wafers.toml", "--engine", "inline",
+               "--backend", "tensorrt", SLUICE_STANDIN_LOSE=str(place / "fails"))  # fmt: skip
+    assert done.returncode == 5
+    assert "error: GPU 0 has failed: cuda" in done.stderr
+    assert "cudaErrorIllegalAddress" in done.stderr
 
 
 def test_stages_on_a_gpu_decide_as_on_the_cpu(

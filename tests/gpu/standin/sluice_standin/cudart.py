@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import wraps
+from inspect import isfunction
+from pathlib import Path
 from typing import Any
 
 from .machine import MACHINE, Event, Op, StandInError, Stream
@@ -17,6 +21,7 @@ class cudaError_t(IntEnum):
     cudaErrorInsufficientDriver = 35
     cudaErrorNoDevice = 100
     cudaErrorInvalidDevice = 101
+    cudaErrorIllegalAddress = 700
 
 
 class cudaMemcpyKind(IntEnum):
@@ -39,6 +44,17 @@ _KINDS = {cudaMemcpyKind.cudaMemcpyHostToDevice: ("pinned", "device"),
 #: Devices, and the memory of one; tests change them.
 DEVICES = int(os.environ.get("SLUICE_STANDIN_DEVICES", "1"))
 ROOM = 1 << 34
+#: Graphs that are launched before it fails, where it shall: all of a warm-up, some of a run.
+LAUNCHES = int(os.environ.get("SLUICE_STANDIN_LAUNCHES", "100"))
+
+
+def _fails() -> bool:
+    """Whether the GPU is lost to this process: in the middle of a run, once, where a file is."""
+    file = Path(os.environ.get("SLUICE_STANDIN_LOSE", "nowhere"))
+    if MACHINE.counts.get("graph", 0) > LAUNCHES and file.exists():
+        file.unlink()
+        MACHINE.lost = True
+    return MACHINE.lost
 
 
 @dataclass
@@ -187,6 +203,22 @@ def cudaGraphLaunch(graphExec: int, stream: int) -> tuple[cudaError_t]:
     MACHINE.counts["graph"] = MACHINE.counts.get("graph", 0) + 1
     return (_OK,)
 
+
+def _as_failed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a call fail once the GPU has."""
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        if _fails():
+            return (cudaError_t.cudaErrorIllegalAddress,)
+        return function(*arguments)
+
+    return call
+
+
+for _name, _value in list(globals().items()):
+    if _name.startswith("cuda") and isfunction(_value) and _value is not cudaGetErrorString:
+        globals()[_name] = _as_failed(_value)
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     from .simulator import follow_streams

@@ -75,6 +75,7 @@ class Machine:
         self.things: dict[int, Any] = {}
         self.counts: dict[str, int] = {}
         self.most_busy = 0
+        self.lost = False
         self._next = 1 << 20
 
     def clear(self) -> None:
@@ -86,6 +87,7 @@ class Machine:
         self.things.clear()
         self.counts.clear()
         self.most_busy = 0
+        self.lost = False
 
     # Handles: streams, events, graphs.
 
