@@ -31,7 +31,7 @@ def groups(python: str) -> list[list[Step]]:
     # Built anew, and beside the user's.
     engines = {"SLUICE_ENGINES": str(_ROOT / "out" / "gpu-engines")}
     sluice = str(Path(python).parent / "sluice")
-    tests = (python, "-m", "pytest", "-n", "4", "--dist", "loadfile", str(_ROOT / "tests" / "gpu"))
+    tests = (python, "-m", "pytest", "-n", "8", str(_ROOT / "tests" / "gpu"))
     doctor = ("sh", "-c", '"$0" doctor --gpu --json > "$1"', sluice, "{out}")
     parity = [
         Step(f"parity {backend}", ours("parity.py", "--backend", backend), 130, engines)
@@ -39,7 +39,7 @@ def groups(python: str) -> list[list[Step]]:
     ]
     return [
         [Step("doctor", doctor, 30)],
-        [Step("tests", tests, 120)],
+        [Step("tests", tests, 150)],
         parity,
         [Step("kernels", ours("rooflines.py"), 45)],
         [Step("graphs", ours("graphs.py"), 140, engines)],
