@@ -147,9 +147,10 @@ asked for.
 TAIL = """
 How each kernel reads and writes memory, its docstring says. What the bound leaves out:
 
-- `best_choice` compares each cell with 48: more instructions than fit into the time of the bound.
+- `best_choice` sorts each wafer in registers, by 367 comparisons of two instructions: the fewer
+  threads there are, the less of the memory's time they hide.
 - `emd` and `emd_pairs` are far from the bound of memory. A pair of dense wafers takes dozens of
-  searches and hundreds of their steps. Each step waits for a minimum over the warp (five exchanges
+  searches and hundreds of their steps. Each step waits for a minimum over the warp (two reductions
   and a vote) and for shared memory, and depends on the one before: what counts is how many pairs
   are at work at once, and that the shared memory of a block limits.
 - `pad` moves what the lists are long; the figures are for one example.

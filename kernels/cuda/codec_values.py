@@ -35,3 +35,17 @@ def coded(charge: Any, drop: Any, exponents: Any, mantissa: Any) -> Any:
     if lowest == 0:
         return np.float32(0)
     return np.float32(np.float64(lowest) + 0.5 * np.float64((1 << shift) - 1))
+
+
+@building_block
+def not_sent(charge: Any, kept: Any, drop: Any) -> Any:
+    """Return what a cell adds to the sum of those that are not sent."""
+    if kept:
+        return 0.0
+    return np.float64(charge) if drop < 0 else np.float64((whole(charge) >> drop) << drop)
+
+
+@building_block
+def share(rest: Any, drop: Any, cells: Any) -> Any:
+    """Return what each of the cells that are not sent gets of their sum."""
+    return np.float32(coded(np.float32(rest), drop, 32, 3) / np.float32(cells if cells > 0 else 1))

@@ -1,7 +1,7 @@
 """What the front-end chip's classical algorithms send of a wafer: twins for a GPU.
 
-The three that look at a whole wafer take it with half a warp, three cells a lane, from shared
-memory; a block reads and writes 512 bytes a warp in a row.
+Those that look at a whole wafer do so in shared memory; a block reads and writes 512 bytes a warp
+in a row.
 """
 
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from sluice.kernels.cuda.codec_values import coded, whole
+from sluice.kernels.cuda.codec_choice import best_choice
+from sluice.kernels.cuda.codec_values import coded, not_sent, share
 from sluice.kernels.cuda.lanes import load4, store4, sum_of_16
 from sluice.kernels.cuda.launching import (
     DeviceArray,
@@ -56,81 +57,8 @@ def _write(seen: Any, decoded: Any, rows: Any) -> None:
 
 
 @building_block
-def _not_sent(charge: Any, kept: Any, drop: Any) -> Any:
-    """Return what a cell adds to the sum of those that are not sent."""
-    if kept:
-        return 0.0
-    return np.float64(charge) if drop < 0 else np.float64((whole(charge) >> drop) << drop)
-
-
-@building_block
-def _share(rest: Any, drop: Any, cells: Any) -> Any:
-    """Return what each of the cells that are not sent gets of their sum."""
-    return np.float32(coded(np.float32(rest), drop, 32, 3) / np.float32(cells if cells > 0 else 1))
-
-
-@building_block
 def _decoded(charge: Any, kept: Any, drop: Any, other: Any) -> Any:
     return coded(charge, drop, 16, 3) if kept else other
-
-
-@building_block
-def _rank(seen: Any, first: Any, cell: Any) -> Any:
-    """Return how many cells of a wafer come before one: larger ones, and later equal ones."""
-    mine = seen[first + cell]
-    before = 0
-    for other in range(_CELLS):
-        charge = seen[first + other]
-        if charge > mine or (charge == mine and other > cell):
-            before += 1
-    return before
-
-
-@kernel(
-    *(array("f4"), value("i4"), value("i4"), value("i4"), array("f4"), value("i8")),
-    threads=128,
-    resident=16,
-    traffic=_TRAFFIC,
-)
-def _best_choice(charge: Any, cells: Any, spread: Any, drop: Any, decoded: Any, rows: Any) -> None:
-    seen = cuda.shared.array(_NUMBERS, np.float32)
-    _read(charge, seen, rows)
-    first = cuda.threadIdx.x // 16 * _CELLS
-    i, j, k = cuda.threadIdx.x % 16, cuda.threadIdx.x % 16 + 16, cuda.threadIdx.x % 16 + 32
-    a, b, c = seen[first + i], seen[first + j], seen[first + k]
-    keep_a, keep_b = _rank(seen, first, i) < cells, _rank(seen, first, j) < cells
-    keep_c = _rank(seen, first, k) < cells
-    other = np.float32(0)
-    if spread:
-        rest = sum_of_16(
-            _not_sent(a, keep_a, drop) + _not_sent(b, keep_b, drop) + _not_sent(c, keep_c, drop)
-        )
-        other = _share(rest, drop, _CELLS - cells)
-    cuda.syncthreads()
-    seen[first + i] = _decoded(a, keep_a, drop, other)
-    seen[first + j] = _decoded(b, keep_b, drop, other)
-    seen[first + k] = _decoded(c, keep_c, drop, other)
-    _write(seen, decoded, rows)
-
-
-def best_choice(
-    charge: DeviceArray,
-    cells: int,
-    spread: bool,
-    drop: int,
-    decoded: DeviceArray,
-    *,
-    stream: Stream = 0,
-) -> None:
-    """Keep the largest cells, as `sluice.kernels.codecs.best_choice` does.
-
-    Each lane ranks three cells among the 48, which all lanes of a half warp read at once.
-    """
-    if not 0 <= cells <= _CELLS:
-        raise ValueError("best_choice: cells must be 0 to 48")
-    rows = shape(charge)[0]
-    given, made = _arrays("best_choice", charge, decoded)
-    _best_choice(-(-rows // _WAFERS), stream, given, cells, spread, drop, made, rows)
 
 
 @building_block
@@ -159,9 +87,9 @@ def _threshold(
     if spread:
         low = min(drop, 0)
         rest = sum_of_16(
-            _not_sent(a, keep_a, low) + _not_sent(b, keep_b, low) + _not_sent(c, keep_c, low)
+            not_sent(a, keep_a, low) + not_sent(b, keep_b, low) + not_sent(c, keep_c, low)
         )
-        other = _share(rest, low, _CELLS - cells)
+        other = share(rest, low, _CELLS - cells)
     seen[first] = _decoded(a, keep_a, drop, other)
     seen[first + 16] = _decoded(b, keep_b, drop, other)
     seen[first + 32] = _decoded(c, keep_c, drop, other)
@@ -181,7 +109,10 @@ def threshold(
     *,
     stream: Stream = 0,
 ) -> None:
-    """Keep the cells at or above a level, as `sluice.kernels.codecs.threshold` does."""
+    """Keep the cells at or above a level, as `sluice.kernels.codecs.threshold` does.
+
+    Half a warp takes a wafer, three cells a lane.
+    """
     rows = shape(charge)[0]
     given, made = _arrays("threshold", charge, decoded)
     sizes = flat("threshold: bits", bits, "i8", (rows,))

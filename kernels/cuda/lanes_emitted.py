@@ -9,8 +9,11 @@ from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic
 from numba.cuda.typing import signature
 
+from sluice.kernels.cuda.sorting import comparators
+
 _ALL = 0xFFFFFFFF
-_LANES = ir.IntType(32)
+_SIGN = np.int64(-(1 << 63))
+_LANES, _WIDE = ir.IntType(32), ir.IntType(64)
 
 # Types of numba and LLVM carry no annotations.
 Value = Any
@@ -90,6 +93,33 @@ def product(_: Value, a: Value, b: Value) -> Value:
     return signature(types.float32, types.float32, types.float32), emit
 
 
+@intrinsic
+def nth_of_48(_: Value, array: Value, first: Value, n: Value) -> Value:
+    """Return the element that `n` of the 48 from `first` on are not larger than."""
+    made = signature(types.float32, array, types.int64, types.int64)
+
+    def emit(context: Value, builder: Value, made: Value, values: Value) -> Value:
+        data = context.make_array(made.args[0])(context, builder, values[0]).data
+        places = [builder.add(values[1], ir.Constant(_WIDE, k)) for k in range(48)]
+        sorted_ = [builder.load(builder.gep(data, [place])) for place in places]
+        single = ir.FloatType()
+        kind = ir.FunctionType(single, (single, single))
+        smaller, larger = (
+            cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}num.f32")
+            for name in ("min", "max")
+        )
+        for i, j in comparators(48):
+            pair = sorted_[i], sorted_[j]
+            sorted_[i], sorted_[j] = builder.call(smaller, pair), builder.call(larger, pair)
+        found = sorted_[0]
+        for k in range(1, 48):
+            here = builder.icmp_signed("==", values[2], ir.Constant(_WIDE, k))
+            found = builder.select(here, sorted_[k], found)
+        return found
+
+    return made, emit
+
+
 @cuda.jit(device=True, inline="always")
 def sum_of_16(number: float) -> float:
     """Return the sum over the 16 lanes of this half of the warp, the two halves of each added."""
@@ -106,13 +136,34 @@ def sum_of_warp(number: float) -> float:
     return number
 
 
+@intrinsic
+def _least_pattern(_: Value, pattern: Value) -> Value:
+    """Return the least uint32 of the 32 lanes."""
+
+    def emit(context: Value, builder: Value, made: Value, values: Value) -> Value:
+        kind = ir.FunctionType(_LANES, [_LANES, _LANES])
+        text = "redux.sync.min.u32 $0, $1, $2;"
+        everyone = ir.Constant(_LANES, _ALL)
+        least = builder.asm(kind, text, "=r,r,r", (values[0], everyone), side_effect=True)
+        # All lanes come to one and the same instruction: no copy of it may go into a branch.
+        least.attributes.add("convergent")
+        return least
+
+    return signature(types.uint32, types.uint32), emit
+
+
 @cuda.jit(device=True, inline="always")
 def least_of_warp(number: float) -> tuple[float, int]:
     """Return the least number of the 32 lanes and a lane that has it, the same one in all lanes."""
-    least = number
-    for apart in (16, 8, 4, 2, 1):
-        least = min(least, cuda.shfl_xor_sync(_ALL, least, apart))
-    return least, cuda.ffs(cuda.ballot_sync(_ALL, number == least)) - 1
+    # Whole numbers in the order of the floats; of those there is an instruction for the least.
+    bits = bits_of_double(number)
+    key = np.uint64(bits ^ ((bits >> 63) | _SIGN))
+    high, low = np.uint32(key >> np.uint64(32)), np.uint32(key & np.uint64(_ALL))
+    first = _least_pattern(high)
+    second = _least_pattern(low if high == first else np.uint32(_ALL))
+    lane = cuda.ffs(cuda.ballot_sync(_ALL, high == first and low == second)) - 1
+    least = np.int64((np.uint64(first) << np.uint64(32)) | np.uint64(second))
+    return double_of(least ^ (~(least >> 63) | _SIGN)), lane
 
 
 @cuda.jit(device=True, inline="always")

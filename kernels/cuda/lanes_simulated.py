@@ -46,6 +46,11 @@ def product(a: Any, b: Any) -> Any:
     return np.float32(a) * np.float32(b)
 
 
+def nth_of_48(array: Any, first: int, n: int) -> Any:
+    """Return the element that `n` of the 48 from `first` on are not larger than."""
+    return np.sort(array[first : first + 48])[n]
+
+
 @cuda.jit(device=True)
 def _numbers(number: Any) -> Any:
     """Return the numbers of all lanes, a copy."""
