@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mypy import api
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("10", "11")
+Ask = Callable[..., str]
 _BUILD = ROOT / "build" / "tensorrt"
 #: What the bindings want of libnvinfer, its plugins and its parser.
 _SYMBOLS = (
@@ -56,29 +57,46 @@ def _ours() -> list[Path]:
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def described(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return what the real binding of a version has."""
-    binding = _BUILD / request.param
-    if not (binding / "tensorrt_bindings").is_dir():
-        pytest.skip(f"{binding} is absent: `make build/tensorrt/fetched` gets it from PyPI")
+def version(request: pytest.FixtureRequest) -> str:
+    """Return a version of the bindings that is there."""
+    if not (_BUILD / request.param / "tensorrt_bindings").is_dir():
+        pytest.skip(f"{_BUILD / request.param} is absent: `make build/tensorrt/fetched` gets it")
     if shutil.which("gcc") is None:
         pytest.skip("gcc is absent, which makes the libraries that the binding wants")
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def real(version: str, tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """Return what runs a program beside a real binding, and returns what it prints."""
     folder = tmp_path_factory.mktemp("libraries")
     (folder / "empty.c").write_text("".join(f"void *{s}(void) {{return 0;}}\n" for s in _SYMBOLS))
     for library in _LIBRARIES:
-        name = f"lib{library}.so.{request.param}"
+        name = f"lib{library}.so.{version}"
         subprocess.run(
             ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", folder / name,
              folder / "empty.c"],
             check=True, timeout=60,
         )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "contract" / "describe.py"],
-        env={**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(binding)},
-        check=True, timeout=60, capture_output=True, text=True,
-    )  # fmt: skip
-    found = json.loads(done.stdout)
-    assert found["version"].startswith(f"{request.param}.")
+    paths = {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(_BUILD / version)}
+
+    def ask(*program: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, *program], env={**os.environ, **paths}, timeout=60,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def described(real: Ask, version: str) -> Any:
+    """Return what the real binding of a version has."""
+    found = json.loads(real(Path(__file__).parent / "contract" / "describe.py"))
+    assert found["version"].startswith(f"{version}.")
     return found
 
 
@@ -122,6 +140,44 @@ def test_what_a_binding_lacks_is_found(described: Any, tmp_path: Path) -> None:
         assert missing in said
 
 
+def test_the_binding_takes_our_classes_and_gives_what_we_expect(real: Ask, version: str) -> None:
+    """What no stub tells: subclasses, conversions, the values of flags."""
+    told = json.loads(real("-c", _TRY))
+    assert told["errors"] == ["an error"]
+    assert told["goes on"] is True
+    assert told["shape"] == [[1, 2, 3], 1]
+    kinds = {"FLOAT": "float32", "HALF": "float16"} | {
+        kind: kind.lower() for kind in ("INT8", "INT32", "INT64", "BOOL", "UINT8")
+    }
+    assert told["types"] == kinds
+    assert told["strongly typed"] == {"10": 2, "11": 1}[version]
+
+
+_TRY = """
+import json, sys
+import tensorrt_bindings as trt
+sys.modules["tensorrt"] = trt
+from rich.progress import Progress
+from sluice.exporters import tensorrt as ours
+log = ours._Log()
+log.log(trt.ILogger.Severity.ERROR, "an error")
+log.log(trt.ILogger.Severity.WARNING, "a warning")
+with Progress(disable=True) as bars:
+    monitor = ours._Monitor(bars)
+    monitor.phase_start("a", None, 2)
+    on = monitor.step_complete("a", 0)
+    monitor.phase_finish("a")
+kinds = ("FLOAT", "HALF", "INT8", "INT32", "INT64", "BOOL", "UINT8")
+print(json.dumps({
+    "errors": log.errors,
+    "goes on": on,
+    "shape": [list(tuple(trt.Dims((1, 2, 3)))), trt.Dims((1, 2))[0]],
+    "types": {kind: trt.nptype(getattr(trt.DataType, kind)).__name__ for kind in kinds},
+    "strongly typed": 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
+}))
+"""
+
+
 def _public(cls: type) -> Iterator[str]:
     yield from (name for name in dir(cls) if not name.startswith("_"))
 
@@ -158,58 +214,3 @@ def _compare(cls: str, member: str, function: Any, signatures: list[str]) -> Non
         inside = told[told.index("(") + 1 :].rsplit(") -> ", 1)[0]
         theirs.append([argument.partition(":")[0] for argument in list(split(inside))[1:]])
     assert any(ours == names[: len(ours)] for names in theirs), f"{cls}.{member}: {ours}, {theirs}"
-
-
-def _cudart_uses() -> Iterator[tuple[str, int | None]]:
-    """Yield the names of the CUDA runtime that we use, with the number of arguments of calls."""
-    tree = ast.parse((ROOT / "pipeline" / "cuda.py").read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr.startswith("cuda"):
-            yield node.attr, None
-        if isinstance(node, ast.Call):
-            given = [node.func, *node.args]
-            at = next((n for n, a in enumerate(given) if _called(a)), None)
-            if at is not None:
-                yield given[at].attr, len(given) - at - 1  # type: ignore[attr-defined]
-
-
-def _called(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr.startswith("cuda") and node.attr != "cuda"
-
-
-def test_our_calls_are_those_of_the_cuda_runtime(machine: Any) -> None:
-    found = importlib.util.find_spec("cuda.bindings")
-    assert found is not None
-    real = subprocess.run(
-        [sys.executable, "-c", _ASK], check=True, timeout=60, capture_output=True, text=True
-    )
-    known, kinds = json.loads(real.stdout)
-    uses = dict(sorted(_cudart_uses(), key=lambda use: use[1] is not None))
-    assert len(uses) > 25
-    for name, count in uses.items():
-        assert name in known, name
-        if count is not None:
-            assert known[name] is None or count == known[name], f"{name}: {count}"
-    from sluice_standin import cudart
-
-    for name in (name for name in vars(cudart) if name.startswith("cuda")):
-        assert name in known, name
-        value = getattr(cudart, name)
-        if inspect.isfunction(value) and known[name] is not None:
-            assert len(inspect.signature(value).parameters) == known[name], name
-        if name in kinds:
-            assert {m.name for m in value} <= set(kinds[name]), name
-
-
-#: Prints each name of the real runtime with its number of arguments, and its enumerations.
-_ASK = """
-import inspect, json
-from cuda.bindings import runtime
-names = {n: getattr(runtime, n) for n in dir(runtime) if n.startswith("cuda")}
-counts = {n: len(inspect.signature(v).parameters) if inspect.isroutine(v) or hasattr(v, "__code__")
-          else None for n, v in names.items()}
-counts |= {m: None for n, v in names.items() if isinstance(v, type) and hasattr(v, "__members__")
-           for m in v.__members__}
-kinds = {n: list(v.__members__) for n, v in names.items() if hasattr(v, "__members__")}
-print(json.dumps([counts, kinds]))
-"""
