@@ -142,15 +142,15 @@ def _cost(columns: Any, lane: Any, along: Any, across: Any, distance: Any, s: Ne
 
 
 @building_block
-def _moved(a: Any, b: Any, cells: Any, lane: Any, distance: Any, s: Network) -> Any:
-    """Return the least work that takes what each lane's two cells have too much to those that lack.
+def _network(a: Any, b: Any, lane: Any, s: Network) -> Any:
+    """Set rows and columns from what each lane's two cells have too much.
 
-    NaN where the distances are no numbers.
+    Return how many there are, whether rows are sources, and the mass that a whole one stands for.
     """
     more = sum_of_warp(max(a, 0.0) + max(b, 0.0))
     less = sum_of_warp(max(-a, 0.0) + max(-b, 0.0))
     if not (more > _NOTHING and less > 0.0):
-        return 0.0
+        return 0, 0, True, 0.0 * (a + b)
     # The totals differ by rounding; sharing that out makes them meet.
     share = less / more
     scale = double_of((2097 - (bits_of_double(more) >> 52)) << 52)
@@ -158,11 +158,8 @@ def _moved(a: Any, b: Any, cells: Any, lane: Any, distance: Any, s: Network) -> 
     b = _whole((b if b > 0.0 else b / share) * scale)
     a, b = _balanced(a, b, lane)
     rows, columns, upright = _number(a, b, lane, s)
-    along, across = (cells, 1) if upright else (1, cells)
-    if not send(rows, columns, lane, along, across, distance, s):
-        return np.nan
     # Neither of the two totals is preferred.
-    return _cost(columns, lane, along, across, distance, s) * (0.5 + 0.5 * share) / scale
+    return rows, columns, upright, (0.5 + 0.5 * share) / scale
 
 
 def _pair(p: Any, q: Any, distance: Any, out: Any, cells: Any, normalised: Any) -> None:
@@ -181,11 +178,13 @@ def _pair(p: Any, q: Any, distance: Any, out: Any, cells: Any, normalised: Any) 
     lane, pair = cuda.threadIdx.x, cuda.blockIdx.x
     start = pair * cells
     unit_p, unit_q = _units(p, q, start, cells, lane, normalised)
-    found = np.nan
-    if unit_p > 0.0:
-        a = _excess(p, q, start + lane, start + cells, unit_p, unit_q)
-        b = _excess(p, q, start + lane + WARP, start + cells, unit_p, unit_q)
-        found = _moved(a, b, cells, lane, distance, s)
+    a = _excess(p, q, start + lane, start + cells, unit_p, unit_q)
+    b = _excess(p, q, start + lane + WARP, start + cells, unit_p, unit_q)
+    rows, columns, upright, mass = _network(a, b, lane, s)
+    along, across = (cells, 1) if upright else (1, cells)
+    if not send(rows, columns, lane, along, across, distance, s):
+        mass = np.nan
+    found = _cost(columns, lane, along, across, distance, s) * mass
     if lane == 0:
         out[pair] = found
 
