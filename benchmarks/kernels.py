@@ -16,7 +16,7 @@ import numpy as np
 from sluice.kernels import counting, hashing, histogram, layers, wafer
 from sluice.kernels.lanes import TILE
 from sluice.pipeline.backends import open_session
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 N = 2048
 BITS = 9

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from sluice.pipeline.batch import EVENT_ID, RECORD, T_EVENT, T_INGEST, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.chain import Chain
 from sluice.pipeline.config import load_graph
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.metrics import MeterBlock
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, RECORD, T_EVENT, T_INGEST, Schema
 from sluice.pipeline.stages.wafer import WORDS
 from sluice.pipeline.testing import split
 from sluice.pipeline.wire import Codec

@@ -111,7 +111,7 @@ def build_engine(
 ) -> None:
     """Build a TensorRT engine of a model for the GPU that is here."""
     from sluice.pipeline import plans
-    from sluice.pipeline.manifest import find_labelled
+    from sluice.pipeline.repository import find_labelled
 
     chosen = find_labelled(model)
     bits = plans.parse_precision(precision or chosen.manifest.precision)

@@ -20,7 +20,8 @@ from torch import nn
 from sluice.exporters.inference import runner
 from sluice.exporters.layers import plain_layers
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Manifest, write_model
+from sluice.pipeline.manifest import Manifest
+from sluice.pipeline.repository import write_model
 
 Array = NDArray[Any]
 

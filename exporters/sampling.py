@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sluice.pipeline.batch import EventBatch, Schema, concatenate
+from sluice.pipeline.batch import EventBatch, concatenate
+from sluice.pipeline.schema import Schema
 
 from .families import get
 

@@ -20,8 +20,9 @@ from sluice.exporters.progress import progress
 from sluice.pipeline import plans
 from sluice.pipeline.cuda import Cuda, Gpu
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Model, Sizes, Tensor, all_models, find_model
+from sluice.pipeline.manifest import Sizes, Tensor
 from sluice.pipeline.plans import Fingerprint, Range
+from sluice.pipeline.repository import Model, all_models, find_model
 
 
 @dataclass(frozen=True)

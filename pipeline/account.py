@@ -22,7 +22,7 @@ from .metrics import MeterBlock, monitor_totals, shadow_report, stage_report
 from .quarantine import Quarantine
 from .reference import Band
 from .sources import Losses, Rejected
-from .wire import Summary
+from .summaries import Summary
 
 _NO_LOSSES = Losses()
 

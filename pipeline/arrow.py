@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .batch import MAX_ITEM, Array, Column, EventBatch, Schema
+from .batch import EventBatch
 from .errors import DataError
 from .ragged import Ragged, check_offsets
+from .schema import MAX_ITEM, Array, Column, Schema
 
 #: Of one schema that is read.
 MAX_COLUMNS = 1024

@@ -1,27 +1,17 @@
-"""Events that travel together: named columns with a leading event axis, and their schema."""
+"""Events that travel together: named columns with a leading event axis, and how they end."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import DataError
 from .ragged import Ragged, join
-
-Array = NDArray[Any]
-
-#: Most numbers in one event's item of a column, be it a list.
-MAX_ITEM = 1 << 24
-#: Items of one event in a ragged column, where nothing else is said.
-_MOST_ITEMS = 65_536
-#: Items of a blank event, with which stages are warmed.
-_BLANK_ITEMS = 32
+from .schema import OUTCOME, Array, Column, Schema
 
 
 class Outcome(IntEnum):
@@ -35,149 +25,6 @@ class Outcome(IntEnum):
     INVALID = 5
     FAILED = 6
     LOST = 7
-
-
-class Column(msgspec.Struct, frozen=True):
-    """The contract of one column: `(events, *shape)` values of `dtype`, in `unit`.
-
-    `labels` name the entries of the last axis, so that a menu can say ``score.electromagnetic``.
-    Where the first axis of `shape` is None the column is ragged: each event has a list of items,
-    at most `most` of them.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...] = ()
-    unit: str = "1"
-    labels: tuple[str, ...] = ()
-    most: int = 0
-
-    @property
-    def ragged(self) -> bool:
-        """Whether events have lists of items, as many as they have."""
-        return self.shape[:1] == (None,)
-
-    @property
-    def form(self) -> str:
-        """Dtype and item shape, as error messages print them: ``uint32[12]``, ``float32[*,7]``."""
-        shape = ",".join("*" if n is None else str(n) for n in self.shape)
-        return f"{self.dtype}[{shape}]" if self.shape else self.dtype
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        """Shape of one event's item; of a ragged column, of one item of a list."""
-        return tuple(n for n in self.shape if n is not None)
-
-    @property
-    def item_bytes(self) -> int:
-        """Bytes of one event's item; of a ragged column, of one item of a list."""
-        return np.dtype(self.dtype).itemsize * math.prod(self.item_shape)
-
-    @property
-    def most_items(self) -> int:
-        """Most items that one event may have in a ragged column."""
-        room = MAX_ITEM // max(1, math.prod(self.item_shape))
-        return min(self.most or _MOST_ITEMS, room)
-
-    def empty(self, events: int) -> Any:
-        """Return an uninitialised array for `events` events, or a `Ragged` without items."""
-        if self.ragged:
-            return self.zeros(events)
-        return np.empty((events, *self.item_shape), dtype=self.dtype)
-
-    def zeros(self, events: int) -> Any:
-        """Return zeros for `events` events, or a `Ragged` without items."""
-        if self.ragged:
-            nothing = np.empty((0, *self.item_shape), dtype=self.dtype)
-            return Ragged.from_counts(nothing, np.zeros(events, np.int64))
-        return np.zeros((events, *self.item_shape), dtype=self.dtype)
-
-    def blank(self, events: int) -> Any:
-        """Return zeros as `zeros` does, but a few items for each event of a ragged column."""
-        if not self.ragged:
-            return self.zeros(events)
-        counts = np.full(events, min(_BLANK_ITEMS, self.most_items))
-        items = np.zeros((counts.sum(), *self.item_shape), dtype=self.dtype)
-        return Ragged.from_counts(items, counts)
-
-
-EVENT_ID = Column("event_id", "uint64")
-T_EVENT = Column("t_event", "int64", unit="ns")
-T_INGEST = Column("t_ingest", "int64", unit="ns")
-OUTCOME = Column("outcome", "uint8")
-DECISION = Column("decision", "uint64", unit="path bits")
-RESERVED = (EVENT_ID, T_EVENT, T_INGEST, OUTCOME, DECISION)
-
-#: How an event was judged: columns that a sink may ask for, filled for the events that it keeps.
-BATCH_SEQ = Column("batch_seq", "uint64")
-BATCH_EVENTS = Column("batch_events", "uint32")
-RUNG = Column("rung", "uint8")
-EPOCH = Column("epoch", "uint32")
-PRESCALE = Column("prescale", "float32")
-WAIT_NS = Column("wait_ns", "int64", unit="ns")
-SERVICE_NS = Column("service_ns", "int64", unit="ns")
-RECORD = (BATCH_SEQ, BATCH_EVENTS, RUNG, EPOCH, PRESCALE, WAIT_NS, SERVICE_NS)
-
-
-class Schema:
-    """An ordered set of columns, by name.
-
-    Examples
-    --------
-    >>> schema = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))
-    >>> schema.names
-    ('event_id', 'charge')
-    >>> schema["charge"].form
-    'float32[48]'
-    """
-
-    __slots__ = ("_columns", "_forms", "ragged")
-
-    def __init__(self, columns: Iterable[Column] = ()) -> None:
-        self._columns = {column.name: column for column in columns}
-        self._forms = [(c.name, np.dtype(c.dtype), c.shape) for c in self._columns.values()]
-        #: Names of the ragged columns.
-        self.ragged = tuple(c.name for c in self._columns.values() if c.ragged)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Column names, in order."""
-        return tuple(self._columns)
-
-    @property
-    def forms(self) -> list[tuple[str, np.dtype[Any], tuple[int | None, ...]]]:
-        """Name, dtype and item shape of each column, for checks in the hot path."""
-        return self._forms
-
-    def __iter__(self) -> Iterator[Column]:
-        return iter(self._columns.values())
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._columns
-
-    def __getitem__(self, name: str) -> Column:
-        return self._columns[name]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Schema) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return f"Schema({', '.join(f'{column.name} {column.form}' for column in self)})"
-
-    def merge(self, columns: Iterable[Column]) -> Schema:
-        """Return this schema with `columns` added; a column of the same name is replaced."""
-        return Schema((*self, *columns))
-
-    def only(self, names: Iterable[str]) -> Schema:
-        """Return the columns named, in this schema's order."""
-        wanted = set(names)
-        return Schema(column for column in self if column.name in wanted)
 
 
 class Flag(msgspec.Struct, frozen=True, array_like=True):

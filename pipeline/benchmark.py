@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from .batch import EVENT_ID, T_EVENT, EventBatch, Schema
+from .batch import EventBatch
 from .benchmark_bare import Measure, bare_chain
 from .config import GraphConfig, Part, load_graph, on_backend
 from .daemon import check_report, execute
 from .numbering import TRIAL
 from .recording import RecordingWriter
+from .schema import EVENT_ID, T_EVENT, Schema
 from .session import Wishes
 from .stages.wafer import WORDS
 

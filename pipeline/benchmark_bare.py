@@ -12,9 +12,10 @@ from sluice.kernels.hashing import salt_of, sampled
 from sluice.kernels.menu import judge
 
 from .backends import Session, open_session
-from .batch import Array, EventBatch
+from .batch import EventBatch
 from .config import GraphConfig
-from .manifest import find_model
+from .repository import find_model
+from .schema import Array
 
 BITS = 9
 Measure = Callable[[], float]

@@ -14,9 +14,9 @@ from sluice.kernels import wafer
 from sluice.kernels.emd import emd
 
 from .backends import DEFAULT, open_session
-from .batch import Array
 from .errors import ConfigError, ModelError
-from .manifest import Model, all_models, find_model
+from .repository import Model, all_models, find_model
+from .schema import Array
 
 _SURROGATES = "wafer-emd"
 _BATCH = 1024

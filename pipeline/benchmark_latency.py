@@ -25,10 +25,11 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from .batch import EventBatch, Schema
+from .batch import EventBatch
 from .config import load_graph, seconds
 from .errors import RunError
 from .recording import RecordingWriter
+from .schema import Schema
 
 Point = dict[str, Any]
 _COMMAND = (sys.executable, "-c", "from sluice.pipeline.cli import main; main()")

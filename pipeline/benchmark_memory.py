@@ -13,12 +13,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .account import Account
-from .batch import EventBatch, Schema
+from .batch import EventBatch
 from .config import Part, load_graph
 from .daemon import check_report, execute
 from .numbering import TRIAL
 from .recording import RecordingWriter
 from .resources import Usage, family, usage
+from .schema import Schema
 from .session import Wishes
 from .sources import Source
 from .state import Control

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from .batch import OUTCOME, Column, EventBatch, Flag, Outcome, concatenate
+from .batch import EventBatch, Flag, Outcome, concatenate
+from .schema import OUTCOME, Column
 from .wire import ProtocolError
 
 

@@ -7,18 +7,19 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .batch import DECISION, OUTCOME, EventBatch, Flag, Outcome, concatenate
+from .batch import EventBatch, Flag, Outcome, concatenate
 from .batching import sizes
 from .carry import NOTHING, Carry, pass_over
 from .errors import DataError, DeviceLostError, RunError
 from .graph import Graph
-from .manifest import Model
 from .metrics import MeterBlock
 from .monitoring import Watcher
 from .records import Judgement
+from .repository import Model
+from .schema import DECISION, OUTCOME
 from .stages import Spares, Stage, Swaps, Truncates
+from .summaries import Summary
 from .tally import Tally
-from .wire import Summary
 
 #: A batch in which more than this many events break a stage fails as a whole.
 _ISOLATE_AT_MOST = 16

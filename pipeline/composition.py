@@ -13,7 +13,8 @@ import numpy as np
 
 from sluice.kernels.hashing import digest
 
-from .batch import Array, Outcome
+from .batch import Outcome
+from .schema import Array
 
 #: Outcomes that a judged event may have, in the order of the record's counts.
 JUDGED = (

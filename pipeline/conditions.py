@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .batch import Array, Column, EventBatch, Schema
+from .batch import EventBatch
 from .errors import ConfigError, nearest
+from .schema import Array, Column, Schema
 
 #: Writes the mask of events that fulfil something into an array.
 Judge = Callable[[EventBatch, Array], object]

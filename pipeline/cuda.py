@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from .batch import Array
 from .errors import DeviceLostError, ModelError, SluiceError
 from .libraries import DRIVER
+from .schema import Array
 
 INSTALL = "pip install 'sluice-daq[gpu]'"
 #: Return codes that say what is missing, and what to do.

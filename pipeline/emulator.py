@@ -10,9 +10,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from .batch import EventBatch, Schema
+from .batch import EventBatch
 from .errors import RunError
 from .keys import Credentials
+from .schema import Schema
 from .stock import stock_of
 from .transport import Socket
 from .wire import Header, Kind, ProtocolError, pack_schema, unpack_text

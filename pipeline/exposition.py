@@ -16,9 +16,10 @@ from prometheus_client.registry import Collector
 from sluice.kernels.histogram import edges
 
 from .account import Account
-from .batch import Array, Outcome
+from .batch import Outcome
 from .ledger import CLASSES, Time
 from .metrics import monitor_totals, shadow_report, stage_totals
+from .schema import Array
 from .stages import Steps
 from .state import USERS, Control, State
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack, suppress
 import numpy as np
 from msgspec import Struct
 
-from .batch import Array
 from .cuda import Cuda, DeviceArray, Event, Graph, Memory, Stream
+from .schema import Array
 
 #: Fewer events are padded to this many.
 _FEWEST = 64

@@ -6,20 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .batch import (
-    DECISION,
-    EVENT_ID,
-    OUTCOME,
-    RECORD,
-    RESERVED,
-    T_INGEST,
-    WAIT_NS,
-    Column,
-    Schema,
-)
 from .config import GraphConfig
 from .errors import ConfigError, nearest
 from .parts import build
+from .schema import DECISION, EVENT_ID, OUTCOME, RECORD, RESERVED, T_INGEST, WAIT_NS, Column, Schema
 from .shadows import Shadow, build_shadows
 from .stages import Connects, Judges, Laddered, Monitor, Stage, Steps, UsesModel
 

@@ -12,8 +12,8 @@ import numpy as np
 from sluice.kernels.histogram import BUCKETS, bucket_of, edges, quantile, record_scaled
 from sluice.kernels.jit import kernel, reads, value, writes
 
-from .batch import Array
 from .overlap import ShadowMeter, overlap_report
+from .schema import Array
 
 #: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms,
 #: and at the end the events that had a list cut.

@@ -14,10 +14,11 @@ import numpy as np
 
 from sluice.kernels.hashing import salt_of, sampled
 
-from .batch import OUTCOME, EventBatch, Outcome, concatenate
+from .batch import EventBatch, Outcome, concatenate
 from .metrics import MonitorMeter
 from .overlap import ShadowMeter
 from .scheduling import change_policy
+from .schema import OUTCOME
 from .stages import Monitor
 
 Meter = MonitorMeter | ShadowMeter

@@ -8,7 +8,8 @@ import numpy as np
 
 from sluice.kernels.counting import PATHS, count_overlap
 
-from .batch import Array, Outcome
+from .batch import Outcome
+from .schema import Array
 
 #: A meter is a row of uint64: these numbers, then three for each path, then the reason in UTF-8.
 _SEEN, _DROPPED, _UNSEEN, _ERRORS, _BOTH, _GAINED, _LOST = range(7)

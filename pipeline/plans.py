@@ -18,7 +18,8 @@ from msgspec import Struct
 from .cuda import Gpu
 from .errors import ConfigError, ModelError
 from .libraries import fix_for
-from .manifest import Model, Sizes
+from .manifest import Sizes
+from .repository import Model
 
 #: What an engine may compute in. A model's own precision is one of them; `tf32` is fp32 with
 #: products of ten bits.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .batch import EventBatch, Flag, Outcome, Schema
+from .batch import EventBatch, Flag, Outcome
+from .schema import Schema
 from .sources import Rejected
 from .wire import Codec
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .batch import Array, EventBatch
+from .batch import EventBatch
 from .composition import unpack
 from .errors import DataError
 from .journal import Commit, read_commit
 from .recording import Recording
+from .schema import Array
 
 
 class RecordedRun:

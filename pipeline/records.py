@@ -9,7 +9,8 @@ import numpy as np
 
 from sluice.kernels.menu import least_prescales
 
-from .batch import (
+from .batch import EventBatch
+from .schema import (
     BATCH_EVENTS,
     BATCH_SEQ,
     DECISION,
@@ -21,7 +22,6 @@ from .batch import (
     T_INGEST,
     WAIT_NS,
     Array,
-    EventBatch,
     Schema,
 )
 

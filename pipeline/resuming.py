@@ -12,8 +12,9 @@ from .account import Account
 from .config import GraphConfig
 from .errors import ConfigError, DataError, ModelError
 from .graph import Graph
-from .journal import Commit, Standing
+from .journal import Commit
 from .sources import Source
+from .standing import Standing
 
 #: Tables of the graph file on which decisions and recordings depend.
 _DECISIVE = ("graph", "source", "stages", "monitors", "sink")

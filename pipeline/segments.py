@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .batch import DECISION, EVENT_ID, OUTCOME, RECORD, T_INGEST, Schema
 from .graph import Graph, Join
+from .schema import DECISION, EVENT_ID, OUTCOME, RECORD, T_INGEST, Schema
 
 
 def cut(graph: Graph) -> list[Graph]:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from .batch import DECISION, EVENT_ID, OUTCOME, Array, Column, EventBatch, Schema
+from .batch import EventBatch
 from .config import Part
 from .errors import ConfigError
-from .manifest import find_labelled
 from .overlap import ShadowMeter
 from .parts import build
+from .repository import find_labelled
+from .schema import DECISION, EVENT_ID, OUTCOME, Array, Column, Schema
 from .stages import Connects, Judges, Shadowed, Stage
 
 #: A sample may be this many events larger than a batch: what had gathered before.

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from msgspec.structs import replace
 
-from .batch import EVENT_ID, T_EVENT, EventBatch, Schema
+from .batch import EventBatch
+from .schema import EVENT_ID, T_EVENT, Schema
 from .wire import Codec, Kind, record_dtype
 
 #: Events made ready at once.

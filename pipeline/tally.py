@@ -6,11 +6,12 @@ import numpy as np
 
 from sluice.kernels.counting import count_bits, count_outcomes, rows_of
 
-from .batch import DECISION, EVENT_ID, OUTCOME, RECORD, Array, EventBatch, Flag, Outcome
+from .batch import EventBatch, Flag, Outcome
 from .composition import compose
 from .graph import Graph
 from .records import Judgement, Recorder
-from .wire import Summary
+from .schema import DECISION, EVENT_ID, OUTCOME, RECORD, Array
+from .summaries import Summary
 
 
 class Tally:

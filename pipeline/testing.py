@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batch import Array, Column, EventBatch, Schema
+from .batch import EventBatch
 from .ragged import Ragged, offsets_of
+from .schema import Array, Column, Schema
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

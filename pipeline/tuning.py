@@ -19,8 +19,8 @@ from .backends import DEFAULT, open_session
 from .config import GraphConfig, Part, convert, runs_model, with_backends
 from .daemon import check_report, execute
 from .errors import ConfigError, ModelError
-from .manifest import Model, find_model
 from .numbering import TRIAL, state_folder
+from .repository import Model, find_model
 from .session import Wishes
 
 BATCHES = (1024, 2048, 4096, 8192, 16384)

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sluice.pipeline.manifest import Manifest, Model, Tensor, write_model
+from sluice.pipeline.manifest import Manifest, Tensor
+from sluice.pipeline.repository import Model, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
 

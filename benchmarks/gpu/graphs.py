@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sluice.pipeline.batch import EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.benchmark import memory
 from sluice.pipeline.benchmark_families import family_graphs
 from sluice.pipeline.config import GraphConfig, Part, load_graph, on_backend
@@ -22,6 +22,7 @@ from sluice.pipeline.daemon import check_report, execute
 from sluice.pipeline.errors import SluiceError
 from sluice.pipeline.numbering import TRIAL
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import Schema
 from sluice.pipeline.session import Wishes
 
 AS_IT_SHIPS = "as it ships"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from sluice.pipeline.backends import DEFAULT, open_session
-from sluice.pipeline.batch import Array
 from sluice.pipeline.errors import SluiceError
-from sluice.pipeline.manifest import Model, all_models, read_model
+from sluice.pipeline.repository import Model, all_models, read_model
+from sluice.pipeline.schema import Array
 
 #: Events at once: one, an odd few, more than an engine takes in one piece.
 _SIZES = (1, 7, 300, 5000)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from events import LOOK_AT, Events
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.emulator import Link
 from sluice.pipeline.errors import RunError
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.sources.forms import column_of
 from sluice.pipeline.wire import Header, Kind, record_dtype
 

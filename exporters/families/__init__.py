@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from sluice.pipeline.batch import Schema
 from sluice.pipeline.errors import ConfigError, nearest
+from sluice.pipeline.schema import Schema
 
 #: Columns by name: arrays, or `Ragged`.
 Events = dict[str, Any]

@@ -8,10 +8,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ..batch import Array
 from ..errors import ModelError
-from ..manifest import Model
 from ..parts import load
+from ..repository import Model
+from ..schema import Array
 
 DEFAULT = "onnxruntime:cpu"
 

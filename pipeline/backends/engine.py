@@ -13,7 +13,8 @@ from .. import plans
 from ..cuda import Cuda, Memory
 from ..errors import ModelError
 from ..ferry import Berth, Room, Shapes
-from ..manifest import Model, Tensor
+from ..manifest import Tensor
+from ..repository import Model
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -8,9 +8,9 @@ import numpy as np
 
 from sluice.kernels.layers import Layer, compile_layers, run_layers, scratch
 
-from ..batch import Array
 from ..errors import ModelError
-from ..manifest import Model
+from ..repository import Model
+from ..schema import Array
 
 
 class LayersSession:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import onnxruntime as ort
 
-from ..batch import Array
 from ..errors import ModelError, nearest
-from ..manifest import Model
+from ..repository import Model
+from ..schema import Array
 from . import Session
 from .onnxruntime_tensors import compare_tensors
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..batch import Array
 from ..cuda import Cuda, Gpu, Memory, Stream
 from ..errors import ModelError
-from ..manifest import Model, Tensor
+from ..manifest import Tensor
 from ..plans import folder
+from ..repository import Model
+from ..schema import Array
 from .onnxruntime_providers import PROVIDERS, cuda_options, require, tensorrt_options
 from .onnxruntime_tensors import compare_tensors
 

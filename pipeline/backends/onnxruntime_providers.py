@@ -14,7 +14,8 @@ import onnxruntime as ort
 
 from ..errors import ModelError
 from ..libraries import fix_for, missing
-from ..manifest import Model, Tensor
+from ..manifest import Tensor
+from ..repository import Model
 
 #: By device, in the order in which they get the nodes of a model.
 PROVIDERS = {

@@ -7,11 +7,11 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from .. import plans
-from ..batch import Array
 from ..cuda import Cuda
 from ..errors import ModelError
 from ..ferry import Cargo, Ferry
-from ..manifest import Model
+from ..repository import Model
+from ..schema import Array
 from .engine import Engine
 
 

@@ -136,7 +136,7 @@ def models(as_json: _Json = False) -> None:
     from rich.table import Column, Table
 
     from ..errors import ModelError
-    from ..manifest import all_models, read_model
+    from ..repository import all_models, read_model
 
     cards: list[dict[str, Any]] = []
     broken: list[ModelError] = []

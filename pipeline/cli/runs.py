@@ -264,8 +264,9 @@ def _events(family: str, recording: Path | None, seed: int) -> Any:
     """Return what a front end shall send, and its record type."""
     from importlib.metadata import entry_points
 
-    from ..batch import T_INGEST, Schema, concatenate
+    from ..batch import concatenate
     from ..recording import Recording
+    from ..schema import T_INGEST, Schema
 
     if recording is not None:
         reader = Recording(recording)

@@ -14,8 +14,9 @@ from ..graph import Graph, build_graph
 from ..journal import Commit, Result
 from ..parts import build
 from ..sinks import Sink
+from ..summaries import unpack_summary
 from ..transport import Poller, Socket
-from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
+from ..wire import Codec, Header, Kind, ProtocolError
 from .committer import Committer
 from .crew_swaps import Ready
 from .outlet import is_sound, open_outlet

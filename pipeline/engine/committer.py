@@ -6,9 +6,10 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from ..batch import EventBatch, Schema, concatenate
+from ..batch import EventBatch, concatenate
 from ..config import Graph
 from ..journal import Commit, Journal, Result, Swapped
+from ..schema import Schema
 from ..sinks import Sink
 
 #: How long a batch waits of which nothing was kept: its commit costs a write and saves nothing.

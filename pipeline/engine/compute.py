@@ -18,8 +18,9 @@ from ..graph import Graph, build_graph
 from ..parts import build
 from ..segments import cut
 from ..sinks import Sink
+from ..summaries import pack_summary
 from ..transport import Socket
-from ..wire import Codec, Header, Kind, pack_summary
+from ..wire import Codec, Header, Kind
 from .crew_swaps import Ready
 from .place import Here, Place
 from .pulse import Beat

@@ -10,7 +10,8 @@ from ..batching import Batching
 from ..carry import unpack_carry
 from ..config import seconds
 from ..segments import edges
-from ..wire import Codec, Header, Kind, ProtocolError, Summary
+from ..summaries import Summary
+from ..wire import Codec, Header, Kind, ProtocolError
 from . import Plan
 from .epochs import Epochs
 from .flights import Flight, Flights

@@ -15,8 +15,9 @@ import msgspec
 from ..config import seconds
 from ..errors import RunError, SluiceError
 from ..ledger import Time
+from ..summaries import unpack_summaries
 from ..transport import Message, Poller
-from ..wire import Header, Kind, ProtocolError, unpack_summaries, unpack_text
+from ..wire import Header, Kind, ProtocolError, unpack_text
 from . import Plan
 from .crew import Crew
 from .crew_swaps import CrewSwaps, Ready

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..batch import EVENT_ID, EventBatch
+from ..batch import EventBatch
 from ..config import GraphConfig
 from ..errors import SluiceError
 from ..resuming import with_model
+from ..schema import EVENT_ID
 from . import Plan
 from .orders import Order, over
 from .swaps import Swap

@@ -15,8 +15,8 @@ from ..errors import RunError, SluiceError
 from ..journal import Commit, Result
 from ..ledger import Time
 from ..metrics import MeterBlock
+from ..summaries import pack_summary, unpack_summaries
 from ..transport import Poller
-from ..wire import pack_summary, unpack_summaries
 from . import Plan
 from .committer import Committer
 from .epochs import Epochs

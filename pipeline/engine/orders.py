@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import RunError, SluiceError
-from ..manifest import Model
+from ..repository import Model
 
 
 def over() -> RunError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..keys import guard
+from ..summaries import unpack_summary
 from ..transport import Socket
-from ..wire import Codec, Header, Kind, ProtocolError, unpack_summary
+from ..wire import Codec, Header, Kind, ProtocolError
 from .hub import Hub
 from .spec import Spec
 

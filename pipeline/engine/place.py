@@ -8,14 +8,16 @@ from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ..batch import T_INGEST, EventBatch
+from ..batch import EventBatch
 from ..carry import Carry
 from ..errors import RunError
 from ..graph import Graph
 from ..keys import Credentials
 from ..metrics import MeterBlock
+from ..schema import T_INGEST
+from ..summaries import Summary
 from ..transport import Socket
-from ..wire import Header, Summary
+from ..wire import Header
 from .spec import Spec
 
 #: What a worker has found about a batch.

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..batch import Array, Column, EventBatch, Schema
+from ..batch import EventBatch
 from ..errors import RunError
 from ..ragged import Ragged
+from ..schema import Array, Column, Schema
 
 #: Columns begin at multiples of this: a line of the cache.
 _ALIGN = 64

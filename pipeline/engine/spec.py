@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..batch import Column, Schema
 from ..config import Graph as GraphTable
 from ..config import GraphConfig
 from ..errors import ConfigError, DataError, DeviceLostError, ModelError, RunError, SluiceError
 from ..graph import Graph
+from ..schema import Column, Schema
 from ..segments import edges
 from ..transport import Socket, terminate
 from ..wire import Header, Kind

@@ -10,7 +10,7 @@ from msgspec import Struct
 from ..chain import Chain
 from ..errors import ConfigError, ModelError, nearest
 from ..journal import Swapped
-from ..manifest import Model, find_labelled, find_model
+from ..repository import Model, find_labelled, find_model
 from ..stages import Swaps
 from . import Plan
 from .orders import Order

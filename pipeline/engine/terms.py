@@ -7,9 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..batch import Column
 from ..config import GraphConfig
 from ..errors import ConfigError, RunError
+from ..schema import Column
 from .swaps import Swap
 
 #: Clocks further apart than this are not set: one of the hosts does not know TAI, for instance.

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..batch import EventBatch, Schema
+from ..batch import EventBatch
 from ..errors import RunError
+from ..schema import Schema
 from .flushing import flush_folder
 from .marks import CONTINUED, Info, Part
 from .parts import list_parts, part_path, remove_parts

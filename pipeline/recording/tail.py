@@ -9,8 +9,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from ..arrow import content, from_arrow, from_arrow_schema, validate
-from ..batch import Schema
 from ..errors import DataError
+from ..schema import Schema
 from .marks import (
     BOR,
     CHECKSUM,

@@ -12,7 +12,8 @@ import msgspec
 import pyarrow as pa
 
 from ..arrow import to_arrow, to_arrow_schema
-from ..batch import EventBatch, Schema
+from ..batch import EventBatch
+from ..schema import Schema
 from .lock import lock
 from .marks import BOR, CHECKSUM, COMMIT, EOR, PART, ROWS, SEQ, Info, Part, checksum
 from .tail import Tail

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
-from ..batch import EventBatch, Schema
-from ..journal import Commit, Standing
+from ..batch import EventBatch
+from ..journal import Commit
+from ..schema import Schema
+from ..standing import Standing
 
 #: `hold_s` of a sink for which every write costs.
 HOLD_S = 0.020

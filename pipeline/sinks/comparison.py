@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import DECISION, EVENT_ID, OUTCOME, Array, EventBatch, Outcome, Schema
+from ..batch import EventBatch, Outcome
 from ..composition import JUDGED
 from ..errors import ConfigError, DataError, nearest
-from ..journal import Commit, Standing
+from ..journal import Commit
 from ..recorded_run import RecordedRun
+from ..schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
+from ..standing import Standing
 from . import HOLD_S, Keep
 
 Columns = dict[str, Array]

@@ -6,9 +6,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..batch import EventBatch, Schema
+from ..batch import EventBatch
 from ..errors import ConfigError
-from ..journal import Commit, Standing
+from ..journal import Commit
+from ..schema import Schema
+from ..standing import Standing
 from . import HOLD_S, Keep
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from ..batch import EventBatch, Schema
+from ..batch import EventBatch
 from ..config import seconds
 from ..errors import ConfigError
-from ..journal import Commit, Standing, find_commits, read_standing
+from ..journal import Commit
 from ..recording import (
     SUFFIX,
     Compression,
@@ -23,6 +23,8 @@ from ..recording import (
     flush_folder,
     list_parts,
 )
+from ..schema import Schema
+from ..standing import Standing, find_commits, read_standing
 from . import HOLD_S, Keep
 
 #: Instead of a duration.

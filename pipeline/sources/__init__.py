@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ..batch import Array, EventBatch, Schema
+from ..batch import EventBatch
+from ..schema import Array, Schema
 from ..transport import Socket
 
 NEVER = math.inf

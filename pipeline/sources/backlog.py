@@ -7,7 +7,8 @@ from collections import deque
 
 import numpy as np
 
-from ..batch import T_INGEST, EventBatch
+from ..batch import EventBatch
+from ..schema import T_INGEST
 from .ahead import Portions
 
 #: Bytes of waiting messages beyond which nothing more is taken.

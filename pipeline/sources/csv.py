@@ -12,8 +12,9 @@ from typing import IO
 import numpy as np
 from msgspec import Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, Column, EventBatch, Schema
+from ..batch import EventBatch
 from ..errors import DataError
+from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Column, Schema
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
 

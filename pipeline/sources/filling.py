@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec import Struct
 
-from ..batch import Array, Column
 from ..ragged import Ragged
+from ..schema import Array, Column
 from .mapping import Filling
 
 

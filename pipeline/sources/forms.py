@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from ..batch import Column
 from ..errors import ConfigError
+from ..schema import Column
 
 _FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>(\*|(<=)?\d{1,9})(,\d{1,9})*)\])?")
 

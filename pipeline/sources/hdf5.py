@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..batch import Array
 from ..errors import ConfigError, DataError, nearest
 from ..ragged import check_offsets
+from ..schema import Array
 from .filling import Part, Parts
 from .mapping import Field
 from .tables import TableSource, one_line, readable, spans

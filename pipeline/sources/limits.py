@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..batch import EventBatch, Schema
+from ..batch import EventBatch
+from ..schema import Schema
 from ..wire import Codec
 from . import Rejected
 

@@ -11,8 +11,9 @@ from msgspec import Meta, Struct
 from sluice.kernels.hashing import sampled
 
 from ..addresses import Security, require_secure
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, EventBatch, Schema
+from ..batch import EventBatch
 from ..keys import guard
+from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from ..transport import Limits, Message, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema
 from . import NOTHING, Losses, Rejected, Waiting

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ..batch import EVENT_ID, T_EVENT, Column
 from ..errors import ConfigError, DataError, nearest
+from ..schema import EVENT_ID, T_EVENT, Column
 from .forms import column_of
 
 #: Entries of a list of unknown length, for the size of chunks.

@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ..batch import T_INGEST, EventBatch, Schema
+from ..batch import EventBatch
+from ..schema import T_INGEST, Schema
 from . import NOTHING, Losses, Selects, Source, Waiting
 
 

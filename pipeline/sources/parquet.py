@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..batch import Array
 from ..errors import DataError
+from ..schema import Array
 from .filling import Part, Parts
 from .mapping import Field
 from .tables import TableSource, one_line

@@ -9,9 +9,10 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, EventBatch, Schema
+from ..batch import EventBatch
 from ..errors import DataError
 from ..recording import Recording
+from ..schema import EVENT_ID, T_EVENT, T_INGEST, Schema
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Waiting, now_for
 from .ahead import Ahead, Portions

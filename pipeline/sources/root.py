@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..batch import Array
 from ..errors import ConfigError, DataError, nearest
+from ..schema import Array
 from .filling import Part, Parts
 from .mapping import Field
 from .tables import TableSource, one_line, readable, spans

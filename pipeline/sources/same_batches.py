@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from sluice.kernels.hashing import digest
 
-from ..batch import EVENT_ID, EventBatch, Schema, concatenate
+from ..batch import EventBatch, concatenate
 from ..config import Part
 from ..errors import DataError
 from ..parts import build
 from ..recorded_run import RecordedRun
+from ..schema import EVENT_ID, Schema
 from . import ENDLESS, NOTHING, Losses, Selects, Source, Waiting
 
 #: Events asked of the other source at once.

@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from msgspec import Struct
 
-from ..batch import EVENT_ID, T_EVENT, T_INGEST, Array, EventBatch, Schema
+from ..batch import EventBatch
 from ..errors import ConfigError, DataError
 from ..ragged import Ragged
+from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
 from .ahead import Ahead, Portions

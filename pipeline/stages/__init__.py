@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from ..batch import Array, EventBatch, Schema
-from ..manifest import Model
+from ..batch import EventBatch
+from ..repository import Model
+from ..schema import Array, Schema
 
 
 class Stage(Protocol):

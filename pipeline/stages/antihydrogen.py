@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 
 from sluice.kernels import strips, vertex
 
-from ..batch import Column, EventBatch, Pool, Schema
+from ..batch import EventBatch, Pool
+from ..schema import Column, Schema
 
 STRIPS = Column("strips", "uint8", (strips.BYTES,), "bits")
 Z = Column("z", "float32", (2, strips.Z))

@@ -13,13 +13,14 @@ from msgspec.structs import replace
 from ..backends import open_session
 from ..backends.engine import Engine
 from ..backends.tensorrt import parse_device
-from ..batch import Column, EventBatch, Pool, Schema
+from ..batch import EventBatch, Pool
 from ..config import Part, convert
 from ..cuda import INSTALL, Cuda
 from ..errors import ConfigError, ModelError, nearest
 from ..ferry import Berth, Cargo, Ferry, Room, Shapes
-from ..manifest import find_model
 from ..parts import build
+from ..repository import find_model
+from ..schema import Column, Schema
 from . import OnDevice
 
 

@@ -8,9 +8,11 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from ..backends import DEFAULT, Session, open_session
-from ..batch import Array, EventBatch, Pool, Schema
+from ..batch import EventBatch, Pool
 from ..errors import ConfigError, ModelError, nearest
-from ..manifest import Model, Preprocessing, Tensor, find_model
+from ..manifest import Preprocessing, Tensor
+from ..repository import Model, find_model
+from ..schema import Array, Schema
 from .padding import Padding
 
 #: The foot of a ladder: no model, so that only what needs none decides.

@@ -7,8 +7,9 @@ from msgspec import Struct
 
 from sluice.kernels import jets
 
-from ..batch import OUTCOME, Array, Column, EventBatch, Pool, Schema
+from ..batch import EventBatch, Pool
 from ..ragged import Ragged, offsets_of
+from ..schema import OUTCOME, Array, Column, Schema
 
 PT = Column("pt", "float32", (None,), "GeV")
 ETA = Column("eta", "float32", (None,))

@@ -16,9 +16,10 @@ from msgspec import Meta, Struct
 from sluice.kernels.hashing import salt_of, sampled
 from sluice.kernels.menu import judge
 
-from ..batch import DECISION, EVENT_ID, OUTCOME, Array, EventBatch, Pool, Schema
+from ..batch import EventBatch, Pool
 from ..conditions import Condition
 from ..errors import ConfigError
+from ..schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
 
 #: The decision bit of events that are kept whatever the paths say.
 PASS_THROUGH_BIT = 63

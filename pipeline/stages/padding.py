@@ -10,10 +10,11 @@ import numpy as np
 from sluice.kernels.ragged import pad
 
 from ..backends import Session
-from ..batch import Array, EventBatch
+from ..batch import EventBatch
 from ..errors import ModelError
 from ..manifest import Tensor
 from ..ragged import Ragged, flat
+from ..schema import Array
 
 #: Most items that a model gets at once, padding included: what is computed of them stays in cache.
 _ITEMS = 1 << 16

@@ -11,9 +11,10 @@ from msgspec import Meta, Struct
 from sluice.kernels import wafer
 
 from ..backends import DEFAULT, Session, open_session
-from ..batch import Array, Column, EventBatch, Pool, Schema
+from ..batch import EventBatch, Pool
 from ..errors import ConfigError
-from ..manifest import Model, find_model
+from ..repository import Model, find_model
+from ..schema import Array, Column, Schema
 
 WORDS = Column("words", "uint32", (wafer.WORDS,), "link words")
 CHARGE = Column("charge", "float32", (wafer.CELLS,), "ADC")

@@ -14,12 +14,11 @@ import numpy as np
 
 from sluice.kernels import wafer
 from sluice.pipeline import composition
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Flag, Schema
+from sluice.pipeline.batch import EventBatch, Flag
 from sluice.pipeline.config import parse_graph
 from sluice.pipeline.errors import SluiceError
-from sluice.pipeline.journal import Journal, Result, Swapped, find_commits, read_commit
+from sluice.pipeline.journal import Journal, Result, Swapped, read_commit
 from sluice.pipeline.keys import read_public
-from sluice.pipeline.manifest import read_model
 from sluice.pipeline.recording import (
     Recording,
     RecordingWriter,
@@ -27,19 +26,20 @@ from sluice.pipeline.recording import (
     Rotation,
     part_path,
 )
+from sluice.pipeline.repository import read_model
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.csv import TABLES, CsvSource
+from sluice.pipeline.standing import find_commits
+from sluice.pipeline.summaries import Summary, pack_summary, unpack_summary
 from sluice.pipeline.wire import (
     HEADER_BYTES,
     Codec,
     Header,
     Kind,
-    Summary,
     decode,
     encode,
     pack_schema,
-    pack_summary,
     unpack_schema,
-    unpack_summary,
     unpack_text,
 )
 

@@ -13,7 +13,8 @@ import pytest
 
 from sluice import exporters
 from sluice.pipeline import plans
-from sluice.pipeline.manifest import Model, Sizes, find_model
+from sluice.pipeline.manifest import Sizes
+from sluice.pipeline.repository import Model, find_model
 
 STANDIN = Path(__file__).parent / "standin"
 collect_ignore = ["standin"]

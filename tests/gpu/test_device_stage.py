@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from sluice.exporters.families.wafers.simulate import simulate
-from sluice.pipeline.batch import OUTCOME, EventBatch, Outcome
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.config import convert
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import Model, Sizes
+from sluice.pipeline.manifest import Sizes
+from sluice.pipeline.repository import Model
+from sluice.pipeline.schema import OUTCOME
 from sluice.pipeline.stages.device import Device
 from sluice.pipeline.stages.infer import Infer
 from sluice.pipeline.stages.wafer import Normalise, Pack, Unpack

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from sluice.pipeline import plans
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import Model, Sizes, find_model, write_model
+from sluice.pipeline.manifest import Sizes
+from sluice.pipeline.repository import Model, find_model, write_model
 
 Build = Callable[..., Model]
 

@@ -18,10 +18,11 @@ import tomli_w
 from sluice.exporters.cli import build_engine
 from sluice.exporters.families.wafers.simulate import simulate
 from sluice.pipeline import plans
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Sizes
 from sluice.pipeline.recording import Recording, RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 SLUICE = Path(sys.executable).with_name("sluice")
 WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))

@@ -14,10 +14,12 @@ import pytest
 
 from sluice.pipeline import cuda, plans
 from sluice.pipeline.backends import Session, open_session
-from sluice.pipeline.batch import Array, EventBatch
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Model, Sizes, find_model
+from sluice.pipeline.manifest import Sizes
 from sluice.pipeline.ragged import Ragged
+from sluice.pipeline.repository import Model, find_model
+from sluice.pipeline.schema import Array
 from sluice.pipeline.stages.infer import Infer
 
 Build = Callable[..., Model]

@@ -14,7 +14,7 @@ from sluice.pipeline import nvml, plans
 from sluice.pipeline.backends import open_session
 from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.cuda import Cuda
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 pytestmark = pytest.mark.gpu
 

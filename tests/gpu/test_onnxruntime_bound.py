@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from sluice.pipeline.backends import onnxruntime_gpu, open_session
 from sluice.pipeline.cuda import Gpu
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Sizes, find_model
+from sluice.pipeline.manifest import Sizes
+from sluice.pipeline.repository import find_model
 
 CPU = "CPUExecutionProvider"
 SIZES = Sizes(1, 64, 512)

@@ -15,7 +15,7 @@ import pytest
 
 from sluice.pipeline.backends.onnxruntime_providers import cuda_options, tensorrt_options
 from sluice.pipeline.libraries import load
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "build" / "onnxruntime-gpu"

@@ -17,7 +17,7 @@ from sluice.pipeline.backends import open_session
 from sluice.pipeline.backends.tensorrt import TensorRtSession
 from sluice.pipeline.cuda import Cuda, Event, Memory, Stream
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Model
+from sluice.pipeline.repository import Model
 
 Build = Callable[..., Model]
 Patch = pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import zmq
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.wire import Header, Kind, encode, pack_schema
 
 from .stand import Stand

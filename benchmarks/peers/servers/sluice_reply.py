@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from sluice.pipeline.batch import EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.journal import Commit
+from sluice.pipeline.schema import Schema
 from sluice.pipeline.sinks import Keep
 
 

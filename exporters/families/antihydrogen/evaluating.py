@@ -9,7 +9,7 @@ from typing import Any
 from sluice.exporters.families import EvaluateOptions
 from sluice.exporters.inference import Runner, runner
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import find_model, find_models_of
+from sluice.pipeline.repository import find_model, find_models_of
 
 from . import data, metrics, physics
 from .data import Annihilations

@@ -11,7 +11,7 @@ from sluice.exporters.families import EvaluateOptions
 from sluice.exporters.inference import runner
 from sluice.exporters.measures import auc, over_seeds
 from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 from . import archive, metrics
 from .data import HARD, HEAVY, HELD_OUT, SOFT, Array, Jets

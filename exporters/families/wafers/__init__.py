@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sluice.exporters.families import Family, Later
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 LABELS = ("electromagnetic", "hadronic", "pileup")
 

@@ -15,7 +15,7 @@ from sluice.exporters.families import EvaluateOptions
 from sluice.exporters.inference import Runner, runner
 from sluice.exporters.measured import folder
 from sluice.exporters.measures import auc
-from sluice.pipeline.manifest import all_models, find_model, repositories
+from sluice.pipeline.repository import all_models, find_model, repositories
 
 from . import codecs, data, files, metrics, nested, pairs, promises
 from .codecs import Codec

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 pytest.importorskip("onnxruntime")
 

@@ -12,8 +12,8 @@ from sluice.exporters.recording import record
 from sluice.pipeline.benchmark_families import family_graphs
 from sluice.pipeline.config import Part
 from sluice.pipeline.daemon import execute
-from sluice.pipeline.manifest import find_models_of
 from sluice.pipeline.numbering import TRIAL
+from sluice.pipeline.repository import find_models_of
 from sluice.pipeline.session import Wishes
 
 _ROOT = Path(__file__).resolve().parents[3]

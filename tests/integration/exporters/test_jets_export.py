@@ -10,7 +10,7 @@ import pytest
 
 from sluice.exporters.families import EvaluateOptions, TrainOptions, get
 from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 

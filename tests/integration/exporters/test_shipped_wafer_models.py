@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 pytest.importorskip("onnxruntime")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.manifest import read_model
+from sluice.pipeline.repository import read_model
 
 pytestmark = pytest.mark.train
 

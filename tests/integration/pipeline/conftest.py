@@ -25,9 +25,10 @@ import pytest
 import tomli_w
 
 from sluice.exporters.families.wafers.simulate import simulate
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.config import load_graph
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 SLUICE = Path(sys.executable).with_name("sluice")
 WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
@@ -41,7 +42,7 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
-from sluice.pipeline.batch import EVENT_ID, OUTCOME, Column, Schema
+from sluice.pipeline.schema import EVENT_ID, OUTCOME, Column, Schema
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):

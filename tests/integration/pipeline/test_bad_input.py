@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 INLINE = ("--graph", "hgcal", "--engine", "inline")
 WORDS_HEADER = ",".join(f"RX_DATA_{i}" for i in range(12))

@@ -16,8 +16,9 @@ import urllib.request
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 METRICS = (
     "sluice_events_total", "sluice_event_latency_seconds_bucket", "sluice_run_info",

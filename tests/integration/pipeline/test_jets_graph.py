@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sluice.kernels.jets import OBSERVABLES
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.ragged import Ragged
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.stages.jets import ETA, PHI, PT
 
 EVENTS = 600

@@ -17,7 +17,7 @@ import pytest
 import tomli_w
 
 from sluice.pipeline.backends import open_session
-from sluice.pipeline.manifest import read_model
+from sluice.pipeline.repository import read_model
 
 COLUMNS = ["event_id", "latent_q", "sum_q", "score", "decision", "batch_seq", "epoch"]
 SINK = {"use": "recording", "keep": "all", "columns": COLUMNS}
@@ -38,7 +38,8 @@ def another_version(folder, version, **changes):
     from onnx import numpy_helper
 
     from sluice.pipeline.config import convert
-    from sluice.pipeline.manifest import Manifest, write_model
+    from sluice.pipeline.manifest import Manifest
+    from sluice.pipeline.repository import write_model
 
     first = folder / "wafer-tagger" / "1"
     manifest = tomllib.loads((first / "manifest.toml").read_text())

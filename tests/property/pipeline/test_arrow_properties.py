@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.pipeline.arrow import from_arrow, from_arrow_schema, to_arrow, to_arrow_schema
-from sluice.pipeline.batch import Column, EventBatch, Schema, concatenate
+from sluice.pipeline.batch import EventBatch, concatenate
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.ragged import Ragged
+from sluice.pipeline.schema import Column, Schema
 from sluice.pipeline.testing import DTYPES, batches, schemas, split
 from sluice.pipeline.wire import Codec, pack_schema, record_dtype, unpack_schema
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sluice.pipeline.batch import Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.conditions import Condition
 from sluice.pipeline.errors import ConfigError
+from sluice.pipeline.schema import Column, Schema
 
 LABELS = ("electromagnetic", "hadronic", "pileup")
 SCHEMA = Schema(

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import DataError
-from sluice.pipeline.journal import Commit, find_commits
+from sluice.pipeline.journal import Commit
 from sluice.pipeline.recording import RecordingReader, RecordingWriter, find_tail
+from sluice.pipeline.schema import EVENT_ID, Column, Schema
+from sluice.pipeline.standing import find_commits
 
 SCHEMA = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))
 SIZES = (5, 0, 300, 1, 64, 0, 0, 70)

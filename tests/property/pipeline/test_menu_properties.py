@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.pipeline.batch import DECISION, EVENT_ID, OUTCOME, Column, EventBatch, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.config import convert
 from sluice.pipeline.errors import ConfigError
+from sluice.pipeline.schema import DECISION, EVENT_ID, OUTCOME, Column, Schema
 from sluice.pipeline.stages.menu import PASS_THROUGH_BIT, Menu
 
 SCHEMA = Schema((EVENT_ID, OUTCOME, DECISION, Column("score", "float32", (2,), labels=("a", "b"))))

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from sluice.kernels.ragged import gather, pad
 from sluice.pipeline.arrow import from_arrow, from_arrow_schema
-from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Schema, concatenate
+from sluice.pipeline.batch import EventBatch, concatenate
 from sluice.pipeline.engine.slots import Slots
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.ragged import Ragged, flat
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, Column, Schema
 from sluice.pipeline.wire import Codec, ProtocolError
 
 ITEM = 3

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, Column, Schema
 from sluice.pipeline.testing import batches
 
 SCHEMA = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))

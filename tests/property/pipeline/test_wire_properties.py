@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Flag, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.errors import DataError
+from sluice.pipeline.schema import EVENT_ID, Column, Schema
+from sluice.pipeline.summaries import Summary, pack_summary, unpack_summary
 from sluice.pipeline.testing import batches
 from sluice.pipeline.wire import (
     HEADER_BYTES,
@@ -24,13 +26,10 @@ from sluice.pipeline.wire import (
     Header,
     Kind,
     ProtocolError,
-    Summary,
     decode,
     encode,
     pack_schema,
-    pack_summary,
     unpack_schema,
-    unpack_summary,
 )
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)

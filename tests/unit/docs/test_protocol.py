@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sluice.pipeline import composition, wire
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, Flag, Outcome, Schema
+from sluice.pipeline.batch import Flag, Outcome
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]

@@ -7,7 +7,7 @@ import pytest
 from sluice.exporters.layers import plain_layers
 from sluice.pipeline.backends import open_session
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import all_models, find_model, read_model
+from sluice.pipeline.repository import all_models, find_model, read_model
 
 PLAIN = ("wafer-encoder-3b", "wafer-encoder-5b", "wafer-encoder-7b", "wafer-encoder-9b",
          "wafer-tagger")  # fmt: skip

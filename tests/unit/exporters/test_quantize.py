@@ -14,7 +14,8 @@ import torch
 from sluice.exporters.inference import runner
 from sluice.exporters.onnx import Export, serialise
 from sluice.exporters.quantize import fp16, int8, write_variants
-from sluice.pipeline.manifest import Manifest, Tensor, read_model
+from sluice.pipeline.manifest import Manifest, Tensor
+from sluice.pipeline.repository import read_model
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.beginning import begin_of_run, config_sha256
 from sluice.pipeline.config import load_graph, parse_graph
 from sluice.pipeline.graph import build_graph
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 
 PROTOCOL = Path(__file__).resolve().parents[3] / "docs" / "protocol.md"
 

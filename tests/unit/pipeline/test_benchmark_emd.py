@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from sluice.pipeline.benchmark_emd import measure_emd
 from sluice.pipeline.cli import app
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import find_model, write_model
+from sluice.pipeline.repository import find_model, write_model
 
 
 def test_reports_exact_and_every_surrogate():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import OUTCOME, EventBatch, Outcome, concatenate
+from sluice.pipeline.batch import EventBatch, Outcome, concatenate
 from sluice.pipeline.chain import Chain
 from sluice.pipeline.config import parse_graph
 from sluice.pipeline.errors import RunError
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.metrics import MeterBlock, monitor_totals, stage_totals
+from sluice.pipeline.schema import OUTCOME
 from sluice.pipeline.testing import split
 
 KEPT = ("event_id", "words", "packed", "latent_q", "sum_q", "score", "outcome", "decision")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import DECISION, EVENT_ID, OUTCOME, Column, EventBatch, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.composition import compose
 from sluice.pipeline.config import convert
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.journal import Journal, Result, Swapped
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import DECISION, EVENT_ID, OUTCOME, Column, Schema
 from sluice.pipeline.sinks.comparison import ComparisonSink
-from sluice.pipeline.wire import Summary, pack_summary
+from sluice.pipeline.summaries import Summary, pack_summary
 
 SCORE = Column("score", "float32", (2,))
 SCHEMA = Schema((EVENT_ID, OUTCOME, DECISION, SCORE))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from sluice.kernels.menu import least_prescales
-from sluice.pipeline.batch import RECORD, EventBatch, Outcome
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.chain import Chain
 from sluice.pipeline.config import parse_graph
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.metrics import MeterBlock
+from sluice.pipeline.schema import RECORD
 
 KEPT = ("event_id", "outcome", "decision", *(column.name for column in RECORD))
 

@@ -9,10 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import ConfigError, RunError
 from sluice.pipeline.journal import Commit
 from sluice.pipeline.recording import flushing
+from sluice.pipeline.schema import EVENT_ID, Schema
 from sluice.pipeline.sinks.recording import RecordingSink
 
 SCHEMA = Schema((EVENT_ID,))

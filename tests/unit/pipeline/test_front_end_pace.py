@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.emulator import FrontEnd
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.transport import Poller, Socket
 from sluice.pipeline.wire import Header, Kind, record_dtype
 

@@ -16,7 +16,8 @@ from sluice.pipeline.backends import onnxruntime_providers as providers
 from sluice.pipeline.backends import open_session, require_backend
 from sluice.pipeline.config import load_graph, on_backend
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import Sizes, Tensor, find_model
+from sluice.pipeline.manifest import Sizes, Tensor
+from sluice.pipeline.repository import find_model
 
 ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 
@@ -114,7 +115,7 @@ def test_the_cpu_s_path_imports_nothing_of_a_gpu():
     code = (
         "import sys\n"
         "from sluice.pipeline.backends import open_session\n"
-        "from sluice.pipeline.manifest import find_model\n"
+        "from sluice.pipeline.repository import find_model\n"
         "open_session(find_model('wafer-tagger'), 'onnxruntime:cpu', 'here').close()\n"
         "import sluice.pipeline.daemon\n"
         "names = ('pynvml', 'tensorrt', 'cuda', 'numba.cuda', 'numba_cuda')\n"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.config import parse_graph
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.graph import build_graph
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 
 KEPT = ("event_id", "t_event", "packed", "sum_q", "score", "decision")
 

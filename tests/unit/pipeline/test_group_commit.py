@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.config import Graph
 from sluice.pipeline.engine.committer import Committer
 from sluice.pipeline.journal import Commit, Result
+from sluice.pipeline.schema import EVENT_ID, Column, Schema
 from sluice.pipeline.sinks import HOLD_S
-from sluice.pipeline.wire import Summary, pack_summary, unpack_summaries
+from sluice.pipeline.summaries import Summary, pack_summary, unpack_summaries
 
 SCHEMA = Schema((EVENT_ID, Column("score", "float32", (2,))))
 LIMITS = Graph("x", batch_events=400, window=8)

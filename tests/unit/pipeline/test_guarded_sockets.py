@@ -11,11 +11,12 @@ import pytest
 import zmq
 
 from sluice.pipeline import emulator
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.config import convert
 from sluice.pipeline.emulator import FrontEnd
 from sluice.pipeline.errors import RunError
 from sluice.pipeline.keys import Credentials, Guard, write_keys
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live import LiveSource
 from sluice.pipeline.transport import Poller, Socket, new_keys
 from sluice.pipeline.wire import Header, Kind

@@ -16,13 +16,14 @@ import zmq
 
 from sluice.pipeline.account import Account
 from sluice.pipeline.arrow import MAX_COLUMNS, to_arrow
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.config import convert, load_graph
 from sluice.pipeline.emulator import FrontEnd
 from sluice.pipeline.errors import RunError
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.parts import build
 from sluice.pipeline.quarantine import Quarantine
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live import LiveSource
 from sluice.pipeline.transport import Limits, Socket
 from sluice.pipeline.wire import (

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from sluice.pipeline.batch import OUTCOME, EventBatch, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.ragged import Ragged
+from sluice.pipeline.schema import OUTCOME, Schema
 from sluice.pipeline.stages.jets import ETA, PHI, PT, STAGES, WEIGHT
 
 Observe = STAGES["observe"]

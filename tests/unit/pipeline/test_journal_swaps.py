@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, EventBatch, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Outcome
 from sluice.pipeline.composition import compose
 from sluice.pipeline.config import load_graph
 from sluice.pipeline.errors import ConfigError, DataError, ModelError
-from sluice.pipeline.journal import Commit, Journal, Result, Standing, Swapped, read_standing
+from sluice.pipeline.journal import Commit, Journal, Result, Swapped
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.resuming import require_same, swap_report, swapped_graph
-from sluice.pipeline.wire import Summary, pack_summary
+from sluice.pipeline.schema import EVENT_ID, Schema
+from sluice.pipeline.standing import Standing, read_standing
+from sluice.pipeline.summaries import Summary, pack_summary
 
 SCHEMA = Schema((EVENT_ID,))
 OLD = {"name": "tagger", "version": "1", "sha256": "aa", "backend": "layers"}

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.config import load_graph
 from sluice.pipeline.engine.compute import _same_models
 from sluice.pipeline.errors import ConfigError, ModelError
 from sluice.pipeline.graph import build_graph
 from sluice.pipeline.journal import Commit
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 from sluice.pipeline.resuming import require_same
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 
 WORDS = Schema((EVENT_ID, T_EVENT, T_INGEST, Column("words", "uint32", (12,))))
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sluice.pipeline.backends import open_session
-from sluice.pipeline.batch import EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import find_model, read_model
 from sluice.pipeline.ragged import Ragged
+from sluice.pipeline.repository import find_model, read_model
+from sluice.pipeline.schema import Schema
 from sluice.pipeline.stages.infer import Infer
 
 FEATURES, MOST = 3, 20

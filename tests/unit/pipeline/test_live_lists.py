@@ -8,12 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.config import convert
 from sluice.pipeline.emulator import FrontEnd
 from sluice.pipeline.errors import RunError
 from sluice.pipeline.ragged import Ragged
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live import LiveSource
 from sluice.pipeline.sources.recording import RecordingSource
 from sluice.pipeline.transport import Socket

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from sluice.kernels.hashing import sampled
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.config import convert
 from sluice.pipeline.emulator import FrontEnd
 from sluice.pipeline.errors import ConfigError
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live import LiveSource
 from sluice.pipeline.transport import Socket
 from sluice.pipeline.wire import Codec, Header, Kind, pack_schema, record_dtype

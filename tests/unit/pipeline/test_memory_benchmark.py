@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.benchmark_memory import measure_memory
 from sluice.pipeline.resources import family, usage
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.stages.wafer import WORDS
 
 

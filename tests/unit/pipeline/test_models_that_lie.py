@@ -10,7 +10,7 @@ import pytest
 
 from sluice.pipeline.backends import open_session
 from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import all_models, find_model, read_model
+from sluice.pipeline.repository import all_models, find_model, read_model
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, T_INGEST, Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.sources import ENDLESS, Losses
 from sluice.pipeline.sources.paced import Paced
 from sluice.pipeline.sources.recording import RecordingSource

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from sluice.pipeline import quarantine as module
-from sluice.pipeline.batch import EVENT_ID, Column, EventBatch, Flag, Outcome, Schema
+from sluice.pipeline.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.quarantine import Quarantine
+from sluice.pipeline.schema import EVENT_ID, Column, Schema
 from sluice.pipeline.sources import Rejected
 from sluice.pipeline.wire import Codec
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from sluice.kernels.hashing import digest
-from sluice.pipeline.batch import EVENT_ID, OUTCOME, EventBatch, Outcome, Schema, concatenate
+from sluice.pipeline.batch import EventBatch, Outcome, concatenate
 from sluice.pipeline.composition import compose
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.journal import Journal, Result, Swapped
 from sluice.pipeline.recorded_run import RecordedRun
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.wire import Summary, pack_summary
+from sluice.pipeline.schema import EVENT_ID, OUTCOME, Schema
+from sluice.pipeline.summaries import Summary, pack_summary
 
 SCHEMA = Schema((EVENT_ID, OUTCOME))
 #: Accepted and rejected events of each batch, and how many batches are committed together.

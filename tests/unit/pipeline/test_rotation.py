@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.pipeline.batch import EVENT_ID, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import DataError, RunError
-from sluice.pipeline.journal import Commit, find_commits, read_standing
+from sluice.pipeline.journal import Commit
 from sluice.pipeline.recording import (
     Recording,
     RecordingReader,
@@ -25,7 +25,9 @@ from sluice.pipeline.recording import (
     part_path,
 )
 from sluice.pipeline.recording import rotation as rotating
+from sluice.pipeline.schema import EVENT_ID, Schema
 from sluice.pipeline.sources.recording import RecordingSource
+from sluice.pipeline.standing import find_commits, read_standing
 
 SCHEMA = Schema((EVENT_ID,))
 BOR = {"run": 7}

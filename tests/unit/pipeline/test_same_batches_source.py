@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EVENT_ID, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.composition import compose
 from sluice.pipeline.errors import DataError
 from sluice.pipeline.journal import Journal, Result
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, Schema
 from sluice.pipeline.sources import Dictates
 from sluice.pipeline.sources.same_batches import SameBatches
-from sluice.pipeline.wire import Summary, pack_summary
+from sluice.pipeline.summaries import Summary, pack_summary
 
 SCHEMA = Schema((EVENT_ID,))
 SIZES = (3, 1, 0, 30, 7)

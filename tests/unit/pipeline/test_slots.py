@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import Column, EventBatch, Schema
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.engine.slots import Slots
 from sluice.pipeline.errors import RunError
+from sluice.pipeline.schema import Column, Schema
 
 INPUTS = Schema((Column("event_id", "uint64"), Column("words", "uint32", (12,))))
 OUTPUTS = Schema((Column("packed", "uint8", (20,)),))

@@ -14,7 +14,7 @@ from sluice.pipeline.engine.crew_swaps import CrewSwaps, Ready
 from sluice.pipeline.engine.orders import Order, OrderBook
 from sluice.pipeline.engine.spec import LastWords
 from sluice.pipeline.errors import ModelError, RunError
-from sluice.pipeline.manifest import find_labelled, find_model
+from sluice.pipeline.repository import find_labelled, find_model
 
 CREW = ["compute-0", "compute-1"]
 

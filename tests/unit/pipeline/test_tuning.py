@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.batch import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.config import Part, load_graph
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.stages.wafer import WORDS
 from sluice.pipeline.tuning import Tuned, apply_tuned, fingerprint, tune, write_tuned
 
