@@ -52,7 +52,7 @@ def test_nothing_ends_up_on_the_cpu_even_if_nobody_looked_before(kind: str, tmp_
     code = f"""
 from sluice.pipeline.backends import onnxruntime_gpu as gpu
 from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import find_model
+from sluice.pipeline.repository import find_model
 
 class Nothing:
     address = 0
