@@ -46,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     recipe, test, taggers = archive.read(root)
     known = {net.name: net for net in nets(recipe)}
     found = {
-        "trained_on_jets": 2 * recipe.chunk * recipe.blocks,
+        "jets": 2 * recipe.chunk * recipe.blocks,
         "test_jets": len(test),
         "signal_efficiency": metrics.EFFICIENCY,
         "table": {name: table(known[name], taggers, test) for name in COMPARED},
