@@ -16,8 +16,8 @@ FUZZ_SECONDS ?= 60
 TORCH := torch==2.13.0
 # Its libraries bring a build backend of their own: before what is installed without isolation.
 TENSORRT := tensorrt-cu13
-# Twice quiet: errors only. What is never imported need not be compiled.
-PIP_OPTIONS := -qq --disable-pip-version-check --no-compile
+# Twice quiet: errors only.
+PIP_OPTIONS := -qq --disable-pip-version-check
 PINS := -c constraints.txt
 
 # Tests wait a good deal for processes that they start: one tester more than there are cores.
