@@ -27,7 +27,7 @@ TESTERS := $(shell expr $$(nproc) + 1)
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak fuzz bench bench-peers gpu-runtime gpu-check pins clean FORCE
+.PHONY: help venv demo check test test-all soak fuzz bench bench-peers gpu-runtime gpu-check pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,11 +70,16 @@ build/tensorrt/fetched: | .venv/.installed
 	    --target $(@D)/$${version%%.*} "tensorrt-cu13-bindings==$$version.*" || exit 0; \
 	done; touch $@
 
-test: venv build/tensorrt/fetched ## Check style, types and imports, then run every test
+check: venv # Style, types and imports
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+test: check build/tensorrt/fetched ## Check style, types and imports, then run all tests but the long ones
+	.venv/bin/pytest -n $(TESTERS) --dist loadfile -m 'not long'
+
+test-all: check build/tensorrt/fetched ## The same with the long ones
 	.venv/bin/pytest -n $(TESTERS) --dist loadfile
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json

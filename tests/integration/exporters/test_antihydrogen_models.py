@@ -49,6 +49,7 @@ def command():
     return run
 
 
+@pytest.mark.long
 @pytest.mark.train
 def test_train_export_evaluate(command, tmp_path, monkeypatch):
     for name in ("torch", "onnx", "onnxscript", "matplotlib", "mplhep"):

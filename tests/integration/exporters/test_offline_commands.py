@@ -50,6 +50,7 @@ def test_simulate_says_what_is_wrong(command, tmp_path):
         command("simulate", "wafers", "--out", tmp_path / "file" / "x.arrows")
 
 
+@pytest.mark.long
 @pytest.mark.train
 def test_train_export_evaluate(command, recipe, tmp_path, monkeypatch):
     for name in ("torch", "onnx", "onnxscript", "ot", "matplotlib", "mplhep"):

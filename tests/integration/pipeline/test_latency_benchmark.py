@@ -12,6 +12,7 @@ import pytest
 SLUICE = Path(sys.executable).with_name("sluice")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_rates_in_json(tmp_path):
     done = subprocess.run(

@@ -179,6 +179,7 @@ def test_swaps_under_load(
     assert report["latency_s"]["p99"] < 2
 
 
+@pytest.mark.long
 def test_workers_killed_around_a_swap_lose_nothing(
     paced, ctl, http, make_graph, my_models, tmp_path, load_report
 ):
@@ -211,6 +212,7 @@ def test_workers_killed_around_a_swap_lose_nothing(
     check_every_event(tmp_path / "o.arrows", [first, second], report["swaps"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["inline", "distributed"])
 def test_what_cannot_be_swapped_is_refused_and_the_old_model_goes_on(
     engine, paced, ctl, make_graph, my_models, tmp_path, load_report
@@ -247,6 +249,7 @@ def test_what_cannot_be_swapped_is_refused_and_the_old_model_goes_on(
     check_every_event(tmp_path / "o.arrows", [first], [])
 
 
+@pytest.mark.long
 def test_a_shadow_counts_what_its_model_would_have_decided(
     sluice, make_graph, wafers, my_models, tmp_path, load_report
 ):

@@ -71,6 +71,7 @@ def kill_engine():
     return kill
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", ["distributed", "inline"])
 def test_swapped_killed_and_resumed(
@@ -124,6 +125,7 @@ def test_swapped_killed_and_resumed(
     assert rows["score"][:first].tobytes() != other[:first].tobytes()
 
 
+@pytest.mark.long
 def test_parts_are_replayed_as_one_recording_and_not_written_over(
     sluice, make_graph, wafers, tmp_path, load_report
 ):

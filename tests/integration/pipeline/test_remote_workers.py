@@ -108,6 +108,7 @@ def test_remote_workers_alone_decide_as_the_inline_engine_does(
     assert assert_same_recording(tmp_path / "far.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
+@pytest.mark.long
 def test_workers_die_leave_and_come_again_and_nothing_is_lost(
     launch, join, open_graph, http, wafers, tmp_path, load_report
 ):
@@ -144,6 +145,7 @@ def test_workers_die_leave_and_come_again_and_nothing_is_lost(
     assert report["restarts"] == {}
 
 
+@pytest.mark.long
 def test_a_segment_of_the_chain_on_another_host(
     launch, join, open_graph, http, wafers, tmp_path, load_report, assert_same_recording
 ):
@@ -180,6 +182,7 @@ def test_a_segment_of_the_chain_on_another_host(
     assert assert_same_recording(tmp_path / "far.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
+@pytest.mark.long
 def test_a_name_of_the_run_s_own_is_refused(
     launch, join, open_graph, http, wafers, tmp_path, load_report
 ):
@@ -195,6 +198,7 @@ def test_a_name_of_the_run_s_own_is_refused(
     assert report["remote_workers"] == report["events"]["failed"] == 0
 
 
+@pytest.mark.long
 def test_other_models_are_refused_on_both_sides(
     launch, join, open_graph, http, wafers, tmp_path, load_report, models
 ):
@@ -282,6 +286,7 @@ def test_a_hang_is_noticed_killed_and_judged_by_the_next(
     assert report["events"]["failed"] == 0
 
 
+@pytest.mark.long
 def test_long_batches_within_the_bound_are_no_hang(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):

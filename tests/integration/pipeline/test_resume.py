@@ -106,6 +106,7 @@ def test_a_live_source_begins_a_new_run(sluice, make_graph, tmp_path):
     assert "expected a source that reads a file" in done.err
 
 
+@pytest.mark.long
 def test_two_runs_do_not_write_one_recording(launch, http, sluice, graph, wafers, tmp_path):
     out = tmp_path / "o.arrows"
     first = launch(

@@ -143,6 +143,7 @@ def test_abort_gives_up_what_is_in_flight(
     assert load_report(report)["events"]["failed"] >= 500
 
 
+@pytest.mark.long
 def test_a_waiting_daemon_makes_run_after_run(
     launch, http, ctl, live, sluice, tmp_path, load_report
 ):

@@ -112,6 +112,7 @@ def test_refusals(sluice, tmp_path, make_graph):
     assert ".parquet" in done.err
 
 
+@pytest.mark.long
 def test_real_root_files_end_with_a_word(data_dir, together, make_graph):
     """Files that are broken or lack what the graph needs are refused, without a traceback."""
     files = sorted((data_dir / "root").glob("*.root"))

@@ -104,6 +104,7 @@ def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
     )
 
 
+@pytest.mark.long
 def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
     launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
 ):

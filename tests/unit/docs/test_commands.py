@@ -124,6 +124,7 @@ def test_adding_a_stage(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert 0 < report["events"]["accepted"] < report["events"]["offered"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.train
 def test_adding_a_family(root: Path, blocks: Blocks, tmp_path: Path) -> None:
@@ -146,6 +147,7 @@ def test_adding_a_family(root: Path, blocks: Blocks, tmp_path: Path) -> None:
         assert abs(tomllib.loads(manifest)["metrics"]["auc_loss"]) < 0.02
 
 
+@pytest.mark.long
 def test_securing_a_run(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "secure-a-run.md"
     _write_files(page, blocks, tmp_path)
@@ -156,6 +158,7 @@ def test_securing_a_run(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert report["refused_connections"] == 0
 
 
+@pytest.mark.long
 def test_run_control(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     said = _type(_commands(root / "docs" / "howto" / "run-control.md", blocks), tmp_path, root)
     for words in ("CONFIGURED", "PAUSED · run 1 · run control", "RUNNING · run 2", "run-2.json"):
@@ -166,6 +169,7 @@ def test_run_control(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert report["seconds"]["paused"] > 0
 
 
+@pytest.mark.long
 def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "replay-your-files.md"
     _write_files(page, blocks, tmp_path)
@@ -178,6 +182,7 @@ def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> Non
     assert report["events"]["offered"] == 20_000
 
 
+@pytest.mark.long
 def test_replaying_lists(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "replay-your-files.md"
     _write_files(page, blocks, tmp_path)
