@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from sluice.pipeline import composition, wire
+from sluice.pipeline import composition, summaries, wire
 from sluice.pipeline.batch import Flag, Outcome
 from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
@@ -58,10 +58,10 @@ def test_limits(page: Path, section: Section) -> None:
 
 
 def test_summary(page: Path, section: Section) -> None:
-    summary = wire.Summary(
+    summary = summaries.Summary(
         bytes(8 * len(Outcome)), bytes(8 * 64), 1, [Flag("s", "r", 5, [0])], b"c"
     )
-    parts = msgspec.msgpack.decode(wire.pack_summary(summary))
+    parts = msgspec.msgpack.decode(summaries.pack_summary(summary))
     assert parts == [bytes(64), bytes(512), 1, [["s", "r", 5, [0]]], b"c"]
     names = ", ".join(outcome.name.lower() for outcome in Outcome)
     text = " ".join(section(page, "### Payloads").split())
