@@ -10,7 +10,7 @@ import pytest
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.repository import read_model
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.long]
 
 NAMES = (
     "wafer-encoder-3b",

@@ -86,6 +86,7 @@ def test_a_sink_that_hangs_over_the_end_of_the_run_is_killed_too(
     np.testing.assert_array_equal(recorded(tmp_path / "o.arrows"), np.arange(1, EVENTS + 1))
 
 
+@pytest.mark.long
 def test_stop_while_the_sink_stands_still_ends_within_a_bound(
     replay, http, small_batches, tmp_path, load_report
 ):

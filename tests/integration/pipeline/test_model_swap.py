@@ -143,6 +143,7 @@ def graph_of(make_graph):
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["inline", "distributed"])
 def test_swaps_under_load(
     engine, paced, ctl, http, make_graph, my_models, tmp_path, load_report, sluice

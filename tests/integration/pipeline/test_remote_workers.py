@@ -224,6 +224,7 @@ def test_other_models_are_refused_on_both_sides(
     assert report["events"]["failed"] == 0
 
 
+@pytest.mark.long
 def test_wrong_keys_are_refused(launch, join, open_graph, http, wafers, tmp_path, load_report):
     graph = open_graph(compute=1, first=[{"use": "test.sleepy", "name": "s", "seconds": 0.1}])
     command = replay(launch, http, wafers, graph, tmp_path, "keys")

@@ -37,6 +37,7 @@ def kill(launch, http):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", ["distributed", "inline"])
 def test_killed_twice_and_resumed(
@@ -74,6 +75,7 @@ def test_killed_twice_and_resumed(
     assert "the run has ended" in again.err
 
 
+@pytest.mark.long
 def test_what_cannot_be_resumed_is_refused(
     kill, sluice, graph, make_graph, wafers, tmp_path, make_recording
 ):

@@ -48,6 +48,7 @@ def standing_still(http):
     pytest.fail("events stay in flight while paused")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["inline", "distributed"])
 def test_pause_and_resume(engine, launch, http, ctl, make_graph, wafers, tmp_path, load_report):
     report = tmp_path / "r.json"
@@ -79,6 +80,7 @@ def test_pause_and_resume(engine, launch, http, ctl, make_graph, wafers, tmp_pat
     assert result["latency_s"]["p99"] < 1
 
 
+@pytest.mark.long
 def test_a_paused_live_source_makes_its_front_end_wait(
     launch, http, ctl, live, sluice, tmp_path, load_report
 ):

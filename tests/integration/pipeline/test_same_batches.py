@@ -84,6 +84,7 @@ def test_the_same_graph_decides_the_same(graph, record, again, keep):
         assert found["models"] == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("keep", ["accepted", "all"])
 def test_another_threshold_is_found_in_exactly_the_events_between(graph, record, again, keep):
     recorded = record(graph(keep=keep))

@@ -90,6 +90,7 @@ def test_wheel_has_every_file(root: Path, project: dict[str, Any], wheel: Path) 
     assert list(wheel.glob("*.dist-info/licenses/LICENSE"))
 
 
+@pytest.mark.long
 def test_wheel_works_from_elsewhere(wheel: Path, tmp_path: Path) -> None:
     code = (
         "import sys, sluice.pipeline, sluice.models\n"
