@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 
-@pytest.mark.long
 def test_runs_are_numbered_and_a_number_is_refused_the_second_time(
     sluice, make_graph, wafers, tmp_path
 ):
