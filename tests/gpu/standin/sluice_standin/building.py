@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import Any
 
@@ -54,18 +55,18 @@ class INetworkDefinition:
         return self._inputs[index]
 
 
-class IProgressMonitor:
+class IProgressMonitor(ABC):
     def __init__(self) -> None:
         self._made = True
 
-    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None: ...
 
-    def step_complete(self, phase_name: str, step: int) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def step_complete(self, phase_name: str, step: int) -> bool: ...
 
-    def phase_finish(self, phase_name: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def phase_finish(self, phase_name: str) -> None: ...
 
 
 class IOptimizationProfile:

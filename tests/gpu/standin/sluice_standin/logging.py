@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from enum import IntEnum
 
 
@@ -14,7 +15,7 @@ class _Severity(IntEnum):
     VERBOSE = 4
 
 
-class ILogger:
+class ILogger(ABC):
     Severity = _Severity
     INTERNAL_ERROR = _Severity.INTERNAL_ERROR
     ERROR = _Severity.ERROR
@@ -25,8 +26,8 @@ class ILogger:
     def __init__(self) -> None:
         self._made = True
 
-    def log(self, severity: _Severity, msg: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def log(self, severity: _Severity, msg: str) -> None: ...
 
 
 class Logger(ILogger):
