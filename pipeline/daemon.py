@@ -23,6 +23,7 @@ from .engine.swaps import order_swap
 from .errors import ConfigError, RunError, SluiceError, nearest
 from .exposition import RunCollector
 from .exposition_gpu import GpuCollector
+from .nursery import Nursery
 from .nvml import watch
 from .session import Wishes, check, conclude, prepare
 from .sources import Source
@@ -54,6 +55,8 @@ class Daemon:
         Called ten times a second from a thread while a run lasts.
     announce
         Called with the HTTP address once it is served.
+    nursery
+        Where processes come from; each run has its own unless given.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Daemon:
         wishes: Wishes,
         progress: Progress | None = None,
         announce: Announce | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         if wishes.engine not in ENGINES:
             raise ConfigError(
@@ -71,6 +75,7 @@ class Daemon:
         self._wishes = wishes
         self._progress = progress
         self._announce = announce
+        self._nursery = nursery
         self._lock = threading.Lock()
         self._waits = self._idle = self._ending = False
         #: Filled from HTTP and from signals, whose handlers may take no lock.
@@ -122,7 +127,7 @@ class Daemon:
 
     def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
         control = self.control
-        plan = prepare(self._config, self._wishes, control, stack)
+        plan = prepare(self._config, self._wishes, control, stack, self._nursery)
         self._plan, self.account = plan, plan.account
         if control.state is State.INITIAL:
             control.go(State.CONFIGURED)
@@ -226,6 +231,7 @@ def execute(
     wishes: Wishes,
     progress: Progress | None = None,
     announce: Announce | None = None,
+    nursery: Nursery | None = None,
 ) -> dict[str, Any]:
     """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
 
@@ -235,7 +241,7 @@ def execute(
         The graph, with source and sink as they shall be.
     wishes
         What the command line asks.
-    progress, announce
+    progress, announce, nursery
         As for `Daemon`.
 
     Returns
@@ -248,7 +254,7 @@ def execute(
     SluiceError
         If the run could not even start.
     """
-    return Daemon(lambda: config, wishes, progress, announce).run_once()
+    return Daemon(lambda: config, wishes, progress, announce, nursery).run_once()
 
 
 def check_report(report: dict[str, Any]) -> None:

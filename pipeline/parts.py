@@ -47,6 +47,17 @@ def load(kind: str, use: str, where: str) -> Any:
     raise ConfigError(f"{where}: no {kind} is called {use!r}", nearest(use, names(kind)))
 
 
+def module_of(kind: str, use: str) -> str | None:
+    """Return the name of our own module that has the part called `use`; nothing is imported."""
+    group = entry_points(group=f"sluice.{kind}s")
+    ours = __package__
+    if use in group.names:
+        found = group[use].module
+        return found if found.startswith(f"{ours}.") else None
+    module = use.partition(".")[0]
+    return f"{_STAGES}.{module}" if kind in _TABLES and module.isidentifier() else None
+
+
 def own(kind: str, module: str) -> dict[str, Any]:
     """Return the stages or monitors in a module of ``pipeline/stages``, by the part of the name."""
     table: dict[str, Any] = getattr(import_module(f"{_STAGES}.{module}"), _TABLES[kind], {})

@@ -8,7 +8,6 @@ from pathlib import Path
 from msgspec import Struct
 
 _PROC = Path("/proc")
-_ROLES = b"sluice.pipeline.engine."
 
 
 class Usage(Struct, frozen=True):
@@ -54,10 +53,10 @@ def family(engine: int) -> dict[str, int]:
     for folder in _PROC.glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text()
-            line = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            words = (folder / "cmdline").read_text().rstrip("\0").split()
         except OSError:
             continue
         parent = int(stat.rpartition(")")[2].split()[1])
-        if parent == engine and any(word.startswith(_ROLES) for word in line):
-            found[Path(line[-1].decode()).stem] = int(folder.name)
+        if parent == engine and words[:1] == ["sluice"]:  # see `nursery`: their titles
+            found[Path(words[-1]).stem] = int(folder.name)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .engine import Engine, Plan
 from .errors import ConfigError, SluiceError
 from .graph import Graph, build_graph
 from .numbering import RunNumbers, in_run, state_folder
+from .nursery import Nursery
 from .parts import build
 from .quarantine import Quarantine
 from .reference import read_bands
@@ -67,7 +69,13 @@ def check(config: GraphConfig) -> None:
     build_graph(config, source.schema, sink.columns)
 
 
-def prepare(config: GraphConfig, wishes: Wishes, control: Control, stack: ExitStack) -> Plan:
+def prepare(
+    config: GraphConfig,
+    wishes: Wishes,
+    control: Control,
+    stack: ExitStack,
+    nursery: Nursery | None = None,
+) -> Plan:
     """Open the source and plan a run; what it opens is closed with `stack`."""
     source: Source = build("source", config.source, config.origin)
     source.open()
@@ -78,7 +86,7 @@ def prepare(config: GraphConfig, wishes: Wishes, control: Control, stack: ExitSt
             hint="what a live source gave is gone: start a new run",
         )
     runtime = stack.enter_context(runtime_folder())
-    plan = _plan(config, wishes, source, control, runtime)
+    plan = replace(_plan(config, wishes, source, control, runtime), nursery=nursery)
     stack.callback(plan.account.quarantine.close)
     return plan
 

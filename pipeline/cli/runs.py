@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from .readers import accepted, source_for
 from .tuning import tuned
 
 if TYPE_CHECKING:
+    from ..nursery import Nursery
     from ..session import Wishes
 
 _Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) there.")]
@@ -81,16 +83,17 @@ def run(
     def load() -> GraphConfig:
         return _with(_judged(load_graph(graph), backend), out, workers)
 
-    config = load()
-    wishes = Wishes(
-        run_number, engine, http=http or config.http.listen, quarantine=quarantine,
-        reference=reference, resume=resume,
-    )  # fmt: skip
-    if wait:
-        require_own_files(config, out, wishes, report)
-        _serve(load, wishes, report, as_json=as_json)
-    else:
-        _execute(config, wishes, report, as_json=as_json)
+    with _nursery(load_graph(graph), engine) as nursery:
+        config = load()
+        wishes = Wishes(
+            run_number, engine, http=http or config.http.listen, quarantine=quarantine,
+            reference=reference, resume=resume,
+        )  # fmt: skip
+        if wait:
+            require_own_files(config, out, wishes, report)
+            _serve(load, wishes, report, nursery, as_json=as_json)
+        else:
+            _execute(config, wishes, report, nursery, as_json=as_json)
 
 
 def replay(
@@ -125,17 +128,18 @@ def replay(
     from ..session import Wishes
     from .same import against
 
-    config = _judged(load_graph(graph), backend)
-    config = replace(config, source=source_for(source, config))
-    if same_batches is not None:
-        if rate or out or resume:
-            raise ConfigError(
-                "--same-batches: expected neither --rate nor --out nor --resume beside it"
-            )
-        config = against(config, same_batches, compare or [], differences)
-    config = _with(config, out or accepted(source), workers)
-    wishes = Wishes(run_number, engine, rate, http, quarantine, reference, resume)
-    _execute(config, wishes, report, as_json=as_json)
+    if same_batches is not None and (rate or out or resume):
+        raise ConfigError(
+            "--same-batches: expected neither --rate nor --out nor --resume beside it"
+        )
+    with _nursery(load_graph(graph), engine) as nursery:
+        config = _judged(load_graph(graph), backend)
+        config = replace(config, source=source_for(source, config))
+        if same_batches is not None:
+            config = against(config, same_batches, compare or [], differences)
+        config = _with(config, out or accepted(source), workers)
+        wishes = Wishes(run_number, engine, rate, http, quarantine, reference, resume)
+        _execute(config, wishes, report, nursery, as_json=as_json)
 
 
 def emulate(
@@ -208,7 +212,10 @@ def _with(config: GraphConfig, out: Path | None, workers: int | None) -> GraphCo
     return replace(config, sink=sink, workers=crew)
 
 
-def _execute(config: GraphConfig, wishes: Wishes, report: Path | None, *, as_json: bool) -> None:
+def _execute(
+    config: GraphConfig, wishes: Wishes, report: Path | None, nursery: Nursery | None,
+    *, as_json: bool,
+) -> None:  # fmt: skip
     """Make one run."""
     from ..daemon import check_report, execute
     from .progress import announce, run_progress
@@ -216,7 +223,7 @@ def _execute(config: GraphConfig, wishes: Wishes, report: Path | None, *, as_jso
 
     refuse_collisions(config, *others(wishes, report))
     with run_progress(quiet=as_json) as progress:
-        result = execute(config, wishes, progress, announce)
+        result = execute(config, wishes, progress, announce, nursery)
     _tell(result, report, as_json=as_json)
     check_report(result)
     if differs(result):
@@ -227,8 +234,9 @@ def _execute(config: GraphConfig, wishes: Wishes, report: Path | None, *, as_jso
 
 
 def _serve(
-    load: Callable[[], GraphConfig], wishes: Wishes, report: Path | None, *, as_json: bool
-) -> None:
+    load: Callable[[], GraphConfig], wishes: Wishes, report: Path | None, nursery: Nursery | None,
+    *, as_json: bool,
+) -> None:  # fmt: skip
     """Make a run at each `start` until SIGTERM."""
     from ..daemon import Daemon
     from .progress import announce, run_progress
@@ -239,8 +247,20 @@ def _serve(
         return config
 
     with run_progress(quiet=as_json) as progress:
-        daemon = Daemon(checked, wishes, progress, announce)
+        daemon = Daemon(checked, wishes, progress, announce, nursery)
         daemon.serve(lambda result: _tell(result, report, as_json=as_json))
+
+
+@contextmanager
+def _nursery(config: GraphConfig, engine: str) -> Iterator[Nursery | None]:
+    """Yield where processes come from: begun before there are threads, sockets or devices."""
+    from ..engine.processes import found_nursery
+
+    if engine != "distributed":
+        yield None
+        return
+    with closing(found_nursery(config, alone=True)) as nursery:
+        yield nursery
 
 
 def _tell(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from ..account import Account
 from ..batch import EventBatch
 from ..graph import Graph
 from ..journal import Commit
+from ..nursery import Nursery
 from ..sinks import Sink
 from ..sources import Dictates, Source
 from ..state import Control
@@ -34,6 +35,8 @@ class Plan:
         A folder for sockets and shared memory, the run's own.
     resumed
         Where the run stood when an earlier life of it ended; the source is past that.
+    nursery
+        Where processes come from, if there is one already; it outlives the run.
     orders
         Swaps of models that were ordered, from any thread.
     """
@@ -46,6 +49,7 @@ class Plan:
     bor: dict[str, Any]
     runtime: Path
     resumed: Commit | None = None
+    nursery: Nursery | None = None
     orders: OrderBook = field(default_factory=OrderBook)
     #: The source where it says on which rung to judge; asked once, for the question is slow.
     _dictator: Dictates | None = field(init=False)

@@ -22,8 +22,13 @@ from .crew_swaps import Ready
 from .outlet import is_sound, open_outlet
 from .pulse import Beat
 from .room import NO_ROOM, RETRY_S, Room
-from .spec import LOOK_AROUND_S, Spec, main
+from .spec import LOOK_AROUND_S, Spec, play
 from .swaps import Swap
+
+
+def start(path: str) -> int:
+    """Play this role by the spec file at `path`; return the exit code."""
+    return play(commit, path)
 
 
 def commit(spec: Spec, hub: Socket) -> None:
@@ -187,7 +192,3 @@ class _Desk:
             self._committer.announce(swap.for_journal())
             self._hub.send(Header(Kind.READY, self._run), msgspec.json.encode(Ready(swap.attempt)))
         return header.kind != Kind.STOP
-
-
-if __name__ == "__main__":
-    main(commit)

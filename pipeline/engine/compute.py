@@ -24,11 +24,16 @@ from ..wire import Codec, Header, Kind
 from .crew_swaps import Ready
 from .place import Here, Place
 from .pulse import Beat
-from .spec import LOOK_AROUND_S, LastWords, Spec, main
+from .spec import LOOK_AROUND_S, LastWords, Spec, play
 from .swaps import Preparation, Swap
 
 #: How often a worker without batches looks whether a model is ready.
 _PREPARING_S = 0.02
+
+
+def start(path: str) -> int:
+    """Play this role by the spec file at `path`; return the exit code."""
+    return play(work, path)
 
 
 def work(spec: Spec, hub: Socket) -> None:
@@ -212,7 +217,3 @@ def _same_models(graph: Graph, spec: Spec) -> None:
                 f"stage {stage!r}: the run goes on with {_label(began)}, the repository here has "
                 f"{_label(info)}"
             )
-
-
-if __name__ == "__main__":
-    main(work)

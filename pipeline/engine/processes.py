@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import msgspec
 
+from ..config import GraphConfig
+from ..nursery import Nursery
+from ..parts import module_of
 from .spec import Spec
 
 _GRACE_S = 5.0
+_ROLES = ("compute", "commit")
+
+
+def found_nursery(config: GraphConfig, *, alone: bool = False) -> Nursery:
+    """Return a nursery for the processes of a graph; `alone` as there.
+
+    Parts of others are left to who uses them: they may hold threads or devices once imported.
+    """
+    parts = [("sink", config.sink)]
+    parts += [("stage", part) for part in config.stages]
+    parts += [("monitor", part) for part in config.monitors]
+    modules = [f"{__package__}.{role}" for role in _ROLES]
+    modules += [name for kind, part in parts if (name := module_of(kind, part.use))]
+    return Nursery(list(dict.fromkeys(modules)), alone=alone)
 
 
 class Process:
@@ -25,9 +40,11 @@ class Process:
         Its start-up parameters.
     folder
         Where its spec file goes.
+    nursery
+        Where it comes from.
     """
 
-    def __init__(self, role: str, spec: Spec, folder: Path) -> None:
+    def __init__(self, role: str, spec: Spec, folder: Path, nursery: Nursery) -> None:
         self.name = spec.name
         self.role = role
         self.spec = spec
@@ -36,8 +53,7 @@ class Process:
         self._killed = ""
         path = folder / f"{spec.name}.json"
         path.write_bytes(msgspec.json.encode(spec))
-        command = [sys.executable, "-m", f"sluice.pipeline.engine.{role}", str(path)]
-        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._child = nursery.bear(f"{__package__}.{role}", str(path))
 
     @property
     def pid(self) -> int:
@@ -47,15 +63,13 @@ class Process:
     @property
     def exit_code(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
-        return self._child.poll()
+        return self._child.exit_code
 
     @property
     def death(self) -> str:
         """How it ended, in words."""
-        code = self.exit_code
-        how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
         why = f": {self._killed}" if self._killed else ""
-        return f"{self.name} (pid {self.pid}) ended {how}{why}"
+        return f"{self.name} (pid {self.pid}) ended {self._child.ending}{why}"
 
     def kill(self, why: str) -> None:
         """Kill it for a reason that its death will name."""
@@ -64,14 +78,9 @@ class Process:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for its end, at most `timeout_s` seconds; whether it has ended."""
-        try:
-            self._child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._child.wait(timeout_s)
 
     def end(self) -> None:
         """Make sure that it has ended; it was told to by a STOP message before."""
-        if self.exit_code is None:
-            self._child.kill()
-            self.wait(_GRACE_S)
+        self._child.kill()
+        self.wait(_GRACE_S)

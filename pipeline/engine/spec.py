@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from ..config import Graph as GraphTable
 from ..config import GraphConfig
 from ..errors import ConfigError, DataError, DeviceLostError, ModelError, RunError, SluiceError
 from ..graph import Graph
+from ..scheduling import change_policy
 from ..schema import Column, Schema
 from ..segments import edges
 from ..transport import Socket, terminate
@@ -99,6 +99,8 @@ class Spec(Struct, frozen=True):
         For a sink: the swaps that have begun.
     segment
         Which segment of the chain a worker runs.
+    hurried
+        Whether it leaves others their turn on the cores; throughput counts, not who waits.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Spec(Struct, frozen=True):
     since: int | None = None
     begun: tuple[Swap, ...] = ()
     segment: int = 0
+    hurried: bool = False
 
     @property
     def schema(self) -> Schema:
@@ -159,17 +162,16 @@ class LastWords(Struct, frozen=True):
         return _KINDS.get(self.type, RunError)(f"{self.process}: {self.message}", self.hint)
 
 
-def main(role: Callable[[Spec, Socket], None]) -> None:
-    """Run a process: read the spec named on the command line, connect to ingest, play the role.
+def play(role: Callable[[Spec, Socket], None], path: str) -> int:
+    """Run a process: read its spec, connect to ingest, play the role; return the exit code.
 
     A failure goes to ingest as an ERROR message, which ends the run, but for a device that is lost:
-    that is a death like any other. The exit code is the error's. Signals that reach
-    the whole process group are for the engine to understand: it drains and then says STOP.
+    that is a death like any other. The exit code is the error's.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Spec)
+    spec = msgspec.json.decode(Path(path).read_bytes(), type=Spec)
     os.sched_setaffinity(0, spec.cores.rest)  # threads to come inherit it
+    if spec.hurried:
+        change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
     sys.setswitchinterval(_SWITCH_S)
     hub = Socket(spec.hub, spec.name)
     code = 0
@@ -185,4 +187,4 @@ def main(role: Callable[[Spec, Socket], None]) -> None:
         code = error.exit_code if isinstance(error, SluiceError) else 1
     hub.close()
     terminate()
-    sys.exit(code)
+    return code

@@ -15,11 +15,11 @@ from ..wire import Header, Kind
 from . import Plan
 from .epochs import Epochs
 from .hub import Hub
-from .processes import Process
+from .processes import Process, found_nursery
 from .restarts import Restarts
 from .spec import SLOTS, Spec, share_cores, slot_count
 
-SINK = "sink"
+SINK, NURSERY = "sink", "nursery"
 #: How long a process may take to get ready.
 READY_S = 120.0
 #: Batches that a worker asks for ahead: in a live run one to work on and one to come meanwhile, so
@@ -67,8 +67,9 @@ class Supervisor:
     def start(self, hub: str) -> None:
         """Start sink and workers, which connect to the endpoint `hub`."""
         self._hub = hub
+        self._nursery = self._plan.nursery or found_nursery(self._plan.graph.config)
         if self._hurried:
-            change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # the crew inherits it
+            change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
         resumed = self._plan.resumed
         self._spawn("commit", SINK, resumed.next if resumed else None)
         for index, segment in enumerate(self._plan.graph.config.workers.crew):
@@ -131,17 +132,26 @@ class Supervisor:
         """Start the dead processes whose wait is over; the sink has committed all before `since`.
 
         A process that never gets ready is killed, which is a death like any other.
+
+        Raises
+        ------
+        RunError
+            If the nursery has died, and no restarts are left.
         """
         now = time.monotonic()
-        for name in [name for name, due in self._due.items() if due <= now]:
+        bears = self._nursery.tend()
+        for name in [name for name, due in self._due.items() if bears and due <= now]:
             del self._due[name]
-            restarts = self._plan.account.restarts
-            restarts[name] = restarts.get(name, 0) + 1
+            self._count(name)
             process = self._processes[name]
             self._spawn(process.role, name, since, process.spec.segment)
         for process in self._processes.values():
             if not process.ready and now - process.born_s > READY_S:
                 process.end()
+
+        while self._nursery.deaths:
+            self._restarts.delay_s(NURSERY, self._nursery.deaths.pop(), now)
+            self._count(NURSERY)
 
     def end(self, hub: Hub, *, failed: bool) -> None:
         """Tell every process to stop; kill those that do not."""
@@ -154,6 +164,12 @@ class Supervisor:
         for process in self._processes.values():
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
             process.end()
+        if self._plan.nursery is None:
+            self._nursery.close()
+
+    def _count(self, name: str) -> None:
+        restarts = self._plan.account.restarts
+        restarts[name] = restarts.get(name, 0) + 1
 
     def _spawn(self, role: str, name: str, since: int | None = None, segment: int = 0) -> None:
         plan = self._plan
@@ -165,6 +181,6 @@ class Supervisor:
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
             slot_count(plan.graph.config.graph), plan.bor,
             epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
-            self._credit, since, epochs.begun, segment,
+            self._credit, since, epochs.begun, segment, self._hurried,
         )  # fmt: skip
-        self._processes[name] = Process(role, spec, plan.runtime)
+        self._processes[name] = Process(role, spec, plan.runtime, self._nursery)

@@ -41,6 +41,11 @@ def kill_sink(stand: Stand, _: Detail) -> Detail:
     return _kill(stand, "sink")
 
 
+def kill_nursery(stand: Stand, _: Detail) -> Detail:
+    """Kill what processes come from; nobody else ends, and another takes its place."""
+    return _kill(stand, "nursery")
+
+
 def stall_sink(stand: Stand, detail: Detail) -> Detail:
     """Stop the sink for a while: nothing is committed, the window fills, the backlog grows."""
     return _stall(stand, "sink", detail["seconds"])
@@ -150,6 +155,7 @@ _GARBAGE: dict[str, Callable[[random.Random, int], list[list[bytes]]]] = {
 FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
     "kill worker": kill_worker,
     "kill sink": kill_sink,
+    "kill nursery": kill_nursery,
     "stall sink": stall_sink,
     "stall worker": stall_worker,
     "full disk": full_disk,

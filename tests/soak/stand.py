@@ -26,7 +26,6 @@ SLUICE = str(Path(sys.executable).with_name("sluice"))
 _IDS = 1 << 40
 #: How long run control may take: a swap as long as it may, a busy machine included.
 _CONTROL_S = 120.0
-_ENGINE = "sluice.pipeline.engine."
 
 
 def free_port() -> int:
@@ -130,9 +129,9 @@ class Stand:
         try:
             found["engine"] = psutil.Process(self.run.pid)
             for child in found["engine"].children():
-                line = child.cmdline()
-                if any(word.startswith(_ENGINE) for word in line):
-                    found[Path(line[-1]).stem] = child
+                words = " ".join(child.cmdline()).split()
+                if words[:1] == ["sluice"]:
+                    found[Path(words[-1]).stem] = child
         except psutil.Error:
             pass
         return found

@@ -258,11 +258,10 @@ class Command:
 
     def workers(self, role: str = "compute") -> list[psutil.Process]:
         """Return its living children of a role."""
-        wanted = f"sluice.pipeline.engine.{role}"
         found = []
         for child in self.children():
             try:
-                if wanted in child.cmdline():
+                if title(child)[:2] == ["sluice", role]:
                     found.append(child)
             except psutil.Error:
                 continue
@@ -297,6 +296,11 @@ class Command:
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+
+def title(process: psutil.Process) -> list[str]:
+    """Return what a process shows as its command: role, and the path of its spec file."""
+    return " ".join(process.cmdline()).split()
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def replay(launch, http, wafers, tmp_path):
 
 def worker(command, name):
     """Return the process of a worker by its name."""
-    return next(one for one in command.workers() if one.cmdline()[-1].endswith(f"/{name}.json"))
+    return next(one for one in command.workers() if f"/{name}.json" in " ".join(one.cmdline()))
 
 
 def test_killing_a_worker_of_each_segment_and_the_sink_loses_nothing(

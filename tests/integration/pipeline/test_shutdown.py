@@ -79,7 +79,7 @@ def test_second_sigterm_gives_up_and_says_what_was_left(
 def test_sigterm_while_starting_ends_soon_and_leaves_nothing(launch, wafers, tmp_path):
     command = launch("replay", wafers, "--graph", "hgcal", "--report", tmp_path / "r.json")
     deadline = time.monotonic() + 20
-    while not command.children() and time.monotonic() < deadline:
+    while not command.workers() and time.monotonic() < deadline:
         time.sleep(0.01)
     command.signal(signal.SIGTERM)
     done = command.finish(30)

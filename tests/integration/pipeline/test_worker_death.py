@@ -69,6 +69,28 @@ def test_killing_a_worker_again_and_again_loses_nothing(
     assert assert_same_recording(tmp_path / "killed.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
+def test_killing_the_nursery_costs_nothing_and_the_next_bears_workers(
+    launch, http, slow_graph, wafers, tmp_path, load_report
+):
+    command = replay(launch, http, wafers, slow_graph(), tmp_path, "nursery")
+    http.settled(command, 500)
+    (nursery,) = command.workers("nursery")
+    nursery.kill()
+    (worker,) = command.workers()
+    worker.kill()
+    http.until(
+        "/metrics", lambda _, text: 'restarts_total{worker="compute-0"} 1.0' in text, command
+    )
+    (successor,) = command.workers("nursery")
+    assert successor.pid != nursery.pid
+    done = command.finish()
+    assert done.code == 0, done
+    report = load_report(tmp_path / "nursery.json")
+    assert report["restarts"] == {"nursery": 1, "compute-0": 1}
+    assert report["events"]["offered"] == 20_000
+    assert report["events"]["failed"] == 0
+
+
 def test_a_batch_that_kills_its_worker_once_is_judged_by_the_next(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
@@ -193,7 +215,7 @@ def test_children_end_when_the_engine_is_killed(launch, http, slow_graph, wafers
     command = replay(launch, http, wafers, slow_graph(), tmp_path, "orphans")
     http.settled(command, 500)
     family = command.children()
-    assert len(family) == 2
+    assert len(family) == 3  # with the nursery
     command.signal(signal.SIGKILL)
     command.finish()
     _, alive = psutil.wait_procs(family, timeout=15)
