@@ -2,7 +2,8 @@
 
 A batch closes when it is full; when its worker is idle and rested; or when waiting longer would
 break the budget, given what a batch of that size takes. The service-time curve says what it
-takes: measured at warm-up at several sizes, tracked since.
+takes: measured at warm-up at several sizes, tracked since. Where time matters a batch is full when
+its service takes half of the budget.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ _MARGIN = 3.0
 _DUTY = 0.5
 #: Rests that a worker may have saved up, so that events which come in bursts need not wait.
 _SLACK = 4
+#: Share of the budget that the service of one batch may take, where smaller batches are as good.
+_SERVICE = 0.5
+#: A size is as good as a larger one if an event takes at most this much longer in it.
+_AS_GOOD = 1.1
 #: No batch takes less: a curve may be divided by.
 _LEAST_S = 1e-6
 
@@ -75,6 +80,31 @@ class ServiceCurve:
         """Return the seconds that hardly any batch of `events` events exceeds."""
         return self(events) * (1.0 + _MARGIN * self.deviation)
 
+    def within(self, budget_s: float) -> int:
+        """Return the largest batch up to the last point that takes so long at most, or the first.
+
+        Examples
+        --------
+        >>> ServiceCurve([(1, 0.001), (101, 0.002)]).within(0.0015)
+        51
+        """
+        sizes, times = self._sizes, self._times
+        if times[-1] <= budget_s:
+            return sizes[-1]
+        above = next(place for place, took_s in enumerate(times) if took_s > budget_s)
+        if not above:
+            return sizes[0]
+        low, high = sizes[above - 1 : above + 1]
+        share = (budget_s - times[above - 1]) / (times[above] - times[above - 1])
+        return low + int(share * (high - low))
+
+    @property
+    def frugal(self) -> int:
+        """The smallest measured size in which an event takes hardly longer than in any other."""
+        each = [took_s / size for size, took_s in zip(self._sizes, self._times, strict=True)]
+        least = _AS_GOOD * min(each)
+        return next(size for size, took_s in zip(self._sizes, each, strict=True) if took_s <= least)
+
     def learn(self, events: int, took_s: float) -> None:
         """Move the two points beside `events` toward what a batch took."""
         error = min(took_s / self(events), 3.0) - 1.0  # a preempted process says little
@@ -119,6 +149,14 @@ class Batching:
         """Take what a worker measured at its warm-up, by rung."""
         self.curves = [ServiceCurve(of_rung) for of_rung in times_s]
 
+    @property
+    def most(self) -> int:
+        """Events of a batch that is full where time matters."""
+        curve, budget_s = self.curves[self.rung], _SERVICE * self._budget_s
+        if curve(self._most) <= budget_s:
+            return self._most
+        return min(self._most, max(curve.within(budget_s), curve.frugal))
+
     def due_in(self, waiting: Waiting, now_ns: int, *, idle: bool) -> float:
         """Return the seconds until the batch of what waits closes, 0 if it is to go now.
 
@@ -131,7 +169,7 @@ class Batching:
         idle
             Whether a worker has nothing to do.
         """
-        if waiting.events >= self._most:
+        if waiting.events >= self.most:
             return 0.0
         age_s, curve = (now_ns - waiting.oldest_ns) * 1e-9, self.curves[self.rung]
         due_s = self._budget_s - age_s - curve.safe(waiting.events) - self._travel_s

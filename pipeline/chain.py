@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .batch import EventBatch, Flag, Outcome, concatenate
+from .batch import EventBatch, Flag, Gate, Outcome, concatenate
 from .batching import sizes
 from .carry import NOTHING, Carry, pass_over
 from .errors import DataError, DeviceLostError, RunError
@@ -45,7 +45,7 @@ class Chain:
         self._blank_decision = np.zeros(0, np.uint64)
         self._block = block
         self._times = np.zeros(len(graph.stages) + 2, np.int64)
-        self._steps = [(stage.process, stage.provides, stage.name) for stage in graph.stages]
+        self._steps = [(stage.process, Gate(stage.provides, stage.name)) for stage in graph.stages]
         self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, Swaps)}
         self._epoch = self._rung = 0
         self._watcher = Watcher(graph.monitors, block.monitor_meters())
@@ -200,10 +200,11 @@ class Chain:
         times = self._times
         times[0] = t_ready_ns
         times[1] = time.monotonic_ns()
-        for index, (process, provides, name) in enumerate(self._steps, 2):
+        for index, (process, gate) in enumerate(self._steps, 2):
             done = process(batch)
-            done.check(provides, name)
+            gate.check(done)
             if done.events != batch.events:
+                name = self._graph.stages[index - 2].name
                 raise DataError(f"{name}: expected {batch.events} events back, got {done.events}")
             batch = done
             times[index] = time.monotonic_ns()

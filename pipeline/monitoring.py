@@ -25,10 +25,13 @@ Meter = MonitorMeter | ShadowMeter
 
 #: Samples that may wait; beyond that they are dropped, counted.
 _QUEUE = 64
-#: A sample is shown when it has this many events, or has gathered for this long.
-_ENOUGH = 256
+#: A sample is shown when it has this many events, or has gathered for this long: to wake a thread
+#: takes as long as to choose a sample.
+_ENOUGH = 1024
 _GATHER_S = 0.2
 _DRAIN_S = 10.0
+#: Outcomes from here on are of events that no stage has judged; NumPy compares bytes with a byte.
+_UNJUDGED = np.uint8(Outcome.SHED)
 
 
 @dataclass(slots=True)
@@ -83,8 +86,8 @@ class Watcher:
             monitor = tap.monitor
             mask = np.empty(batch.events, np.bool_)
             sampled(batch["event_id"], tap.salt, monitor.sample, mask)
-            mask &= batch[OUTCOME.name] < Outcome.SHED
-            rows = np.flatnonzero(mask)
+            (rows,) = mask.nonzero()
+            rows = rows[batch[OUTCOME.name][rows] < _UNJUDGED]
             if len(rows):
                 tap.gathered.append(batch.only(monitor.consumes.names).take(rows))
                 tap.events += len(rows)

@@ -23,7 +23,7 @@ from .numbering import TRIAL, state_folder
 from .repository import Model, find_model
 from .session import Wishes
 
-BATCHES = (1024, 2048, 4096, 8192, 16384)
+BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
 _BACKENDS = ("layers", DEFAULT)
 _MODEL_EVENTS = 4096
 

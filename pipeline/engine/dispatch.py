@@ -176,7 +176,9 @@ class Dispatch:
         """Take a batch of the source into flight; None if there is none."""
         source = self._plan.source
         waiting = source.waiting()
-        batch = source.read(self._plan.graph.config.graph.batch_events)
+        timed = bool(waiting.oldest_ns)  # a file has all the time in the world
+        most = self.batching.most if timed else self._plan.graph.config.graph.batch_events
+        batch = source.read(most)
         if batch is None:
             return None
         rung = self._plan.dictated_rung()

@@ -1,4 +1,4 @@
-"""Reading ahead: the next batch is read while this one is judged, then cut to any size."""
+"""Reading ahead: the next chunk is read while this one is judged, then cut to any size."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from ..batch import EventBatch, concatenate
+from ..errors import DataError
 from ..ragged import Ragged
 
 T = TypeVar("T")
+
+#: Aim of one chunk that is read ahead.
+_CHUNK_BYTES = 16 << 20
+_MOST_EVENTS = 65_536
 
 #: Of the items of ragged columns in one batch: no message may be longer than four times that.
 _MOST_BYTES = 1 << 26
@@ -41,6 +46,29 @@ class Ahead(Generic[T]):
     def close(self) -> None:
         """Wait for the thread and end it."""
         self._reader.shutdown(cancel_futures=True)
+
+
+def chunk_events(event_bytes: int) -> int:
+    """Return how many events of that size make a chunk."""
+    return min(_MOST_EVENTS, max(1, _CHUNK_BYTES // max(1, event_bytes)))
+
+
+def chunks(batches: Iterator[EventBatch], events: int) -> Iterator[EventBatch]:
+    """Join and cut batches to chunks of so many events; what `batches` raises comes last."""
+    failure: list[DataError] = []
+
+    def following() -> EventBatch | None:
+        try:
+            return next(batches, None)
+        except DataError as error:
+            failure.append(error)
+            return None
+
+    portions = Portions(following)
+    while (chunk := portions.take(events)) is not None:
+        yield chunk
+    for error in failure:
+        raise error
 
 
 class Portions:

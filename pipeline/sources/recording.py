@@ -15,7 +15,7 @@ from ..recording import Recording
 from ..schema import EVENT_ID, T_EVENT, T_INGEST, Schema
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Waiting, now_for
-from .ahead import Ahead, Portions
+from .ahead import Ahead, Portions, chunk_events, chunks
 from .limits import within_limits
 
 
@@ -56,8 +56,9 @@ class RecordingSource:
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
-        # The next batch is decompressed while this one is judged.
-        self._ahead = Ahead(self._again_and_again())
+        # The next chunk is decompressed and joined while this one is judged.
+        most = chunk_events(sum(column.item_bytes for column in self._recorded))
+        self._ahead = Ahead(chunks(self._again_and_again(), most))
         self._portions = Portions(self._next)
 
     def receive(self) -> None:

@@ -16,13 +16,9 @@ from ..ragged import Ragged
 from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
-from .ahead import Ahead, Portions
+from .ahead import Ahead, Portions, chunk_events
 from .filling import Filled, Parts, fill
 from .mapping import Field, Mapped, resolve
-
-#: Aim of one chunk.
-_CHUNK_BYTES = 16 << 20
-_MOST_EVENTS = 65_536
 
 
 class Table(Protocol):
@@ -174,8 +170,7 @@ class TableSource(ABC):
 
 def _events(fields: Iterable[Field]) -> int:
     """Return how many events of these fields make a chunk."""
-    item = sum(field.item_bytes for field in fields)
-    return min(_MOST_EVENTS, max(1, _CHUNK_BYTES // max(1, item)))
+    return chunk_events(sum(field.item_bytes for field in fields))
 
 
 def readable(

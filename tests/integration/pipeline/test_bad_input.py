@@ -63,17 +63,29 @@ def test_truncated_recording(engine, sluice, wafers, tmp_path, load_report):
 
 def test_recording_cut_while_it_is_replayed(launch, http, wafers, tmp_path, load_report):
     mine = tmp_path / "mine.arrows"
-    shutil.copy(wafers, mine)
+    events = _repeat(wafers, 15, mine)  # far more than is read ahead
     report = tmp_path / "r.json"
     command = launch(
-        "replay", mine, *INLINE, "--rate", 20_000, "--report", report,
+        "replay", mine, *INLINE, "--rate", 40_000, "--report", report,
         "--http", f"127.0.0.1:{http.port}",
     )  # fmt: skip
     http.settled(command, 1000)
-    os.truncate(mine, 20_000)
+    os.truncate(mine, mine.stat().st_size * 2 // 3)
     done = command.finish(30)
     refused(done, 6, "damaged", "mine.arrows")
-    assert 1000 <= load_report(report)["events"]["offered"] < 20_000
+    assert events // 2 <= load_report(report)["events"]["offered"] < events
+
+
+def _repeat(recording, times, path):
+    """Record the same events several times; return how many they are then."""
+    reader = RecordingReader(recording)
+    batches = list(reader.batches())
+    with RecordingWriter(path, reader.schema, {}) as writer:
+        for _ in range(times):
+            for batch in batches:
+                writer.write(batch)
+    reader.close()
+    return times * sum(batch.events for batch in batches)
 
 
 def test_not_a_recording(together, tmp_path):

@@ -150,3 +150,30 @@ def test_more_workers_rest_together():
             rule.sent(1, now, workers)
         gaps.append(rule.due_in(Waiting(1, now), now, idle=True))
     assert gaps[0] == pytest.approx(4 * gaps[1], rel=0.01)
+
+
+def test_a_batch_is_full_when_it_takes_half_of_the_budget():
+    # One microsecond an event from 4,000 events on; 2.5 ms hold 2,500, which is less frugal.
+    curve = [(1, 1e-3), (4_000, 4e-3), (40_000, 40e-3)]
+    assert batching(5e-3, 40_000, curve).most == 4_000
+    assert batching(20e-3, 40_000, curve).most == 10_000
+    assert batching(1.0, 40_000, curve).most == 40_000
+    what, now = waiting(10_000, age_s=0)
+    assert batching(20e-3, 40_000, curve).due_in(what, now, idle=False) == 0
+
+
+@given(
+    st.lists(st.floats(1e-6, 1e-2), min_size=2, max_size=7),
+    st.floats(1e-5, 1e-1),
+    st.integers(1, 1 << 20),
+)
+def test_what_is_within_a_time_takes_no_longer(steps, budget_s, most):
+    times, total = [], 0.0
+    for size, step in zip(sizes(most), steps, strict=False):
+        total += step
+        times.append((size, total))
+    curve = ServiceCurve(times)
+    events = curve.within(budget_s)
+    assert 1 <= events <= times[-1][0]
+    assert events == 1 or curve(events) <= budget_s * (1 + 1e-9)
+    assert events == times[-1][0] or curve(events + 1) >= budget_s * (1 - 1e-9)

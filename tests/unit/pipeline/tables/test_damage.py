@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import ConfigError, DataError
-from sluice.pipeline.sources.ahead import Ahead, Portions
+from sluice.pipeline.sources.ahead import Ahead, Portions, chunks
 from sluice.pipeline.sources.tables import readable, spans
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
@@ -184,3 +189,22 @@ def test_spans():
     assert list(spans([0, 4, 8, 12], 8)) == [(0, 8), (8, 12)]
     assert list(spans([0, 25], 10)) == [(0, 10), (10, 20), (20, 25)]
     assert list(spans([0], 10)) == []
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 7), st.booleans())
+def test_chunks_are_full_and_errors_come_behind_all_events(lengths, events, breaks):
+    ids = np.arange(sum(lengths))
+    cuts = np.cumsum([0, *lengths])
+
+    def batches():
+        for start, stop in pairwise(cuts):
+            yield EventBatch({"x": ids[start:stop]}, int(stop - start))
+        if breaks:
+            raise DataError("rotten")
+
+    got = []
+    with pytest.raises(DataError, match="rotten") if breaks else nullcontext():
+        got.extend(chunks(batches(), events))  # extend keeps what came before an error
+    assert np.concatenate([ids[:0], *[chunk["x"] for chunk in got]]).tolist() == ids.tolist()
+    assert all(chunk.events == events for chunk in got[:-1])
+    assert all(0 < chunk.events <= events for chunk in got)

@@ -146,7 +146,7 @@ def test_selected_columns_alone_are_read(write, read, kind, columns):
 
 @formats
 def test_big_events_come_in_small_chunks(write, kind, monkeypatch, columns, make):
-    monkeypatch.setattr("sluice.pipeline.sources.tables._CHUNK_BYTES", 12 * 4 * 10)
+    monkeypatch.setattr("sluice.pipeline.sources.ahead._CHUNK_BYTES", 12 * 4 * 10)
     path, use = write(kind, {"words": columns(95)["words"]})
     source = make(use, path)
     source.open()
