@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 import torch
+
+from sluice.exporters.processes import side_by_side
 
 Scores = dict[str, float]
 #: A function and its arguments after the run.
@@ -17,12 +18,11 @@ Task = tuple[Callable[..., Scores], tuple[object, ...]]
 @contextmanager
 def workers(count: int) -> Iterator[Executor | None]:
     """Yield a pool of processes; none if one is enough."""
-    # Spawned, not forked: torch does not survive a fork. Kept, because each makes its own sample.
+    # Kept, because each makes its own sample.
     if count == 1:
         yield None
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_one_core) as pool:
+    with side_by_side(count, _one_core) as pool:
         yield pool
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from sluice.pipeline.errors import ConfigError, DataError
 from sluice.pipeline.recording import RecordingWriter, Tail, find_tail
 
 from .families import Events, Family, get
+from .processes import side_by_side
 from .progress import progress
 
 
@@ -89,8 +89,7 @@ def _simulated(
     if processes == 1:
         yield from (family.block(count, seed, start) for count, start in spans)
         return
-    # Spawned, not forked: a compiled kernel's threads do not survive a fork.
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    with side_by_side(processes) as pool:
         waiting: deque[Future[Events]] = deque()
         for count, start in spans:
             waiting.append(pool.submit(_block, family.name, count, seed, start))

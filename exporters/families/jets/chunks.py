@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from sluice.exporters.processes import side_by_side
 from sluice.exporters.progress import progress
 
 from .simulate import Sample, jets
@@ -38,10 +38,7 @@ def produce(folder: Path, chunks: list[Chunk], seed: int, workers: int = 1) -> N
     missing = [chunk for chunk in chunks if not (folder / chunk.name).exists()]
     if not missing:
         return
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-        progress() as bar,
-    ):
+    with side_by_side(workers) as pool, progress() as bar:
         task = bar.add_task("jets", total=len(chunks), completed=len(chunks) - len(missing))
         for made in as_completed([pool.submit(_make, folder, one, seed) for one in missing]):
             made.result()
