@@ -1,5 +1,7 @@
 """Models in 8 and 16 bits: smaller, nearly the same, and honest about what they lose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,29 @@ def test_a_variant_is_smaller_and_nearly_the_same(model, make, gap, share):
     assert weights < share * sum(
         len(one.raw_data) for one in onnx.load_from_string(model).graph.initializer
     )
+
+
+class Logarithms(torch.nn.Module):
+    """A net whose inputs span six orders of magnitude."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(32, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)
+        )
+
+    def forward(self, x):
+        return torch.sigmoid(self.layers(torch.log(x + 1e-4)).squeeze(1))
+
+
+def test_inputs_of_all_sizes_survive_8_bits(export):
+    sizes = np.logspace(-3, 3, 32, dtype=np.float32)
+    x = sizes * np.exp(events(400))
+    wide = replace(export, module=Logarithms(), golden={"x": x[:16]})
+    model = serialise(wide)
+    got, expected = runner(int8(model, {"x": x}))(x), runner(model)(x)
+    assert np.corrcoef(got, expected)[0, 1] > 0.999
 
 
 def test_variants_tell_what_they_lose(export, model, tmp_path):
