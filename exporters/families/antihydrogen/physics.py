@@ -7,7 +7,6 @@ References
 ----------
 P. Sadowski et al., J. Phys. Commun. 1 (2017) 025001: the detector.
 Particle Data Group, "Passage of particles through matter": multiple scattering, energy loss.
-S. Steele, D. Lea, C. Flood, OOPSLA 2014: the SplitMix64 generator.
 """
 
 from __future__ import annotations
@@ -18,14 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.exporters.streams import TURN, begin, normal, poisson, uniform
 from sluice.kernels.jit import inlined, kernel, reads, value, writes
 from sluice.kernels.strips import INNER_MM, OUTER_MM, STRIPS, VIEWS, Z
 
 AXIS, WALL = 0, 1
-TURN = 2.0 * math.pi
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11))
 
 #: Where the constants of the toy are in the array that `fill` takes; see `simulate.TUNED`.
 (
@@ -40,43 +36,13 @@ DEAD_ANGLE = 0.19
 
 
 @inlined
-def _mix(z: Any) -> Any:
-    z = (z ^ (z >> SHIFTS[0])) * MIX_1
-    z = (z ^ (z >> SHIFTS[1])) * MIX_2
-    return z ^ (z >> SHIFTS[2])
-
-
-@inlined
-def _uniform(state: Any) -> Any:
-    # In (0, 1]: its logarithm is always finite.
-    state[0] += GOLDEN
-    return (float(_mix(state[0]) >> SHIFTS[3]) + 1.0) * 2.0**-53
-
-
-@inlined
-def _normal(state: Any) -> Any:
-    radius = math.sqrt(-2.0 * math.log(_uniform(state)))
-    return radius * math.cos(TURN * _uniform(state))
-
-
-@inlined
-def _poisson(state: Any, mean: Any) -> Any:
-    left, count = math.exp(-mean), 0
-    product = _uniform(state)
-    while product > left:
-        count += 1
-        product *= _uniform(state)
-    return count
-
-
-@inlined
 def _scatter(state: Any, way: Any, p: Any, mass: Any, thickness: Any) -> None:
     """Turn a direction by multiple scattering in `thickness` radiation lengths, crossed aslant."""
     beta_p = p * p / math.sqrt(p * p + mass * mass)
     across = max(0.1, math.hypot(way[0], way[1]))
     width = 0.0136 / beta_p * math.sqrt(thickness / across)
     sin_theta = max(1e-6, math.hypot(way[0], way[1]))
-    u, v = width * _normal(state), width * _normal(state)
+    u, v = width * normal(state), width * normal(state)
     # Along the two directions across the way: e_phi and e_theta.
     ex, ey = -way[1] / sin_theta, way[0] / sin_theta
     tx, ty, tz = way[0] * way[2] / sin_theta, way[1] * way[2] / sin_theta, -sin_theta
@@ -99,12 +65,12 @@ def _fire(bits: Any, view: Any, low: Any, high: Any) -> None:
 @inlined
 def _cluster(state: Any, view: Any, place: Any, half: Any, toy: Any, bits: Any) -> None:
     """Fire the strips under a track: its ends may be below threshold, or reach far."""
-    low = max(0.0, half + toy[DIFFUSION] * _uniform(state))
-    high = max(0.0, half + toy[DIFFUSION] * _uniform(state))
-    if _uniform(state) < toy[TAIL]:
-        high -= 2.0 * math.log(_uniform(state))
-    if _uniform(state) < toy[TAIL]:
-        low -= 2.0 * math.log(_uniform(state))
+    low = max(0.0, half + toy[DIFFUSION] * uniform(state))
+    high = max(0.0, half + toy[DIFFUSION] * uniform(state))
+    if uniform(state) < toy[TAIL]:
+        high -= 2.0 * math.log(uniform(state))
+    if uniform(state) < toy[TAIL]:
+        low -= 2.0 * math.log(uniform(state))
     _fire(bits, view, place - low, place + high)
 
 
@@ -112,7 +78,7 @@ def _cluster(state: Any, view: Any, place: Any, half: Any, toy: Any, bits: Any) 
 def _hit(state: Any, at: Any, way: Any, layer: Any, toy: Any, bits: Any) -> None:
     """Let a track through a layer fire strips of both views."""
     angle = math.atan2(at[1], at[0])
-    if angle < DEAD_ANGLE or at[2] < 0.0 or at[2] >= Z or _uniform(state) > toy[EFFICIENCY]:
+    if angle < DEAD_ANGLE or at[2] < 0.0 or at[2] >= Z or uniform(state) > toy[EFFICIENCY]:
         return
     radius = OUTER_MM if layer else INNER_MM
     along = max(0.15, (way[0] * at[0] + way[1] * at[1]) / radius)
@@ -121,9 +87,9 @@ def _hit(state: Any, at: Any, way: Any, layer: Any, toy: Any, bits: Any) -> None
     half_z = 0.5 * toy[GAP] * abs(way[2]) / along
     half_phi = 0.5 * toy[GAP] * abs(turn) / along
     place = angle * radius
-    if _uniform(state) < toy[VIEW_EFFICIENCY]:
+    if uniform(state) < toy[VIEW_EFFICIENCY]:
         _cluster(state, 2 * layer, at[2], min(half_z, 8.0), toy, bits)
-    if _uniform(state) < toy[VIEW_EFFICIENCY]:
+    if uniform(state) < toy[VIEW_EFFICIENCY]:
         _cluster(state, 2 * layer + 1, place, min(half_phi, 8.0), toy, bits)
 
 
@@ -165,14 +131,14 @@ def _fly(
 
 @inlined
 def _isotropic(state: Any, way: Any) -> None:
-    way[2] = 2.0 * _uniform(state) - 1.0
-    across, angle = math.sqrt(max(0.0, 1.0 - way[2] ** 2)), TURN * _uniform(state)
+    way[2] = 2.0 * uniform(state) - 1.0
+    across, angle = math.sqrt(max(0.0, 1.0 - way[2] ** 2)), TURN * uniform(state)
     way[0], way[1] = across * math.cos(angle), across * math.sin(angle)
 
 
 @inlined
 def _prongs(state: Any) -> Any:
-    u = _uniform(state)
+    u = uniform(state)
     if u < 0.04:
         return 0
     if u < 0.47:
@@ -186,7 +152,7 @@ def _convert(state: Any, start: Any, toy: Any, bits: Any) -> None:
     at, way = np.empty(3), np.empty(3)
     _isotropic(state, way)
     across = max(0.1, math.hypot(way[0], way[1]))
-    if _uniform(state) > toy[CONVERSION] / across:
+    if uniform(state) > toy[CONVERSION] / across:
         return
     # From the start straight to the wall.
     along = start[0] * way[0] + start[1] * way[1]
@@ -194,8 +160,8 @@ def _convert(state: Any, start: Any, toy: Any, bits: Any) -> None:
         0.0, along**2 - across**2 * (start[0] ** 2 + start[1] ** 2 - toy[PIPE_RADIUS] ** 2)
     )
     length = (-along + math.sqrt(inside)) / across**2
-    energy = 0.03 - 0.12 * math.log(_uniform(state))
-    share = 0.1 + 0.8 * _uniform(state)
+    energy = 0.03 - 0.12 * math.log(uniform(state))
+    share = 0.1 + 0.8 * uniform(state)
     for charge, part in ((1.0, share), (-1.0, 1.0 - share)):
         other = way.copy()
         for k in range(3):
@@ -208,29 +174,29 @@ def _convert(state: Any, start: Any, toy: Any, bits: Any) -> None:
 @inlined
 def _annihilate(state: Any, wall: Any, toy: Any, bits: Any) -> None:
     start, at, way = np.empty(3), np.empty(3), np.empty(3)
-    angle = TURN * _uniform(state)
+    angle = TURN * uniform(state)
     radius = toy[WALL_RADIUS]
     if wall == 0:
         # A cloud around the axis that the wall confines.
-        radius = toy[CLOUD] * math.sqrt(-2.0 * math.log(_uniform(state)))
+        radius = toy[CLOUD] * math.sqrt(-2.0 * math.log(uniform(state)))
         while radius >= toy[WALL_RADIUS]:
-            radius = toy[CLOUD] * math.sqrt(-2.0 * math.log(_uniform(state)))
+            radius = toy[CLOUD] * math.sqrt(-2.0 * math.log(uniform(state)))
     start[0], start[1] = radius * math.cos(angle), radius * math.sin(angle)
-    start[2] = toy[Z_MEAN] + toy[Z_SPREAD] * _normal(state)
+    start[2] = toy[Z_MEAN] + toy[Z_SPREAD] * normal(state)
     for n in range(_prongs(state)):
         p = 0.0
         for _ in range(3):
-            p -= toy[P_SCALE] * math.log(_uniform(state))
+            p -= toy[P_SCALE] * math.log(uniform(state))
         _isotropic(state, way)
         for k in range(3):
             at[k] = start[k]
         if p > toy[P_LEAST]:
             _fly(state, at, way, p, 1.0 if n % 2 else -1.0, PION, toy, bits)
-    for _ in range(_poisson(state, toy[PHOTONS])):
+    for _ in range(poisson(state, toy[PHOTONS])):
         _convert(state, start, toy, bits)
     for view in range(4):
-        for _ in range(_poisson(state, toy[NOISE])):
-            place = _uniform(state) * (VIEWS[view + 1] - VIEWS[view])
+        for _ in range(poisson(state, toy[NOISE])):
+            place = uniform(state) * (VIEWS[view + 1] - VIEWS[view])
             _cluster(state, view, place, 0.0, toy, bits)
 
 
@@ -257,9 +223,8 @@ def fill(
     if toy.shape[0] != CONSTANTS or bits.shape != (truth.shape[0], STRIPS):
         raise ValueError("fill: expected toy (18,), truth (N,) and bits (N, 1430)")
     state = np.empty(1, np.uint64)
-    key = _mix(np.uint64(seed) * MIX_1 + GOLDEN)
     for i in range(len(truth)):
-        state[0] = _mix(key ^ _mix(np.uint64(first + i) + GOLDEN))
-        truth[i] = WALL if _uniform(state) < 0.5 else AXIS
+        begin(state, seed, first + i)
+        truth[i] = WALL if uniform(state) < 0.5 else AXIS
         bits[i] = 0
         _annihilate(state, int(truth[i]), toy, bits[i])

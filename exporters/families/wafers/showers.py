@@ -6,7 +6,6 @@ comes out whatever the size of the chunk it was asked for in.
 References
 ----------
 G. Grindhammer and S. Peters, arXiv:hep-ex/0001020: a shower's radial profile as core and tail.
-S. Steele, D. Lea, C. Flood, OOPSLA 2014: the SplitMix64 generator.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.exporters.streams import TURN, begin, normal, uniform
 from sluice.kernels.jit import inlined, kernel, reads, value, writes
 
 ELECTROMAGNETIC, HADRONIC, PILEUP = 0, 1, 2
@@ -24,35 +24,11 @@ ELECTROMAGNETIC, HADRONIC, PILEUP = 0, 1, 2
 # Probabilities of the first two classes; the rest is pile-up, most of a trigger's input.
 P_ELECTROMAGNETIC, P_HADRONIC = 0.25, 0.25
 CHARGE_MAX = 2_031_616  # the largest charge a 7-bit code stands for
-TURN = 2.0 * math.pi
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11))
-
-
-@inlined
-def _mix(z: Any) -> Any:
-    z = (z ^ (z >> SHIFTS[0])) * MIX_1
-    z = (z ^ (z >> SHIFTS[1])) * MIX_2
-    return z ^ (z >> SHIFTS[2])
-
-
-@inlined
-def _uniform(state: Any) -> Any:
-    # In (0, 1]: its logarithm is always finite.
-    state[0] += GOLDEN
-    return (float(_mix(state[0]) >> SHIFTS[3]) + 1.0) * 2.0**-53
-
-
-@inlined
-def _normal(state: Any) -> Any:
-    radius = math.sqrt(-2.0 * math.log(_uniform(state)))
-    return radius * math.cos(TURN * _uniform(state))
 
 
 @inlined
 def _lognormal(state: Any, median: float, sigma: float) -> Any:
-    return median * math.exp(sigma * _normal(state))
+    return median * math.exp(sigma * normal(state))
 
 
 @inlined
@@ -66,8 +42,8 @@ def _cell_at(x: float, y: float, grid: Any, frame: Any) -> Any:
 @inlined
 def _point(state: Any, grid: Any, frame: Any) -> Any:
     while True:
-        x = frame[0] + _uniform(state) * grid.shape[0] / frame[2]
-        y = frame[1] + _uniform(state) * grid.shape[1] / frame[2]
+        x = frame[0] + uniform(state) * grid.shape[0] / frame[2]
+        y = frame[1] + uniform(state) * grid.shape[1] / frame[2]
         if _cell_at(x, y, grid, frame) >= 0:
             return x, y
 
@@ -78,19 +54,19 @@ def _spray(
 ) -> None:
     # Radial density 2 r R^2 / (r^2 + R^2)^2, inverted; spots off the wafer are its neighbours'.
     for _ in range(n):
-        u = _uniform(state) * 0.999
+        u = uniform(state) * 0.999
         r = radius * math.sqrt(u / (1.0 - u))
-        phi = TURN * _uniform(state)
+        phi = TURN * uniform(state)
         cell = _cell_at(x + r * math.cos(phi), y + r * math.sin(phi), g, f)
         if cell >= 0:
-            q[cell] -= charge / n * math.log(_uniform(state))
+            q[cell] -= charge / n * math.log(uniform(state))
 
 
 @inlined
 def _electromagnetic(state: Any, q: Any, grid: Any, frame: Any) -> None:
     energy = min(_lognormal(state, 1100.0, 0.9), 9000.0)
     x, y = _point(state, grid, frame)
-    core = 0.25 + 0.35 * _uniform(state)
+    core = 0.25 + 0.35 * uniform(state)
     _spray(state, q, x, y, 0.85 * energy, 48, core, grid, frame)
     _spray(state, q, x, y, 0.15 * energy, 16, 1.6, grid, frame)
 
@@ -99,10 +75,10 @@ def _electromagnetic(state: Any, q: Any, grid: Any, frame: Any) -> None:
 def _hadronic(state: Any, q: Any, grid: Any, frame: Any) -> None:
     energy = min(_lognormal(state, 700.0, 0.9), 9000.0)
     x, y = _point(state, grid, frame)
-    clusters = 2 + int(4.0 * _uniform(state))
+    clusters = 2 + int(4.0 * uniform(state))
     for _ in range(clusters):
-        share = -energy * 0.7 / clusters * math.log(_uniform(state))
-        r, phi = -1.6 * math.log(_uniform(state)), TURN * _uniform(state)
+        share = -energy * 0.7 / clusters * math.log(uniform(state))
+        r, phi = -1.6 * math.log(uniform(state)), TURN * uniform(state)
         dx, dy = r * math.cos(phi), r * math.sin(phi)
         _spray(state, q, x + dx, y + dy, share, 10, 0.5, grid, frame)
     _spray(state, q, x, y, 0.3 * energy, 16, 2.8, grid, frame)
@@ -110,17 +86,17 @@ def _hadronic(state: Any, q: Any, grid: Any, frame: Any) -> None:
 
 @inlined
 def _pileup(state: Any, q: Any, deposits: float, grid: Any, frame: Any) -> None:
-    phi, slope = TURN * _uniform(state), 0.7 * _uniform(state)
+    phi, slope = TURN * uniform(state), 0.7 * uniform(state)
     along, across = math.cos(phi) / 8.0, math.sin(phi) / 8.0
-    elapsed = -math.log(_uniform(state))
+    elapsed = -math.log(uniform(state))
     while elapsed < deposits:
-        elapsed -= math.log(_uniform(state))
+        elapsed -= math.log(uniform(state))
         x, y = _point(state, grid, frame)
         tilt = 1.0 + slope * ((x - frame[3]) * along + (y - frame[4]) * across)
-        if _uniform(state) * (1.0 + slope) > tilt:
+        if uniform(state) * (1.0 + slope) > tilt:
             x, y = _point(state, grid, frame)
         charge = _lognormal(state, 17.0, 1.15)
-        if _uniform(state) < 0.002:
+        if uniform(state) < 0.002:
             charge *= 12.0
         q[_cell_at(x, y, grid, frame)] += 0.7 * charge
         _spray(state, q, x, y, 0.3 * charge, 3, 0.9, grid, frame)
@@ -162,14 +138,13 @@ def fill(
     """
     state = np.empty(1, np.uint64)
     q = np.empty(charge.shape[1], np.float64)
-    key = _mix(np.uint64(seed) * MIX_1 + GOLDEN)
     for i in range(len(truth)):
-        state[0] = _mix(key ^ _mix(np.uint64(first + i) + GOLDEN))
+        begin(state, seed, first + i)
         q[:] = 0.0
-        u = _uniform(state)
+        u = uniform(state)
         deposits = _lognormal(state, 16.0, 1.25)
         if u < P_ELECTROMAGNETIC + P_HADRONIC:
-            deposits *= 0.35 * _uniform(state)
+            deposits *= 0.35 * uniform(state)
             if u < P_ELECTROMAGNETIC:
                 truth[i] = ELECTROMAGNETIC
                 _electromagnetic(state, q, grid, frame)
@@ -179,7 +154,7 @@ def fill(
         else:
             truth[i] = PILEUP
         _pileup(state, q, min(deposits, 140.0), grid, frame)
-        threshold = 2.0 + 4.0 * _uniform(state)
+        threshold = 2.0 + 4.0 * uniform(state)
         for cell in range(len(q)):
             value = q[cell]
             charge[i, cell] = int(min(value, CHARGE_MAX)) if value >= threshold else 0
