@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sluice.exporters.families import EvaluateOptions, TrainOptions, get
+from sluice.exporters.inference import runner
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.repository import find_model
 
@@ -65,6 +66,17 @@ def test_export_and_evaluation_agree(checkpoints, tmp_path, monkeypatch):
     assert {row["resonance"] for row in found["masses"]} == {60, 80, 100, 125, 150, 175}
     assert [row["resonance"] for row in found["masses"] if row["held_out"]] == [125]
     assert len(list((tmp_path / "plots").glob("jets-*.png"))) == 5
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_smaller_numbers_keep_the_rejection(precision):
+    small = find_model(f"jet-tagger-disco-{precision}")
+    found = small.manifest.metrics
+    assert abs(found["rejection_loss"]) < 0.05 * found["rejection"]
+    assert abs(found["auc_loss"]) < 0.005
+    inputs, outputs = small.golden()
+    whole = runner(find_model("jet-tagger-disco").path)(inputs["observables"])
+    assert np.abs(whole - outputs["signal"]).max() < 0.1
 
 
 def test_a_resumed_training_keeps_its_jets_and_its_recipe(checkpoints, recipe, tmp_path):
