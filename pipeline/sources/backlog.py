@@ -1,4 +1,4 @@
-"""Events with lists that wait for a worker: messages as they came, cut to batches at need."""
+"""Events that wait for a worker: packed records in one block; with lists, messages as they came."""
 
 from __future__ import annotations
 
@@ -8,32 +8,112 @@ from collections import deque
 import numpy as np
 
 from ..batch import EventBatch
-from ..schema import T_INGEST
+from ..schema import T_INGEST, Schema
+from ..wire import record_dtype
 from .ahead import Portions
 
 #: Bytes of waiting messages beyond which nothing more is taken.
 _MOST_BYTES = 1 << 30
 
 
-class ListBacklog:
-    """Batches of events whose size varies; see `LiveSource`.
+class RecordBacklog:
+    """Events of one size, appended byte by byte; see `LiveSource`.
+
+    Parameters
+    ----------
+    record
+        Columns of an event.
+    most
+        Events that may wait; there is memory for twice as many, so that closing up is rare, and
+        for what must not be shed.
 
     Attributes
     ----------
     events
         That wait.
+    capacity
+        Events that fit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: Schema, most: int) -> None:
+        self._names = record.names
+        self._most, self.capacity = most, 2 * most
+        dtype = record_dtype(record)
+        self._size = dtype.itemsize
+        self._records = np.empty(self.capacity, dtype)
+        self._bytes = self._records.view(np.uint8).data
+        self._arrived = np.empty(self.capacity, np.int64)
+        self._start = self.events = 0
+
+    @property
+    def room(self) -> int:
+        """How many more events may wait."""
+        return max(0, self._most - self.events)
+
+    @property
+    def oldest_ns(self) -> int:
+        """`t_ingest` of the oldest event; there must be one."""
+        return int(self._arrived[self._start])
+
+    def add(self, records: memoryview, events: int) -> None:
+        """Copy packed records behind those that wait; they fit, see `capacity`."""
+        first, size = self._start + self.events, self._size
+        if first + events > self.capacity:
+            first = self._close_up()
+        stop = first + events
+        self._bytes[first * size : stop * size] = records[: events * size]
+        self._arrived[first:stop] = time.monotonic_ns()
+        self.events += events
+
+    def take(self, most: int) -> EventBatch | None:
+        """Return the oldest events, None if there are none."""
+        events = min(most, self.events)
+        if not events:
+            return None
+        stop = self._start + events
+        taken = self._records[self._start : stop]
+        columns = {name: np.ascontiguousarray(taken[name]) for name in self._names}
+        columns[T_INGEST.name] = self._arrived[self._start : stop].copy()
+        self.events -= events
+        self._start = stop if self.events else 0
+        return EventBatch(columns, events)
+
+    def _close_up(self) -> int:
+        """Move what waits to the front of the memory; return where it ends."""
+        start, stop = self._start, self._start + self.events
+        self._records[: self.events] = self._records[start:stop].copy()
+        self._arrived[: self.events] = self._arrived[start:stop].copy()
+        self._start = 0
+        return self.events
+
+
+class ListBacklog:
+    """Batches of events whose size varies; see `LiveSource`.
+
+    Parameters
+    ----------
+    most
+        Events that may wait.
+
+    Attributes
+    ----------
+    events
+        That wait.
+    capacity
+        Events that fit, with those that must not be shed.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self.capacity = most, 2 * most
         self._messages: deque[EventBatch] = deque()
         self._portions = Portions(self._following)
         self._bytes = 0
         self.events = 0
 
     @property
-    def full(self) -> bool:
-        """Whether there are as many bytes as may be."""
-        return self._bytes >= _MOST_BYTES
+    def room(self) -> int:
+        """How many more events may wait; none if there are as many bytes as may be."""
+        return 0 if self._bytes >= _MOST_BYTES else max(0, self._most - self.events)
 
     @property
     def oldest_ns(self) -> int:

@@ -17,14 +17,13 @@ from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from ..transport import Limits, Message, Socket
 from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema
 from . import NOTHING, Losses, Rejected, Waiting
-from .backlog import ListBacklog
+from .backlog import ListBacklog, RecordBacklog
 from .forms import column_of
 from .front_ends import FrontEnd, FrontEnds
 from .limits import within_limits
 
 _MESSAGES_A_CALL = 256
 _RAW = int(Kind.RAW)
-_NO_KIND = -1
 _LAST_CALL_S = 1.0
 #: Shares of the backlog at which front ends are told to pause, and to go on.
 _HIGH, _LOW = 0.75, 0.25
@@ -64,7 +63,7 @@ class LiveSource:
         self.schema = self._record.merge((T_INGEST,))
         self._listen = options.listen
         self._security = options.security
-        self._backlog = options.backlog
+        self._most = options.backlog
         self._stopped = self._busy = False
         self._share, self._salt = 0.0, 0
         self.damage: str | None = None
@@ -76,22 +75,22 @@ class LiveSource:
         self._limits = Limits(options.message_bytes, _QUEUE)
         self._dtype = record_dtype(self._record)
         self._codec = Codec(self._record)
-        #: Where events wait that have lists; they do not come as packed records.
-        self._lists = ListBacklog() if self._record.ragged else None
+        self._backlog: RecordBacklog | ListBacklog
+        #: The backlog is one of the two: events with lists do not come as packed records.
+        self._packed: RecordBacklog | None = None
+        self._lists: ListBacklog | None = None
+        if self._record.ragged:
+            self._backlog = self._lists = ListBacklog(options.backlog)
+        else:
+            self._backlog = self._packed = RecordBacklog(self._record, options.backlog)
 
     @property
     def exhausted(self) -> bool:
         """Whether it was stopped and everything taken was given."""
-        return self._stopped and self._start == self._end
+        return self._stopped and not self._backlog.events
 
     def open(self) -> None:
         """Listen; ConfigError if the address is taken."""
-        # So that closing up is rare, and for what must not be shed.
-        self._room = 2 * self._backlog
-        self._events = np.empty(self._room, self._dtype)
-        self._bytes = self._events.view(np.uint8).data
-        self._arrived = np.empty(self._room, np.int64)
-        self._start = self._end = 0
         security = guard(self._security, f"source {self.name!r}")
         self.socket = Socket(self._listen, security=security, limits=self._limits)
 
@@ -100,7 +99,7 @@ class LiveSource:
         if self.socket is None or self._stopped:
             return
         receive, known = self.socket.receive, self._front_ends.get
-        size, raw = self._dtype.itemsize, _RAW if self._lists is None else _NO_KIND
+        size, packed = self._dtype.itemsize, self._packed
         for _ in range(_MESSAGES_A_CALL):
             try:
                 message = receive()
@@ -109,14 +108,14 @@ class LiveSource:
                 peer, header, payload = message
                 front_end = known(peer)
                 if (
-                    header.kind != raw or front_end is None or len(payload) != 1
+                    packed is None or front_end is None or header.kind != _RAW or len(payload) != 1
                     or header.first != front_end.next_event or header.length != header.events * size
                 ):  # fmt: skip
                     self._take(message)
                     continue
                 # What nearly every message is, without a detour.
                 front_end.next_event += header.events
-                self._append(payload[0], header.events)
+                self._append(packed, payload[0], header.events)
             except ProtocolError as error:
                 where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
                 self._losses.reject(Rejected(where, error.message, b"", events=0))
@@ -129,29 +128,15 @@ class LiveSource:
 
     def waiting(self) -> Waiting:
         """Return the events that have arrived."""
-        events = self._end - self._start
-        if self._lists is not None and events:
-            return Waiting(events, self._lists.oldest_ns)
-        return Waiting(events, int(self._arrived[self._start])) if events else NOTHING
+        backlog = self._backlog
+        return Waiting(backlog.events, backlog.oldest_ns) if backlog.events else NOTHING
 
     def read(self, most: int) -> EventBatch | None:
         """Return the oldest waiting events."""
-        if self._start == self._end:
-            return None
-        if self._lists is not None:
-            batch = self._lists.take(most)
-            self._end = self._lists.events
+        batch = self._backlog.take(most)
+        if batch is not None:
             self._press()
-            return batch
-        stop = min(self._start + most, self._end)
-        taken = self._events[self._start : stop]
-        columns = {name: np.ascontiguousarray(taken[name]) for name in self._record.names}
-        columns[T_INGEST.name] = self._arrived[self._start : stop].copy()
-        self._start = stop
-        if self._start == self._end:
-            self._start = self._end = 0
-        self._press()
-        return EventBatch(columns, len(taken))
+        return batch
 
     def stop(self) -> None:
         """Take what has arrived, then no more."""
@@ -195,8 +180,8 @@ class LiveSource:
             try:
                 if self._lists is not None:
                     self._keep(self._lists, header, payload)
-                else:
-                    self._append(self._records(header, payload), header.events)
+                elif self._packed is not None:
+                    self._append(self._packed, self._records(header, payload), header.events)
             except ProtocolError as error:
                 where = f"{self.name}: source {header.source}: events from {header.first}"
                 bytes_ = b"".join(payload)
@@ -264,54 +249,36 @@ class LiveSource:
         )
         for rejected in refused:
             self._losses.reject(rejected)
-        room = 0 if lists.full else max(0, self._backlog - lists.events)
-        if batch.events > room:
-            rows = self._drawn(batch[EVENT_ID.name], room)
+        if batch.events > lists.room:
+            rows = self._drawn(batch[EVENT_ID.name])
             self._losses.shed += batch.events - len(rows)
             batch = batch.take(rows)
         lists.add(batch)
-        self._end = lists.events
 
-    def _append(self, records: memoryview, events: int) -> None:
+    def _append(self, packed: RecordBacklog, records: memoryview, events: int) -> None:
         """Copy records behind those that wait; what the backlog has no room for is shed."""
-        room = max(0, self._backlog - self._end + self._start)
-        if events > room:
-            kept = self._spared(np.frombuffer(records, self._dtype, events), room)
+        if events > packed.room:
+            whole = np.frombuffer(records, self._dtype, events)
+            kept = whole[self._drawn(whole[EVENT_ID.name])]
             self._losses.shed += events - len(kept)
             events, records = len(kept), kept.view(np.uint8).data
-        if self._end + events > self._room:
-            self._close_up()
-        stop, size = self._end + events, self._dtype.itemsize
-        self._bytes[self._end * size : stop * size] = records[: events * size]
-        self._arrived[self._end : stop] = time.monotonic_ns()
-        self._end = stop
+        packed.add(records, events)
 
-    def _spared(self, records: Array, room: int) -> Array:
-        """Return what is not shed: the first `room`, and of the others the share to be spared."""
-        return records[self._drawn(records[EVENT_ID.name], room)]
-
-    def _drawn(self, ids: Array, room: int) -> Array:
-        """Return the rows of what is not shed of the events of these ids."""
+    def _drawn(self, ids: Array) -> Array:
+        """Return the rows of events that are not shed: those with room, and the share to spare."""
+        room = self._backlog.room
         rest = np.ascontiguousarray(ids[room:])
         drawn = np.empty(len(rest), np.bool_)
         sampled(rest, self._salt, self._share, drawn)
-        most = self._room - (self._end - self._start) - room
+        most = self._backlog.capacity - self._backlog.events - room
         return np.concatenate([np.arange(room), room + np.flatnonzero(drawn)[:most]])
 
     def _press(self) -> None:
         """Tell the front ends to pause when the backlog fills, and to go on when it has emptied."""
-        waiting = self._end - self._start
-        busy = waiting > (_LOW if self._busy else _HIGH) * self._backlog
+        busy = self._backlog.events > (_LOW if self._busy else _HIGH) * self._most
         if busy != self._busy and self.socket is not None:
             self._busy = busy
             self._front_ends.press(self.socket, busy=busy)
-
-    def _close_up(self) -> None:
-        """Move what waits to the front of the memory."""
-        waiting = self._end - self._start
-        self._events[:waiting] = self._events[self._start : self._end].copy()
-        self._arrived[:waiting] = self._arrived[self._start : self._end].copy()
-        self._start, self._end = 0, waiting
 
     def _answer(self, peer: bytes, header: Header, *payload: bytes) -> None:
         if self.socket is not None:

@@ -116,12 +116,12 @@ def test_ack_tells_the_limit_and_a_longer_frame_ends_the_connection(listen, conn
     _, header, _ = begin(source, peer)
     assert header.aux == 4096
     peer.send(*raw(0, 204))  # 4080 bytes
-    serve(source, lambda: source._end == 204)
+    serve(source, lambda: source.waiting().events == 204)
     peer.send(*raw(204, 205))
     friend = connect(source, "friend")
     begin(source, friend)
     friend.send(*raw(0, 3))
-    serve(source, lambda: source._end == 207)
+    serve(source, lambda: source.waiting().events == 207)
     assert source._front_ends.get(b"long").next_event == 204
 
 
@@ -164,7 +164,7 @@ def test_the_number_of_front_ends_is_bounded_and_the_gone_make_room(listen, conn
     assert len(source._front_ends) == 3
     assert source._front_ends.get(b"p1") is None
     peers[0].send(*raw(0, 2))
-    serve(source, lambda: source._end == 2)
+    serve(source, lambda: source.waiting().events == 2)
 
 
 def test_an_army_of_peers_that_only_talk(listen, connect):

@@ -142,7 +142,7 @@ def test_events_come_out_as_they_went_in(listen, connect):
     data(peer, 3, 5)
     raw(peer, 8, 0, b"")
     raw(peer, 8, 1)
-    serve(source, lambda: source._end - source._start == 9)
+    serve(source, lambda: source.waiting().events == 9)
     before = time.monotonic_ns()
     batch = source.read(100)
     batch.check(source.schema, "live")
