@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.repository import find_model
 
 from . import archive, metrics
-from .data import HARD, HEAVY, HELD_OUT, SOFT, Array, Jets
-from .model import probabilities
+from .data import HELD_OUT, Array, Jets
 from .nets import SOUGHT, Net, Trained, nets
+from .scoring import Score, samples, score_of
 
-Score = Callable[[Jets], Array]
 #: Nets whose spread over seeds the tables show.
 COMPARED = ("plain", "adversarial", "disco", "narrow")
 #: Relative uncertainties of the background, and the jets expected before any cut.
@@ -72,21 +71,6 @@ SHIPPED = {
     "narrow": "jet-tagger-narrow",
 }
 VARIANTS = ("jet-tagger-disco-int8", "jet-tagger-disco-fp16")
-
-
-def score_of(module: Trained, net: Net, resonance: int) -> Score:
-    """Return what scores jets; a net that must be told of a resonance is told of this one."""
-    told = float(resonance) if net.parametrised else None
-    return lambda jets: probabilities(module.tagger, jets.x, told)
-
-
-def samples(test: Jets, resonance: int) -> tuple[Jets, Jets]:
-    """Return the jets of a resonance, and the background of the same hardness."""
-    hardness = HARD if resonance >= HEAVY else SOFT
-    soft = test.hardness == hardness
-    chosen = ((test.resonance == mass) & soft for mass in (resonance, 0))
-    signal, background = (test.part(np.flatnonzero(rows)) for rows in chosen)
-    return signal, background
 
 
 def figures(score: Score, test: Jets, resonance: int) -> dict[str, float]:

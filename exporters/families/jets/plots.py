@@ -15,8 +15,8 @@ from sluice.kernels.jets import OBSERVABLES
 
 from . import metrics
 from .data import Jets
-from .evaluating import samples, score_of
 from .nets import SOUGHT, Net, Trained
+from .scoring import samples, score_of
 
 _COLOURS = {"plain": "tab:red", "adversarial": "tab:blue", "disco": "tab:green"}
 _TOLD = {"parametrised": "tab:red", "parametrised-adversarial": "tab:blue", "plain": "tab:gray"}

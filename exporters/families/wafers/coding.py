@@ -18,7 +18,7 @@ from .emd import EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder, Tagger
 from .recipe import NormRecipe
-from .training import Run, sample
+from .run import Run, sample
 
 Net = TypeVar("Net", bound=nn.Module)
 WARM_BITS = 9

@@ -26,7 +26,7 @@ from sluice.exporters.train import Columns, Job, fit
 from . import chip, codecs, coding, losses, metrics
 from .data import Wafers
 from .model import Autoencoder, Encoder, Tagger
-from .training import Run, sample
+from .run import Run, sample
 
 #: Share of the full net by what the models are called.
 WIDTHS = {"full": 1.0, "half": 0.5, "quarter": 0.25}

@@ -19,7 +19,7 @@ from .emd import CnnSurrogate, EmdSurrogate
 from .integers import BITS_BY_LINKS
 from .model import Autoencoder
 from .recipe import PairsRecipe
-from .training import Run, sample
+from .run import Run, sample
 
 CNN = "emd-cnn"
 #: Pairs nearer than this are all rounding.

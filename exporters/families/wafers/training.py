@@ -7,10 +7,6 @@ those too, but not from the encoders of every loss, which are trained to be comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-
 import msgspec
 import numpy as np
 
@@ -20,9 +16,9 @@ from sluice.exporters.train import METRICS
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Training
 
-from . import data, files, pairs
-from .data import Wafers
+from . import coding, files, nested, surrogates
 from .recipe import Recipe, digest, load
+from .run import Run, sample
 
 PROVENANCE = "training.json"
 #: Digests of the measured wafers that were trained on; an evaluation leaves them out.
@@ -36,28 +32,8 @@ class Note(msgspec.Struct, frozen=True):
     recipe: Recipe
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training of all nets of the family: what its processes share."""
-
-    recipe: Recipe
-    seed: int
-    folder: Path
-    resume: bool
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Wafers to train on and to choose the best weights by; no image in both."""
-
-    train: Wafers
-    valid: Wafers
-
-
 def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
-    from . import coding, nested, surrogates
-
     recipe = load(options.recipe, quick=options.quick)
     seed = recipe.seed if options.seed is None else options.seed
     run = Run(recipe, seed, options.out, options.resume)
@@ -74,33 +50,6 @@ def train(options: TrainOptions) -> Scores:
         ):
             losses |= together(run, stage(run), pool)
     return losses
-
-
-def sample(run: Run) -> Sample:
-    """Simulate wafers, add the measured ones that may be learnt, and part the sample."""
-    return _sample(msgspec.json.encode(run.recipe), run.seed)
-
-
-@cache
-def _sample(encoded: bytes, seed: int) -> Sample:
-    recipe = msgspec.json.decode(encoded, type=Recipe)
-    simulated = data.simulated(recipe.events, seed, recipe.coded)
-    train, valid = _parted(simulated, recipe.validation, seed)
-    turns = pairs.symmetries()
-    for name, label in files.MEASURED.items():
-        found = files.learnt(name, label)
-        times = recipe.repeats.busy if label == 2 else recipe.repeats.sparse
-        if found is not None and times:
-            more, few = _parted(found, recipe.validation, seed)
-            train = data.joined([train, data.turned(more, turns, times)])
-            valid = data.joined([valid, few])
-    return Sample(train, valid)
-
-
-def _parted(whole: Wafers, share: float, seed: int) -> tuple[Wafers, Wafers]:
-    order = np.random.default_rng(seed).permutation(len(whole))
-    cut = max(1, round(share * len(order)))
-    return whole.part(order[cut:]), whole.part(order[:cut])
 
 
 def _claim(run: Run) -> None:

@@ -1,0 +1,28 @@
+"""Which jets are scored, and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .data import HARD, HEAVY, SOFT, Array, Jets
+from .model import probabilities
+from .nets import Net, Trained
+
+Score = Callable[[Jets], Array]
+
+
+def score_of(module: Trained, net: Net, resonance: int) -> Score:
+    """Return what scores jets; a net that must be told of a resonance is told of this one."""
+    told = float(resonance) if net.parametrised else None
+    return lambda jets: probabilities(module.tagger, jets.x, told)
+
+
+def samples(test: Jets, resonance: int) -> tuple[Jets, Jets]:
+    """Return the jets of a resonance, and the background of the same hardness."""
+    hardness = HARD if resonance >= HEAVY else SOFT
+    soft = test.hardness == hardness
+    chosen = ((test.resonance == mass) & soft for mass in (resonance, 0))
+    signal, background = (test.part(np.flatnonzero(rows)) for rows in chosen)
+    return signal, background
