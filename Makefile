@@ -85,7 +85,8 @@ test-all: check build/tensorrt/fetched ## The same with the long ones
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json
 
-fuzz: venv ## Fuzz the readers of foreign bytes, FUZZ_SECONDS each; with atheris where installed
+fuzz: venv ## Fuzz the readers of foreign bytes, FUZZ_SECONDS each; with atheris where it can be had
+	.venv/bin/python -m pip install $(PIP_OPTIONS) "atheris>=3" || echo "atheris cannot be had here"
 	.venv/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 bench: venv ## Measure kernels and engines, as ratios within one run

@@ -137,8 +137,8 @@ def hold(manifest: Manifest, where: str) -> None:
 
 
 def _require_numbers(tensor: Tensor, where: str) -> None:
-    try:
-        numbers = np.dtype(tensor.dtype).kind in "biuf"
+    try:  # a plain name: NumPy would evaluate "f4, f4" as it would a program
+        numbers = tensor.dtype.isidentifier() and np.dtype(tensor.dtype).kind in "biuf"
     except (TypeError, ValueError):
         numbers = False
     if not numbers or any(n < 0 for n in tensor.shape):

@@ -37,17 +37,21 @@ class Committer:
         Where the journal stood.
     acknowledge
         Called after each commit.
+    most_judged
+        Events judged that one group settles; a quarter of the window where others wait for it.
     """
 
     def __init__(
-        self, sink: Sink, schema: Schema, limits: Graph, last: Commit, acknowledge: Acknowledge
-    ) -> None:
+        self, sink: Sink, schema: Schema, limits: Graph, last: Commit, acknowledge: Acknowledge,
+        most_judged: int | None = None,
+    ) -> None:  # fmt: skip
         self._sink = sink
         self._journal = Journal(last)
         self._acknowledge = acknowledge
         self._blank = {column.name: column.empty(0) for column in schema}
         self._large = max(1, limits.batch_events // 4)
-        self._most_judged = max(1, limits.window * limits.batch_events // 4)
+        window = limits.window * limits.batch_events
+        self._most_judged = max(1, window // 4) if most_judged is None else most_judged
         self._most_batches = 16 * limits.window
         self._hasty = False
         self._sealed: deque[tuple[EventBatch, Commit, bytes]] = deque()

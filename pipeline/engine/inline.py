@@ -59,8 +59,9 @@ class InlineEngine:
         last = commits[-1] if commits else Commit()
         limits = self._plan.graph.config.graph
         self._committer = Committer(
-            self._plan.sink, self._plan.graph.outputs, limits, last, self._acknowledge
-        )
+            self._plan.sink, self._plan.graph.outputs, limits, last, self._acknowledge,
+            limits.window * limits.batch_events,  # nobody waits for an acknowledgement here
+        )  # fmt: skip
 
     def run(self) -> None:
         """Judge batch after batch."""

@@ -97,7 +97,7 @@ class Portions:
             if part is None:
                 break
             taken = min(wanted, part.events)
-            fitting, used = fit(part.slice(0, taken), room)
+            fitting, used = fit(part, taken, room)
             if fitting < taken:
                 taken, wanted = max(fitting, 0 if parts else 1), 0
             self.held = part.slice(taken, part.events) if part.events > taken else None
@@ -111,13 +111,17 @@ class Portions:
         self.held = None
 
 
-def fit(batch: EventBatch, room: int) -> tuple[int, int]:
-    """Return how many events have lists that fit into `room` bytes together, and their bytes."""
+def fit(batch: EventBatch, events: int, room: int) -> tuple[int, int]:
+    """Return how many of the first `events` have lists that fit into `room` bytes, and the bytes.
+
+    The bytes are those of all these events.
+    """
     used = np.zeros(0, np.int64)
     for column in batch.columns.values():
         if type(column) is Ragged:
-            ends = (column.offsets[1:] - column.offsets[0]) * column.item_bytes
+            offsets = column.offsets[: events + 1]
+            ends = (offsets[1:] - offsets[0]) * column.item_bytes
             used = used + ends if len(used) else ends
     if not len(used):
-        return batch.events, 0
+        return events, 0
     return int(np.searchsorted(used, room, side="right")), int(used[-1])

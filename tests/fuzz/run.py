@@ -106,6 +106,15 @@ def _keep(target: str, data: bytes) -> None:
     print(f"{target}: broken by {path}", flush=True)
 
 
+def _end_of(command: list[str], timeout_s: float) -> str:
+    """Run a command; return how it failed, in words, or nothing."""
+    try:
+        code = subprocess.run(command, check=False, timeout=timeout_s).returncode
+    except subprocess.TimeoutExpired:
+        return f"BROKEN, no end after {timeout_s:.0f} s"
+    return f"BROKEN, exit code {code}" if code else ""
+
+
 def main() -> int:
     """Fuzz each target in a process of its own: a crash of one must not end the others."""
     wishes = _parse()
@@ -125,9 +134,9 @@ def main() -> int:
     broken = []
     for target in wishes.targets or TARGETS:
         command = [sys.executable, __file__, "--one", "--seconds", str(wishes.seconds), target]
-        code = subprocess.run(command, check=False, timeout=wishes.seconds * 3 + 120).returncode
-        print(f"{target}: {'fine' if code == 0 else f'BROKEN, exit code {code}'}", flush=True)
-        if code:
+        how = _end_of(command, wishes.seconds * 3 + 120)
+        print(f"{target}: {how or 'fine'}", flush=True)
+        if how:
             broken.append(target)
     return 1 if broken else 0
 
