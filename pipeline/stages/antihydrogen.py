@@ -1,4 +1,4 @@
-"""The antihydrogen tracker: strip bits to images, and the traditional vertex finding."""
+"""The antihydrogen detector: strip bits to images, bars, and the traditional vertex finding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from sluice.kernels import strips, vertex
+from sluice.kernels import bars, strips, vertex
 
 from ..batch import EventBatch, Pool
 from ..schema import Column, Schema
@@ -18,6 +18,8 @@ PHI = Column("phi", "float32", (2, strips.PHI))
 LAYERS = Column("layers", "uint8")
 VERTEX = Column("vertex", "float32", (3,), "mm")
 RADIUS = Column("vertex_r", "float32", unit="mm")
+BARS = Column("bars", "uint16", (bars.BARS,), "0.1 ns")
+HODOSCOPE = Column("hodoscope", "float32", (2, bars.BARS))
 
 
 class Unpack:
@@ -80,4 +82,30 @@ class Vertex:
         """Nothing to free."""
 
 
-STAGES = {"unpack": Unpack, "vertex": Vertex}
+class Hodoscope:
+    """Counts of 64 bars' clocks to which have fired, and how long after the first."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Nothing to choose."""
+
+    consumes = Schema((BARS,))
+    provides = Schema((HODOSCOPE,))
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+
+    def open(self, events: int) -> None:
+        """Allocate what is seen."""
+        self._pool = Pool(self.provides, events)
+
+    def process(self, batch: EventBatch) -> EventBatch:
+        """Return the batch with `hodoscope`."""
+        (seen,) = self._pool.views(batch.events)
+        bars.after_first(batch["bars"], seen)
+        return batch.with_columns(hodoscope=seen)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+STAGES = {"unpack": Unpack, "hodoscope": Hodoscope, "vertex": Vertex}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sluice.exporters.inference import Runner
 from sluice.exporters.measures import over_seeds
 from sluice.exporters.onnx import Export, serialise, write
+from sluice.exporters.provenance import Note
 from sluice.exporters.quantize import write_variants
 from sluice.kernels.strips import PHI, Z
 from sluice.pipeline.errors import ConfigError
@@ -21,8 +22,8 @@ from sluice.pipeline.manifest import Card, Manifest, Preprocessing, Published, T
 from . import data, metrics
 from .data import Annihilations
 from .model import TwoPaths
-from .recipe import Net
-from .training import Note, build, read_note
+from .recipe import Net, Recipe
+from .training import build, read_note
 
 VERSION = 1
 #: The net that ships, is compared with the published numbers, and has variants.
@@ -81,7 +82,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     return folders
 
 
-def _manifest(note: Note, name: str, net: Net) -> Manifest:
+def _manifest(note: Note[Recipe], name: str, net: Net) -> Manifest:
     return Manifest(
         name=name,
         version=VERSION,

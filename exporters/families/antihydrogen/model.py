@@ -35,27 +35,28 @@ class TwoPaths(nn.Module):
         dropout: float = 0.5,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.z, self.phi = _path(channels), _path(channels)
-        joined = channels[-1] * (_left(Z) + _left(PHI))
-        self.head = nn.Sequential(
-            nn.Linear(joined, hidden[0]), nn.ReLU(), nn.Linear(hidden[0], hidden[1]), nn.ReLU(),
-            nn.Dropout(dropout), nn.Linear(hidden[1], 1),
-        )  # fmt: skip
+        self.z, self.phi = path(channels), path(channels)
+        self.width = channels[-1] * (left(Z) + left(PHI))
+        self.head = head(self.width, hidden, dropout)
 
     def logit(self, z: Tensor, phi: Tensor) -> Tensor:
         """Return (N,) scores before the sigmoid of (N, 2, 447) and (N, 2, 246) images."""
-        # As images of one row: convolutions of two dimensions are the faster ones to train.
-        paths = [self.z(z.unsqueeze(2)), self.phi(phi.unsqueeze(2))]
-        joined = torch.cat([path.flatten(1) for path in paths], 1)
-        score: Tensor = self.head(joined).squeeze(1)
+        score: Tensor = self.head(self.joined(z, phi)).squeeze(1)
         return score
+
+    def joined(self, z: Tensor, phi: Tensor) -> Tensor:
+        """Return what both paths make of the images, in a row."""
+        # As images of one row: convolutions of two dimensions are the faster ones to train.
+        made = (self.z(z.unsqueeze(2)), self.phi(phi.unsqueeze(2)))
+        return torch.cat([one.flatten(1) for one in made], 1)
 
     def forward(self, z: Tensor, phi: Tensor) -> Tensor:
         """Return the (N,) probabilities."""
         return torch.sigmoid(self.logit(z, phi))
 
 
-def _path(channels: Sequence[int]) -> nn.Sequential:
+def path(channels: Sequence[int]) -> nn.Sequential:
+    """Return five convolutions, each with pooling by 2, of images of one row."""
     layers: list[nn.Module] = []
     before = 2
     for width, kernel in zip(channels, KERNELS, strict=True):
@@ -65,5 +66,14 @@ def _path(channels: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _left(strips: int) -> int:
+def left(strips: int) -> int:
+    """Return how long what a path makes of some strips is."""
     return strips >> len(KERNELS)
+
+
+def head(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    """Return the layers from what is joined to the score."""
+    return nn.Sequential(
+        nn.Linear(width, hidden[0]), nn.ReLU(), nn.Linear(hidden[0], hidden[1]), nn.ReLU(),
+        nn.Dropout(dropout), nn.Linear(hidden[1], 1),
+    )  # fmt: skip

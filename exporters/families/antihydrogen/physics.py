@@ -30,6 +30,9 @@ AXIS, WALL = 0, 1
 ) = range(18)  # fmt: skip
 CONSTANTS = 18
 PION, ELECTRON = 0.1396, 0.000511
+LIGHT = 299.792458  # mm/ns
+#: Of a track's columns, after place and direction.
+TIME, SLOWNESS, COLUMNS = 6, 7, 8
 STEP_MM = 2.0
 #: The first φ strips see nothing: no real event has a cluster there.
 DEAD_ANGLE = 0.19
@@ -94,11 +97,22 @@ def _hit(state: Any, at: Any, way: Any, layer: Any, toy: Any, bits: Any) -> None
 
 
 @inlined
+def _leave(at: Any, way: Any, elapsed: Any, slowness: Any, tracks: Any) -> None:
+    """Note a particle that leaves the tracker in the first free row, if there is one."""
+    for row in tracks:
+        if row[SLOWNESS] == 0.0:
+            for k in range(3):
+                row[k], row[3 + k] = at[k], way[k]
+            row[TIME], row[SLOWNESS] = elapsed, slowness
+            return
+
+
+@inlined
 def _fly(
-    state: Any, at: Any, way: Any, p: Any, charge: Any, mass: Any, toy: Any, bits: Any
+    state: Any, at: Any, way: Any, p: Any, charge: Any, mass: Any, toy: Any, bits: Any, tracks: Any
 ) -> None:
     """Follow a charged particle out to the outer layer; it scatters in what it crosses."""
-    crossed = 0
+    crossed, steps = 0, 0
     pipe = toy[PIPE_RADIUS]
     radius = math.hypot(at[0], at[1])
     if radius >= pipe:
@@ -110,6 +124,7 @@ def _fly(
         way[0], way[1] = cos * way[0] - sin * way[1], sin * way[0] + cos * way[1]
         for k in range(3):
             at[k] += STEP_MM * way[k]
+        steps += 1
         before, radius = radius, math.hypot(at[0], at[1])
         border = pipe if crossed == 0 else (INNER_MM if crossed == 1 else OUTER_MM)
         if radius < border:
@@ -126,6 +141,8 @@ def _fly(
             _scatter(state, way, p, mass, toy[LAYER_THICKNESS])
         crossed += 1
         if crossed == 3:
+            slowness = math.sqrt(p * p + mass * mass) / (p * LIGHT)
+            _leave(at, way, steps * STEP_MM * slowness, slowness, tracks)
             return
 
 
@@ -147,7 +164,7 @@ def _prongs(state: Any) -> Any:
 
 
 @inlined
-def _convert(state: Any, start: Any, toy: Any, bits: Any) -> None:
+def _convert(state: Any, start: Any, toy: Any, bits: Any, tracks: Any) -> None:
     """Let a photon of a π0 become a pair in the trap's wall, if it does."""
     at, way = np.empty(3), np.empty(3)
     _isotropic(state, way)
@@ -168,11 +185,19 @@ def _convert(state: Any, start: Any, toy: Any, bits: Any) -> None:
             at[k] = start[k] + length * way[k]
         p = max(0.015, part * energy)
         _scatter(state, other, p, ELECTRON, 0.5 * toy[THICKNESS])
-        _fly(state, at, other, p, charge, ELECTRON, toy, bits)
+        _fly(state, at, other, p, charge, ELECTRON, toy, bits, tracks)
 
 
 @inlined
-def _annihilate(state: Any, wall: Any, toy: Any, bits: Any) -> None:
+def _noise(state: Any, toy: Any, bits: Any) -> None:
+    for view in range(4):
+        for _ in range(poisson(state, toy[NOISE])):
+            place = uniform(state) * (VIEWS[view + 1] - VIEWS[view])
+            _cluster(state, view, place, 0.0, toy, bits)
+
+
+@inlined
+def _annihilate(state: Any, wall: Any, toy: Any, bits: Any, tracks: Any) -> None:
     start, at, way = np.empty(3), np.empty(3), np.empty(3)
     angle = TURN * uniform(state)
     radius = toy[WALL_RADIUS]
@@ -191,19 +216,21 @@ def _annihilate(state: Any, wall: Any, toy: Any, bits: Any) -> None:
         for k in range(3):
             at[k] = start[k]
         if p > toy[P_LEAST]:
-            _fly(state, at, way, p, 1.0 if n % 2 else -1.0, PION, toy, bits)
+            _fly(state, at, way, p, 1.0 if n % 2 else -1.0, PION, toy, bits, tracks)
     for _ in range(poisson(state, toy[PHOTONS])):
-        _convert(state, start, toy, bits)
-    for view in range(4):
-        for _ in range(poisson(state, toy[NOISE])):
-            place = uniform(state) * (VIEWS[view + 1] - VIEWS[view])
-            _cluster(state, view, place, 0.0, toy, bits)
+        _convert(state, start, toy, bits, tracks)
+    _noise(state, toy, bits)
 
 
-@kernel((value("i8"), value("i8"), reads("f8", 1), writes("u1", 1), writes("u1", 2)))
+@kernel(
+    (
+        value("i8"), value("i8"), reads("f8", 1), writes("u1", 1), writes("u1", 2),
+        writes("f8", 3),
+    )
+)  # fmt: skip
 def fill(
     seed: int, first: int, toy: NDArray[np.float64], truth: NDArray[np.uint8],
-    bits: NDArray[np.uint8],
+    bits: NDArray[np.uint8], tracks: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Simulate annihilations.
 
@@ -219,12 +246,45 @@ def fill(
         (N,), output: `AXIS` or `WALL`, one half each.
     bits
         (N, 1430), output: 1 where a strip has fired.
+    tracks
+        (N, K, 8), output: up to K particles that leave the tracker, the rest 0. Place (mm) and
+        direction (3 each), `TIME` since the annihilation (ns) and `SLOWNESS` (ns/mm).
     """
     if toy.shape[0] != CONSTANTS or bits.shape != (truth.shape[0], STRIPS):
         raise ValueError("fill: expected toy (18,), truth (N,) and bits (N, 1430)")
+    if tracks.shape[0] != truth.shape[0] or tracks.shape[2] != COLUMNS:
+        raise ValueError("fill: expected tracks (N, K, 8)")
     state = np.empty(1, np.uint64)
     for i in range(len(truth)):
         begin(state, seed, first + i)
         truth[i] = WALL if uniform(state) < 0.5 else AXIS
+        bits[i], tracks[i] = 0, 0.0
+        _annihilate(state, int(truth[i]), toy, bits[i], tracks[i])
+
+
+@kernel((value("i8"), value("i8"), reads("f8", 1), reads("f8", 3), writes("u1", 2)))
+def strike(
+    seed: int, first: int, toy: NDArray[np.float64], tracks: NDArray[np.float64],
+    bits: NDArray[np.uint8],
+) -> None:  # fmt: skip
+    """Let straight tracks, (N, K, 8) as of `fill`, through the strips, (N, 1430)."""
+    if toy.shape[0] != CONSTANTS or bits.shape != (tracks.shape[0], STRIPS):
+        raise ValueError("strike: expected toy (18,), tracks (N, K, 8) and bits (N, 1430)")
+    state, at = np.empty(1, np.uint64), np.empty(3)
+    for i in range(len(bits)):
+        begin(state, seed, first + i)
         bits[i] = 0
-        _annihilate(state, int(truth[i]), toy, bits[i])
+        for k in range(tracks.shape[1]):
+            place, way = tracks[i, k, :3], tracks[i, k, 3:6]
+            across = way[0] ** 2 + way[1] ** 2
+            along = place[0] * way[0] + place[1] * way[1]
+            for layer in range(2):
+                radius = OUTER_MM if layer else INNER_MM
+                inside = along**2 - across * (place[0] ** 2 + place[1] ** 2 - radius**2)
+                if inside <= 0.0 or across == 0.0:
+                    continue
+                length = (math.sqrt(inside) - along) / across
+                for axis in range(3):
+                    at[axis] = place[axis] + length * way[axis]
+                _hit(state, at, way, layer, toy, bits[i])
+        _noise(state, toy, bits[i])

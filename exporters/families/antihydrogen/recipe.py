@@ -32,6 +32,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """All of ``recipe.toml``."""
 
     seed: int
+    #: Processes that train side by side, each on one core.
+    workers: Count
     events: Count
     validation: Share
     shift: tuple[int, int]

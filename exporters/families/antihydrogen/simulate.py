@@ -38,6 +38,11 @@ TUNED = {
 }
 
 
+def array(constants: dict[int, float]) -> NDArray[np.float64]:
+    """Return constants of the toy as the kernels take them."""
+    return np.array([constants[k] for k in range(physics.CONSTANTS)])
+
+
 def strips(
     events: int, seed: int, first: int = 0, toy: dict[int, float] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -63,7 +68,8 @@ def strips(
     """
     truth, bits = np.empty(events, np.uint8), np.empty((events, STRIPS), np.uint8)
     constants = {**TUNED, **(toy or {})}
-    physics.fill(seed, first, np.array([constants[k] for k in range(len(TUNED))]), truth, bits)
+    none = np.empty((events, 0, physics.COLUMNS))
+    physics.fill(seed, first, array(constants), truth, bits, none)
     return truth, bits
 
 

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
-from sluice.exporters import recipes
+from sluice.exporters import provenance, recipes
 from sluice.exporters.families import TrainOptions
-from sluice.exporters.train import METRICS, Columns, Job, fit
-from sluice.pipeline.errors import ConfigError
+from sluice.exporters.pool import Scores, together, workers
+from sluice.exporters.provenance import Note
+from sluice.exporters.train import Columns, Job, fit
 from sluice.pipeline.manifest import Training
 
 from .data import Annihilations, simulated, unpacked
 from .model import TwoPaths
 from .recipe import Net, Recipe, load
 
-PROVENANCE = "training.json"
 
+@dataclass(frozen=True)
+class Run:
+    """One training of all nets of the family: what its processes share."""
 
-class Note(msgspec.Struct, frozen=True):
-    """What the file `PROVENANCE` beside the checkpoints says."""
-
-    training: Training
     recipe: Recipe
+    seed: int
+    folder: Path
+    resume: bool
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,35 @@ class Sample:
     valid: Annihilations
 
 
-def train(options: TrainOptions) -> dict[str, float]:
+def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
     recipe = load(options.recipe, quick=options.quick)
     seed = recipe.seed if options.seed is None else options.seed
-    sample = parted(simulated(recipe.events, seed, hit=True), recipe.validation)
-    _claim(options, recipe, seed, sample.train)
-    losses = {}
-    for name, net in recipe.nets.items():
-        for number in range(net.seeds):
-            stem = f"{name}-{number}"
-            torch.manual_seed(seed + number)
-            module = build(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            loss = criterion(module, recipe.shift if net.shifted else None)
-            train_on, valid = columns(sample.train), columns(sample.valid)
-            job = Job(stem, module, loss, train_on, valid, net.schedule)
-            losses[stem] = fit(job, seed + number, options.out, resume=options.resume)
-    return losses
+    run = Run(recipe, seed, options.out, options.resume)
+    _claim(run)
+    with workers(recipe.workers) as pool:
+        each = [(name, k) for name, net in recipe.nets.items() for k in range(net.seeds)]
+        return together(run, [(_one, task) for task in each], pool)
+
+
+def _one(run: Run, name: str, number: int) -> Scores:
+    net, held = run.recipe.nets[name], sample(run)
+    torch.manual_seed(run.seed + number)
+    module = build(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = criterion(module, run.recipe.shift if net.shifted else None)
+    stem = f"{name}-{number}"
+    job = Job(stem, module, loss, columns(held.train), columns(held.valid), net.schedule)
+    return {stem: fit(job, run.seed + number, run.folder, resume=run.resume)}
+
+
+def sample(run: Run) -> Sample:
+    """Simulate the events of a training and part them."""
+    return _sample(run.recipe.events, run.seed, run.recipe.validation)
+
+
+@cache
+def _sample(events: int, seed: int, validation: float) -> Sample:
+    return parted(simulated(events, seed, hit=True), validation)
 
 
 def build(net: Net) -> TwoPaths:
@@ -104,44 +118,18 @@ def shifted(z: Tensor, low: int, high: int) -> Tensor:
     return torch.gather(z, 2, at.clamp(0, strips - 1)) * inside
 
 
-def _claim(options: TrainOptions, recipe: Recipe, seed: int, train_on: Annihilations) -> None:
-    # A folder holds the nets of one training: never some of this and some of an earlier one.
+def _claim(run: Run) -> None:
+    train_on = sample(run).train
     training = Training(
-        seed=seed,
+        seed=run.seed,
         dataset="simulated annihilations",
         dataset_sha256=train_on.digest,
         events=len(train_on),
-        recipe_sha256=recipes.digest(recipe),
+        recipe_sha256=recipes.digest(run.recipe),
     )
-    note = msgspec.json.format(msgspec.json.encode(Note(training, recipe)))
-    path = options.out / PROVENANCE
-    if not options.resume:
-        for stale in (*options.out.glob("*.pt"), options.out / METRICS):
-            stale.unlink(missing_ok=True)
-    elif path.exists() and path.read_bytes() != note:
-        raise ConfigError(
-            f"checkpoints {options.out}: made with another recipe, seed or simulation",
-            "train without --resume, or into another folder",
-        )
-    options.out.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(note)
+    provenance.claim(run.folder, Note(training, run.recipe), resume=run.resume)
 
 
-def read_note(checkpoints: Path) -> Note:
-    """Return what the training left beside its checkpoints.
-
-    Raises
-    ------
-    ConfigError
-        If it is missing or of another shape.
-    """
-    path = checkpoints / PROVENANCE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Note)
-    except OSError as error:
-        raise ConfigError(
-            f"checkpoints {checkpoints}: {PROVENANCE} is missing",
-            "`sluice train antihydrogen` writes it",
-        ) from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+def read_note(checkpoints: Path) -> Note[Recipe]:
+    """Return what the training left beside its checkpoints."""
+    return provenance.read(checkpoints, Note[Recipe], "antihydrogen")

@@ -16,6 +16,7 @@ from sluice.exporters.inference import runner
 
 RECIPE = """
 seed = 3
+workers = 2
 events = 1500
 validation = 0.2
 shift = [-100, 347]

@@ -1,0 +1,32 @@
+"""Antihydrogen annihilations against cosmic muons: a strip tracker in a hodoscope of bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sluice.exporters.families import Family, Later
+from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
+
+LABELS = ("cosmic", "annihilation")
+
+
+FAMILY = Family(
+    name="cosmics",
+    description=__doc__ or "",
+    recipe=Path(__file__).with_name("recipe.toml"),
+    schema=Schema(
+        (
+            EVENT_ID,
+            T_EVENT,
+            Column("truth", "uint8"),
+            Column("strips", "uint8", (179,), "bits"),
+            Column("bars", "uint16", (64,), "0.1 ns"),
+        )
+    ),
+    labels=LABELS,
+    block=Later(__name__, "simulate.simulate"),
+    train=Later(__name__, "training.train"),
+    export=Later(__name__, "exporting.export"),
+    evaluate=Later(__name__, "evaluating.evaluate"),
+    block_events=16_384,
+)

@@ -1,0 +1,77 @@
+"""Readouts to train and to measure on, and how well a net tells muons from annihilations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sluice.exporters.families.antihydrogen.data import unpacked
+from sluice.exporters.inference import Runner
+from sluice.exporters.measures import auc
+from sluice.kernels.bars import after_first
+
+from .simulate import ANNIHILATION, simulate
+
+#: Share of annihilations that a cut keeps, where the muons it keeps are counted.
+KEPT = 0.99
+_BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Readouts:
+    """Raw `strips` (N, 179) u8, `bars` (N, 64) u16 and `truth` (N,) u8, 1 for annihilations."""
+
+    strips: NDArray[np.uint8]
+    bars: NDArray[np.uint16]
+    truth: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all of it."""
+        arrays = (self.strips, self.bars, self.truth)
+        return hashlib.sha256(b"".join(one.tobytes() for one in arrays)).hexdigest()
+
+    def part(self, rows: NDArray[Any] | slice) -> Readouts:
+        """Return some of them."""
+        return Readouts(self.strips[rows], self.bars[rows], self.truth[rows])
+
+    def seen(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return what a net sees of them, as the stages make it online."""
+        hodoscope = np.empty((len(self), 2, self.bars.shape[1]), np.float32)
+        after_first(self.bars, hodoscope)
+        z, phi, _ = unpacked(self.strips)
+        found = {"z": z, "phi": phi, "hodoscope": hodoscope}
+        return [found[name] for name in names]
+
+
+def simulated(events: int, seed: int) -> Readouts:
+    """Return simulated readouts."""
+    blocks = [simulate(min(_BLOCK, events - k), seed, k) for k in range(0, events, _BLOCK)]
+    names = ("strips", "bars", "truth")
+    return Readouts(*(np.concatenate([one[name] for one in blocks]) for name in names))
+
+
+def figures(net: Runner, names: Sequence[str], sample: Readouts) -> dict[str, float]:
+    """Return the area under the curve and the share of muons that a loose cut keeps.
+
+    Of all readouts, and ``_two_layers`` of those with hits in both layers of strips.
+    """
+    score = np.concatenate(
+        [net(*sample.part(slice(k, k + 1_024)).seen(names)) for k in range(0, len(sample), 1_024)]
+    )
+    tracked = unpacked(sample.strips)[2] == 2
+    found = {}
+    for suffix, rows in (("", np.ones(len(sample), bool)), ("_two_layers", tracked)):
+        positive, chosen = sample.truth[rows] == ANNIHILATION, score[rows]
+        found[f"auc{suffix}"] = auc(chosen, positive)
+        cut = np.quantile(chosen[positive], 1.0 - KEPT)
+        found[f"muons_kept{suffix}"] = float((chosen[~positive] >= cut).mean())
+    return found
