@@ -10,8 +10,6 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from . import transport
 from .access import Access
 from .account import Account
@@ -21,14 +19,11 @@ from .engine.distributed import DistributedEngine
 from .engine.inline import InlineEngine
 from .engine.swaps import order_swap
 from .errors import ConfigError, RunError, SluiceError, nearest
-from .exposition import RunCollector
-from .exposition_gpu import GpuCollector
 from .nursery import Nursery
 from .nvml import watch
 from .session import Wishes, check, conclude, prepare
 from .sources import Source
 from .state import Control, State
-from .web import WebServer, application
 
 ENGINES: dict[str, Callable[[Plan], Engine]] = {
     "inline": InlineEngine,
@@ -152,6 +147,12 @@ class Daemon:
         listen = self._wishes.http
         if listen is None:
             return
+        from prometheus_client import CollectorRegistry
+
+        from .exposition import RunCollector
+        from .exposition_gpu import GpuCollector
+        from .web import WebServer, application
+
         access = Access(listen, self._config.http.token_file)
         registry = CollectorRegistry()
         registry.register(RunCollector(lambda: (self.account, self.control)))
