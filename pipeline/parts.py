@@ -9,8 +9,10 @@ that another detector is another file.
 from __future__ import annotations
 
 import pkgutil
+import sys
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +24,17 @@ _STAGES = f"{__package__}.stages"
 _TABLES = {"stage": "STAGES", "monitor": "MONITORS"}
 
 
+def _group(kind: str) -> EntryPoints:
+    """Return the entry points of a kind of part."""
+    return _entry_points(tuple(sys.path)).select(group=f"sluice.{kind}s")
+
+
+@cache
+def _entry_points(_: tuple[str, ...]) -> EntryPoints:
+    """Return all entry points along a path, once: it takes a file of each package there is."""
+    return entry_points()
+
+
 def load(kind: str, use: str, where: str) -> Any:
     """Return the class called `use`: an entry point of ``sluice.<kind>s``, or a detector's own.
 
@@ -30,7 +43,7 @@ def load(kind: str, use: str, where: str) -> Any:
     ConfigError
         If nothing is called so, or its module cannot be imported.
     """
-    group = entry_points(group=f"sluice.{kind}s")
+    group = _group(kind)
     module, _, part = use.partition(".")
     try:
         if use in group.names:
@@ -49,7 +62,7 @@ def load(kind: str, use: str, where: str) -> Any:
 
 def module_of(kind: str, use: str) -> str | None:
     """Return the name of our own module that has the part called `use`; nothing is imported."""
-    group = entry_points(group=f"sluice.{kind}s")
+    group = _group(kind)
     ours = __package__
     if use in group.names:
         found = group[use].module
@@ -66,7 +79,7 @@ def own(kind: str, module: str) -> dict[str, Any]:
 
 def names(kind: str) -> list[str]:
     """Return all that a graph file may use; imports every detector's module."""
-    known = set(entry_points(group=f"sluice.{kind}s").names)
+    known = set(_group(kind).names)
     if kind in _TABLES:
         modules = [found.name for found in pkgutil.iter_modules(import_module(_STAGES).__path__)]
         known |= {f"{module}.{part}" for module in modules for part in own(kind, module)}

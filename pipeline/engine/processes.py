@@ -14,6 +14,8 @@ from .spec import Spec
 
 _GRACE_S = 5.0
 _ROLES = ("compute", "commit")
+#: The backend that has neither threads nor devices.
+_PLAIN = "layers"
 
 
 def found_nursery(config: GraphConfig, *, alone: bool = False) -> Nursery:
@@ -21,11 +23,13 @@ def found_nursery(config: GraphConfig, *, alone: bool = False) -> Nursery:
 
     Parts of others are left to who uses them: they may hold threads or devices once imported.
     """
-    parts = [("sink", config.sink)]
-    parts += [("stage", part) for part in config.stages]
-    parts += [("monitor", part) for part in config.monitors]
+    uses = [("sink", config.sink.use)]
+    uses += [("stage", part.use) for part in config.stages]
+    uses += [("monitor", part.use) for part in config.monitors]
+    if any(part.options.get("backend") == _PLAIN for part in config.stages):
+        uses.append(("backend", _PLAIN))
     modules = [f"{__package__}.{role}" for role in _ROLES]
-    modules += [name for kind, part in parts if (name := module_of(kind, part.use))]
+    modules += [name for kind, use in uses if (name := module_of(kind, use))]
     return Nursery(list(dict.fromkeys(modules)), alone=alone)
 
 
