@@ -32,8 +32,11 @@ _NOW, _NOW_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _RECONNECT_MS = 2_000
 #: A peer that has not shown its key by then is dropped.
 _HANDSHAKE_MS = 10_000
-#: TCP peers are probed this often, and dropped after a silence three times as long.
-_PROBE_MS = 5_000
+#: The kernel probes silent TCP peers this often, and drops them after three probes without answer.
+#: ZeroMQ's own heartbeats would drop a peer whose messages wait to be read, and may abort the
+#: process (libzmq 4.3.5, issues 3937 and 4364).
+_PROBE_S = 5
+_PROBES = 3
 
 Message = tuple[bytes, Header, list[memoryview]]
 
@@ -84,8 +87,10 @@ class Socket:
         self._socket: RawSocket = zmq.Context.instance().socket(kind)
         self._set_limits(limits)
         if endpoint.startswith("tcp://"):
-            self._socket.setsockopt(zmq.HEARTBEAT_IVL, _PROBE_MS)
-            self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _PROBE_MS)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _PROBE_S)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _PROBE_S)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _PROBES)
         if isinstance(security, Guard):
             door.guard(self._socket, security)
         elif security is not None:
