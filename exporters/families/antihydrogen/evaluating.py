@@ -15,7 +15,7 @@ from . import data, metrics, physics
 from .data import Annihilations
 
 #: Simulated events that no training sees, and their seed.
-EVENTS, SEED = 20_000, 90_211
+EVENTS, SEED = 40_000, 90_211
 #: Annihilations in the middle of the strips: where no event of the training sample is.
 ELSEWHERE = {physics.Z_MEAN: 223.0}
 

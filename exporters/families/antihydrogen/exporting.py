@@ -29,7 +29,7 @@ VERSION = 1
 #: The net that ships, is compared with the published numbers, and has variants.
 MAIN = "antihydrogen"
 #: Events that no training sees, and their seed.
-EVENTS, SEED = 20_000, 90_210
+EVENTS, SEED = 40_000, 90_210
 _GOLDEN, _CALIBRATION = 64, 512
 
 INPUTS = (Tensor("z", "float32", (2, Z)), Tensor("phi", "float32", (2, PHI)))
