@@ -26,11 +26,12 @@ _TABLES = {"stage": "STAGES", "monitor": "MONITORS"}
 
 def _group(kind: str) -> EntryPoints:
     """Return the entry points of a kind of part."""
-    return _entry_points(tuple(sys.path)).select(group=f"sluice.{kind}s")
+    points: EntryPoints = _entry_points(tuple(sys.path)).select(group=f"sluice.{kind}s")
+    return points
 
 
 @cache
-def _entry_points(_: tuple[str, ...]) -> EntryPoints:
+def _entry_points(_: tuple[str, ...]) -> Any:  # before Python 3.12 of another type
     """Return all entry points along a path, once: it takes a file of each package there is."""
     return entry_points()
 
