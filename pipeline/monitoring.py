@@ -24,7 +24,7 @@ from .stages import Monitor
 Meter = MonitorMeter | ShadowMeter
 
 #: Samples that may wait; beyond that they are dropped, counted.
-_QUEUE = 64
+_QUEUE = 16
 #: A sample is shown when it has this many events, or has gathered for this long: to wake a thread
 #: takes as long as to choose a sample.
 _ENOUGH = 1024

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -12,8 +13,10 @@ from sluice.exporters.processes import side_by_side
 
 #: Says which processes do its tasks, then waits for tasks that take minutes.
 PARENT = """
-import os, time
+import os, signal, time
 from sluice.exporters.processes import side_by_side
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 def who(seconds):
     time.sleep(seconds)
@@ -25,19 +28,6 @@ if __name__ == "__main__":
         for one in [pool.submit(who, 300) for _ in range(4)]:
             one.result()
 """
-
-
-def who(seconds):
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def prepared():
-    os.environ["SLUICE_PREPARED"] = "1"
-
-
-def environment():
-    return os.environ.get("SLUICE_PREPARED")
 
 
 def alive(pid):
@@ -73,7 +63,7 @@ def test_processes_end_with_their_parent(number, tmp_path):
 
 def fail_while_busy():
     with side_by_side(1) as pool:
-        pool.submit(who, 300)
+        pool.submit(time.sleep, 300)
         raise ValueError("enough")
 
 
@@ -85,6 +75,6 @@ def test_an_error_in_the_block_does_not_wait_for_the_tasks():
 
 
 def test_each_process_is_prepared_and_results_come_back():
-    with side_by_side(1, prepared) as pool:
-        assert pool.submit(environment).result() == "1"
-        assert pool.submit(who, 0).result() != os.getpid()
+    with side_by_side(1, partial(os.umask, 0o123)) as pool:
+        assert pool.submit(os.umask, 0o123).result() == 0o123
+        assert pool.submit(os.getpid).result() != os.getpid()
