@@ -26,6 +26,8 @@ from .stages.wafer import WORDS
 _RECORDED = 16_384
 #: What is measured: graph, and how its names begin in the result.
 _GRAPHS = {"hgcal": "", "compress": "compress-"}
+#: `hgcal` with all models in ONNX Runtime.
+_GENERAL = "onnxruntime-"
 
 
 def measure_pipeline(
@@ -35,8 +37,9 @@ def measure_pipeline(
 
     ``hgcal`` as it ships, menu and EMD monitor included, recording accepted events; ``compress``
     records the latents of all events (names with ``compress-``). A bare chain is the kernels and
-    models of the graph on arrays in memory, on one core; ``bare-onnxruntime`` is that of ``hgcal``
-    with all models in ONNX Runtime. The engines read a recording; inline keeps nothing.
+    models of the graph on arrays in memory, on one core. ``onnxruntime-`` is ``hgcal`` inline with
+    all models in ONNX Runtime, beside its own bare chain. The engines read a recording; inline
+    keeps nothing.
 
     Parameters
     ----------
@@ -69,7 +72,8 @@ def measure_pipeline(
             measures[f"{prefix}bare"] = bare_chain(events, graph, size, copies)
             if not prefix:
                 general = on_backend(graph, "onnxruntime")
-                measures["bare-onnxruntime"] = bare_chain(events, general, size, copies)
+                measures[f"{_GENERAL}bare"] = bare_chain(events, general, size, copies)
+                measures[f"{_GENERAL}inline"] = _inline(general, recording)
             measures |= _engines(prefix, graph, recording, folder, workers)
         rounds = [{key: measure() for key, measure in measures.items()} for _ in range(repeats)]
     ratios = {key: [one[key] / one[_bare_of(key)] for one in rounds] for key in measures}
@@ -95,8 +99,8 @@ def _sized(graph: GraphConfig, batch: int | None) -> GraphConfig:
 
 
 def _bare_of(name: str) -> str:
-    return next(f"{prefix}bare" for prefix in sorted(_GRAPHS.values(), reverse=True)
-                if name.startswith(prefix))  # fmt: skip
+    prefixes = sorted((*_GRAPHS.values(), _GENERAL), reverse=True)
+    return next(f"{prefix}bare" for prefix in prefixes if name.startswith(prefix))
 
 
 def _engines(
@@ -105,13 +109,18 @@ def _engines(
     graph = replace(graph, source=Part("recording", "bench", {"path": str(recording)}))
     measures = {}
     if not prefix:
-        measures["inline"] = _run(replace(graph, sink=Part("null", "null", {})), "inline")
+        measures["inline"] = _inline(graph, recording)
     options = {**graph.sink.options, "path": str(folder / "kept.arrows"), "compression": "none"}
     kept = replace(graph, sink=Part("recording", "kept", options))
     for count in range(1, workers + 1):
         crew = replace(graph.workers, compute=count)
         measures[f"{prefix}distributed-{count}"] = _run(replace(kept, workers=crew), "distributed")
     return measures
+
+
+def _inline(graph: GraphConfig, recording: Path) -> Measure:
+    source = Part("recording", "bench", {"path": str(recording)})
+    return _run(replace(graph, source=source, sink=Part("null", "null", {})), "inline")
 
 
 def _run(config: GraphConfig, engine: str) -> Measure:
