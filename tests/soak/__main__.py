@@ -27,6 +27,7 @@ def main() -> int:
     wish = _wishes()
     kinds = tuple(wish.faults.split(",")) if wish.faults else tuple(FAULTS)
     plan = make_schedule(wish.seed, wish.seconds, kinds)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the run too
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder:
         report = _soak(Path(folder), wish, plan)
     text = json.dumps(report, indent=2)
