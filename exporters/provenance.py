@@ -36,12 +36,21 @@ def claim(folder: Path, note: Note[R], *, resume: bool) -> None:
         for stale in (*folder.glob("*.pt"), folder / METRICS):
             stale.unlink(missing_ok=True)
     elif path.exists() and path.read_bytes() != said:
-        raise ConfigError(
-            f"checkpoints {folder}: made with another recipe, seed or simulation",
-            "train without --resume, or into another folder",
-        )
+        raise _another(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(said)
+
+
+def refuse_another(folder: Path, recipe: R, kind: type[Note[R]], family: str) -> None:
+    """Refuse to resume in a folder of another recipe; to be asked before dear events are made.
+
+    Raises
+    ------
+    ConfigError
+        If `folder` holds a training by another recipe, or what it left cannot be read.
+    """
+    if (folder / FILE).exists() and read(folder, kind, family).recipe != recipe:
+        raise _another(folder)
 
 
 def read(checkpoints: Path, kind: type[Note[R]], family: str) -> Note[R]:
@@ -50,7 +59,7 @@ def read(checkpoints: Path, kind: type[Note[R]], family: str) -> Note[R]:
     Raises
     ------
     ConfigError
-        If it is missing or of another shape.
+        If it is missing, broken or of another shape.
     """
     path = checkpoints / FILE
     try:
@@ -59,5 +68,12 @@ def read(checkpoints: Path, kind: type[Note[R]], family: str) -> Note[R]:
         raise ConfigError(
             f"checkpoints {checkpoints}: {FILE} is missing", f"`sluice train {family}` writes it"
         ) from error
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _another(folder: Path) -> ConfigError:
+    return ConfigError(
+        f"checkpoints {folder}: made with another recipe, seed or simulation",
+        "train without --resume, or into another folder",
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 
 from sluice.exporters.inference import Runner
 from sluice.exporters.onnx import Export, serialise, write
+from sluice.exporters.provenance import Note
 from sluice.exporters.quantize import write_variants
 from sluice.kernels.jets import OBSERVABLES
 from sluice.pipeline.errors import ConfigError
@@ -20,7 +20,8 @@ from . import archive, nets
 from .data import HELD_OUT, Jets
 from .evaluating import SHIPPED, figures, table
 from .nets import SOUGHT, Net, Trained
-from .training import PROVENANCE, Note
+from .recipe import Recipe
+from .training import read_note
 
 GOLDEN_EVENTS = 64
 CALIBRATION_EVENTS = 2_048
@@ -65,7 +66,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     ModelError
         If a model computes something else in ONNX Runtime than in torch.
     """
-    note = _note(checkpoints)
+    note = read_note(checkpoints)
     known = {net.name: net for net in nets.nets(note.recipe)}
     taggers = {
         stem: _load(checkpoints, net, stem, note) for net in known.values()
@@ -89,7 +90,12 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
 
 
 def _export(
-    note: Note, model: str, says: str, net: Net, taggers: Mapping[str, Trained], golden: Jets
+    note: Note[Recipe],
+    model: str,
+    says: str,
+    net: Net,
+    taggers: Mapping[str, Trained],
+    golden: Jets,
 ) -> Export:
     inputs = (OBSERVED, RESONANCE) if net.parametrised else (OBSERVED,)
     manifest = Manifest(
@@ -124,7 +130,7 @@ def _measure(test: Jets) -> Callable[[Runner], dict[str, float]]:
     return measure
 
 
-def _load(checkpoints: Path, net: Net, stem: str, note: Note) -> Trained:
+def _load(checkpoints: Path, net: Net, stem: str, note: Note[Recipe]) -> Trained:
     path = checkpoints / f"{stem}.pt"
     module = Trained(net, note.recipe)
     try:
@@ -136,15 +142,3 @@ def _load(checkpoints: Path, net: Net, stem: str, note: Note) -> Trained:
     except RuntimeError as error:
         raise ConfigError(f"{path}: not the recipe's net: {error}") from error
     return module
-
-
-def _note(checkpoints: Path) -> Note:
-    path = checkpoints / PROVENANCE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Note)
-    except OSError as error:
-        raise ConfigError(
-            f"checkpoints {checkpoints}: {PROVENANCE} is missing", "`sluice train jets` writes it"
-        ) from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from msgspec.structs import replace
@@ -14,8 +13,8 @@ from torch import nn
 
 from sluice.exporters.inference import runner
 from sluice.exporters.onnx import Export, serialise, write
+from sluice.exporters.provenance import Note
 from sluice.kernels.wafer_geometry import CELLS, GRID, LATENTS
-from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.manifest import Card, Manifest, Preprocessing, Published, Tensor
 
 from . import archive, data, nested, promises
@@ -28,7 +27,7 @@ from .model import Autoencoder, Tagger
 from .recipe import Recipe
 from .simulate import LABELS, charges
 from .surrogates import CNN
-from .training import PROVENANCE, Note
+from .training import read_note
 
 GOLDEN_EVENTS = 64
 _GOLDEN_SEED = 1
@@ -89,7 +88,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     ModelError
         If a model computes something else in ONNX Runtime than in torch.
     """
-    note = _note(checkpoints)
+    note = read_note(checkpoints)
     exports = _exports(checkpoints, note)
     serialised = {one.manifest.name: serialise(one) for one in exports}
     runners = {name: runner(model) for name, model in serialised.items()}
@@ -104,7 +103,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     return folders
 
 
-def _exports(checkpoints: Path, note: Note) -> list[Export]:
+def _exports(checkpoints: Path, note: Note[Recipe]) -> list[Export]:
     recipe = note.recipe
     coders = {
         bits: load(
@@ -141,7 +140,7 @@ def _exports(checkpoints: Path, note: Note) -> list[Export]:
 
 
 def _widths(
-    checkpoints: Path, note: Note, coder: Autoencoder, golden: dict[str, NDArray[Any]]
+    checkpoints: Path, note: Note[Recipe], coder: Autoencoder, golden: dict[str, NDArray[Any]]
 ) -> list[Export]:
     """Return the narrower encoders and taggers, and the full ones that were trained with them."""
     recipe = note.recipe
@@ -178,7 +177,7 @@ def _named(net: str) -> str:
 
 
 def _one(
-    note: Note,
+    note: Note[Recipe],
     name: str,
     module: nn.Module,
     golden: dict[str, NDArray[Any]],
@@ -219,16 +218,3 @@ def _golden(coder: Autoencoder) -> dict[str, NDArray[Any]]:
 
 def _closed(column: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([column, np.zeros_like(column[:1])])
-
-
-def _note(checkpoints: Path) -> Note:
-    path = checkpoints / PROVENANCE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Note)
-    except OSError as error:
-        raise ConfigError(
-            f"checkpoints {checkpoints}: {PROVENANCE} is missing",
-            "`sluice train wafers` writes it",
-        ) from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
+from sluice.exporters.recipes import overlay
 from sluice.exporters.train import Schedule
-from sluice.pipeline.errors import ConfigError, nearest
+from sluice.pipeline.config import convert
+from sluice.pipeline.errors import ConfigError
 
 PATH = Path(__file__).with_name("recipe.toml")
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -108,38 +107,4 @@ def load(path: Path | None = None, *, quick: bool = False) -> Recipe:
         raise ConfigError(f"recipe {path}: cannot read: {error}") from error
     if quick:
         tables = overlay(tables, tables.get("quick", {}))
-    try:
-        return msgspec.convert(tables, Recipe)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"recipe {path}: {error}", _hint(str(error))) from error
-
-
-def overlay(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return `under` with the leaves of `over` put in their places."""
-    merged = dict(under)
-    for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(under.get(key), dict)
-        merged[key] = overlay(under[key], value) if nested else value
-    return merged
-
-
-def digest(recipe: Recipe) -> str:
-    """Return the hex SHA-256 of a recipe's values."""
-    return hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()
-
-
-def _hint(message: str) -> str | None:
-    unknown = re.search(r"unknown field `([^`]+)`", message)
-    structs = (
-        Recipe,
-        Repeats,
-        EmdRecipe,
-        NormRecipe,
-        CnnRecipe,
-        AutoencoderRecipe,
-        TaggerRecipe,
-        Schedule,
-    )
-    return (
-        nearest(unknown[1], {f for s in structs for f in s.__struct_fields__}) if unknown else None
-    )
+    return convert(tables, Recipe, f"recipe {path}")

@@ -7,29 +7,22 @@ those too, but not from the encoders of every loss, which are trained to be comp
 
 from __future__ import annotations
 
-import msgspec
+from pathlib import Path
+
 import numpy as np
 
+from sluice.exporters import provenance, recipes
 from sluice.exporters.families import TrainOptions
 from sluice.exporters.pool import Scores, together, workers
-from sluice.exporters.train import METRICS
-from sluice.pipeline.errors import ConfigError
+from sluice.exporters.provenance import Note
 from sluice.pipeline.manifest import Training
 
 from . import coding, files, nested, surrogates
-from .recipe import Recipe, digest, load
+from .recipe import Recipe, load
 from .run import Run, sample
 
-PROVENANCE = "training.json"
 #: Digests of the measured wafers that were trained on; an evaluation leaves them out.
 SEEN = "seen.npz"
-
-
-class Note(msgspec.Struct, frozen=True):
-    """What the file `PROVENANCE` beside the checkpoints says."""
-
-    training: Training
-    recipe: Recipe
 
 
 def train(options: TrainOptions) -> Scores:
@@ -53,27 +46,20 @@ def train(options: TrainOptions) -> Scores:
 
 
 def _claim(run: Run) -> None:
-    # A folder holds the nets of one training: never some of this and some of an earlier one.
     held = sample(run)
     training = Training(
         seed=run.seed,
         dataset="simulated and measured wafers",
         dataset_sha256=held.train.digest,
         events=len(held.train),
-        recipe_sha256=digest(run.recipe),
+        recipe_sha256=recipes.digest(run.recipe),
     )
-    note = msgspec.json.format(msgspec.json.encode(Note(training, run.recipe)))
-    path = run.folder / PROVENANCE
-    if not run.resume:
-        for stale in (*run.folder.glob("*.pt"), *run.folder.glob("*.npz"), run.folder / METRICS):
-            stale.unlink(missing_ok=True)
-    elif path.exists() and path.read_bytes() != note:
-        raise ConfigError(
-            f"checkpoints {run.folder}: made with another recipe, seed or simulation",
-            "train without --resume, or into another folder",
-        )
-    run.folder.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(note)
+    provenance.claim(run.folder, Note(training, run.recipe), resume=run.resume)
     learnt = [files.learnt(name, label) for name, label in files.MEASURED.items()]
     seen = [files.digests(part.charge) for part in learnt if part is not None]
     np.savez(run.folder / SEEN, seen=np.sort(np.concatenate([*seen, np.empty(0, np.uint64)])))
+
+
+def read_note(checkpoints: Path) -> Note[Recipe]:
+    """Return what the training left beside its checkpoints."""
+    return provenance.read(checkpoints, Note[Recipe], "wafers")

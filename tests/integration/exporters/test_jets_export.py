@@ -88,6 +88,9 @@ def test_a_resumed_training_keeps_its_jets_and_its_recipe(checkpoints, recipe, t
     other.write_text(RECIPE.replace("seeds = 2", "seeds = 1"))
     with pytest.raises(ConfigError, match="another recipe"):
         get("jets").train(TrainOptions(checkpoints, recipe=other, resume=True))
+    with pytest.raises(ConfigError, match="another recipe"):
+        get("jets").train(TrainOptions(checkpoints, recipe=recipe, seed=4, resume=True))
+    assert not (checkpoints / "chunks-4").exists()
 
 
 def test_measured_events_are_refused(tmp_path):

@@ -38,6 +38,7 @@ def test_recipe_is_strict(tmp_path):
 
 def test_quick_overlays_leaves_only():
     pytest.importorskip("torch")
+    from sluice.exporters import recipes
     from sluice.exporters.families.wafers import recipe
 
     full, quick = recipe.load(), recipe.load(quick=True)
@@ -45,7 +46,7 @@ def test_quick_overlays_leaves_only():
     fast, slow = quick.emd.nets["wafer-emd"].schedule, full.emd.nets["wafer-emd"].schedule
     assert fast.epochs < slow.epochs
     assert fast.rate == slow.rate
-    assert recipe.digest(full) != recipe.digest(quick)
+    assert recipes.digest(full) != recipes.digest(quick)
 
 
 def test_auc_counts_ties_half():
