@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import SluiceError
-from . import bench, ctl, doctor, keys, look, runs, top, tuning, work
+from . import bench, ctl, doctor, emulate, keys, look, replay, run, top, tuning, work
 
 app = typer.Typer(
     name="sluice",
@@ -42,7 +42,7 @@ def _main(
         os.environ["SLUICE_DEBUG"] = "1"  # workers inherit it
 
 
-for module in (runs, work, ctl, top, look, doctor, keys, tuning, bench):
+for module in (run, replay, emulate, work, ctl, top, look, doctor, keys, tuning, bench):
     module.register(app)
 for command in entry_points(group="sluice.commands"):
     command.load()(app)

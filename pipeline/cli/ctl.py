@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..client import Client, Gone, Status
+if TYPE_CHECKING:
+    from ..client import Client, Status
 
 Address = Annotated[
     str, typer.Option(envvar="SLUICE_ADDRESS", help="The daemon's HTTP address, host:port.")
@@ -39,14 +40,14 @@ def register(app: typer.Typer) -> None:
 
 def status(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Tell how the run stands."""
-    _tell(Client(address, token_file).status(), as_json=as_json)
+    _tell(_client(address, token_file).status(), as_json=as_json)
 
 
 def configure(
     address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False
 ) -> None:
     """Let a waiting daemon read its graph file anew; also leads out of ERROR."""
-    _tell(Client(address, token_file).act("configure", patience_s=60), as_json=as_json)
+    _tell(_client(address, token_file).act("configure", patience_s=60), as_json=as_json)
 
 
 def start(
@@ -56,7 +57,7 @@ def start(
     as_json: _Json = False,
 ) -> None:
     """Let a waiting daemon begin the next run; returns when it takes events."""
-    client = Client(address, token_file)
+    client = _client(address, token_file)
     before = client.act("start")["run"]
 
     def begun(now: Status) -> bool:
@@ -69,12 +70,12 @@ def start(
 
 def pause(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Read nothing from the source until resume; what is in flight is judged."""
-    _tell(Client(address, token_file).act("pause"), as_json=as_json)
+    _tell(_client(address, token_file).act("pause"), as_json=as_json)
 
 
 def resume(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Go on after pause."""
-    _tell(Client(address, token_file).act("resume"), as_json=as_json)
+    _tell(_client(address, token_file).act("resume"), as_json=as_json)
 
 
 def stop(
@@ -87,7 +88,9 @@ def stop(
     as_json: _Json = False,
 ) -> None:
     """End the run; returns when it is drained and closed."""
-    client = Client(address, token_file)
+    from ..client import Gone
+
+    client = _client(address, token_file)
     last = client.act("stop", abort="1" if abort else "0")
     try:
         last = client.until(lambda now: now["state"] == "STOPPED", timeout)
@@ -104,7 +107,7 @@ def swap(
     as_json: _Json = False,
 ) -> None:
     """Let a stage judge with another model, from some batch on, while the run goes on."""
-    client = Client(address, token_file)
+    client = _client(address, token_file)
     now = client.act("swap", patience_s=120, stage=stage, model=model)
     if as_json:
         _tell(now, as_json=True)
@@ -112,6 +115,12 @@ def swap(
     done = now["done"]
     before, after = (f"{done[way]['name']}@{done[way]['version']}" for way in ("from", "to"))
     typer.echo(f"epoch {done['epoch']} · {stage}: {before} → {after} from batch {done['seq']} on")
+
+
+def _client(address: str, token_file: Path | None) -> Client:
+    from ..client import Client
+
+    return Client(address, token_file)
 
 
 def _tell(now: dict[str, Any], *, as_json: bool) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..client import Client, Gone, Status
 from .ctl import ADDRESS, Address
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from ..client import Status
 
 _COLOURS = {"RUNNING": "green", "PAUSED": "yellow", "ERROR": "red"}
 _CLASSES = ("accepted", "rejected", "prescaled", "shed", "invalid", "failed", "lost")
@@ -31,6 +32,8 @@ def top(
     """Watch a run: state, rates, ledger, latency, stages, shadows; until Ctrl-C or its end."""
     from rich.console import Console
     from rich.live import Live
+
+    from ..client import Client, Gone
 
     client = Client(address)
     now, seen = client.status(), time.monotonic()

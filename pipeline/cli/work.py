@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..addresses import require_private
-from .runs import _Key, _PlainTcp, _ServerKey
+from .options import Key, PlainTcp, ServerKey
 
 
 def register(app: typer.Typer) -> None:
@@ -25,11 +24,12 @@ def work(
     patience: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait for a run that listens there.")
     ] = 60,
-    key: _Key = None,
-    server_key: _ServerKey = None,
-    plain_tcp: _PlainTcp = False,
+    key: Key = None,
+    server_key: ServerKey = None,
+    plain_tcp: PlainTcp = False,
 ) -> None:
     """Join a run of another host as a compute worker, until it ends or SIGTERM."""
+    from ..addresses import require_private
     from ..engine.joining import join
     from ..keys import credentials
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
+#: What takes long to import, and only some commands need.
+HEAVY = ("http.client", "numpy", "pyarrow", "rich", "ssl", "urllib.request", "zmq")
 ONLINE = ["run", "replay", "emulate", "check", "inspect", "models", "bench pipeline", "bench emd",
           "bench families"]  # fmt: skip
 
@@ -17,6 +21,15 @@ def test_help_lists_every_command(sluice):
     assert "Exit codes" in done.out
     assert sluice().code == 2
     assert re.fullmatch(r"sluice \d+\.\d+.*\n", sluice("--version").out)
+
+
+def test_commands_import_what_they_need_when_they_run():
+    script = "import sys, sluice.pipeline.cli; print(*set(sys.argv[1:]) & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *HEAVY], capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == []
 
 
 def test_help_shows_an_example(together):

@@ -1,0 +1,88 @@
+"""``sluice emulate``: a detector's front end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DataError
+from .options import Json, Key, PlainTcp, ServerKey
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command(epilog="Example: sluice emulate wafers --rate 20000 --seconds 60")(emulate)
+
+
+def emulate(
+    family: Annotated[str, typer.Argument(help="Whose simulated events to send.")] = "wafers",
+    to: Annotated[str, typer.Option(help="The ingest socket.")] = "tcp://127.0.0.1:5560",
+    rate: Annotated[float, typer.Option(min=0.001, help="Events a second.")] = 20_000,
+    seconds: Annotated[float, typer.Option(min=0.001, help="How long.")] = 10,
+    per_message: Annotated[int, typer.Option(min=1, help="Events in a message.")] = 1,
+    recording: Annotated[
+        Path | None, typer.Option("--from", help="Send a recording's events instead.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
+    first_id: Annotated[int, typer.Option(min=0, help="Id of the first event.")] = 0,
+    key: Key = None,
+    server_key: ServerKey = None,
+    plain_tcp: PlainTcp = False,
+    as_json: Json = False,
+) -> None:
+    """Be a detector's front end: send events to a running graph at a set rate."""
+    import msgspec
+    from rich.console import Console
+
+    from .. import transport
+    from ..addresses import require_private
+    from ..emulator import FrontEnd, Sent
+    from ..keys import credentials
+    from .progress import bar
+
+    security = credentials(key, server_key)
+    if security is None and not plain_tcp:
+        require_private(to)
+    events, schema = _events(family, recording, seed)
+    total = max(1, round(rate * seconds))
+    with bar(total, quiet=as_json) as update:
+
+        def show(sent: Sent) -> None:
+            update(sent.events + sent.dropped + sent.vetoed, "")
+
+        front_end = FrontEnd(to, events, schema, security=security, first_id=first_id)
+        try:
+            sent = front_end.run(rate, total, per_message, show)
+        finally:
+            front_end.close()
+            transport.terminate()
+    if as_json:
+        typer.echo(msgspec.json.encode(sent).decode())
+    else:
+        Console().print(
+            f"sent {sent.events:,} events in {sent.messages:,} messages, {sent.seconds:.2f} s; "
+            f"dropped {sent.dropped:,}; vetoed {sent.vetoed:,}; acknowledged {sent.acknowledged:,}"
+        )
+
+
+def _events(family: str, recording: Path | None, seed: int) -> Any:
+    """Return what a front end shall send, and its record type."""
+    from importlib.metadata import entry_points
+
+    from ..batch import concatenate
+    from ..recording import Recording
+    from ..schema import T_INGEST, Schema
+
+    if recording is not None:
+        reader = Recording(recording)
+        batches = list(reader.batches())
+        reader.close()
+        if not batches:
+            raise DataError(f"{recording}: expected events to send, got none")
+        batch, schema = concatenate(batches), reader.schema
+    else:
+        (simulator,) = entry_points(group="sluice.simulators")
+        batch, schema = simulator.load()(family, 65_536, seed)
+    return batch, Schema(c for c in schema if c.name not in (T_INGEST.name, "truth"))
