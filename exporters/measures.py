@@ -30,6 +30,36 @@ def auc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
     return float((rank[positive].sum() - wins * (wins + 1) / 2) / (wins * (len(score) - wins)))
 
 
+def roc(score: NDArray[Any], positive: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the shares of negatives and of positives that pass, as a cut comes down.
+
+    Parameters
+    ----------
+    score
+        (N,), higher for positives; not NaN.
+    positive
+        (N,).
+
+    Returns
+    -------
+    tuple of ndarray
+        Each (cuts + 1,), from 0 to 1, or 0 throughout where there is none; ties pass together.
+
+    Examples
+    --------
+    >>> score = np.array([0.1, 0.4, 0.4, 0.8])
+    >>> for passed in roc(score, np.array([False, False, True, True])):
+    ...     print(passed)
+    [0.  0.  0.5 1. ]
+    [0.  0.5 1.  1. ]
+    """
+    values, where = np.unique(-score, return_inverse=True)
+    none = np.zeros(1)
+    counts = [np.bincount(where[rows], minlength=len(values)) for rows in (~positive, positive)]
+    losses, wins = (np.concatenate([none, np.cumsum(one) / max(1, one.sum())]) for one in counts)
+    return losses, wins
+
+
 def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return each metric's mean, and its standard deviation as ``<name>_spread`` where it has one.
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from sluice.exporters.inference import Runner
+from sluice.exporters.measures import roc
 
 from . import LABELS, metrics
 from .data import COVERAGE, Annihilations
@@ -61,7 +62,7 @@ def draw(
 
 def spectra(path: Path, samples: Mapping[str, Annihilations]) -> Path:
     """Draw number and width of clusters of each view, by class, of each sample."""
-    with _figure(path, 2, 4, (24, 11)) as axes:
+    with figure(path, 2, 4, (24, 11)) as axes:
         for name, sample in samples.items():
             if name == "elsewhere":
                 continue  # the same toy
@@ -86,7 +87,7 @@ def spectra(path: Path, samples: Mapping[str, Annihilations]) -> Path:
 
 def curves(path: Path, net: Runner, samples: Mapping[str, Annihilations]) -> Path:
     """Draw the net's curves of wall against axis, and the vertex finding's."""
-    with _figure(path, 1, len(samples), (8 * len(samples), 7)) as axes:
+    with figure(path, 1, len(samples), (8 * len(samples), 7)) as axes:
         for axis, (name, sample) in zip(axes, samples.items(), strict=True):
             coverage, radius = sample.coverage()
             score = metrics.scores(net, sample)
@@ -97,7 +98,7 @@ def curves(path: Path, net: Runner, samples: Mapping[str, Annihilations]) -> Pat
                 "net, two layers, no vertex": (score, coverage == 2),
             }
             for text, (value, rows) in shown.items():
-                x, y = _curve(value[rows], sample.truth[rows] == 1)
+                x, y = roc(value[rows], sample.truth[rows] == 1)
                 axis.plot(x, y, label=text)
             axis.set(
                 xlabel="axis kept", ylabel="wall kept", title=f"{name}: {len(sample):,} events"
@@ -108,7 +109,7 @@ def curves(path: Path, net: Runner, samples: Mapping[str, Annihilations]) -> Pat
 
 def areas(path: Path, samples: Mapping[str, Annihilations], found: Mapping[str, Any]) -> Path:
     """Draw the area under the curve by class of coverage: models, baseline, published."""
-    with _figure(path, 1, 1, (11, 7)) as (axis,):
+    with figure(path, 1, 1, (11, 7)) as (axis,):
         place = np.arange(len(_TITLES))
         for name in samples:
             for model, table in found[name]["models"].items():
@@ -133,19 +134,11 @@ def _clusters(view: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.bincount(begins[0], minlength=len(view)), ends[1] - begins[1]
 
 
-def _curve(score: NDArray[Any], positive: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    order = np.argsort(-score, kind="stable")
-    wins = np.cumsum(positive[order])
-    losses = np.cumsum(~positive[order])
-    return losses / max(1, losses[-1]), wins / max(1, wins[-1])
-
-
 @contextmanager
-def _figure(path: Path, rows: int, columns: int, size: tuple[int, int]) -> Iterator[list[Axes]]:
+def figure(path: Path, rows: int, columns: int, size: tuple[int, int]) -> Iterator[list[Axes]]:
+    """Yield the axes of a figure, row by row, which is then written to `path`."""
     with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 60}):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=size, layout="constrained", squeeze=False
-        )
+        drawn, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
         yield list(axes.flat)
-        figure.savefig(path)
-        plt.close(figure)
+        drawn.savefig(path)
+        plt.close(drawn)

@@ -59,17 +59,31 @@ def simulated(events: int, seed: int) -> Readouts:
     return Readouts(*(np.concatenate([one[name] for one in blocks]) for name in names))
 
 
-def figures(net: Runner, names: Sequence[str], sample: Readouts) -> dict[str, float]:
-    """Return the area under the curve and the share of muons that a loose cut keeps.
-
-    Of all readouts, and ``_two_layers`` of those with hits in both layers of strips.
-    """
-    score = np.concatenate(
+def scores(net: Runner, names: Sequence[str], sample: Readouts) -> NDArray[np.float32]:
+    """Return the (N,) probabilities that a net which sees these columns gives."""
+    return np.concatenate(
         [net(*sample.part(slice(k, k + 1_024)).seen(names)) for k in range(0, len(sample), 1_024)]
     )
-    tracked = unpacked(sample.strips)[2] == 2
+
+
+def selections(sample: Readouts) -> dict[str, NDArray[np.bool_]]:
+    """Return the (N,) masks of what is measured, by the suffix of its figures.
+
+    All readouts, and ``_two_layers``: those with hits in both layers of strips.
+    """
+    return {"": np.ones(len(sample), bool), "_two_layers": unpacked(sample.strips)[2] == 2}
+
+
+def figures(score: NDArray[Any], sample: Readouts) -> dict[str, float]:
+    """Return the area under the curve and the share of muons that a loose cut keeps.
+
+    Parameters
+    ----------
+    score
+        (N,), as `scores` gives them.
+    """
     found = {}
-    for suffix, rows in (("", np.ones(len(sample), bool)), ("_two_layers", tracked)):
+    for suffix, rows in selections(sample).items():
         positive, chosen = sample.truth[rows] == ANNIHILATION, score[rows]
         found[f"auc{suffix}"] = auc(chosen, positive)
         cut = np.quantile(chosen[positive], 1.0 - KEPT)

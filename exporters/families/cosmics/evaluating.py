@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from sluice.exporters.families import EvaluateOptions
-from sluice.exporters.families.antihydrogen.data import unpacked
 from sluice.exporters.inference import runner
 from sluice.pipeline.errors import ConfigError, ModelError
 from sluice.pipeline.repository import find_models_of
@@ -19,7 +16,7 @@ EVENTS, SEED = 20_000, 90_312
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Measure the models in the repository on simulated readouts.
+    """Measure the models in the repository on simulated readouts; draw plots if asked.
 
     Returns
     -------
@@ -31,25 +28,30 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If data or plots are asked for: there are none.
+        If measured data are given: none can be read.
     """
-    if options.data is not None or options.plots is not None:
-        raise ConfigError("cosmics: --data and --plots: there are none", "leave them out")
-    models = find_models_of("cosmics")
+    if options.data is not None:
+        raise ConfigError("cosmics: --data: expected none, got a file", "leave it out")
+    models = {m.manifest.name: m for m in find_models_of("cosmics")}
     if not models:
         raise ModelError("family cosmics: no model in the repository", "`sluice export` it")
     sample = data.simulated(EVENTS, SEED)
-    fired, layers = (sample.bars > 0).sum(1), unpacked(sample.strips)[2]
+    fired, tracked = (sample.bars > 0).sum(1), data.selections(sample)["_two_layers"]
     found: dict[str, Any] = {"events": len(sample)}
     for label, name in enumerate(LABELS):
         rows = sample.truth == label
         found[name] = {
             "bars": float(fired[rows].mean()),
-            "two_layers": float(np.mean(layers[rows] == 2)),
+            "two_layers": float(tracked[rows].mean()),
         }
-    found["models"] = {
-        m.manifest.name: data.figures(runner(m.path), [t.name for t in m.manifest.inputs], sample)
-        for m in models
+    scores = {
+        name: data.scores(runner(m.path), [t.name for t in m.manifest.inputs], sample)
+        for name, m in models.items()
     }
-    found["trainings"] = {m.manifest.name: m.manifest.metrics for m in models}
+    found["models"] = {name: data.figures(score, sample) for name, score in scores.items()}
+    found["trainings"] = {name: m.manifest.metrics for name, m in models.items()}
+    if options.plots is not None:
+        from . import plots
+
+        plots.draw(options.plots, scores, sample, found)
     return found

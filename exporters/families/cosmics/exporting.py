@@ -58,7 +58,8 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     folders = []
     for name, net in note.recipe.nets.items():
         modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
-        found = over_seeds([data.figures(_run(one), net.sees, tested) for one in modules])
+        scores = [data.scores(_run(one), net.sees, tested) for one in modules]
+        found = over_seeds([data.figures(score, tested) for score in scores])
         inputs: dict[str, NDArray[Any]] = dict(zip(net.sees, golden.seen(net.sees), strict=True))
         one = Export(modules[0], _manifest(note, name, net), inputs)
         folders.append(write(one, serialise(one), found | {"seeds": float(net.seeds)}, root))

@@ -1,5 +1,6 @@
 """The cosmics nets: made by the commands in small, and as good as their cards say."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
@@ -7,6 +8,7 @@ pytest.importorskip("onnxruntime")
 from sluice.exporters.families import EvaluateOptions, TrainOptions, get
 from sluice.exporters.families.cosmics import data, evaluating, exporting
 from sluice.exporters.inference import runner
+from sluice.exporters.measures import roc
 from sluice.pipeline.errors import ConfigError
 from sluice.pipeline.repository import find_model
 
@@ -34,7 +36,7 @@ NETS = {
 
 @pytest.mark.train
 def test_train_export_evaluate(tmp_path, monkeypatch):
-    for package in ("torch", "onnx", "onnxscript"):
+    for package in ("torch", "onnx", "onnxscript", "matplotlib", "mplhep"):
         pytest.importorskip(package)
     monkeypatch.setattr(exporting, "EVENTS", 800)
     monkeypatch.setattr(evaluating, "EVENTS", 800)
@@ -49,21 +51,25 @@ def test_train_export_evaluate(tmp_path, monkeypatch):
     family.export(checkpoints, tmp_path / "models")
     monkeypatch.setenv("SLUICE_MODELS", str(tmp_path / "models"))
     found = family.evaluate(EvaluateOptions())
+    assert family.evaluate(EvaluateOptions(plots=tmp_path / "plots")) == found
     assert set(found["models"]) == set(found["trainings"]) == set(NETS)
     for name, sees in NETS.items():
         assert [tensor.name for tensor in find_model(name).manifest.inputs] == sees
-    with pytest.raises(ConfigError, match="--plots"):
-        family.evaluate(EvaluateOptions(plots=tmp_path))
+    for name in ("curves", "muons"):
+        assert (tmp_path / "plots" / f"cosmics-{name}.png").stat().st_size > 5_000
+    with pytest.raises(ConfigError, match="--data"):
+        family.evaluate(EvaluateOptions(data=tmp_path))
 
 
 @pytest.fixture(scope="module")
 def found():
     sample = data.simulated(4_000, 4_712)
-    models = {name: find_model(name) for name in NETS}
-    return {
-        name: (data.figures(runner(one.path), NETS[name], sample), one.manifest.metrics)
-        for name, one in models.items()
-    }
+    made = {}
+    for name, sees in NETS.items():
+        one = find_model(name)
+        score = data.scores(runner(one.path), sees, sample)
+        made[name] = data.figures(score, sample), one.manifest.metrics
+    return made
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -71,6 +77,18 @@ def test_a_net_keeps_its_card_s_promise(found, name):
     got, promised = found[name]
     for kind in ("auc", "auc_two_layers"):
         assert abs(got[kind] - promised[kind]) < 0.02, kind
+
+
+def test_a_curve_passes_where_the_figures_say():
+    sample, model = data.simulated(2_000, 4_713), find_model("cosmics")
+    score = data.scores(runner(model.path), NETS["cosmics"], sample)
+    found = data.figures(score, sample)
+    for suffix, rows in data.selections(sample).items():
+        losses, wins = roc(score[rows], sample.truth[rows] == 1)
+        assert np.trapezoid(wins, losses) == pytest.approx(found[f"auc{suffix}"])
+        events = rows.sum()
+        kept = np.interp([data.KEPT - 3 / events, data.KEPT + 3 / events], wins, losses)
+        assert kept[0] <= found[f"muons_kept{suffix}"] <= kept[1]
 
 
 @pytest.mark.parametrize("kind", ["auc", "auc_two_layers"])

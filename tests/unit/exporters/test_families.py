@@ -59,6 +59,24 @@ def test_auc_counts_ties_half():
     assert auc(score, truth) == pytest.approx(((won > 0) + 0.5 * (won == 0)).mean())
 
 
+def test_the_curve_rises_from_nothing_to_all_and_has_the_area():
+    from sluice.exporters.measures import auc, roc
+
+    rng = np.random.default_rng(2)
+    score, truth = rng.integers(0, 9, 300), rng.random(300) < 0.3
+    losses, wins = roc(score, truth)
+    assert len(losses) == len(wins) == 10
+    for share in (losses, wins):
+        assert (share[0], share[-1]) == (0, 1)
+        assert (np.diff(share) >= 0).all()
+    assert np.trapezoid(wins, losses) == pytest.approx(auc(score, truth))
+    for cut in range(9):
+        passed = score >= cut
+        assert losses[9 - cut] == pytest.approx(passed[~truth].mean())
+        assert wins[9 - cut] == pytest.approx(passed[truth].mean())
+    assert roc(score, np.ones(300, bool))[0].tolist() == [0] * 10
+
+
 def test_charges_from_a_file(tmp_path):
     from sluice.exporters.families.wafers import files
 
