@@ -26,25 +26,16 @@ METRICS = (
     "sluice_inflight_batches", "sluice_window_batches", "sluice_run_seconds_total",
     "sluice_model_info", "sluice_path_accepts_total", "sluice_monitor_dropped_total",
 )  # fmt: skip
+SINK = {"use": "recording", "keep": "accepted", "columns": ["event_id", "decision"]}
 
 
 @pytest.fixture
-def live_graph(make_graph):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    endpoint = f"tcp://127.0.0.1:{port}"
-    sink = {"use": "recording", "keep": "accepted", "columns": ["event_id", "decision"]}
-    return make_graph("live", source={"listen": endpoint}, sink=sink), endpoint
-
-
-@pytest.fixture
-def daemon(launch, http, live_graph, tmp_path):
+def daemon(launch, http, live_graph, endpoint, tmp_path):
     """A daemon that is ready, its endpoint, and its report to be."""
-    graph, endpoint = live_graph
     report = tmp_path / "run.json"
     command = launch(
-        "run", graph, "--report", report, "--http", f"127.0.0.1:{http.port}", "--run", 42,
-        "--out", tmp_path / "run.arrows",
+        "run", live_graph(sink=SINK), "--report", report, "--http", f"127.0.0.1:{http.port}",
+        "--run", 42, "--out", tmp_path / "run.arrows",
     )  # fmt: skip
     http.ready(command)
     return command, endpoint, report
@@ -92,8 +83,7 @@ def test_emulator_into_daemon_loses_nothing_and_the_clocks_agree(
 
 
 def test_pages(launch, http, live_graph):
-    graph, _ = live_graph
-    command = launch("run", graph, "--http", f"127.0.0.1:{http.port}")
+    command = launch("run", live_graph(sink=SINK), "--http", f"127.0.0.1:{http.port}")
     seen = http.until("/livez", lambda status, _: status == 200, command)
     assert seen in ("INITIAL", "CONFIGURED", "RUNNING")
     http.ready(command)
@@ -135,12 +125,10 @@ def test_hostile_front_ends_do_not_stop_the_run(daemon, http, sluice, load_repor
 
 @pytest.mark.long
 def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
-    launch, http, make_graph, sluice, tmp_path, load_report
+    launch, http, live_graph, endpoint, sluice, tmp_path, load_report
 ):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
     sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 1.0}
-    graph = make_graph(first=[sleepy], source={"listen": endpoint}, graph={"batch_events": 50})
+    graph = live_graph(first=[sleepy], graph={"batch_events": 50})
     report = tmp_path / "r.json"
     command = launch("run", graph, "--report", report, "--http", f"127.0.0.1:{http.port}")
     http.ready(command)
@@ -157,13 +145,12 @@ def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
 
 
 @pytest.fixture
-def prometheus(http, tmp_path):
+def prometheus(http, new_port, tmp_path):
     """A Prometheus server that scrapes the daemon every 200 ms; its address."""
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("no prometheus binary: apt-get install prometheus")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = new_port()
     config = tmp_path / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -21,10 +20,9 @@ SINK = {"use": "recording", "keep": "all", "columns": COLUMNS[:1] + COLUMNS[2:]}
 
 
 @pytest.fixture
-def ports():
-    """Two TCP ports of loopback that were free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as b:
-        return one.getsockname()[1], b.getsockname()[1]
+def ports(new_port):
+    """Where workers join, and where their results come."""
+    return new_port(), new_port()
 
 
 @pytest.fixture

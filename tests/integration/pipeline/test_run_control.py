@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -26,11 +25,9 @@ def ctl(sluice, http):
 
 
 @pytest.fixture
-def live(make_graph):
-    """A graph on a free port, and that port's endpoint."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-    return make_graph("live", source={"listen": endpoint, "backlog": 500}, sink=SINK), endpoint
+def live(live_graph, endpoint):
+    """A graph with a small backlog, and its endpoint."""
+    return live_graph(source={"backlog": 500}, sink=SINK), endpoint
 
 
 def status(http):
@@ -291,15 +288,13 @@ def token_file(tmp_path):
 
 
 def test_http_beyond_loopback_needs_a_token(
-    launch, sluice, http, ctl, make_graph, live, token_file, tmp_path
+    launch, sluice, http, ctl, live_graph, token_file, tmp_path
 ):
-    graph, endpoint = live
-    refused = sluice("run", graph, "--http", f"0.0.0.0:{http.port}")
+    refused = sluice("run", live_graph(sink=SINK), "--http", f"0.0.0.0:{http.port}")
     assert refused.code == 2, refused
     assert "token_file" in refused.err
 
-    graph = make_graph("token", source={"listen": endpoint}, sink=SINK,
-                       http={"token_file": str(token_file)})  # fmt: skip
+    graph = live_graph("token", sink=SINK, http={"token_file": str(token_file)})
     token_file.chmod(0o644)
     refused = sluice("run", graph, "--http", f"0.0.0.0:{http.port}")
     assert refused.code == 2, refused
