@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from sluice.exporters.figures import figure
 from sluice.exporters.inference import Runner
 from sluice.exporters.measures import roc
 
@@ -132,13 +130,3 @@ def _clusters(view: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
     edges = np.diff(np.pad(view.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     begins, ends = np.nonzero(edges == 1), np.nonzero(edges == -1)
     return np.bincount(begins[0], minlength=len(view)), ends[1] - begins[1]
-
-
-@contextmanager
-def figure(path: Path, rows: int, columns: int, size: tuple[int, int]) -> Iterator[list[Axes]]:
-    """Yield the axes of a figure, row by row, which is then written to `path`."""
-    with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 60}):
-        drawn, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-        yield list(axes.flat)
-        drawn.savefig(path)
-        plt.close(drawn)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from sluice.exporters.families.antihydrogen.plots import figure
+from sluice.exporters.figures import figure
 from sluice.exporters.measures import roc
 
 from .data import KEPT, Readouts, selections

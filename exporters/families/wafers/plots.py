@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+
+from sluice.exporters.figures import figure
 
 from . import LABELS, data, files, metrics
 from .codecs import Codec
@@ -73,7 +73,7 @@ def draw(
 
 def links(folder: Path, table: Sequence[Mapping[str, Any]]) -> Path:
     """Draw the mean EMD of each codec against the number of output links."""
-    with _figure(folder / "links.png", 1, 1, (9, 7)) as axes:
+    with figure(folder / "links.png", 1, 1, (9, 7), _COLOURS) as axes:
         for name in dict.fromkeys(line["codec"] for line in table):
             lines = [line for line in table if line["codec"] == name and line["elinks"] <= _LINKS]
             if lines:
@@ -92,7 +92,7 @@ def dependence(folder: Path, ways: Sequence[Codec], sample: Wafers) -> Path:
     """Draw EMD and charge response against occupancy and the logarithm of the charge."""
     occupancy = (sample.charge > 0).sum(1)
     size = np.log10(sample.total)
-    with _figure(folder / "dependence.png", 2, 3, (21, 13)) as axes:
+    with figure(folder / "dependence.png", 2, 3, (21, 13), _COLOURS) as axes:
         for way in ways:
             if way.links == _LINKS and way.name in _SHOWN:
                 distance, response = metrics.distances(way.decode[0], sample)
@@ -109,7 +109,7 @@ def dependence(folder: Path, ways: Sequence[Codec], sample: Wafers) -> Path:
 
 def cost(folder: Path, table: Mapping[str, Any]) -> Path:
     """Draw each surrogate's error, median and worst kind of pair, against its multiply-adds."""
-    with _figure(folder / "surrogates.png", 1, 1, (9, 7)) as axes:
+    with figure(folder / "surrogates.png", 1, 1, (9, 7), _COLOURS) as axes:
         ranked = sorted((entry["macs"], name, entry["regimes"]) for name, entry in table.items())
         macs = [line[0] for line in ranked]
         errors = [[np.hypot(r["std"], r["bias"]) for r in line[2].values()] for line in ranked]
@@ -126,7 +126,7 @@ def cost(folder: Path, table: Mapping[str, Any]) -> Path:
 def spectra(folder: Path, seed: int = 1) -> Path:
     """Draw occupancy, cell charge and module sum of simulated wafers beside measured ones."""
     truth, charge = charges(_EVENTS, seed)
-    with _figure(folder / "spectra.png", 3, 3, (18, 15)) as axes:
+    with figure(folder / "spectra.png", 3, 3, (18, 15), _COLOURS) as axes:
         for index, label in enumerate(LABELS):
             simulated = data.wafers(charge[truth == index])
             row = axes[3 * index : 3 * index + 3]
@@ -161,16 +161,3 @@ def _profile(axis: Axes, x: NDArray[Any], y: NDArray[Any], label: str) -> None:
     mean = [y[which == k].mean() for k in bins]
     error = [y[which == k].std() / np.sqrt((which == k).sum()) for k in bins]
     axis.errorbar((edges[:-1] + edges[1:])[bins] / 2, mean, error, fmt="o-", label=label)
-
-
-@contextmanager
-def _figure(path: Path, rows: int, columns: int, size: tuple[int, int]) -> Iterator[list[Axes]]:
-    with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 60}):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=size, layout="constrained", squeeze=False
-        )
-        for axis in axes.flat:
-            axis.set_prop_cycle(color=_COLOURS)
-        yield list(axes.flat)
-        figure.savefig(path)
-        plt.close(figure)
