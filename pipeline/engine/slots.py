@@ -5,15 +5,19 @@ segment, and for what comes of it on its way to the sink. Ingest owns all slots:
 names it in DATA; the worker writes its result at the next edge and names the slot in RESULT; the
 commit gives it back. A batch that is sent anew gets another slot,
 because the worker that had it may be writing still.
+
+Beside the slots for full batches there are small ones: at low rates batches of a few events wait
+for their commit by the dozen.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,9 +30,18 @@ from ..schema import Array, Column, Schema
 _ALIGN = 64
 #: Room for the items of a ragged column, one for each event at least; longer batches travel.
 _ITEMS_BYTES = 1 << 20
+#: Small slots; each has this part of a full one's room.
+_SMALL = 128
 
 #: Name to an array; to room for items and their offsets where the column is ragged.
 Columns = Mapping[str, Any]
+
+
+class _Room(NamedTuple):
+    """What a slot has room for: events, and bytes of items in a ragged column."""
+
+    events: int
+    items_bytes: int
 
 
 class Slots:
@@ -43,7 +56,7 @@ class Slots:
     events
         Most events of a batch that fits.
     count
-        How many slots.
+        How many slots; small ones, which together take as much memory as one, come on top.
     create
         Make the file: once, by ingest.
 
@@ -56,37 +69,39 @@ class Slots:
     def __init__(
         self, path: Path, edges: Sequence[Schema], events: int, count: int, *, create: bool
     ) -> None:
-        self._events = events
-        sizes = [_size(schema, events) for schema in edges]
-        length = max(mmap.PAGESIZE, count * sum(sizes))
+        kinds = {_Room(events, _ITEMS_BYTES): count}
+        if events >= _SMALL:
+            kinds[_Room(events // _SMALL, _ITEMS_BYTES // _SMALL)] = _SMALL
+        sizes = {room: [_size(schema, room) for schema in edges] for room in kinds}
+        length = max(mmap.PAGESIZE, sum(kinds[room] * sum(sizes[room]) for room in kinds))
         if create:
             _make(path, length)
         with path.open("r+b") as file:
             flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
             self._memory = mmap.mmap(file.fileno(), length, flags=flags)
         whole = np.frombuffer(self._memory, np.uint8)
-        starts = range(0, count * sum(sizes), sum(sizes) or 1)
-        offsets = [sum(sizes[:edge]) for edge in range(len(sizes))]
+        self._rooms = [room for room, many in kinds.items() for _ in range(many)]
+        places = iter(accumulate((n for room in self._rooms for n in sizes[room]), initial=0))
         #: By slot and edge.
         self._columns = [
-            [
-                _columns(whole, schema, events, start + offset)
-                for schema, offset in zip(edges, offsets, strict=True)
-            ]
-            for start in starts
+            [_columns(whole, schema, room, next(places)) for schema in edges]
+            for room in self._rooms
         ]
-        self._free = list(range(len(self._columns)))
+        #: Small ones first.
+        self._free = [list(range(count, len(self._rooms))), list(range(count))]
 
     def take(self, batch: EventBatch) -> int | None:
         """Put a batch for a worker into a free slot; None if none is free or it does not fit."""
-        if not self._free or batch.events > self._events:
-            return None
-        slot = self._free[-1]
-        return self._free.pop() if self.put(slot, 0, batch) else None
+        for free in self._free:
+            fits = bool(free) and batch.events <= self._rooms[free[-1]].events
+            if fits and self.put(free[-1], 0, batch):
+                return free.pop()
+        return None
 
-    def give_back(self, slots: Sequence[int]) -> None:
+    def give_back(self, slots: Iterable[int]) -> None:
         """Free slots again."""
-        self._free += slots
+        for slot in slots:
+            self._free[self._rooms[slot] == self._rooms[0]].append(slot)
 
     def batch(self, slot: int, edge: int, events: int, seq: int) -> EventBatch:
         """Return views of the batch that a slot holds at an edge."""
@@ -110,28 +125,28 @@ def _make(path: Path, length: int) -> None:
             ) from error
 
 
-def _size(schema: Schema, events: int) -> int:
-    return sum(sum(map(_padded, _sizes(column, events))) for column in schema)
+def _size(schema: Schema, room: _Room) -> int:
+    return sum(sum(map(_padded, _sizes(column, room))) for column in schema)
 
 
-def _sizes(column: Column, events: int) -> list[int]:
+def _sizes(column: Column, room: _Room) -> list[int]:
     """Return the bytes of a column's array, or of its items and their offsets."""
     if not column.ragged:
-        return [column.item_bytes * events]
+        return [column.item_bytes * room.events]
     size = max(1, column.item_bytes)
-    items = min(column.most_items * events, max(events, _ITEMS_BYTES // size))
-    return [column.item_bytes * items, 8 * (events + 1)]
+    items = min(column.most_items * room.events, max(room.events, room.items_bytes // size))
+    return [column.item_bytes * items, 8 * (room.events + 1)]
 
 
 def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
-def _columns(whole: Array, schema: Schema, events: int, start: int) -> Columns:
+def _columns(whole: Array, schema: Schema, room: _Room, start: int) -> Columns:
     columns: dict[str, Any] = {}
     for column in schema:
         parts = []
-        for size in _sizes(column, events):
+        for size in _sizes(column, room):
             parts.append(whole[start : start + size])
             start += _padded(size)
         values = parts[0].view(column.dtype)
@@ -139,7 +154,7 @@ def _columns(whole: Array, schema: Schema, events: int, start: int) -> Columns:
             items = values.reshape(-1, *column.item_shape)
             columns[column.name] = Ragged(items, parts[1].view(np.int64))
         else:
-            columns[column.name] = values.reshape(events, *column.item_shape)
+            columns[column.name] = values.reshape(room.events, *column.item_shape)
     return columns
 
 

@@ -60,19 +60,25 @@ def send(tmp_path):
 
 
 def test_messages_are_spread_over_the_time(send):
+    before_ns = time.time_ns()
     sent, messages = send(20_000, 10_000)
     events = np.concatenate([np.frombuffer(p, record_dtype(RECORD)) for _, p in messages])
     assert events["event_id"].tolist() == list(range(10_000))
-    assert 0.4 < sent.seconds < 2
-    together = np.unique(events["t_event"], return_counts=True)[1]
-    # 100 us hold two events at this rate; a busy machine may wake the sender late now and then
-    assert np.median(together) <= 20
+    assert sent.seconds > 0.4
+    # Late an event may be, where a machine is busy; early it never is.
+    since_ns = events["t_event"] - before_ns
+    assert (since_ns > 50_000 * np.arange(10_000) - 1_000_000).all()
+
+
+def test_a_rate_is_kept_on_the_whole(send):
+    sent, _ = send(1_000, 1_000)
+    assert 0.95 < sent.seconds < 15
 
 
 def test_a_rate_below_the_tick_is_kept_to_the_event(send):
     sent, messages = send(500, 50)
     assert len(messages) == 50
-    assert 0.095 < sent.seconds < 1
+    assert sent.seconds > 0.095
 
 
 def test_it_sleeps_between_the_messages(send):

@@ -68,3 +68,31 @@ def test_too_little_shared_memory_is_said_before_the_run(tmp_path):
     """Not by a signal in the middle of it."""
     with pytest.raises(RunError, match=r"cannot take .* MiB of shared memory"):
         make(tmp_path / "slots", count=1 << 30, events=1 << 20)
+
+
+def test_small_batches_have_small_slots_and_leave_the_others_alone(tmp_path):
+    """Dozens of small batches may wait for their commit; full ones find room all the same."""
+    events = 1280
+    slots = make(tmp_path / "slots", count=2, events=events)
+    theirs = make(tmp_path / "slots", count=2, events=events, create=False)
+    small = {slots.take(batch(10, seed)): seed for seed in range(128)}
+    full = [slots.take(batch(events, seed)) for seed in (200, 201)]
+    assert len({*small, *full} - {None}) == 130
+    assert slots.take(batch(1)) is None
+    for slot, seed in [*small.items(), *zip(full, (200, 201), strict=True)]:
+        expected = batch(10 if slot in small else events, seed)
+        seen = theirs.batch(slot, 0, expected.events, 0)
+        for name in INPUTS.names:
+            np.testing.assert_array_equal(seen[name], expected[name])
+    slots.give_back([next(iter(small)), full[0]])
+    assert slots.take(batch(11)) == full[0]
+    assert slots.take(batch(11)) is None
+    assert slots.take(batch(10)) in small
+
+
+def test_small_slots_take_as_much_memory_as_one(tmp_path):
+    """A part of a slot each, and the padding of their columns."""
+    make(tmp_path / "two", count=2, events=1280)
+    make(tmp_path / "three", count=3, events=1280)
+    two, three = ((tmp_path / name).stat().st_size for name in ("two", "three"))
+    assert two <= 3 * (three - two) + 128 * 64 * 3
