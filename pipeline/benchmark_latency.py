@@ -42,10 +42,11 @@ _KEPT_UP = 0.98
 def measure_latency(
     events: EventBatch,
     schema: Schema,
+    engines: Sequence[str],
     rates_hz: Sequence[float],
     duration_s: float,
     per_message: int,
-    progress: Callable[[Point], None],
+    progress: Callable[[str, Point], None],
 ) -> dict[str, Any]:
     """Offer events to the hgcal graph at each rate, in a run of its own, up to the knee.
 
@@ -53,6 +54,9 @@ def measure_latency(
     ----------
     events, schema
         What to send.
+    engines
+        ``inline``: one process takes, judges and records. ``distributed``: ingest, one compute
+        worker and the sink are processes.
     rates_hz
         Events a second, ascending; none after one at which something is missing or p50 is late.
     duration_s
@@ -60,30 +64,33 @@ def measure_latency(
     per_message
         Events in a message.
     progress
-        Called with each point.
+        Called with the engine and each of its points.
 
     Returns
     -------
     dict
-        ``points``: rate offered and sent, quantiles of the latency (ingest to decision, seconds),
-        events by fate, and how many were judged on a lower rung of the ladder (``narrowed``);
-        ``knee_hz``: the highest rate at which nothing was lost, shed or narrowed and p99 kept the
-        graph's latency budget, 0 if none did; ``conditions``.
+        ``engines``, by name: ``points``: rate offered and sent, quantiles of the latency (ingest to
+        decision, seconds), events by fate, and how many were judged on a lower rung of the ladder
+        (``narrowed``); ``knee_hz``: the highest rate at which nothing was lost, shed or narrowed
+        and p99 kept the graph's latency budget, 0 if none did. And ``conditions``.
     """
     budget_s = seconds(load_graph("hgcal").graph.latency_budget, "graph.latency_budget")
-    points: list[Point] = []
-    knee_hz = 0.0
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
         with RecordingWriter(folder / "events.arrows", schema) as writer:
             writer.write(events)
-        for rate_hz in rates_hz:
-            points.append(_measure(folder, rate_hz, duration_s, per_message))
-            progress(points[-1])
-            if _sound(points[-1], budget_s):
-                knee_hz = rate_hz
-            elif _beyond(points[-1], budget_s):
-                break
+
+        def climb(engine: str) -> dict[str, Any]:
+            points: list[Point] = []
+            for rate_hz in rates_hz:
+                points.append(_measure(folder, engine, rate_hz, duration_s, per_message))
+                progress(engine, points[-1])
+                if _beyond(points[-1], budget_s):
+                    break
+            sound = (point["offered_hz"] for point in points if _sound(point, budget_s))
+            return {"points": points, "knee_hz": max(sound, default=0.0)}
+
+        found = {engine: climb(engine) for engine in engines}
     conditions = {
         "latency_budget_s": budget_s,
         "seconds": duration_s,
@@ -92,7 +99,7 @@ def measure_latency(
         "machine": platform.processor() or platform.machine(),
         "load_after": os.getloadavg()[0],
     }
-    return {"points": points, "knee_hz": knee_hz, "conditions": conditions}
+    return {"engines": found, "conditions": conditions}
 
 
 def _sound(point: Point, budget_s: float) -> bool:
@@ -109,10 +116,12 @@ def _beyond(point: Point, budget_s: float) -> bool:
     return bool(missing) or late or point["sent_hz"] < _KEPT_UP * point["offered_hz"]
 
 
-def _measure(folder: Path, rate_hz: float, duration_s: float, per_message: int) -> Point:
+def _measure(
+    folder: Path, engine: str, rate_hz: float, duration_s: float, per_message: int
+) -> Point:
     endpoint = f"ipc://{folder}/ingest"
     report_file = folder / "report.json"
-    with _running(_graph(folder, endpoint), report_file) as run:
+    with _running(_graph(folder, endpoint), engine, report_file) as run:
         sent = _sluice(
             "emulate", "--from", f"{folder}/events.arrows", "--to", endpoint, "--rate",
             str(rate_hz), "--seconds", str(duration_s), "--per-message", str(per_message), "--json",
@@ -138,11 +147,12 @@ def _measure(folder: Path, rate_hz: float, duration_s: float, per_message: int) 
 
 
 @contextmanager
-def _running(graph: Path, report: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(graph: Path, engine: str, report: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start a run, wait until it takes events, and see that it ends."""
     listen = f"127.0.0.1:{_free_port()}"
     run = subprocess.Popen(
-        [*_COMMAND, "run", str(graph), "--report", str(report), "--http", listen, "--run", "0"],
+        [*_COMMAND, "run", str(graph), "--engine", engine, "--report", str(report),
+         "--http", listen, "--run", "0"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

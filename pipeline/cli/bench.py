@@ -152,6 +152,9 @@ def latency(
         list[float] | None,
         typer.Option(min=1, help="Events a second; once a rate, else 1,000 to 150,000."),
     ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="inline or distributed; once an engine, else both.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long, each rate.")] = 10,
     per_message: Annotated[int, typer.Option(min=1, help="Events in a message.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -164,29 +167,38 @@ def latency(
     from rich.table import Table
 
     from ..benchmark_latency import measure_latency
+    from ..daemon import ENGINES
+    from ..errors import ConfigError, nearest
 
+    engines = engine or list(ENGINES)
+    for name in engines:
+        if name not in ENGINES:
+            raise ConfigError(f"engine {name!r}: no such engine", nearest(name, ENGINES))
     (simulator,) = entry_points(group="sluice.simulators")
     wafers, schema = simulator.load()("wafers", _DISTINCT, 1)
     rates = sorted(rate or _RATES)
-    with bar(len(rates), quiet=as_json) as update:
+    with bar(len(engines) * len(rates), quiet=as_json) as update:
         done = 0
 
-        def show(point: dict[str, Any]) -> None:
+        def show(engine: str, point: dict[str, Any]) -> None:
             nonlocal done
             done += 1
-            update(done, f"{point['offered_hz']:,.0f} events/s")
+            update(done, f"{engine}, {point['offered_hz']:,.0f} events/s")
 
-        result = measure_latency(wafers, schema, rates, seconds, per_message, show)
+        result = measure_latency(wafers, schema, engines, rates, seconds, per_message, show)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
         return
     keys = ("p50", "p99", "p999")
     counts = ("lost", "shed", "narrowed")
-    table = Table("events/s", *(f"{key} [ms]" for key in keys), "events a batch", *counts)
-    for point in result["points"]:
-        times = (f"{1e3 * point['latency_s'][key]:.2f}" for key in keys)
-        fates = (f"{point[key]:,}" for key in counts)
-        batch = f"{point['events_a_batch']:.1f}"
-        table.add_row(f"{point['offered_hz']:,.0f}", *times, batch, *fates)
-    Console().print(table)
-    typer.echo(f"knee: {result['knee_hz']:,.0f} events/s")
+    for name, found in result["engines"].items():
+        table = Table(
+            "events/s", *(f"{key} [ms]" for key in keys), "events a batch", *counts, title=name
+        )
+        for point in found["points"]:
+            times = (f"{1e3 * point['latency_s'][key]:.2f}" for key in keys)
+            fates = (f"{point[key]:,}" for key in counts)
+            batch = f"{point['events_a_batch']:.1f}"
+            table.add_row(f"{point['offered_hz']:,.0f}", *times, batch, *fates)
+        Console().print(table)
+        typer.echo(f"{name}: knee at {found['knee_hz']:,.0f} events/s")

@@ -6,9 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..batching import Batching
 from ..carry import unpack_carry
-from ..config import seconds
 from ..segments import edges
 from ..summaries import Summary
 from ..wire import Codec, Header, Kind, ProtocolError
@@ -16,7 +14,7 @@ from . import Plan
 from .epochs import Epochs
 from .flights import Flight, Flights
 from .hub import Hub
-from .rungs import Rungs
+from .intake import Intake
 from .slots import Slots
 from .spec import SLOTS, Times, slot_count
 
@@ -47,17 +45,14 @@ class Dispatch:
         self._segments = len(schemas) - 1
         self._times: dict[int, Times] = {}
         self.flights = Flights(table.window, table.batch_events, self._segments)
-        budget_s = seconds(table.latency_budget, "graph.latency_budget")
-        self.batching = Batching(budget_s, table.batch_events)
-        self.rungs = Rungs(plan, self.batching)
-        #: Number of the next batch.
-        self.next_seq = plan.resumed.next if plan.resumed else 0
+        self.intake = Intake(plan, epochs)
+        self._batching = self.intake.batching
 
     @property
     def settled(self) -> int:
         """Number of the first batch that the sink may lack."""
         oldest = self.flights.oldest
-        return self.next_seq if oldest is None else oldest
+        return self.intake.next_seq if oldest is None else oldest
 
     @property
     def oldest_epoch(self) -> int:
@@ -69,7 +64,7 @@ class Dispatch:
         self.flights.station(worker, segment)
         self._times[segment] = times
         if len(self._times) == self._segments:
-            self.batching.begin(_added(list(self._times.values())))
+            self._batching.begin(_added(list(self._times.values())))
 
     def hand_out(self, *, paused: bool) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
@@ -96,7 +91,7 @@ class Dispatch:
         if flight is not None:
             away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
             took_ns = flight.service_ns + header.first
-            self.batching.done(header.events, took_ns, away_ns, flight.rung)
+            self._batching.done(header.events, took_ns, away_ns, flight.rung)
 
     def pass_on(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
         """Take what came of a batch in a segment that is not the last."""
@@ -170,24 +165,14 @@ class Dispatch:
         if not waiting.events:
             return waiting.more_in_s
         idle = self.flights.is_idle(worker)
-        return self.batching.due_in(waiting, time.monotonic_ns(), idle=idle)
+        return self._batching.due_in(waiting, time.monotonic_ns(), idle=idle)
 
     def _read(self) -> int | None:
         """Take a batch of the source into flight; None if there is none."""
-        source = self._plan.source
-        waiting = source.waiting()
-        timed = bool(waiting.oldest_ns)  # a file has all the time in the world
-        most = self.batching.most if timed else self._plan.graph.config.graph.batch_events
-        batch = source.read(most)
-        if batch is None:
+        taken = self.intake.take(self.flights.crew)
+        if taken is None:
             return None
-        rung = self._plan.dictated_rung()
-        if rung is None:
-            rung = self.rungs.choose(waiting, batch.events, self.flights.crew)
-        batch = self._plan.number(batch, self.next_seq)
-        self.next_seq += 1
-        self._plan.account.offer(batch)
-        self._epochs.began(batch)
+        batch, rung = taken
         self.flights.add(Flight(batch, self._epochs.epoch, rung))
         return batch.seq
 
@@ -199,7 +184,7 @@ class Dispatch:
         if self._give(flight, worker, slot, payload):
             self.flights.give(seq, worker, slot)
             now_ns = time.monotonic_ns()
-            self.batching.sent(flight.batch.events, now_ns, self.flights.crew)
+            self._batching.sent(flight.batch.events, now_ns, self.flights.crew)
             return
         self.flights.refuse(seq, worker)
         if slot is not None:

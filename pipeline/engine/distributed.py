@@ -110,9 +110,9 @@ class DistributedEngine:
         self._stall.moved()
         while self._failure is None:
             self._supervise()
-            oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.next_seq
+            oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.intake.next_seq
             self._swaps.step(self._crew.everyone, oldest, next_seq)
-            self._dispatch.rungs.tick()
+            self._dispatch.intake.rungs.tick()
             self._hand_out(paused=pause.holds())
             self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())

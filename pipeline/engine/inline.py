@@ -20,6 +20,7 @@ from ..transport import Poller
 from . import Plan
 from .committer import Committer
 from .epochs import Epochs
+from .intake import Intake
 from .pausing import Pause
 from .room import HOLDER, RETRY_S, Room
 from .spec import LastWords
@@ -49,6 +50,8 @@ class InlineEngine:
         self._chain.open()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         resumed = self._plan.resumed
+        self._intake = Intake(self._plan, self._epochs)
+        self._intake.batching.begin(self._chain.service_s)
         try:
             commits = self._plan.sink.open(
                 self._plan.graph.outputs, self._plan.bor, resumed.next if resumed else None
@@ -78,10 +81,9 @@ class InlineEngine:
 
     def _loop(self) -> None:
         source, account, control = self._plan.source, self._plan.account, self._plan.control
-        most = self._plan.graph.config.graph.batch_events
+        intake, live = self._intake, source.socket is not None
         ledger, pause = account.ledger, Pause(self._plan)
         poller = Poller([source.socket] if source.socket else [])
-        seq = self._plan.resumed.next if self._plan.resumed else 0
         stopped = False
         while not source.exhausted:
             if control.aborting:
@@ -89,20 +91,21 @@ class InlineEngine:
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
-            self._swap(seq)
-            batch = None if pause.holds() else source.read(most)
+            self._swap(intake.next_seq)
+            if live:
+                intake.rungs.tick()
+            taken = None if pause.holds() else intake.take(1)
             ledger.enter(self._time(), time.monotonic_ns())
             account.lose(source.losses(), "source")
-            if batch is not None:
-                self._judge(self._plan.number(batch, seq))
-                seq += 1
+            if taken is not None:
+                self._judge(*taken)
             due_s = self._committer.due_in(time.monotonic())
             if due_s <= 0:
                 self._flush()
-            if source.exhausted or (batch is not None and source.socket is None):
+            if source.exhausted or (taken is not None and not live):
                 continue  # even a look at nothing would give the core away
             wait_s = max(0.0, min(self._patience(), due_s))
-            if poller.poll(0.0 if batch is not None else wait_s):
+            if poller.poll(0.0 if taken is not None else wait_s):
                 source.receive()
         self._flush()
 
@@ -137,17 +140,17 @@ class InlineEngine:
             else:
                 self._epochs.refuse(LastWords.of(preparation.error, "swap").error())
 
-    def _judge(self, batch: EventBatch) -> None:
-        self._plan.account.offer(batch)
+    def _judge(self, batch: EventBatch, rung: int) -> None:
         self._open[batch.seq] = batch
-        self._epochs.began(batch)
-        rung = self._plan.dictated_rung() or 0
-        kept, summary = self._chain.run(batch, time.monotonic_ns(), rung, self._epochs.epoch)
+        began_ns = time.monotonic_ns()
+        kept, summary = self._chain.run(batch, began_ns, rung, self._epochs.epoch)
         if 0 < kept.events < self._small:  # it may wait while the stages reuse their arrays
             kept = kept.take(np.arange(kept.events))
         result = Result(batch.seq, batch.events, kept, pack_summary(summary))
         # What could not be added is held all the same.
         self._write(lambda: self._committer.add(result, time.monotonic()), self._committer.flush)
+        took_ns = time.monotonic_ns() - began_ns
+        self._intake.batching.done(batch.events, took_ns, None, rung)
 
     def _flush(self) -> None:
         self._write(self._committer.flush, self._committer.flush)

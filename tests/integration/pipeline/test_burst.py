@@ -10,8 +10,8 @@ import pytest
 from sluice.pipeline.recording import RecordingReader
 
 
-@pytest.fixture
-def daemon(launch, http, make_graph, tmp_path):
+@pytest.fixture(params=["inline", "distributed"])
+def daemon(request, launch, http, make_graph, tmp_path):
     """A daemon whose full rung bears 2,000 events/s, its endpoint, report and recording."""
     endpoint = f"ipc://{tmp_path}/ingest"
     graph = make_graph(
@@ -23,7 +23,8 @@ def daemon(launch, http, make_graph, tmp_path):
     )
     report, out = tmp_path / "run.json", tmp_path / "run.arrows"
     listen = f"127.0.0.1:{http.port}"
-    command = launch("run", graph, "--report", report, "--http", listen, "--out", out)
+    command = launch("run", graph, "--engine", request.param, "--report", report, "--http", listen,
+                     "--out", out)  # fmt: skip
     http.ready(command)
     return command, endpoint, report, out
 

@@ -14,12 +14,16 @@ SLUICE = Path(sys.executable).with_name("sluice")
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_rates_in_json(tmp_path):
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_rates_in_json(tmp_path, engine):
     done = subprocess.run(
-        [SLUICE, "bench", "latency", "--rate", "400", "--rate", "200", "--seconds", "1", "--json"],
+        [SLUICE, "bench", "latency", "--rate", "400", "--rate", "200", "--seconds", "1",
+         "--engine", engine, "--json"],
         capture_output=True, timeout=220, cwd=tmp_path, check=True,
     )  # fmt: skip
-    found = json.loads(done.stdout)
+    result = json.loads(done.stdout)
+    assert list(result["engines"]) == [engine]
+    found = result["engines"][engine]
     assert [point["offered_hz"] for point in found["points"]] == [200, 400]
     for point in found["points"]:
         assert point["offered"] == point["offered_hz"]
@@ -30,5 +34,5 @@ def test_rates_in_json(tmp_path):
         assert 0 < times[0] < 1
         assert point["events_a_batch"] >= 1
     assert found["knee_hz"] in (0, 200, 400)
-    assert found["conditions"]["latency_budget_s"] == 0.005
+    assert result["conditions"]["latency_budget_s"] == 0.005
     assert not list(tmp_path.iterdir())
