@@ -41,7 +41,9 @@ class RecordBacklog:
         dtype = record_dtype(record)
         self._size = dtype.itemsize
         self._records = np.empty(self.capacity, dtype)
-        self._bytes = self._records.view(np.uint8).data
+        #: The memory of all records.
+        self.block = self._records.view(np.uint8)
+        self._bytes = self.block.data
         self._arrived = np.empty(self.capacity, np.int64)
         self._start = self.events = 0
 
@@ -63,6 +65,18 @@ class RecordBacklog:
         stop = first + events
         self._bytes[first * size : stop * size] = records[: events * size]
         self._arrived[first:stop] = time.monotonic_ns()
+        self.events += events
+
+    @property
+    def gap(self) -> tuple[int, int]:
+        """Record of `block` behind those that wait, and how many fit there without closing up."""
+        first = self._start + self.events
+        return first, min(self.room, self.capacity - first)
+
+    def filled(self, events: int, now_ns: int) -> None:
+        """Note that so many records were written into the gap."""
+        first = self._start + self.events
+        self._arrived[first : first + events] = now_ns
         self.events += events
 
     def take(self, most: int) -> EventBatch | None:

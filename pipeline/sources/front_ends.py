@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from ..transport import Socket
+from ..transport.inbox import Peers
 from ..wire import Header, Kind, ProtocolError
 
 #: A jump of the event counter beyond this is a broken counter, not a loss.
@@ -17,11 +18,21 @@ _BUSY, _FREE = Header(Kind.BUSY, aux=1), Header(Kind.BUSY, aux=0)
 
 @dataclass(slots=True)
 class FrontEnd:
-    """What is known of one sender: where its event counter stands, and what it was told of it."""
+    """What is known of one sender: its row among the peers, and what it was told of its counter."""
 
     source: int
-    next_event: int
+    row: int
     told: int
+    peers: Peers
+
+    @property
+    def next_event(self) -> int:
+        """Where its event counter stands."""
+        return int(self.peers.expected[self.row])
+
+    @next_event.setter
+    def next_event(self, event: int) -> None:
+        self.peers.expected[self.row] = event
 
     def gap(self, first: int) -> int:
         """Return how many events are missing before event `first`.
@@ -56,6 +67,8 @@ class FrontEnds:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        #: The same for who takes their messages without Python.
+        self.peers = Peers(most)
         self._known: dict[bytes, FrontEnd] = {}
         self._told_s = 0.0
         self._busy = self._again = False
@@ -73,7 +86,11 @@ class FrontEnds:
                 f"BOR: expected at most {self._most} front ends at a time, got one more",
                 hint="raise `front_ends` of the source",
             )
-        self._known[peer] = FrontEnd(header.source, header.first, header.first)
+        known = self._known.get(peer)
+        if known is not None:
+            self.peers.drop(known.row)
+        row = self.peers.add(peer, header.first)
+        self._known[peer] = FrontEnd(header.source, row, header.first, self.peers)
 
     def press(self, socket: Socket, *, busy: bool) -> None:
         """Tell every front end to pause, or to go on."""
@@ -83,7 +100,7 @@ class FrontEnds:
 
     def end(self, peer: bytes) -> None:
         """Forget a front end."""
-        del self._known[peer]
+        self.peers.drop(self._known.pop(peer).row)
 
     def tell(self, socket: Socket, *, now: bool = False) -> None:
         """Tell the front ends how far they were understood, at most once a second unless `now`."""
@@ -102,5 +119,5 @@ class FrontEnds:
     def _forget_the_gone(self, socket: Socket) -> None:
         """Forget those whose connection is gone: a message finds no way to them."""
         ping = Header(Kind.HEARTBEAT)
-        self._known = {p: f for p, f in self._known.items() if socket.send(ping, to=p)}
-        self.get = self._known.get
+        for peer in [peer for peer in self._known if not socket.send(ping, to=peer)]:
+            self.end(peer)

@@ -15,6 +15,7 @@ from ..batch import EventBatch
 from ..keys import guard
 from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from ..transport import Limits, Message, Socket
+from ..transport.inbox import Inbox
 from ..wire import Codec, Header, Kind, ProtocolError, pack_text, record_dtype, unpack_schema
 from . import NOTHING, Losses, Rejected, Waiting
 from .backlog import ListBacklog, RecordBacklog
@@ -23,7 +24,6 @@ from .front_ends import FrontEnd, FrontEnds
 from .limits import within_limits
 
 _MESSAGES_A_CALL = 256
-_RAW = int(Kind.RAW)
 _LAST_CALL_S = 1.0
 #: Shares of the backlog at which front ends are told to pause, and to go on.
 _HIGH, _LOW = 0.75, 0.25
@@ -69,6 +69,7 @@ class LiveSource:
         self.damage: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
+        self._inbox: Inbox | None = None
         self._losses = Losses()
         self._refused = 0
         self._front_ends = FrontEnds(options.front_ends)
@@ -93,29 +94,20 @@ class LiveSource:
         """Listen; ConfigError if the address is taken."""
         security = guard(self._security, f"source {self.name!r}")
         self.socket = Socket(self._listen, security=security, limits=self._limits)
+        if self._packed is not None:
+            peers = self._front_ends.peers
+            self._inbox = Inbox(self.socket, Kind.RAW, self._dtype.itemsize, peers)
 
     def receive(self) -> None:
         """Take the messages that are there, a bounded number of them."""
         if self.socket is None or self._stopped:
             return
-        receive, known = self.socket.receive, self._front_ends.get
-        size, packed = self._dtype.itemsize, self._packed
         for _ in range(_MESSAGES_A_CALL):
             try:
-                message = receive()
+                message = self._next(self.socket)
                 if message is None:
                     break
-                peer, header, payload = message
-                front_end = known(peer)
-                if (
-                    packed is None or front_end is None or header.kind != _RAW or len(payload) != 1
-                    or header.first != front_end.next_event or header.length != header.events * size
-                ):  # fmt: skip
-                    self._take(message)
-                    continue
-                # What nearly every message is, without a detour.
-                front_end.next_event += header.events
-                self._append(packed, payload[0], header.events)
+                self._take(message)
             except ProtocolError as error:
                 where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
                 self._losses.reject(Rejected(where, error.message, b"", events=0))
@@ -157,8 +149,21 @@ class LiveSource:
 
     def close(self) -> None:
         """Stop listening."""
+        if self._inbox is not None:
+            self._inbox.close()
+            self._inbox = None
         if self.socket is not None:
             self.socket.close()
+
+    def _next(self, socket: Socket) -> Message | None:
+        """Append what nearly every message is, packed records; return the next that is not."""
+        inbox, packed = self._inbox, self._packed
+        if inbox is None or packed is None:
+            return socket.receive()
+        now_ns = time.monotonic_ns()
+        taken = inbox.take(packed.block, *packed.gap, _MESSAGES_A_CALL)
+        packed.filled(taken.events, now_ns)
+        return inbox.another() if taken.another else None
 
     def _take(self, message: Message) -> None:
         peer, header, payload = message

@@ -141,16 +141,32 @@ class Socket:
             frame = receive(_NOW, copy=False)
         except zmq.Again:
             return None
-        frames = [frame.buffer]
-        while frame.more:
+        return self.complete(peer, [frame.buffer], more=frame.more)
+
+    def complete(self, peer: bytes, frames: Frames, *, more: bool) -> Message:
+        """Return the message that begins with these frames; `more` are in the socket.
+
+        Raises
+        ------
+        ProtocolError
+            If the message breaks the protocol; it is consumed.
+        """
+        receive = self._socket.recv
+        while more:
             frame = receive(_NOW, copy=False)
             frames.append(frame.buffer)
+            more = frame.more
         try:
             header, payload = decode(frames)
         except ProtocolError as error:
             error.peer = peer
             raise
         return peer, header, payload
+
+    @property
+    def address(self) -> int:
+        """Of libzmq's own socket, for what calls that without Python; see `Inbox`."""
+        return int(self._socket.underlying)
 
     def poll(self, timeout_s: float) -> bool:
         """Wait for a message, at most `timeout_s` seconds; whether there is one."""
