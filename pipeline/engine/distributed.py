@@ -31,6 +31,8 @@ from .supervisor import READY_S, SINK
 from .swaps import Swap
 
 _TICK_S = 0.05
+#: How often somebody looks after processes, swaps and the ladder; a look costs as much as a batch.
+_TEND_S = 0.005
 _FINISH_S = 30.0
 #: How long workers of other hosts may take to hand in their last meters.
 _LAST_WORD_S = 2.0
@@ -108,11 +110,12 @@ class DistributedEngine:
         source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
         flights, pause, stopped = self._dispatch.flights, Pause(self._plan), False
         self._stall.moved()
+        tend_at_s = 0.0
         while self._failure is None:
-            self._supervise()
-            oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.intake.next_seq
-            self._swaps.step(self._crew.everyone, oldest, next_seq)
-            self._dispatch.intake.rungs.tick()
+            now_s = time.monotonic()
+            if now_s >= tend_at_s:
+                tend_at_s = now_s + _TEND_S
+                self._tend()
             self._hand_out(paused=pause.holds())
             self._account.lose(source.losses(), "source")
             ledger.enter(self._time(), time.monotonic_ns())
@@ -160,6 +163,13 @@ class DistributedEngine:
                 raise RunError("stopped a second time while the sink has no room")
             if sink.ready and time.monotonic() > deadline:
                 raise RunError("sink: no answer at the end of the run")
+
+    def _tend(self) -> None:
+        """Look after what changes seldom: processes, swaps of models, the ladder."""
+        self._supervise()
+        oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.intake.next_seq
+        self._swaps.step(self._crew.everyone, oldest, next_seq)
+        self._dispatch.intake.rungs.tick()
 
     def _supervise(self) -> None:
         """Tend the crew; what the dead have said before counts."""
