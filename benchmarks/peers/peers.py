@@ -78,8 +78,11 @@ class Peer:
         )
 
 
-def _sluice(about: str, column: str, stages: str, result: str) -> Peer:
-    command = f"{Path(sys.executable).with_name('sluice')} run {{graph}} --http 127.0.0.1:0"
+def _sluice(
+    about: str, column: str, stages: str, result: str, engine: str = "distributed"
+) -> Peer:
+    sluice = Path(sys.executable).with_name("sluice")
+    command = f"{sluice} run {{graph}} --engine {engine} --http 127.0.0.1:0"
     return Peer(about, "", "sluice", command, column=column, stages=stages, result=result)
 
 
@@ -110,6 +113,9 @@ PEERS = {
     ),
     "sluice": _sluice(
         "ZeroMQ, one worker, its own backend", _IMAGE, _ENCODE.format("layers"), "latent"
+    ),
+    "sluice-inline": _sluice(
+        "the same in one process", _IMAGE, _ENCODE.format("layers"), "latent", "inline"
     ),
     "sluice-onnxruntime": _sluice(
         "the same with ONNX Runtime", _IMAGE, _ENCODE.format("onnxruntime:cpu"), "latent"

@@ -71,7 +71,7 @@ class _Desk:
         self._sink = sink
         self._run = int(spec.bor.get("run", 0))
         self._codec = Codec(graph.outputs)
-        self._slots = spec.open_slots(graph)
+        self._slots = spec.open_slots(graph, sink.keep)
         last = commits[-1] if commits else Commit(next=spec.since or 0)
         limits = spec.config.graph
         self._committer = Committer(sink, graph.outputs, limits, last, self._acknowledge)

@@ -79,7 +79,7 @@ class Worker:
             self._chain.prepare(swap.stage, swap.epoch, swap.load())
         self._outlet = self._place.outlet()
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
-        self._slots = spec.open_slots(whole) if spec.slots else None
+        self._slots = spec.open_slots(whole, sink.keep) if spec.slots else None
         self._beat = Beat(hub, self._place.pulse)
         os.sched_setaffinity(0, spec.cores.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again

@@ -16,7 +16,7 @@ from .flights import Flight, Flights
 from .hub import Hub
 from .intake import Intake
 from .slots import Slots
-from .spec import SLOTS, Times, slot_count
+from .spec import SLOTS, Times, slot_count, slot_results
 
 
 class Dispatch:
@@ -39,8 +39,9 @@ class Dispatch:
         #: By edge of the chain.
         self._codecs = [Codec(schema) for schema in schemas]
         self._slots = Slots(
-            plan.runtime / SLOTS, schemas, table.batch_events, slot_count(table), create=True
-        )
+            plan.runtime / SLOTS, schemas, table.batch_events,
+            slot_results(table, plan.sink.keep), slot_count(table), create=True,
+        )  # fmt: skip
         #: Of the chain; and what a batch takes in each, by rung, as its workers measured.
         self._segments = len(schemas) - 1
         self._times: dict[int, Times] = {}

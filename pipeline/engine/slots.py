@@ -38,9 +38,10 @@ Columns = Mapping[str, Any]
 
 
 class _Room(NamedTuple):
-    """What a slot has room for: events, and bytes of items in a ragged column."""
+    """What a slot has room for: events, results of them, bytes of items in a ragged column."""
 
     events: int
+    results: int
     items_bytes: int
 
 
@@ -55,6 +56,8 @@ class Slots:
         Columns to the first worker, from each segment to the next, and to the sink.
     events
         Most events of a batch that fits.
+    results
+        Most events of what comes of a batch, at the last edge; more must travel.
     count
         How many slots; small ones, which together take as much memory as one, come on top.
     create
@@ -67,12 +70,21 @@ class Slots:
     """
 
     def __init__(
-        self, path: Path, edges: Sequence[Schema], events: int, count: int, *, create: bool
+        self,
+        path: Path,
+        edges: Sequence[Schema],
+        events: int,
+        results: int,
+        count: int,
+        *,
+        create: bool,
     ) -> None:
-        kinds = {_Room(events, _ITEMS_BYTES): count}
+        kinds = {_Room(events, results, _ITEMS_BYTES): count}
         if events >= _SMALL:
-            kinds[_Room(events // _SMALL, _ITEMS_BYTES // _SMALL)] = _SMALL
-        sizes = {room: [_size(schema, room) for schema in edges] for room in kinds}
+            small = events // _SMALL
+            kinds[_Room(small, small, _ITEMS_BYTES // _SMALL)] = _SMALL
+        rooms = {room: _at_edges(room, len(edges)) for room in kinds}
+        sizes = {room: list(map(_size, edges, rooms[room])) for room in kinds}
         length = max(mmap.PAGESIZE, sum(kinds[room] * sum(sizes[room]) for room in kinds))
         if create:
             _make(path, length)
@@ -84,7 +96,10 @@ class Slots:
         places = iter(accumulate((n for room in self._rooms for n in sizes[room]), initial=0))
         #: By slot and edge.
         self._columns = [
-            [_columns(whole, schema, room, next(places)) for schema in edges]
+            [
+                _columns(whole, schema, part, next(places))
+                for schema, part in zip(edges, rooms[room], strict=True)
+            ]
             for room in self._rooms
         ]
         #: Small ones first.
@@ -125,6 +140,10 @@ def _make(path: Path, length: int) -> None:
             ) from error
 
 
+def _at_edges(room: _Room, edges: int) -> list[_Room]:
+    return [room] * (edges - 1) + [room._replace(events=room.results)]
+
+
 def _size(schema: Schema, room: _Room) -> int:
     return sum(sum(map(_padded, _sizes(column, room))) for column in schema)
 
@@ -159,14 +178,16 @@ def _columns(whole: Array, schema: Schema, room: _Room, start: int) -> Columns:
 
 
 def _fill(columns: Columns, batch: EventBatch) -> bool:
-    """Copy a batch; False if the items of a ragged column have no room."""
+    """Copy a batch; False if events, or the items of a ragged column, have no room."""
     for name, column in columns.items():
         if type(column) is Ragged:
             lists = batch.ragged(name)
-            if len(lists.items) > len(column.values):
+            if len(lists.items) > len(column.values) or batch.events >= len(column.offsets):
                 return False
             column.values[: len(lists.items)] = lists.items
             np.subtract(lists.offsets, lists.offsets[0], out=column.offsets[: batch.events + 1])
+        elif batch.events > len(column):
+            return False
         else:
             column[: batch.events] = batch.columns[name]
     return True

@@ -19,6 +19,7 @@ from ..graph import Graph
 from ..scheduling import change_policy
 from ..schema import Column, Schema
 from ..segments import edges
+from ..sinks import Keep
 from ..transport import Socket, terminate
 from ..wire import Header, Kind
 from .slots import Slots
@@ -29,6 +30,8 @@ LOOK_AROUND_S = 1.0
 SLOTS = "slots"
 #: Slots beyond the window, for batches that are sent anew.
 _SPARE_SLOTS = 4
+#: A slot has room for one in so many events of a batch, where only accepted ones are kept.
+_ACCEPTED = 4
 #: By rung: batch size and seconds that such a batch took at a worker's warm-up.
 Times = list[list[tuple[int, float]]]
 #: How long a kernel that is done may wait for the interpreter while a monitor's thread has it.
@@ -59,6 +62,11 @@ def share_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[
         return [Cores(every, every)] * workers, Cores(every, every)
     rest = every[workers:]
     return [Cores((core,), rest) for core in every[:workers]], Cores(rest, rest)
+
+
+def slot_results(graph: GraphTable, keep: Keep) -> int:
+    """Return how many results of a batch a slot has room for; where more are kept they travel."""
+    return graph.batch_events if keep == "all" else -(-graph.batch_events // _ACCEPTED)
 
 
 def slot_count(graph: GraphTable) -> int:
@@ -128,10 +136,13 @@ class Spec(Struct, frozen=True):
         """Columns of the source."""
         return Schema(self.source)
 
-    def open_slots(self, graph: Graph) -> Slots:
-        """Return the run's shared memory."""
-        most = self.config.graph.batch_events
-        return Slots(Path(self.slots), edges(graph), most, self.slot_count, create=False)
+    def open_slots(self, graph: Graph, keep: Keep) -> Slots:
+        """Return the run's shared memory, for a sink that keeps these events."""
+        table = self.config.graph
+        return Slots(
+            Path(self.slots), edges(graph), table.batch_events, slot_results(table, keep),
+            self.slot_count, create=False,
+        )  # fmt: skip
 
     def orphaned(self) -> bool:
         """Whether the engine that started this process is gone."""

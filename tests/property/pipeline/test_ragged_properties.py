@@ -91,7 +91,8 @@ def test_wire_recording_and_slots_give_the_lists_back(tmp_path_factory, lists, d
     reader.close()
     assert reader.damage is None
     assert [told(part) for part in got] == ([expected] * 2 if expected else [])
-    slots = Slots(folder / "slots", (SCHEMA, SCHEMA), max(1, batch.events), 2, create=True)
+    most = max(1, batch.events)
+    slots = Slots(folder / "slots", (SCHEMA, SCHEMA), most, most, 2, create=True)
     slot = slots.take(batch)
     assert told(slots.batch(slot, 0, batch.events, 7)) == expected
     assert slots.put(slot, 1, batch)
@@ -117,7 +118,7 @@ def test_padding_cuts_and_fills(lists, width, data):
 
 def test_a_batch_with_no_room_in_its_slot_finds_none(tmp_path):
     """It travels as payload then, and the slot stays free."""
-    slots = Slots(tmp_path / "slots", (SCHEMA, SCHEMA), 2, 1, create=True)
+    slots = Slots(tmp_path / "slots", (SCHEMA, SCHEMA), 2, 2, 1, create=True)
     room = (1 << 20) // (4 * ITEM)
     full = batch_of([[(1, 2, 3)] * (room // 2)] * 2)
     huge = EventBatch({**full.columns, "tracks": Ragged.of([[(1, 2, 3)] * (room + 1), []],

@@ -13,9 +13,10 @@ OUTPUTS = Schema((Column("packed", "uint8", (20,)),))
 MOST = 100
 
 
-def make(path, count=3, events=MOST, create=True):
+def make(path, count=3, events=MOST, create=True, results=None):
     """Open the slots of a run."""
-    return Slots(path, (INPUTS, OUTPUTS), events, count, create=create)
+    most = events if results is None else results
+    return Slots(path, (INPUTS, OUTPUTS), events, most, count, create=create)
 
 
 def batch(events, seed=0):
@@ -96,3 +97,17 @@ def test_small_slots_take_as_much_memory_as_one(tmp_path):
     make(tmp_path / "three", count=3, events=1280)
     two, three = ((tmp_path / name).stat().st_size for name in ("two", "three"))
     assert two <= 3 * (three - two) + 128 * 64 * 3
+
+
+def test_results_have_the_room_that_they_were_promised(tmp_path):
+    """More results than that do not fit; what does not leave each other's memory alone."""
+    slots = make(tmp_path / "slots", results=25)
+    taken = [slots.take(batch(MOST, seed)) for seed in range(3)]
+    for slot in taken:
+        assert slots.put(slot, 1, EventBatch({"packed": np.full((25, 20), slot, "u1")}, 25))
+        assert not slots.put(slot, 1, EventBatch({"packed": np.full((26, 20), 9, "u1")}, 26))
+    for seed, slot in enumerate(taken):
+        seen = slots.batch(slot, 0, MOST, 0)
+        np.testing.assert_array_equal(seen["words"], batch(MOST, seed)["words"])
+        assert (slots.batch(slot, 1, 25, 0)["packed"] == slot).all()
+    assert (tmp_path / "slots").stat().st_size < 3 * (MOST * 56 + 25 * 20 + 3 * 64)
