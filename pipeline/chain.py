@@ -23,8 +23,8 @@ from .tally import Tally
 
 #: A batch in which more than this many events break a stage fails as a whole.
 _ISOLATE_AT_MOST = 16
-#: A batch of each size warms the stages so often, or twice where that takes long.
-_WARM_TIMES, _LONG_S = 5, 0.005
+#: A batch of each size warms the stages so often, a large one twice.
+_WARM_TIMES, _LARGE = 5, 8192
 
 
 class Chain:
@@ -180,8 +180,8 @@ class Chain:
     def _warm(self, events: int) -> float:
         """Send blank events through the stages; return the least seconds of a few such batches."""
         blank = {c.name: c.blank(events) for c in self._graph.inputs}
-        took: list[float] = []
-        while len(took) < (_WARM_TIMES if sum(took) < _LONG_S else 2):
+        took = []
+        for _ in range(_WARM_TIMES if events < _LARGE else 2):
             began = time.perf_counter()
             self._try(self._unjudged(EventBatch(blank, events)))
             took.append(time.perf_counter() - began)

@@ -78,9 +78,7 @@ class Peer:
         )
 
 
-def _sluice(
-    about: str, column: str, stages: str, result: str, engine: str = "distributed"
-) -> Peer:
+def _sluice(about: str, column: str, stages: str, result: str, engine: str = "distributed") -> Peer:
     sluice = Path(sys.executable).with_name("sluice")
     command = f"{sluice} run {{graph}} --engine {engine} --http 127.0.0.1:0"
     return Peer(about, "", "sluice", command, column=column, stages=stages, result=result)

@@ -24,6 +24,8 @@ from .child import Child
 LINE = 3
 #: How long it may take to import, to answer, and to end.
 _READY_S, _BIRTH_S, _GRACE_S = 60.0, 5.0, 5.0
+#: Else NumPy's linear algebra starts threads when it is imported, which is dear, too.
+_SINGLE = {"OPENBLAS_NUM_THREADS": "1"}
 #: What `prctl` calls them.
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -155,7 +157,7 @@ def _execute(line: socket, modules: Sequence[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
     try:
         return os.posix_spawn(
-            sys.executable, [sys.executable, "-m", __name__, *modules], os.environ,
+            sys.executable, [sys.executable, "-m", __name__, *modules], _SINGLE | os.environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, line.fileno(), LINE)],
         )  # fmt: skip
     finally:
