@@ -21,6 +21,7 @@ from .engine.swaps import order_swap
 from .errors import ConfigError, RunError, SluiceError, nearest
 from .nursery import Nursery
 from .nvml import watch
+from .scheduling import short_turns
 from .session import Wishes, check, conclude, prepare
 from .sources import Source
 from .state import Control, State
@@ -130,6 +131,7 @@ class Daemon:
         engine = ENGINES[self._wishes.engine](plan)
         engine.start()
         control.go(State.RUNNING)
+        stack.enter_context(short_turns())
         show = self._progress
         if show is not None:
             stack.enter_context(_ticker(lambda: show(control, plan.account, plan.source)))

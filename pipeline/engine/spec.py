@@ -16,7 +16,7 @@ from ..config import Graph as GraphTable
 from ..config import GraphConfig
 from ..errors import ConfigError, DataError, DeviceLostError, ModelError, RunError, SluiceError
 from ..graph import Graph
-from ..scheduling import change_policy
+from ..scheduling import TURN_S, change_policy
 from ..schema import Column, Schema
 from ..segments import edges
 from ..sinks import Keep
@@ -34,8 +34,6 @@ _SPARE_SLOTS = 4
 _ACCEPTED = 4
 #: By rung: batch size and seconds that such a batch took at a worker's warm-up.
 Times = list[list[tuple[int, float]]]
-#: How long a kernel that is done may wait for the interpreter while a monitor's thread has it.
-_SWITCH_S = 200e-6
 
 
 class Cores(Struct, frozen=True):
@@ -183,7 +181,7 @@ def play(role: Callable[[Spec, Socket], None], path: str) -> int:
     os.sched_setaffinity(0, spec.cores.rest)  # threads to come inherit it
     if spec.hurried:
         change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(TURN_S)
     hub = Socket(spec.hub, spec.name)
     code = 0
     try:

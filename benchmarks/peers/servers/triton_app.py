@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import numpy as np
 from encoder import open_encoder
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
 
 if __name__ == "__main__":
     encode = open_encoder()
@@ -24,8 +32,8 @@ if __name__ == "__main__":
         http_address="127.0.0.1",
         grpc_address="127.0.0.1",
         http_port=port,
-        grpc_port=port + 1,
-        metrics_port=port + 2,
+        grpc_port=_free_port(),
+        metrics_port=_free_port(),
     )
     batcher = DynamicBatcher(max_queue_delay_microseconds=100 if together > 1 else 0)
     with Triton(config=config) as triton:
