@@ -1,19 +1,14 @@
-"""Real processes: the installed command, its children, recordings to feed it, and a leak check."""
+"""What runs are made of: recordings, graphs, ports and misbehaving parts; and a leak check."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 import tomllib
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +25,6 @@ from sluice.pipeline.config import load_graph
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
-SLUICE = Path(sys.executable).with_name("sluice")
 WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
 
 #: Of the package `sluice_test_parts`.
@@ -48,88 +42,6 @@ test.slow = sluice_test_parts:SlowWatch
 [sluice.sources]
 test.broken = sluice_test_parts:BrokenSource
 """
-
-
-class Finished:
-    """A command that has ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def __repr__(self) -> str:
-        return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
-
-
-class Command:
-    """A ``sluice`` command that runs; its processes are known, so that leaks can be."""
-
-    def __init__(
-        self, arguments: list[str], folder: Path, env: dict[str, str], through: list[str]
-    ) -> None:
-        self.arguments = arguments
-        self.process = subprocess.Popen(
-            [*through, str(SLUICE), *arguments],
-            cwd=folder, env={**os.environ, "COLUMNS": "200", **env}, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
-        self.folder = folder
-        self.family: set[psutil.Process] = set()
-
-    def children(self) -> list[psutil.Process]:
-        """Return its living child processes."""
-        try:
-            found = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            found = []
-        self.family |= set(found)
-        return found
-
-    def workers(self, role: str = "compute") -> list[psutil.Process]:
-        """Return its living children of a role."""
-        found = []
-        for child in self.children():
-            try:
-                if title(child)[:2] == ["sluice", role]:
-                    found.append(child)
-            except psutil.Error:
-                continue
-        return found
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def finish(self, timeout: float = 60) -> Finished:
-        """Wait for its end; it must neither hang nor show a traceback."""
-        self.children()
-        try:
-            out, err = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.end()
-            out, err = self.process.communicate()
-            pytest.fail(f"{self.arguments} did not end in {timeout} s\n{out}\n{err}")
-        done = Finished(self.process.returncode, out, err)
-        assert "Traceback" not in done.err + done.out, done
-        return done
-
-    def end(self) -> None:
-        """Kill what is left of its session."""
-        self.children()
-        for process in [*self.family, psutil.Process(self.process.pid)] if self.alive else []:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self.process.wait(10)
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-
-def title(process: psutil.Process) -> list[str]:
-    """Return what a process shows as its command: role, and the path of its spec file."""
-    return " ".join(process.cmdline()).split()
 
 
 @pytest.fixture(scope="session")
@@ -152,91 +64,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if model.is_dir() and not model.name.startswith("_"):
             shutil.copytree(model, folder / model.name)
     return folder
-
-
-@pytest.fixture
-def launch(tmp_path: Path, parts: Path, models: Path) -> Iterator[Callable[..., Command]]:
-    """Start a ``sluice`` command in a folder of its own; what is left at the end is a failure."""
-    commands: list[Command] = []
-
-    def start(
-        *arguments: object, env: dict[str, str] | None = None, through: Sequence[object] = ()
-    ) -> Command:
-        environment = {"PYTHONPATH": str(parts), "SLUICE_MODELS": str(models)}
-        command = Command(
-            [str(a) for a in arguments],
-            tmp_path,
-            environment | (env or {}),
-            [str(a) for a in through],
-        )
-        commands.append(command)
-        return command
-
-    yield start
-    left = [command.arguments for command in commands if command.alive]
-    for command in commands:
-        command.end()
-        for stream in (command.process.stdout, command.process.stderr):
-            if stream is not None:
-                stream.close()
-    assert not left, f"still running at the end of the test: {left}"
-    deadline = time.monotonic() + 10
-    while (orphans := [p for c in commands for p in c.family if _lives(p)]) and (
-        time.monotonic() < deadline
-    ):
-        time.sleep(0.05)
-    for orphan in orphans:
-        orphan.kill()
-    assert not orphans, f"processes left behind: {orphans}"
-    mine = {command.process.pid for command in commands}
-    assert not (folders := _runtime_folders(mine)), f"left in /dev/shm: {folders}"
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _runtime_folders(pids: set[int]) -> list[Path]:
-    """Return the runtime folders of engines with these process ids; others run here too."""
-    found = []
-    for folder in Path("/dev/shm").glob("sluice-*"):  # noqa: S108
-        for spec in folder.glob("*.json"):
-            try:
-                parent = json.loads(spec.read_bytes())["parent"]
-            except (OSError, ValueError, KeyError):
-                continue
-            if parent in pids:
-                found.append(folder)
-                break
-    return found
-
-
-@pytest.fixture
-def sluice(launch: Callable[..., Command]) -> Callable[..., Finished]:
-    """Run a ``sluice`` command to its end."""
-
-    def run(*arguments: object, timeout: float = 60, env: dict[str, str] | None = None) -> Finished:
-        return launch(*arguments, env=env).finish(timeout)
-
-    return run
-
-
-@pytest.fixture
-def together(launch: Callable[..., Command]) -> Callable[..., list[Finished]]:
-    """Run several independent ``sluice`` commands to their ends, three at a time."""
-
-    def run(*commands: Sequence[object], env: dict[str, str] | None = None) -> list[Finished]:
-        waiting, running, done = list(commands), [], []
-        while waiting or running:
-            while waiting and len(running) < 3:
-                running.append(launch(*waiting.pop(0), env=env))
-            done.append(running.pop(0).finish())
-        return done
-
-    return run
 
 
 @pytest.fixture(autouse=True)
@@ -345,59 +172,6 @@ def live_graph(make_graph: Callable[..., Path], endpoint: str) -> Callable[..., 
         return make_graph(name, source={"listen": endpoint, **(source or {})}, **tables)
 
     return make
-
-
-class Http:
-    """A client of a run's HTTP pages."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def get(self, page: str) -> tuple[int, str]:
-        """Return status and text; status 0 while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{page}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def until(
-        self, page: str, good: Callable[[int, str], bool], command: Command, timeout: float = 90
-    ) -> str:
-        """Ask until the answer is good; fail if the command ends or time runs out."""
-        deadline = time.monotonic() + timeout
-        status, text = 0, ""
-        while time.monotonic() < deadline and command.alive:
-            status, text = self.get(page)
-            if good(status, text):
-                return text
-            time.sleep(0.01)
-        command.end()
-        out, err = command.process.communicate()
-        pytest.fail(f"{page}: last answer {status} {text[:500]}\n{out}\n{err}")
-
-    def ready(self, command: Command) -> None:
-        """Wait until the run takes events."""
-        self.until("/readyz", lambda status, _: status == 200, command)
-
-    def settled(self, command: Command, events: int) -> dict[str, Any]:
-        """Wait until so many events have been judged; return the status."""
-
-        def enough(status: int, text: str) -> bool:
-            if status != 200:
-                return False
-            counts = json.loads(text)["report"]["events"]
-            return sum(counts.values()) - counts["offered"] >= events
-
-        return json.loads(self.until("/status", enough, command))
-
-
-@pytest.fixture
-def http(free_port: int) -> Http:
-    return Http(free_port)
 
 
 def _table(path: Path) -> pa.Table:
