@@ -14,7 +14,7 @@ from .hub import Hub
 from .processes import Process
 from .pulse import Pulse
 from .remote import RemoteCrew
-from .supervisor import SINK, Supervisor
+from .supervisor import READY_S, SINK, Supervisor
 
 
 class Crew:
@@ -121,6 +121,8 @@ class Crew:
                 self.own[name].kill(f"nothing was heard of it for {self.hang_s:g} s")
             else:
                 self._let_go(name)
+        for name in self.guests.late(now - READY_S):
+            self._let_go(name)
         self.guests.beat(now)
 
     def end(self, *, failed: bool) -> None:

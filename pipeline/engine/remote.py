@@ -50,6 +50,7 @@ class RemoteCrew:
         self._blocks: dict[str, MeterBlock] = {}
         self._ready: set[str] = set()
         self._began: dict[str, Terms] = {}
+        self._joined_s: dict[str, float] = {}
         self._graphs = cut(plan.graph)
         self._beat_s = 0.0
 
@@ -65,6 +66,10 @@ class RemoteCrew:
     def segments(self) -> list[int]:
         """The segments of those that are ready."""
         return [self._began[name].segment for name in self._ready]
+
+    def late(self, since_s: float) -> list[str]:
+        """Return those that joined before a time and are not ready."""
+        return [n for n, at_s in self._joined_s.items() if at_s < since_s and n not in self._ready]
 
     def segment_of(self, name: str) -> int:
         """Return the segment that a worker runs."""
@@ -110,6 +115,7 @@ class RemoteCrew:
         self._hub.know(name.encode())
         self._ready.discard(name)
         self._began[name] = terms
+        self._joined_s[name] = time.monotonic()
         graph = self._graphs[segment]
         self._blocks[name] = MeterBlock(*graph.meter_names(), shadows=graph.shadow_names())
         self._hub.send(Header(Kind.SPEC, plan.account.run), pack_text(terms), to=name.encode())
@@ -152,7 +158,7 @@ class RemoteCrew:
 
     def drop(self, name: str) -> None:
         """Forget a worker; what it has counted stays."""
-        del self._blocks[name], self._began[name]
+        del self._blocks[name], self._began[name], self._joined_s[name]
         self._ready.discard(name)
         self._hub.forget(name.encode())
 
