@@ -21,7 +21,11 @@ def bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+    console = Console(stderr=True)
+    # Where nobody looks, a daemon's log say, it is drawn once, at the end.
+    with Progress(
+        *columns, console=console, disable=quiet, auto_refresh=console.is_terminal
+    ) as bars:
         task = bars.add_task("", total=total)
         yield lambda done, text, all_=total: bars.update(
             task, completed=done, description=text, total=all_

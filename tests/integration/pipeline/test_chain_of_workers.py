@@ -71,7 +71,6 @@ def test_killing_a_worker_of_each_segment_and_the_sink_loses_nothing(
     assert assert_same_recording(tmp_path / "chain.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
-@pytest.mark.long
 def test_a_worker_that_hangs_in_a_segment_is_replaced(
     replay, http, chained, make_graph, tmp_path, load_report
 ):
@@ -103,7 +102,6 @@ def test_a_swap_reaches_the_segment_that_has_the_stage(
     assert report["events"]["failed"] == 0
 
 
-@pytest.mark.long
 def test_a_live_run_over_segments_loses_nothing(
     launch, sluice, http, chained, free_port, tmp_path, load_report
 ):

@@ -123,7 +123,6 @@ def test_hostile_front_ends_do_not_stop_the_run(daemon, http, sluice, load_repor
     assert result["protocol_errors"] == 1
 
 
-@pytest.mark.long
 def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
     launch, http, live_graph, endpoint, sluice, tmp_path, load_report
 ):

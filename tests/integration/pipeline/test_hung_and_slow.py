@@ -73,7 +73,6 @@ def test_a_sink_that_hangs_is_killed_and_the_next_goes_on(
     np.testing.assert_array_equal(recorded(tmp_path / "o.arrows"), np.arange(1, EVENTS + 1))
 
 
-@pytest.mark.long
 def test_a_sink_that_hangs_over_the_end_of_the_run_is_killed_too(
     replay, http, small_batches, tmp_path, load_report
 ):
@@ -86,7 +85,6 @@ def test_a_sink_that_hangs_over_the_end_of_the_run_is_killed_too(
     np.testing.assert_array_equal(recorded(tmp_path / "o.arrows"), np.arange(1, EVENTS + 1))
 
 
-@pytest.mark.long
 def test_stop_while_the_sink_stands_still_ends_within_a_bound(
     replay, http, small_batches, tmp_path, load_report
 ):
@@ -107,7 +105,6 @@ def test_stop_while_the_sink_stands_still_ends_within_a_bound(
     np.testing.assert_array_equal(ids, np.arange(1, report["events"]["offered"] + 1))
 
 
-@pytest.mark.long
 def test_a_second_stop_does_not_wait_for_a_sink_that_stands_still(
     replay, http, small_batches, tmp_path, load_report
 ):
@@ -129,7 +126,6 @@ def test_a_second_stop_does_not_wait_for_a_sink_that_stands_still(
     assert judged <= len(ids) <= events["offered"]
 
 
-@pytest.mark.long
 def test_clients_that_never_read_slow_neither_run_nor_other_clients(
     replay, http, small_batches, tmp_path, load_report
 ):
@@ -156,7 +152,6 @@ def test_clients_that_never_read_slow_neither_run_nor_other_clients(
     assert report["events"]["failed"] == 0
 
 
-@pytest.mark.long
 def test_a_slow_monitor_loses_samples_and_physics_nothing(
     replay, make_graph, make_recording, tmp_path, load_report
 ):

@@ -250,7 +250,6 @@ def test_what_cannot_be_swapped_is_refused_and_the_old_model_goes_on(
     check_every_event(tmp_path / "o.arrows", [first], [])
 
 
-@pytest.mark.long
 def test_a_shadow_counts_what_its_model_would_have_decided(
     sluice, make_graph, wafers, my_models, tmp_path, load_report
 ):

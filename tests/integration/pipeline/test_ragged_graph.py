@@ -104,7 +104,6 @@ def test_every_event_closes_and_engines_agree(sluice, lists, graph, tmp_path, lo
     ]
 
 
-@pytest.mark.long
 def test_the_same_batches_again_give_the_same_decisions(
     sluice, lists, graph, tmp_path, load_report
 ):

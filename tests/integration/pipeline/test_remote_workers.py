@@ -285,7 +285,6 @@ def test_a_hang_is_noticed_killed_and_judged_by_the_next(
     assert report["events"]["failed"] == 0
 
 
-@pytest.mark.long
 def test_long_batches_within_the_bound_are_no_hang(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):

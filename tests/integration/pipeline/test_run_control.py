@@ -77,7 +77,6 @@ def test_pause_and_resume(engine, launch, http, ctl, make_graph, wafers, tmp_pat
     assert result["latency_s"]["p99"] < 1
 
 
-@pytest.mark.long
 def test_a_paused_live_source_makes_its_front_end_wait(
     launch, http, ctl, live, sluice, tmp_path, load_report
 ):

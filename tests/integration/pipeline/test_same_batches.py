@@ -105,7 +105,6 @@ def test_another_threshold_is_found_in_exactly_the_events_between(graph, record,
         assert one["decision"] == [before[one["event_id"]], before[one["event_id"]] | 1]
 
 
-@pytest.mark.long
 def test_events_that_end_otherwise_without_a_decision_are_counted(graph, record, again, make_graph):
     """A prescaled event that is now rejected changes no bit: only the numbers tell."""
     recorded = record(graph(columns=["event_id", "decision"]))
@@ -118,7 +117,6 @@ def test_events_that_end_otherwise_without_a_decision_are_counted(graph, record,
     assert found["different"]["events"] < found["events"] / 50
 
 
-@pytest.mark.long
 def test_what_the_run_did_not_judge_is_passed_over(
     graph, record, again, make_recording, tmp_path, wafers
 ):
@@ -143,7 +141,6 @@ def write_around(path, wafers):
             stream.write_table(part)
 
 
-@pytest.mark.long
 def test_another_input_is_refused(graph, record, again, make_recording, tmp_path):
     path = graph()
     recorded = record(path)
@@ -178,7 +175,6 @@ def test_what_is_not_the_recording_of_a_run_is_refused(graph, again, wafers):
     assert "expected the recording of a run" in done.err
 
 
-@pytest.mark.long
 def test_a_rate_or_an_output_makes_no_sense_with_it(graph, record, again, tmp_path):
     recorded = record(graph())
     for more in (("--rate", 5), ("--out", tmp_path / "x.arrows")):

@@ -35,7 +35,6 @@ def replay(launch, http, wafers, graph, tmp_path, name, *more):
     )  # fmt: skip
 
 
-@pytest.mark.long
 def test_killing_a_worker_again_and_again_loses_nothing(
     launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
 ):
@@ -127,7 +126,6 @@ def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
     )
 
 
-@pytest.mark.long
 def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
     launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
 ):
@@ -158,7 +156,6 @@ def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
     assert assert_same_recording(tmp_path / "sink.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
-@pytest.mark.long
 def test_a_sink_without_a_journal_is_restarted_too(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):

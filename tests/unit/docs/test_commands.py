@@ -147,7 +147,6 @@ def test_adding_a_family(root: Path, blocks: Blocks, tmp_path: Path) -> None:
         assert abs(tomllib.loads(manifest)["metrics"]["auc_loss"]) < 0.02
 
 
-@pytest.mark.long
 def test_securing_a_run(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "secure-a-run.md"
     _write_files(page, blocks, tmp_path)
@@ -169,7 +168,6 @@ def test_run_control(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert report["seconds"]["paused"] > 0
 
 
-@pytest.mark.long
 def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "replay-your-files.md"
     _write_files(page, blocks, tmp_path)
@@ -182,7 +180,6 @@ def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> Non
     assert report["events"]["offered"] == 20_000
 
 
-@pytest.mark.long
 def test_replaying_lists(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "replay-your-files.md"
     _write_files(page, blocks, tmp_path)

@@ -17,7 +17,6 @@ def simulated():
     return get("jets").block(60, 5, 0)
 
 
-@pytest.mark.long
 def test_a_block_depends_on_its_seed_alone(simulated):
     from sluice.exporters.families import get
 

@@ -68,7 +68,6 @@ def test_the_fingerprint_sees_models_and_options_but_not_backends(graph):
     assert fingerprint(replace(graph, stages=tuple(stages))) != fingerprint(graph)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_tuning_measures_every_layout(graph, wafers, tmp_path, monkeypatch):
     """Real runs: the fastest of them is what the file says."""
