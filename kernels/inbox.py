@@ -125,7 +125,6 @@ def receive_records(
     """
     recv, data, size = calls[0], calls[1], calls[2]
     told[:] = 0
-    row = -1
     for _ in range(most):
         if _receive(recv, frames[0], socket) < 0:
             return
