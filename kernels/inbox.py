@@ -83,13 +83,13 @@ def _has_more(calls: Any, message: int) -> bool:
     (
         reads("i8", 1), value("i8"), reads("i8", 1), reads("u1", 2), reads("i8", 1),
         writes("u8", 1), value("u8"), writes("u1", 1), value("i8"), value("i8"), value("i8"),
-        value("i8"), writes("i8", 1),
+        value("i8"), value("i8"), writes("i8", 1),
     ),
     brief=True,
 )  # fmt: skip
 def receive_records(
     calls: Any, socket: int, frames: Any, names: Any, sizes: Any, expected: Any, prefix: int,
-    block: Any, record_bytes: int, first: int, room: int, most: int, told: Any,
+    block: Any, record_bytes: int, first: int, room: int, most_events: int, most: int, told: Any,
 ) -> None:  # fmt: skip
     """Append the records of plain messages to a block, until another message comes or none.
 
@@ -117,6 +117,8 @@ def receive_records(
         Of a record.
     first, room
         Record at which to begin, and how many there is room for.
+    most_events
+        Events that a message may have.
     most
         Messages to take.
     told
@@ -137,7 +139,9 @@ def receive_records(
         header = carray(_pointer(_call_on(data, frames[1])), 8, np.uint64)
         events = np.int64(header[4] & np.uint64(0xFFFFFFFF))
         length = np.int64(header[4] >> np.uint64(32))
-        if header[0] != prefix or events > room - told[EVENTS] or length != events * record_bytes:
+        if header[0] != prefix or length != events * record_bytes:
+            return
+        if events > min(most_events, room - told[EVENTS]):
             return
         name = carray(_pointer(_call_on(data, frames[0])), _call_on(size, frames[0]), np.uint8)
         row = _find(name, names, sizes)

@@ -12,7 +12,7 @@ import zmq.backend.cython._zmq as _binding
 from sluice.kernels.inbox import CALLS, EVENTS, HELD, MESSAGES, NAME_BYTES, receive_records
 
 from ..schema import Array
-from ..wire import Header, encode
+from ..wire import MAX_EVENTS, Header, encode
 from . import Message, Socket
 
 #: Of a `zmq_msg_t`.
@@ -113,7 +113,8 @@ class Inbox:
         peers, told = self._peers, self._told
         receive_records(
             self._calls, self._socket.address, self._frames, peers.names, peers.sizes,
-            peers.expected, self._prefix, block, self._record_bytes, first, room, most, told,
+            peers.expected, self._prefix, block, self._record_bytes, first, room, MAX_EVENTS,
+            most, told,
         )  # fmt: skip
         return Taken(int(told[MESSAGES]), int(told[EVENTS]), bool(told[HELD]))
 

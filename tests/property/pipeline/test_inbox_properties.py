@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sluice.pipeline.transport import Socket
 from sluice.pipeline.transport.inbox import Inbox, Peers
-from sluice.pipeline.wire import Header, Kind, ProtocolError, decode, encode
+from sluice.pipeline.wire import MAX_EVENTS, Header, Kind, ProtocolError, decode, encode
 
 ITEM = 12
 ROOM = 40
@@ -159,4 +159,18 @@ def test_a_dropped_peer_is_a_stranger_and_its_row_is_free(line):
     wait_for(router)
     assert inbox.take(np.zeros(ITEM, np.uint8), 0, 1, 1) == (0, 0, True)
     assert inbox.another()[0] == b"a"
+    inbox.close()
+
+
+def test_a_message_of_more_events_than_the_protocol_allows_is_not_plain(line):
+    router, speakers = line
+    peers = Peers(1)
+    peers.add(b"a", 0)
+    inbox = Inbox(router, Kind.RAW, 1, peers)
+    events = MAX_EVENTS + 1
+    speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=events), bytes(events)))
+    wait_for(router)
+    assert inbox.take(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (0, 0, True)
+    with pytest.raises(ProtocolError, match=f"at most {MAX_EVENTS} events"):
+        inbox.another()
     inbox.close()
