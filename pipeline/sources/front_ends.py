@@ -11,6 +11,7 @@ from ..wire import Header, Kind, ProtocolError
 
 #: A jump of the event counter beyond this is a broken counter, not a loss.
 _MOST_LOST = 1 << 40
+_COUNTER = (1 << 64) - 1
 #: How often a front end hears how far it was understood, while it sends.
 _TELL_S = 1.0
 _BUSY, _FREE = Header(Kind.BUSY, aux=1), Header(Kind.BUSY, aux=0)
@@ -27,12 +28,12 @@ class FrontEnd:
 
     @property
     def next_event(self) -> int:
-        """Where its event counter stands."""
+        """Where its event counter stands: 64 bits, which wrap."""
         return int(self.peers.expected[self.row])
 
     @next_event.setter
     def next_event(self, event: int) -> None:
-        self.peers.expected[self.row] = event
+        self.peers.expected[self.row] = event & _COUNTER
 
     def gap(self, first: int) -> int:
         """Return how many events are missing before event `first`.

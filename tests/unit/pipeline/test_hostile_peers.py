@@ -346,3 +346,20 @@ def test_bytes_that_are_no_zeromq_at_all(listen, connect):
     friend = connect(source, "friend")
     begin(source, friend)
     assert ME.memory_info().rss - before < (64 << 20)
+
+
+def test_an_event_counter_at_its_end_wraps(listen, connect):
+    source = listen()
+    peer = connect(source, "old")
+    begin(source, peer, first=2**64 - 1)
+    known = source._front_ends.get(b"old")
+    peer.send(Header(Kind.RAW, source=1, first=2**64 - 1, events=2), b"x")  # refused by Python
+    serve(source, lambda: known.next_event == 1)
+    assert sum(rejected.events for rejected in source.losses().invalid) == 2
+    peer.send(*raw(1, 3))  # taken by the kernel
+    serve(source, lambda: source.waiting().events == 3)
+    assert known.next_event == 4
+    peer.send(Header(Kind.EOR, source=1, first=4))
+    _, header, _ = answers(source, peer, Kind.ACK)
+    assert header.first == 4
+    assert source.losses().lost == 0
