@@ -92,8 +92,7 @@ class InlineEngine:
                 source.stop()
                 stopped = True
             self._swap(intake.next_seq)
-            if live:
-                intake.rungs.tick()
+            intake.rungs.tick()
             taken = None if pause.holds() else intake.take(1)
             ledger.enter(self._time(), time.monotonic_ns())
             account.lose(source.losses(), "source")
