@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from . import pages
 from .errors import DataError
 from .ragged import Ragged, join
 from .schema import OUTCOME, Array, Column, Schema
@@ -133,13 +134,18 @@ class Pool:
     schema
         One array a column.
     events
-        Room for this many events; a larger batch makes the arrays grow.
+        Room for this many events, on huge pages; a larger batch makes the arrays grow.
     """
 
     def __init__(self, schema: Schema, events: int) -> None:
         self._schema = schema
         self._room = events
-        self._arrays = self._views = [column.empty(events) for column in schema]
+        self._arrays = self._views = [
+            column.empty(events)
+            if column.ragged
+            else pages.empty((events, *column.item_shape), column.dtype)
+            for column in schema
+        ]
         self._events = events
 
     def views(self, events: int) -> list[Array]:
@@ -183,15 +189,25 @@ class Gate:
         self._events = batch.events
 
 
-def concatenate(batches: Iterable[EventBatch]) -> EventBatch:
-    """Join batches of the same columns, in order; sequence number of the first."""
+def concatenate(batches: Iterable[EventBatch], loans: pages.Loans | None = None) -> EventBatch:
+    """Join batches of the same columns, in order; sequence number of the first.
+
+    The joined columns lie in a room of `loans`, if there are any.
+    """
     parts = list(batches)
     if len(parts) == 1:
         return parts[0]
-    names = parts[0].columns
-    columns = {name: _join([part.columns[name] for part in parts]) for name in names}
+    whole = {name: [part.columns[name] for part in parts] for name in parts[0].columns}
+    plain = [arrays for arrays in whole.values() if type(arrays[0]) is not Ragged]
+    size = sum(pages.taken_by(sum(array.nbytes for array in arrays)) for arrays in plain)
+    empty = loans.room(size).empty if loans else np.empty
+    columns = {name: _join(arrays, empty) for name, arrays in whole.items()}
     return EventBatch(columns, sum(part.events for part in parts), parts[0].seq)
 
 
-def _join(arrays: Sequence[Any]) -> Any:
-    return join(arrays) if type(arrays[0]) is Ragged else np.concatenate(arrays)
+def _join(arrays: Sequence[Any], empty: Callable[..., Array]) -> Any:
+    first = arrays[0]
+    if type(first) is Ragged:
+        return join(arrays)
+    events = sum(len(array) for array in arrays)
+    return np.concatenate(arrays, out=empty((events, *first.shape[1:]), first.dtype))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..batch import EventBatch, concatenate
 from ..errors import DataError
+from ..pages import Loans
 from ..ragged import Ragged
 
 T = TypeVar("T")
@@ -53,8 +54,13 @@ def chunk_events(event_bytes: int) -> int:
     return min(_MOST_EVENTS, max(1, _CHUNK_BYTES // max(1, event_bytes)))
 
 
-def chunks(batches: Iterator[EventBatch], events: int) -> Iterator[EventBatch]:
-    """Join and cut batches to chunks of so many events; what `batches` raises comes last."""
+def chunks(
+    batches: Iterator[EventBatch], events: int, loans: Loans | None = None
+) -> Iterator[EventBatch]:
+    """Join and cut batches to chunks of so many events; what `batches` raises comes last.
+
+    What is joined lies in rooms of `loans`.
+    """
     failure: list[DataError] = []
 
     def following() -> EventBatch | None:
@@ -64,7 +70,7 @@ def chunks(batches: Iterator[EventBatch], events: int) -> Iterator[EventBatch]:
             failure.append(error)
             return None
 
-    portions = Portions(following)
+    portions = Portions(following, loans)
     while (chunk := portions.take(events)) is not None:
         yield chunk
     for error in failure:
@@ -78,10 +84,14 @@ class Portions:
     ----------
     following
         Returns the next batch, None at the end.
+    loans
+        Where joined batches lie.
     """
 
-    def __init__(self, following: Callable[[], EventBatch | None]) -> None:
-        self._following = following
+    def __init__(
+        self, following: Callable[[], EventBatch | None], loans: Loans | None = None
+    ) -> None:
+        self._following, self._loans = following, loans
         #: What was cut off the last portion.
         self.held: EventBatch | None = None
 
@@ -104,7 +114,7 @@ class Portions:
             if taken:
                 parts.append(part.slice(0, taken))
             wanted, room = max(0, wanted - taken), room - used
-        return concatenate(parts) if parts else None
+        return concatenate(parts, self._loans) if parts else None
 
     def drop(self) -> None:
         """Forget what was read and not given."""

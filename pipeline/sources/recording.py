@@ -11,12 +11,16 @@ from msgspec import Meta, Struct
 
 from ..batch import EventBatch
 from ..errors import DataError
+from ..pages import Loans
 from ..recording import Recording
 from ..schema import EVENT_ID, T_EVENT, T_INGEST, Schema
 from ..transport import Socket
 from . import ENDLESS, NOTHING, Losses, Waiting, now_for
 from .ahead import Ahead, Portions, chunk_events, chunks
 from .limits import within_limits
+
+#: So many chunks are worth rooms that are touched before the first event; so many are under way.
+_MANY, _ROOMS = 16, 6
 
 
 class RecordingSource:
@@ -57,8 +61,11 @@ class RecordingSource:
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
         # The next chunk is decompressed and joined while this one is judged.
-        most = chunk_events(sum(column.item_bytes for column in self._recorded))
-        self._ahead = Ahead(chunks(self._again_and_again(), most))
+        event_bytes = sum(column.item_bytes for column in self._recorded)
+        most, loans = chunk_events(event_bytes), Loans()
+        if self.expected and self.expected >= _MANY * most:
+            loans.stock(_ROOMS, most * event_bytes)
+        self._ahead = Ahead(chunks(self._again_and_again(), most, loans))
         self._portions = Portions(self._next)
 
     def receive(self) -> None:

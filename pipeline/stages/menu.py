@@ -7,6 +7,7 @@ which worker judged the event, nor on what came before it.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import Meta, Struct
 from sluice.kernels.hashing import salt_of, sampled
 from sluice.kernels.menu import judge
 
+from .. import pages
 from ..batch import EventBatch, Pool
 from ..conditions import Condition
 from ..errors import ConfigError
@@ -110,14 +112,13 @@ class Menu:
         ]
         self._draws.append((len(lines), salt_of(self.name), self._pass_through))
         self._bits = np.array([*range(len(lines)), PASS_THROUGH_BIT], np.uint64)
+        self._room = pages.empty(2 * len(self._bits) * events, np.bool_)
         self._masks = np.ones((2, len(self._bits), 0), np.bool_)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `decision` and `outcome`; events flagged before stay so."""
         decision, outcome = self._pool.views(batch.events)
-        if self._masks.shape[2] != batch.events:
-            self._masks = np.ones((2, len(self._bits), batch.events), np.bool_)
-        passed, unscaled = self._masks
+        passed, unscaled = self._masks_for(batch.events)
         for line, condition in enumerate(self._conditions):
             condition(batch, passed[line])
         passed[self._muted] = False
@@ -126,6 +127,16 @@ class Menu:
         passed[-1] = unscaled[-1]  # who is not drawn for pass-through has not fired it either
         judge(passed, unscaled, self._bits, batch["outcome"], decision, outcome)
         return batch.with_columns(decision=decision, outcome=outcome)
+
+    def _masks_for(self, events: int) -> Array:
+        """Return bool (2, paths, events): who fired a path, whom its prescale has drawn."""
+        if self._masks.shape[2] != events:
+            shape = (2, len(self._bits), events)
+            if len(self._room) < math.prod(shape):
+                self._room = np.empty(math.prod(shape), np.bool_)
+            self._masks = self._room[: math.prod(shape)].reshape(shape)
+            self._masks.fill(True)
+        return self._masks
 
     def close(self) -> None:
         """Nothing to free."""

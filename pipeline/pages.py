@@ -1,0 +1,111 @@
+"""Arrays side by side on huge pages: what stages write and read again, and what they read first.
+
+A batch's columns are megabytes. On pages of 4 KiB a walk through them waits for translations of
+addresses, in a virtual machine twice over; and arrays that each begin on a huge page of their own
+fight for the same lines of a cache. Here they lie one behind the other.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .schema import Array
+
+#: A huge page of x86-64, and of AArch64 with pages of 4 KiB.
+_HUGE = 1 << 21
+#: Address space for what stays; memory it becomes as it is touched.
+_RANGE = 1 << 26
+_LINE = 64
+
+
+class Room:
+    """Gives out its bytes once, from front to back; without enough of them, what NumPy gives."""
+
+    def __init__(self, whole: Array) -> None:
+        self._rest = whole
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> Array:
+        """Return an uninitialised array, as `numpy.empty` does."""
+        kind: np.dtype[Any] = np.dtype(dtype)
+        sides = (shape,) if isinstance(shape, int) else tuple(shape)
+        size = math.prod(sides) * kind.itemsize
+        if taken_by(size) > len(self._rest):
+            return np.empty(sides, kind)
+        array = self._rest[:size].view(kind).reshape(sides)
+        self._rest = self._rest[taken_by(size) :]
+        return array
+
+    def has(self, size: int) -> bool:
+        """Whether an array of so many bytes fits."""
+        return taken_by(size) <= len(self._rest)
+
+
+class Loans:
+    """Rooms that are lent, and lent again once nobody holds any array of theirs."""
+
+    def __init__(self) -> None:
+        self._idle: deque[mmap.mmap] = deque()
+
+    def stock(self, rooms: int, size: int) -> None:
+        """Have so many rooms of that size ready: the first touch of a page can take milliseconds."""
+        held = [self.room(size).empty(size, np.uint8) for _ in range(rooms)]
+        for array in held:
+            array.fill(0)
+
+    def room(self, size: int) -> Room:
+        """Return a room for one array of so many bytes, or for several; see `taken_by`."""
+        wanted = -(-taken_by(size) // _HUGE) * _HUGE
+        pages = self._idle.pop() if self._idle else _map(wanted)
+        if len(pages) < wanted + _HUGE:
+            pages = _map(wanted)  # the smaller one goes
+        whole = _aligned(pages)
+        # All arrays of the room have this one as their base.
+        weakref.finalize(whole, self._idle.append, pages).atexit = False
+        return Room(whole)
+
+
+def taken_by(size: int) -> int:
+    """Return the bytes that an array of so many takes: whole lines, and one of nothing."""
+    return (size // _LINE + 2) * _LINE
+
+
+def _map(size: int) -> mmap.mmap:
+    pages = mmap.mmap(-1, size + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel that has none: then small ones
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
+
+
+def _aligned(pages: mmap.mmap) -> Array:
+    """Return the bytes of a mapping from where a huge page begins."""
+    size = len(pages) - _HUGE
+    first = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
+    return np.frombuffer(pages, np.uint8, size, first)
+
+
+_stays = Room(np.empty(0, np.uint8))
+_lock = threading.Lock()
+
+
+def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
+    """Return an uninitialised array that is kept for long, behind the one given out before.
+
+    Its memory is given back when all that lie near it are gone too.
+    """
+    global _stays  # noqa: PLW0603 - side by side with what other stages have taken
+    sides = (shape,) if isinstance(shape, int) else tuple(shape)
+    size = math.prod(sides) * np.dtype(dtype).itemsize
+    with _lock:
+        if not _stays.has(size):
+            _stays = Room(_aligned(_map(max(_RANGE, taken_by(size)))))
+        return _stays.empty(sides, dtype)
