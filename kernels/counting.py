@@ -39,7 +39,7 @@ def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> Non
             few = np.uint8(0)
             for i in range(_BLOCK):
                 few = np.uint8(few + np.uint8(blocks[block, i] == kind))
-            these += few
+            these += int(few)
         for i in range(blocks.size, outcome.size):
             these += outcome[i] == kind
         found[kind] = these

@@ -57,7 +57,7 @@ class Loans:
         self._idle: deque[mmap.mmap] = deque()
 
     def stock(self, rooms: int, size: int) -> None:
-        """Have so many rooms of that size ready: the first touch of a page can take milliseconds."""
+        """Have so many rooms of that size ready: to touch a page first can take milliseconds."""
         held = [self.room(size).empty(size, np.uint8) for _ in range(rooms)]
         for array in held:
             array.fill(0)
@@ -102,7 +102,7 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
 
     Its memory is given back when all that lie near it are gone too.
     """
-    global _stays  # noqa: PLW0603 - side by side with what other stages have taken
+    global _stays
     sides = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(sides) * np.dtype(dtype).itemsize
     with _lock:

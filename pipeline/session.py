@@ -24,7 +24,7 @@ from .reference import read_bands
 from .resuming import require_same, skip, swap_report, swapped_graph
 from .runtime import runtime_folder
 from .sinks import Sink
-from .sources import Selects, Source
+from .sources import Prepares, Source
 from .sources.paced import Paced
 from .state import Control, State
 
@@ -101,8 +101,8 @@ def _plan(
         return build_graph(config, source.schema, sink.columns)
 
     graph = swapped_graph(config, standing, built) if standing else built(config)
-    if isinstance(source, Selects):
-        source.select(graph.inputs.names)
+    if isinstance(source, Prepares):
+        source.prepare(graph.inputs.names, config.graph.batch_events)
     if standing is None:
         run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
         bor = begin_of_run(config, graph, run)

@@ -13,6 +13,9 @@ from .records import Judgement, Recorder
 from .schema import DECISION, EVENT_ID, OUTCOME, RECORD, Array
 from .summaries import Summary
 
+#: What is open becomes accepted by the larger number; all other outcomes have one that is larger.
+_SOUND = np.uint8(Outcome.ACCEPTED)
+
 
 class Tally:
     """Sums up judged batches.
@@ -61,7 +64,7 @@ class Tally:
         """
         outcome: Array = batch[OUTCOME.name]
         if not self._has_menu:  # a graph without a menu accepts what is sound
-            outcome = np.where(outcome == Outcome.OPEN, np.uint8(Outcome.ACCEPTED), outcome)
+            outcome = np.maximum(outcome, _SOUND)
             batch = batch.with_columns(outcome=outcome)
         counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
         count_outcomes(outcome, counts)

@@ -90,11 +90,11 @@ class Losses(Struct):
 
 
 @runtime_checkable
-class Selects(Protocol):
-    """A source that need not read every column it has."""
+class Prepares(Protocol):
+    """A source that reads better for knowing what will be asked of it."""
 
-    def select(self, names: Collection[str]) -> None:
-        """Read these columns and no others; called once, before the first `read`."""
+    def prepare(self, names: Collection[str], events: int) -> None:
+        """Give these columns, in batches of `events` as a rule; called once, before any `read`."""
 
 
 class Source(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -55,11 +56,11 @@ def chunk_events(event_bytes: int) -> int:
 
 
 def chunks(
-    batches: Iterator[EventBatch], events: int, loans: Loans | None = None
+    batches: Iterator[EventBatch], events: int, large: float = inf, loans: Loans | None = None
 ) -> Iterator[EventBatch]:
     """Join and cut batches to chunks of so many events; what `batches` raises comes last.
 
-    What is joined lies in rooms of `loans`.
+    A batch of `large` events or more is joined with none. What is joined lies in rooms of `loans`.
     """
     failure: list[DataError] = []
 
@@ -71,8 +72,10 @@ def chunks(
             return None
 
     portions = Portions(following, loans)
-    while (chunk := portions.take(events)) is not None:
-        yield chunk
+    while (there := portions.peek()) is not None:
+        chunk = portions.take(min(events, there.events) if there.events >= large else events)
+        if chunk is not None:
+            yield chunk
     for error in failure:
         raise error
 
@@ -95,6 +98,12 @@ class Portions:
         #: What was cut off the last portion.
         self.held: EventBatch | None = None
 
+    def peek(self) -> EventBatch | None:
+        """Return what comes next, None after the last; it is held."""
+        if self.held is None:
+            self.held = self._following()
+        return self.held
+
     def take(self, most: int) -> EventBatch | None:
         """Return the next `most` events; None after the last.
 
@@ -103,7 +112,7 @@ class Portions:
         parts: list[EventBatch] = []
         wanted, room = most, _MOST_BYTES
         while wanted:
-            part = self.held if self.held is not None else self._following()
+            part = self.peek()
             if part is None:
                 break
             taken = min(wanted, part.events)

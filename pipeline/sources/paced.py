@@ -9,7 +9,7 @@ import numpy as np
 
 from ..batch import EventBatch
 from ..schema import T_INGEST, Schema
-from . import NOTHING, Losses, Selects, Source, Waiting
+from . import NOTHING, Losses, Prepares, Source, Waiting
 
 
 class Paced:
@@ -54,10 +54,10 @@ class Paced:
         """Open the inner source."""
         self._inner.open()
 
-    def select(self, names: Collection[str]) -> None:
+    def prepare(self, names: Collection[str], events: int) -> None:
         """Let the inner source read these columns alone, if it can choose."""
-        if isinstance(self._inner, Selects):
-            self._inner.select(names)
+        if isinstance(self._inner, Prepares):
+            self._inner.prepare(names, events)
 
     def receive(self) -> None:
         """Let the inner source take what its socket has."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ from .limits import within_limits
 
 #: So many chunks are worth rooms that are touched before the first event; so many are under way.
 _MANY, _ROOMS = 16, 6
+#: Recorded batches of so many wanted ones are not joined: to cut them costs less.
+_LARGE = 4
 
 
 class RecordingSource:
@@ -60,13 +63,20 @@ class RecordingSource:
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
-        # The next chunk is decompressed and joined while this one is judged.
-        event_bytes = sum(column.item_bytes for column in self._recorded)
-        most, loans = chunk_events(event_bytes), Loans()
-        if self.expected and self.expected >= _MANY * most:
-            loans.stock(_ROOMS, most * event_bytes)
-        self._ahead = Ahead(chunks(self._again_and_again(), most, loans))
+        self._large = math.inf
+        self._loans = Loans()
+        self._ahead: Ahead[EventBatch] | None = None
         self._portions = Portions(self._next)
+
+    def prepare(self, names: Collection[str], events: int) -> None:
+        """Join no recorded batches that are large beside `events`; see `Prepares`.
+
+        All columns are read: an event that is put into quarantine has them.
+        """
+        self._large = _LARGE * events
+        most, event_bytes = self._chunk()
+        if self._large > most and self.expected and self.expected >= _MANY * most:
+            self._loans.stock(_ROOMS, most * event_bytes)
 
     def receive(self) -> None:
         """Nothing comes by socket."""
@@ -92,12 +102,15 @@ class RecordingSource:
 
     def close(self) -> None:
         """Close the file."""
-        self._ahead.close()
+        if self._ahead is not None:
+            self._ahead.close()
         self._reader.close()
 
     def _next(self) -> EventBatch | None:
         """Return the next recorded batch; at the end, or where the file is damaged, None."""
         try:
+            if self._ahead is None:
+                self._ahead = self._begin()
             part = self._ahead.next()
         except DataError as error:
             part, self.damage = None, f"{self._path}: {error.message}"
@@ -113,6 +126,16 @@ class RecordingSource:
             for rejected in refused:
                 self._losses.reject(rejected)
         return part
+
+    def _begin(self) -> Ahead[EventBatch]:
+        """Decompress and join what comes while what came is judged, from now on."""
+        most, _ = self._chunk()
+        return Ahead(chunks(self._again_and_again(), most, self._large, self._loans))
+
+    def _chunk(self) -> tuple[int, int]:
+        """Return how many events make a chunk, and the bytes of one."""
+        size = sum(column.item_bytes for column in self._recorded)
+        return chunk_events(size), size
 
     def _again_and_again(self) -> Iterator[EventBatch]:
         for turn in range(self._repeat):

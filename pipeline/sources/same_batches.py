@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..parts import build
 from ..recorded_run import RecordedRun
 from ..schema import EVENT_ID, Schema
-from . import ENDLESS, NOTHING, Losses, Selects, Source, Waiting
+from . import ENDLESS, NOTHING, Losses, Prepares, Source, Waiting
 
 #: Events asked of the other source at once.
 _READ = 16_384
@@ -77,10 +77,10 @@ class SameBatches:
     def receive(self) -> None:
         """Nothing comes by socket."""
 
-    def select(self, names: Collection[str]) -> None:
+    def prepare(self, names: Collection[str], events: int) -> None:
         """Let the other source read these columns only, if it can."""
-        if isinstance(self._inner, Selects):
-            self._inner.select(names)
+        if isinstance(self._inner, Prepares):
+            self._inner.prepare(names, _READ)
 
     def waiting(self) -> Waiting:
         """Return all there is: a file can always be read."""

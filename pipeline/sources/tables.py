@@ -93,7 +93,7 @@ class TableSource(ABC):
                 f"{self._path}: offsets: expected none: lists are columns in files of this kind"
             )
 
-    def select(self, names: Collection[str]) -> None:
+    def prepare(self, names: Collection[str], events: int) -> None:
         """Read these columns alone; one at least, for it says how many events there are."""
         self._fillings = [f for f in self._fillings if f.column.name in names] or self._fillings[:1]
 

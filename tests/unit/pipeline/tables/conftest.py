@@ -120,7 +120,7 @@ def read(make):
         source.open()
         sources.append(source)
         if select is not None:
-            source.select(select)
+            source.prepare(select, most)
         batches, rejected = [], []
         while not source.exhausted:
             batch = source.read(most)

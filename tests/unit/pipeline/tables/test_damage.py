@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import nullcontext
 from itertools import pairwise
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from sluice.pipeline.batch import EventBatch
 from sluice.pipeline.errors import ConfigError, DataError
+from sluice.pipeline.pages import Loans
 from sluice.pipeline.sources.ahead import Ahead, Portions, chunks
 from sluice.pipeline.sources.tables import readable, spans
 
@@ -191,8 +193,14 @@ def test_spans():
     assert list(spans([0], 10)) == []
 
 
-@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 7), st.booleans())
-def test_chunks_are_full_and_errors_come_behind_all_events(lengths, events, breaks):
+@given(
+    st.lists(st.integers(0, 9), max_size=12),
+    st.integers(1, 7),
+    st.integers(1, 12) | st.just(math.inf),
+    st.booleans(),
+)
+def test_chunks_are_full_and_errors_come_behind_all_events(lengths, events, large, breaks):
+    """But where as many as `large` of a batch are left, these are a chunk, and not copied."""
     ids = np.arange(sum(lengths))
     cuts = np.cumsum([0, *lengths])
 
@@ -204,7 +212,12 @@ def test_chunks_are_full_and_errors_come_behind_all_events(lengths, events, brea
 
     got = []
     with pytest.raises(DataError, match="rotten") if breaks else nullcontext():
-        got.extend(chunks(batches(), events))  # extend keeps what came before an error
+        # extend keeps what came before an error
+        got.extend(chunks(batches(), events, large, Loans()))
     assert np.concatenate([ids[:0], *[chunk["x"] for chunk in got]]).tolist() == ids.tolist()
-    assert all(chunk.events == events for chunk in got[:-1])
-    assert all(0 < chunk.events <= events for chunk in got)
+    start = 0
+    for chunk in got:
+        left = int(cuts[np.searchsorted(cuts, start, side="right")]) - start
+        assert chunk.events == min(events, left if left >= large else len(ids) - start)
+        assert np.shares_memory(chunk["x"], ids) or left < large
+        start += chunk.events
