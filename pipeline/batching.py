@@ -152,10 +152,16 @@ class Batching:
     @property
     def most(self) -> int:
         """Events of a batch that is full where time matters."""
-        curve, budget_s = self.curves[self.rung], _SERVICE * self._budget_s
-        if curve(self._most) <= budget_s:
-            return self._most
-        return min(self._most, max(curve.within(budget_s), curve.frugal))
+        return self._full(self.curves[self.rung])
+
+    def needs(self, events: int, rung: int) -> float:
+        """Return the seconds that so many events need on a rung, if batches may grow to fit.
+
+        That is what they take as a batch, or their share of what a full one takes.
+        """
+        curve = self.curves[rung]
+        full = self._full(curve)
+        return min(curve(events), events * curve(full) / full)
 
     def due_in(self, waiting: Waiting, now_ns: int, *, idle: bool) -> float:
         """Return the seconds until the batch of what waits closes, 0 if it is to go now.
@@ -180,6 +186,12 @@ class Batching:
     def late(self, events: int, age_s: float) -> bool:
         """Tell whether a batch that goes now, its oldest event so old, breaks the budget."""
         return age_s + self.curves[self.rung](events) > self._budget_s
+
+    def _full(self, curve: ServiceCurve) -> int:
+        budget_s = _SERVICE * self._budget_s
+        if curve(self._most) <= budget_s:
+            return self._most
+        return min(self._most, max(curve.within(budget_s), curve.frugal))
 
     def sent(self, events: int, now_ns: int, workers: int) -> None:
         """Note that a batch went out, to one of so many workers."""

@@ -46,7 +46,7 @@ class Ladder:
         late
             Whether it cannot keep the budget, though it goes now.
         above_s
-            What it would take on the rung above, over the number of workers.
+            What its events would need on the rung above, over the number of workers.
         now_s
             CLOCK_MONOTONIC.
         """

@@ -33,11 +33,11 @@ class Rungs:
         """Return the rung of a batch of so many of the waiting events, which goes now."""
         now_ns = time.monotonic_ns()
         if waiting.oldest_ns:  # a file has all the time in the world
-            above = self._batching.curves[max(0, self._ladder.rung - 1)]
+            above_s = self._batching.needs(events, max(0, self._ladder.rung - 1))
             age_s = (now_ns - waiting.oldest_ns) * 1e-9
             self._ladder.note(
                 late=self._batching.late(events, age_s),
-                above_s=above(events) / max(1, workers),
+                above_s=above_s / max(1, workers),
                 now_s=now_ns * 1e-9,
             )
             self._go(now_ns)

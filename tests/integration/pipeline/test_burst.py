@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 
@@ -59,3 +60,26 @@ def test_ten_times_the_rate_steps_down_and_comes_back(daemon, sluice, http, load
     rungs = [batch["rung"] for batch in reader.batches()]
     reader.close()
     assert [sum(int((r == n).sum()) for r in rungs) for n in (0, 1)] == ladder["events"]
+
+
+def test_a_paced_replay_that_was_late_comes_back_too(
+    launch, http, make_graph, wafers, tmp_path, load_report
+):
+    """Held up for a second, it is late, steps down, catches up, and steps up again."""
+    graph = make_graph(
+        graph={"batch_events": 32, "latency_budget": "50 ms"},
+        first=[{"name": "slow", "use": "test.slow", "seconds": 0.0002}],
+        sink={"use": "null"},
+    )
+    report = tmp_path / "run.json"
+    command = launch("replay", wafers, "--graph", graph, "--engine", "inline", "--rate", 2_000,
+                     "--report", report, "--http", f"127.0.0.1:{http.port}")  # fmt: skip
+    http.settled(command, 2_000)
+    command.signal(signal.SIGSTOP)
+    time.sleep(1.5)
+    command.signal(signal.SIGCONT)
+    assert command.finish(60).code == 0
+    ladder = load_report(report)["ladder"]
+    assert sum(ladder["events"]) == 20_000
+    assert ladder["events"][1] > 500
+    assert ladder["rung"] == 0

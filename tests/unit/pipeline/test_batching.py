@@ -177,3 +177,14 @@ def test_what_is_within_a_time_takes_no_longer(steps, budget_s, most):
     assert 1 <= events <= times[-1][0]
     assert events == 1 or curve(events) <= budget_s * (1 + 1e-9)
     assert events == times[-1][0] or curve(events + 1) >= budget_s * (1 - 1e-9)
+
+
+@given(st.integers(1, 5000))
+def test_events_need_their_share_of_a_batch_that_the_budget_allows(events):
+    """So that many small batches do not look like a rung that is too slow for their rate."""
+    rule = batching(curve=[(1, 1e-3), (101, 2e-3), (1001, 20e-3)])
+    full = rule.most
+    assert rule.curves[0](full) == pytest.approx(2.5e-3, rel=0.01)
+    assert rule.needs(full, 0) == pytest.approx(rule.curves[0](full))
+    assert rule.needs(events, 0) <= rule.curves[0](events)
+    assert rule.needs(events, 0) <= 1.01 * events * 2.5e-3 / full
