@@ -24,6 +24,8 @@ from .stages.wafer import WORDS
 
 #: Events of a record batch of the recording that the engines read.
 _RECORDED = 16_384
+#: How often a run reads it: to end a run takes some hundredths of a second, however long it was.
+_TURNS = 3
 #: What is measured: graph, and how its names begin in the result.
 _GRAPHS = {"hgcal": "", "compress": "compress-"}
 #: `hgcal` with all models in ONNX Runtime.
@@ -46,7 +48,7 @@ def measure_pipeline(
     events
         Wafers with `words`; repeated up to `total`.
     total
-        Wafers a measurement.
+        Wafers of the recording; the engines with Sluice's own backend read it three times a run.
     batch
         Events a batch; each graph's own if None.
     repeats
@@ -73,7 +75,7 @@ def measure_pipeline(
             if not prefix:
                 general = on_backend(graph, "onnxruntime")
                 measures[f"{_GENERAL}bare"] = bare_chain(events, general, size, copies)
-                measures[f"{_GENERAL}inline"] = _inline(general, recording)
+                measures[f"{_GENERAL}inline"] = _inline(general, recording, 1)
             measures |= _engines(prefix, graph, recording, folder, workers)
         rounds = [{key: measure() for key, measure in measures.items()} for _ in range(repeats)]
     ratios = {key: [one[key] / one[_bare_of(key)] for one in rounds] for key in measures}
@@ -106,10 +108,10 @@ def _bare_of(name: str) -> str:
 def _engines(
     prefix: str, graph: GraphConfig, recording: Path, folder: Path, workers: int
 ) -> dict[str, Measure]:
-    graph = replace(graph, source=Part("recording", "bench", {"path": str(recording)}))
+    graph = replace(graph, source=_source(recording, _TURNS))
     measures = {}
     if not prefix:
-        measures["inline"] = _inline(graph, recording)
+        measures["inline"] = _inline(graph, recording, _TURNS)
     options = {**graph.sink.options, "path": str(folder / "kept.arrows"), "compression": "none"}
     kept = replace(graph, sink=Part("recording", "kept", options))
     for count in range(1, workers + 1):
@@ -118,9 +120,13 @@ def _engines(
     return measures
 
 
-def _inline(graph: GraphConfig, recording: Path) -> Measure:
-    source = Part("recording", "bench", {"path": str(recording)})
-    return _run(replace(graph, source=source, sink=Part("null", "null", {})), "inline")
+def _inline(graph: GraphConfig, recording: Path, turns: int) -> Measure:
+    sink = Part("null", "null", {})
+    return _run(replace(graph, source=_source(recording, turns), sink=sink), "inline")
+
+
+def _source(recording: Path, turns: int) -> Part:
+    return Part("recording", "bench", {"path": str(recording), "repeat": turns})
 
 
 def _run(config: GraphConfig, engine: str) -> Measure:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from math import inf
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -19,13 +20,15 @@ T = TypeVar("T")
 #: Aim of one chunk that is read ahead.
 _CHUNK_BYTES = 16 << 20
 _MOST_EVENTS = 65_536
+#: Chunks that are read while one is judged.
+_AHEAD = 2
 
 #: Of the items of ragged columns in one batch: no message may be longer than four times that.
 _MOST_BYTES = 1 << 26
 
 
 class Ahead(Generic[T]):
-    """Takes one item more from an iterator than was asked for, in a thread.
+    """Takes items from an iterator before they are asked for, in a thread.
 
     Parameters
     ----------
@@ -35,19 +38,42 @@ class Ahead(Generic[T]):
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
-        self._reader = ThreadPoolExecutor(1, "sluice-reader")
-        self._coming = self._reader.submit(next, items, None)
+        # To wake a thread is half of what a future takes.
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
+        self._taken: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+        self._end: tuple[None, Exception | None] | None = None
+        for _ in range(_AHEAD):
+            self._wanted.put(True)
+        self._closing = False
+        self._thread = threading.Thread(target=self._read, name="sluice-reader", daemon=True)
+        self._thread.start()
 
     def next(self) -> T | None:
         """Return the next item, None at the end; raises what the iterator raised."""
-        item = self._coming.result()
-        if item is not None:
-            self._coming = self._reader.submit(next, self._items, None)
+        item, error = self._end or self._taken.get()
+        if item is None:
+            self._end = (None, error)
+        else:
+            self._wanted.put(True)
+        if error is not None:
+            raise error
         return item
 
     def close(self) -> None:
         """Wait for the thread and end it."""
-        self._reader.shutdown(cancel_futures=True)
+        self._closing = True
+        self._wanted.put(False)
+        self._thread.join()
+
+    def _read(self) -> None:
+        while self._wanted.get() and not self._closing:
+            try:
+                item, error = next(self._items, None), None
+            except Exception as raised:  # whatever it is, who asks for the item is to have it
+                item, error = None, raised
+            self._taken.put((item, error))
+            if item is None:
+                return
 
 
 def chunk_events(event_bytes: int) -> int:

@@ -21,7 +21,7 @@ from .ahead import Ahead, Portions, chunk_events, chunks
 from .limits import within_limits
 
 #: So many chunks are worth rooms that are touched before the first event; so many are under way.
-_MANY, _ROOMS = 16, 6
+_MANY, _ROOMS = 16, 7
 #: Recorded batches of so many wanted ones are not joined: to cut them costs less.
 _LARGE = 4
 
@@ -77,6 +77,7 @@ class RecordingSource:
         most, event_bytes = self._chunk()
         if self._large > most and self.expected and self.expected >= _MANY * most:
             self._loans.stock(_ROOMS, most * event_bytes)
+        self._ahead = self._begin()
 
     def receive(self) -> None:
         """Nothing comes by socket."""
