@@ -125,9 +125,11 @@ class Portions:
         self.held: EventBatch | None = None
 
     def peek(self) -> EventBatch | None:
-        """Return what comes next, None after the last; it is held."""
-        if self.held is None:
+        """Return the batch with the next events, None after the last; it is held."""
+        while self.held is None or not self.held.events:
             self.held = self._following()
+            if self.held is None:
+                break
         return self.held
 
     def take(self, most: int) -> EventBatch | None:
