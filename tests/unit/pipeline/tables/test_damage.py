@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from contextlib import nullcontext
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -176,8 +177,26 @@ def test_ahead_gives_errors_where_they_happen():
 
     ahead = Ahead(items())
     assert (ahead.next(), ahead.next()) == (1, 2)
-    with pytest.raises(DataError, match="here"):
-        ahead.next()
+    for _ in range(2):  # who asks again hears it again
+        with pytest.raises(DataError, match="here"):
+            ahead.next()
+    ahead.close()
+
+
+def test_ahead_takes_little_and_can_be_closed_at_any_time():
+    taken: list[int] = []
+    before = threading.active_count()
+    ahead = Ahead(taken.append(n) or n for n in count(1))
+    assert [ahead.next() for _ in range(5)] == [1, 2, 3, 4, 5]
+    ahead.close()
+    assert taken == list(range(1, len(taken) + 1))
+    assert 5 <= len(taken) <= 7
+    assert threading.active_count() <= before
+
+
+def test_ahead_of_nothing():
+    ahead = Ahead(iter(()))
+    assert ahead.next() is ahead.next() is None
     ahead.close()
 
 
