@@ -27,7 +27,7 @@ Meter = MonitorMeter | ShadowMeter
 _QUEUE = 16
 #: A sample is shown when it has this many events, or has gathered for this long: to wake a thread
 #: takes as long as to choose a sample.
-_ENOUGH = 4096
+_ENOUGH = 1024
 _GATHER_S = 0.2
 _DRAIN_S = 10.0
 #: Outcomes from here on are of events that no stage has judged; NumPy compares bytes with a byte.
