@@ -139,6 +139,7 @@ class DistributedEngine:
             except SluiceError as error:
                 self._failure = self._failure or error
         self._end_processes()
+        gc.unfreeze()  # so that nothing of this run stays
         if self._failure is not None and self._sink.written is None:
             raise self._failure
         return self._sink.written or {}

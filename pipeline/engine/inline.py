@@ -121,7 +121,7 @@ class InlineEngine:
         if self._preparation is not None:
             self._preparation.wait()
         self._chain.close()
-        gc.unfreeze()  # else the next run of this process would freeze what is left of this one
+        gc.unfreeze()  # so that nothing of this run stays
         eor = None if self._failure else self._plan.eor()
         self._write(lambda: self._plan.sink.close(eor), lambda: self._plan.sink.close(eor))
         return self._plan.sink.describe()
