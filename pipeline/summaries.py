@@ -39,6 +39,7 @@ _summary_encoder = msgspec.msgpack.Encoder()
 _COUNT_BYTES = (8 * len(Outcome), 8 * 64)
 _summary_decoder = msgspec.msgpack.Decoder(Summary)
 _summaries_decoder = msgspec.msgpack.Decoder(list[Summary])
+_raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 def pack_summary(summary: Summary) -> bytes:
@@ -59,6 +60,13 @@ def unpack_summary(frame: memoryview | bytes) -> Summary:
 def join_summaries(packed: Sequence[memoryview | bytes]) -> bytes:
     """Return packed summaries as one MessagePack array, the payload of an ACK."""
     return _summary_encoder.encode([msgspec.Raw(summary) for summary in packed])
+
+
+def join_payloads(payloads: Sequence[bytes]) -> bytes:
+    """Return the payloads of ACKs that follow each other as the payload of one."""
+    if len(payloads) == 1:
+        return payloads[0]
+    return join_summaries([raw for payload in payloads for raw in _raws_decoder.decode(payload)])
 
 
 def unpack_summaries(frame: memoryview | bytes) -> list[Summary]:

@@ -14,7 +14,7 @@ from ..graph import Graph, build_graph
 from ..journal import Commit, Result
 from ..parts import build
 from ..sinks import Sink
-from ..summaries import unpack_summary
+from ..summaries import join_payloads, unpack_summary
 from ..transport import Poller, Socket
 from ..wire import Codec, Header, Kind, ProtocolError
 from .committer import Committer
@@ -24,6 +24,9 @@ from .pulse import Beat
 from .room import NO_ROOM, RETRY_S, Room
 from .spec import LOOK_AROUND_S, Spec, play
 from .swaps import Swap
+
+#: Of so many commits ingest is told at once, while more is to be done.
+_SETTLED = 4
 
 
 def start(path: str) -> int:
@@ -82,8 +85,11 @@ class _Desk:
         self._eor: dict[str, Any] | None = None
         self._outlet = open_outlet(spec)
         self._beat = Beat(hub)
+        #: Commits that ingest has not heard of: first batch, how many, and summaries.
+        self._settled: list[tuple[int, int, bytes]] = []
         for record in commits:  # their ACKs may have died with the sink's earlier life
             self._acknowledge(record.first, len(record.judged), record.payload())
+        self._tell()
 
     def serve(self) -> None:
         """Commit until EOR or STOP."""
@@ -100,6 +106,9 @@ class _Desk:
             if self._hub in ready:
                 going = self._obey()
             self._commit()
+            if not any(socket.readable for socket in self._outlet.sockets):
+                self._tell()
+        self._tell()
 
     def close(self) -> None:
         """End the sink: with the end-of-run record, if ingest sent one."""
@@ -175,7 +184,17 @@ class _Desk:
             self._hub.send(Header(Kind.FULL, self._run, aux=1), msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
-        self._hub.send(Header(Kind.ACK, self._run, seq=first, aux=batches), payload)
+        self._settled.append((first, batches, payload))
+        if len(self._settled) >= _SETTLED:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let ingest know what is committed; each message wakes three threads."""
+        if self._settled:
+            firsts, batches, payloads = zip(*self._settled, strict=True)
+            ack = Header(Kind.ACK, self._run, seq=firsts[0], aux=sum(batches))
+            self._hub.send(ack, join_payloads(payloads))
+            self._settled.clear()
 
     def _obey(self) -> bool:
         """Take ingest's word; False if it is STOP."""

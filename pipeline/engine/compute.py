@@ -24,7 +24,7 @@ from ..wire import Codec, Header, Kind
 from .crew_swaps import Ready
 from .place import Here, Place
 from .pulse import Beat
-from .spec import LOOK_AROUND_S, LastWords, Spec, play
+from .spec import LOOK_AROUND_S, LastWords, Spec, owed_at_most, play
 from .swaps import Preparation, Swap
 
 #: How often a worker without batches looks whether a model is ready.
@@ -81,6 +81,8 @@ class Worker:
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
         self._slots = spec.open_slots(whole, sink.keep) if spec.slots else None
         self._beat = Beat(hub, self._place.pulse)
+        #: Batches judged for which it has not asked for others.
+        self._owed = 0
         os.sched_setaffinity(0, spec.cores.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
 
@@ -119,13 +121,23 @@ class Worker:
             return True
         self._judge(header, payload)
         took = time.monotonic_ns() - began
-        self._hub.send(Header(Kind.CREDIT, seq=header.seq, first=took, events=header.events, aux=1))
+        self._owed += 1
+        if self._asks_now(header.events):
+            credit = Header(Kind.CREDIT, seq=header.seq, first=took, events=header.events,
+                            aux=self._owed)  # fmt: skip
+            self._hub.send(credit)
+            self._owed = 0
         return True
 
     def close(self) -> None:
         """Close the way out and the chain."""
         self._outlet.close()
         self._chain.close()
+
+    def _asks_now(self, events: int) -> bool:
+        """Whether to ask for more, or with the next batch: each message wakes three threads."""
+        few = self._owed < min(self._spec.credit // 2, owed_at_most(events))
+        return not (few and self._hub.poll(0.0))
 
     def _prepare(self, swap: Swap) -> None:
         """Begin to prepare a swap; one that was given up is over first."""

@@ -40,7 +40,7 @@ class Dispatch:
         self._codecs = [Codec(schema) for schema in schemas]
         self._slots = Slots(
             plan.runtime / SLOTS, schemas, table.batch_events,
-            slot_results(table, plan.sink.keep), slot_count(table), create=True,
+            slot_results(table, plan.sink.keep), slot_count(plan.graph.config), create=True,
         )  # fmt: skip
         #: Of the chain; and what a batch takes in each, by rung, as its workers measured.
         self._segments = len(schemas) - 1

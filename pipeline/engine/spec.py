@@ -30,6 +30,8 @@ LOOK_AROUND_S = 1.0
 SLOTS = "slots"
 #: Slots beyond the window, for batches that are sent anew.
 _SPARE_SLOTS = 4
+#: A worker may owe news of so many batches, and of so many events.
+_OWED, _OWED_EVENTS = 4, 16_384
 #: A slot has room for one in so many events of a batch, where only accepted ones are kept.
 _ACCEPTED = 4
 #: By rung: batch size and seconds that such a batch took at a worker's warm-up.
@@ -67,9 +69,15 @@ def slot_results(graph: GraphTable, keep: Keep) -> int:
     return graph.batch_events if keep == "all" else -(-graph.batch_events // _ACCEPTED)
 
 
-def slot_count(graph: GraphTable) -> int:
+def owed_at_most(events: int) -> int:
+    """Return after how many batches of a size a worker tells that they are judged."""
+    return max(1, min(_OWED, _OWED_EVENTS // max(1, events)))
+
+
+def slot_count(config: GraphConfig) -> int:
     """Return how many slots of shared memory a run of the graph has."""
-    return graph.window + _SPARE_SLOTS
+    owed = owed_at_most(config.graph.batch_events) - 1
+    return config.graph.window + _SPARE_SLOTS + owed * len(config.workers.crew)
 
 
 class Spec(Struct, frozen=True):

@@ -23,8 +23,8 @@ SINK, NURSERY = "sink", "nursery"
 #: How long a process may take to get ready.
 READY_S = 120.0
 #: Batches that a worker asks for ahead: in a live run one to work on and one to come meanwhile, so
-#: that events wait where others can join them; in a replay enough never to wait.
-_LIVE_CREDIT, _REPLAY_CREDIT = 2, 4
+#: that events wait where others can join them; in a replay enough to ask for several at once.
+_LIVE_CREDIT, _REPLAY_CREDIT = 2, 8
 _FINISH_S = 30.0
 #: How long processes may take to end once the run has failed.
 _BROKEN_S = 2.0
@@ -179,7 +179,7 @@ class Supervisor:
         spec = Spec(
             name, epochs.config, tuple(plan.source.schema), self._hub,
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
-            slot_count(plan.graph.config.graph), plan.bor,
+            slot_count(plan.graph.config), plan.bor,
             epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
             self._credit, since, epochs.begun, segment, self._hurried,
         )  # fmt: skip
