@@ -81,8 +81,8 @@ class Worker:
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
         self._slots = spec.open_slots(whole, sink.keep) if spec.slots else None
         self._beat = Beat(hub, self._place.pulse)
-        #: Batches judged for which it has not asked for others.
-        self._owed = 0
+        #: Batches judged for which it has not asked for others: number, events, nanoseconds.
+        self._owed: list[tuple[int, int, int]] = []
         os.sched_setaffinity(0, spec.cores.own)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
 
@@ -92,6 +92,8 @@ class Worker:
 
     def serve(self) -> bool:
         """Wait for one message and obey it; False when it is time to end."""
+        if self._owed and not self._hub.poll(0.0):
+            self._ask()
         preparing = self._preparation is not None
         heard = self._hub.poll(_PREPARING_S if preparing else LOOK_AROUND_S)
         if preparing:
@@ -121,12 +123,9 @@ class Worker:
             return True
         self._judge(header, payload)
         took = time.monotonic_ns() - began
-        self._owed += 1
-        if self._asks_now(header.events):
-            credit = Header(Kind.CREDIT, seq=header.seq, first=took, events=header.events,
-                            aux=self._owed)  # fmt: skip
-            self._hub.send(credit)
-            self._owed = 0
+        self._owed.append((header.seq, header.events, took))
+        if len(self._owed) >= min(self._spec.credit // 2, owed_at_most(header.events)):
+            self._ask()
         return True
 
     def close(self) -> None:
@@ -134,10 +133,12 @@ class Worker:
         self._outlet.close()
         self._chain.close()
 
-    def _asks_now(self, events: int) -> bool:
-        """Whether to ask for more, or with the next batch: each message wakes three threads."""
-        few = self._owed < min(self._spec.credit // 2, owed_at_most(events))
-        return not (few and self._hub.poll(0.0))
+    def _ask(self) -> None:
+        """Ask for a batch for each that is judged: a message wakes three threads."""
+        seq, events, took = self._owed[-1]
+        asked = len(self._owed)
+        self._hub.send(Header(Kind.CREDIT, seq=seq, first=took, events=events, aux=asked))
+        self._owed.clear()
 
     def _prepare(self, swap: Swap) -> None:
         """Begin to prepare a swap; one that was given up is over first."""
