@@ -44,15 +44,17 @@ class Control:
         The first failure, in words; None while all is well.
     holds
         Who holds the run, and why. Never changed in place: a reader may keep what it got.
+    stopping, aborting
+        Whether the run shall take no more events; whether it shall not even drain.
     """
 
     def __init__(self) -> None:
         self.state = State.INITIAL
         self.cause: str | None = None
         self.holds: dict[str, str] = {}
+        # Not events: a second signal may come while the first sets one, and would wait for it.
+        self.stopping = self.aborting = False
         self._lock = threading.RLock()  # a signal may come while the main thread has it
-        self._stop = threading.Event()
-        self._abort = threading.Event()
 
     def go(self, state: State) -> None:
         """Change the state.
@@ -109,20 +111,9 @@ class Control:
 
     def ask_to_stop(self) -> None:
         """Drain and stop; asked a second time, stop without draining."""
-        if self._stop.is_set():
-            self._abort.set()
-        self._stop.set()
+        self.aborting = self.stopping
+        self.stopping = True
         self.release(USERS)  # what the source has taken shall be judged
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the run shall take no more events."""
-        return self._stop.is_set()
-
-    @property
-    def aborting(self) -> bool:
-        """Whether the run shall not even drain."""
-        return self._abort.is_set()
 
     @property
     def paused(self) -> bool:

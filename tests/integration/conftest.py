@@ -222,6 +222,10 @@ class Http:
         """Wait until the run takes events."""
         self.until("/readyz", lambda status, _: status == 200, command)
 
+    def stopping(self, command: Command) -> None:
+        """Wait until the run takes no more events; signals that come at once are one."""
+        self.until("/readyz", lambda status, _: status == 503, command)
+
     def settled(self, command: Command, events: int) -> dict[str, Any]:
         """Wait until so many events have been judged; return the status."""
 

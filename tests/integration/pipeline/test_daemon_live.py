@@ -134,7 +134,7 @@ def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
     sent = sluice("emulate", "wafers", "--to", endpoint, "--rate", 4000, "--seconds", 0.5, "--json")
     assert json.loads(sent.out)["acknowledged"] == 2000
     command.signal(signal.SIGTERM)
-    time.sleep(0.2)
+    http.stopping(command)
     command.signal(signal.SIGTERM)
     assert command.finish(30).code == 5
     counts = load_report(report)["events"]

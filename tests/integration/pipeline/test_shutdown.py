@@ -64,7 +64,7 @@ def test_second_sigterm_gives_up_and_says_what_was_left(
     http.ready(command)
     time.sleep(0.5)
     command.signal(signal.SIGTERM)
-    time.sleep(0.3)
+    http.stopping(command)
     command.signal(signal.SIGTERM)
     started = time.monotonic()
     done = command.finish(30)
