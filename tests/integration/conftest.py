@@ -150,7 +150,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _runtime_folders() -> list[Path]:
-    """Return the runtime folders that are there: of these tests, of others, of engines long gone."""
+    """Return the runtime folders that are there, be they of engines long gone."""
     return list(Path("/dev/shm").glob("sluice-*"))  # noqa: S108
 
 
