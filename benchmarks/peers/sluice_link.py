@@ -20,6 +20,8 @@ from sluice.pipeline.wire import Header, Kind, record_dtype
 
 _LATENT_BYTES = 64
 _READY_S = 120.0
+#: Events that get their ids at once, so that sending single ones stays cheap.
+_TOGETHER = 256
 
 
 def _begin(endpoint: str, schema: Schema) -> Link:
@@ -49,6 +51,8 @@ class SluiceLink:
         given = np.load(f"{os.environ['PEER_EVENTS']}/{name}.npy")
         self._records = np.zeros(len(given), record_dtype(schema))
         self._records[name] = given
+        self._ids = self._records["event_id"]
+        self._bytes = self._records.view(np.uint8).data
         self._raw = int(Kind.RAW)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.environ["PEER_REPLY"])
@@ -69,15 +73,15 @@ class SluiceLink:
         if number == 0:  # of a new measurement; ids go on
             self._base = self._next
         first = (self._base + number) * size
-        if number % self._events.messages == 0:  # as a copy: ZeroMQ may still hold the others
-            self._stock = self._records.copy()
-            self._stock["event_id"] = np.arange(first, first + len(self._stock), dtype=np.uint64)
-            self._bytes = self._stock.view(np.uint8).data
+        at = number % self._events.messages * size
+        if at % _TOGETHER == 0:  # what was there before has been copied: it was sent
+            ids = self._ids[at : at + max(size, _TOGETHER)]
+            ids[:] = np.arange(first, first + len(ids))
         if size > 1:
             self._left[self._base + number] = size
-        at = number % self._events.messages * size * self._stock.itemsize
         header = Header(self._raw, 0, 1, self._next, first, size)
-        self._link.send(header, self._bytes[at : at + size * self._stock.itemsize])
+        record = self._records.itemsize
+        self._link.send(header, self._bytes[at * record : (at + size) * record])
         self._next = self._base + number + 1
         if number % 64 == 0:
             self._link.look()
