@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("peers", nargs="*", help=f"of {', '.join(PEERS)}; all unless named")
     parser.add_argument("--environments", type=Path, default=Path("build/peers"))
     parser.add_argument("--json", type=Path, default=Path("out/peers.json"))
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--warm", type=float, default=1.0, help="seconds before each measurement")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers end too
