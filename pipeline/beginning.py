@@ -12,6 +12,8 @@ import msgspec
 
 from .config import GraphConfig
 from .graph import Graph
+from .host import processor
+from .nvml import gpu_names
 
 #: What may change a number, or how long it takes.
 _PACKAGES = ("sluice-daq", "numpy", "numba", "llvmlite", "pyarrow", "pyzmq", "onnxruntime",
@@ -43,7 +45,7 @@ def begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, Any]:
         "config_sha256": config_sha256(config),
         "software": software(),
         "host": {"name": platform.node(), "system": platform.platform(),
-                 "machine": platform.machine()},
+                 "machine": platform.machine(), "processor": processor(), "gpus": gpu_names()},
         # Read at the same instant: they turn t_ingest into a time of day.
         "clock": {"t_ingest": "CLOCK_MONOTONIC", "monotonic_ns": monotonic_ns, "unix_ns": wall_ns},
     }  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
+from . import host
 from .batch import EventBatch
 from .benchmark_bare import Measure, bare_chain
 from .config import GraphConfig, Part, load_graph, on_backend
@@ -62,6 +62,7 @@ def measure_pipeline(
         ``rates`` in events/s, ``ratios`` to the bare chain of the same graph and round, by name;
         ``spread`` of the ratios (lowest, highest); and the conditions.
     """
+    conditions = host.conditions()
     copies = max(1, round(total / events.events))
     graphs = {prefix: _sized(load_graph(name), batch) for name, prefix in _GRAPHS.items()}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=memory()) as name:
@@ -88,9 +89,7 @@ def measure_pipeline(
             "batch_events": {g.graph.name: g.graph.batch_events for g in graphs.values()},
             "compression": "none",
             "repeats": repeats,
-            "cores": len(os.sched_getaffinity(0)),
-            "machine": platform.processor() or platform.machine(),
-            "load_before": os.getloadavg()[0],
+            **conditions,
         },
     }
 

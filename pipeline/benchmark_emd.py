@@ -13,6 +13,7 @@ import numpy as np
 from sluice.kernels import wafer
 from sluice.kernels.emd import emd
 
+from . import host
 from .backends import DEFAULT, open_session
 from .errors import ConfigError, ModelError
 from .repository import Model, all_models, find_model
@@ -50,7 +51,7 @@ def measure_emd(pairs: int, repeats: int) -> dict[str, Any]:
     ConfigError
         If POT is not installed.
     """
-    pot = _pot()
+    conditions, pot = host.conditions(), _pot()
     kinds = {name: _exact(pot, *made, repeats) for name, made in _pairs(pairs).items()}
     main = kinds[_MAIN]
     return {
@@ -64,7 +65,7 @@ def measure_emd(pairs: int, repeats: int) -> dict[str, Any]:
             for name in sorted({folder.parent.name for folder in all_models()})
             if name.startswith(_SURROGATES)
         },
-        "conditions": {"pairs": pairs, "repeats": repeats, "batch": _BATCH},
+        "conditions": {"pairs": pairs, "repeats": repeats, "batch": _BATCH, **conditions},
     }
 
 

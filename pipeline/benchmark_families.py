@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from . import host
 from .benchmark import memory
 from .config import GraphConfig, Part, load_graph
 from .daemon import check_report, execute
@@ -53,7 +53,7 @@ def measure_families(
         one core), ``rates`` in events/s by engine, ``accepted`` (share) and ``closed``; and the
         conditions.
     """
-    found = []
+    conditions, found = host.conditions(), []
     for graph in graphs:
         show(graph.graph.name)
         with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=memory()) as folder:
@@ -63,8 +63,7 @@ def measure_families(
         "conditions": {
             "events": events,
             "distinct": min(events, _DISTINCT),
-            "cores": len(os.sched_getaffinity(0)),
-            "load_before": os.getloadavg()[0],
+            **conditions,
         },
     }
 

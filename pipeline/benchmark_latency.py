@@ -6,8 +6,6 @@ front of a pipeline that is too slow counts.
 
 from __future__ import annotations
 
-import os
-import platform
 import signal
 import socket
 import subprocess
@@ -25,6 +23,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
+from . import host
 from .batch import EventBatch
 from .config import load_graph, seconds
 from .errors import RunError
@@ -75,6 +74,12 @@ def measure_latency(
         and p99 kept the graph's latency budget, 0 if none did. And ``conditions``.
     """
     budget_s = seconds(load_graph("hgcal").graph.latency_budget, "graph.latency_budget")
+    conditions = {
+        "latency_budget_s": budget_s,
+        "seconds": duration_s,
+        "per_message": per_message,
+        **host.conditions(),
+    }
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
         with RecordingWriter(folder / "events.arrows", schema) as writer:
@@ -91,14 +96,6 @@ def measure_latency(
             return {"points": points, "knee_hz": max(sound, default=0.0)}
 
         found = {engine: climb(engine) for engine in engines}
-    conditions = {
-        "latency_budget_s": budget_s,
-        "seconds": duration_s,
-        "per_message": per_message,
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "load_after": os.getloadavg()[0],
-    }
     return {"engines": found, "conditions": conditions}
 
 

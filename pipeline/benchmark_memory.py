@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from . import host
 from .account import Account
 from .batch import EventBatch
 from .config import Part, load_graph
@@ -83,6 +84,7 @@ def measure_memory(
         ``minutes``: the looks; ``growth_mb``: process name to resident memory at the last look
         less that at the first; ``rate_hz``, ``events``, ``restarts``, and the conditions.
     """
+    conditions = host.conditions()
     looker = _Looker(minutes, minute_s)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
@@ -109,9 +111,5 @@ def measure_memory(
         "rate_hz": report["rate_hz"],
         "events": report["events"],
         "restarts": report["restarts"],
-        "conditions": {
-            "workers": workers,
-            "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg()[0],
-        },
+        "conditions": {"workers": workers, **conditions},
     }

@@ -206,6 +206,20 @@ def load() -> Any | None:
     return nvml
 
 
+def gpu_names() -> list[str]:
+    """Return the GPUs' names, in NVML's order; none where it cannot be asked."""
+    nvml = load()
+    if nvml is None:
+        return []
+    try:
+        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+        return [nvml.nvmlDeviceGetName(handle) for handle in handles]
+    except nvml.NVMLError:
+        return []
+    finally:
+        nvml.nvmlShutdown()
+
+
 def watch() -> Gpus | None:
     """Begin to sample the GPUs; None where there are none, or NVML cannot be asked."""
     nvml = load()

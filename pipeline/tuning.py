@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from .backends import DEFAULT, open_session
 from .config import GraphConfig, Part, convert, runs_model, with_backends
 from .daemon import check_report, execute
 from .errors import ConfigError, ModelError
+from .host import processor
 from .numbering import TRIAL, state_folder
 from .repository import Model, find_model
 from .session import Wishes
@@ -151,16 +151,8 @@ def fingerprint(config: GraphConfig) -> str:
         (part.use, {key: value for key, value in part.options.items() if key != "backend"})
         for part in config.stages
     ]
-    facts = [stages, models, _processor(), len(os.sched_getaffinity(0))]
+    facts = [stages, models, processor(), len(os.sched_getaffinity(0))]
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
 
 
 def _models(part: Part) -> Iterator[tuple[str, float]]:

@@ -29,6 +29,7 @@ from table import markdown
 
 from sluice.exporters.families.wafers.simulate import simulate
 from sluice.kernels import wafer
+from sluice.pipeline.host import conditions
 
 _EVENTS = 16_384
 _CORES = 2
@@ -110,7 +111,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))[:_CORES]
     os.sched_setaffinity(0, cores)
     model = Path(str(files("sluice.models"))) / "wafer-encoder-9b" / "1" / "model.onnx"
-    load = os.getloadavg()[0]
+    machine = {"python": platform.python_version(), **conditions()}
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     work = Path(tempfile.mkdtemp(prefix="peers-"))
     try:
@@ -124,18 +125,10 @@ def main() -> None:
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    machine = {"cores": len(cores), "processor": _processor(), "python": platform.python_version(),
-               "load_before": load}  # fmt: skip
     report = {"began": began, "machine": machine, "seconds": options.seconds, "peers": measured}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n")
     print(markdown(report))
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "?"
 
 
 if __name__ == "__main__":

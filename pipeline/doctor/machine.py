@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from .. import host
 from ..numbering import state_folder
 from . import Finding, Findings, Status, fine, judged
 
@@ -38,10 +39,8 @@ def look() -> Findings:
 
 def _processor() -> Findings:
     yield fine(_GROUP, "system", f"{platform.platform()}, {platform.machine()}")
-    lines = _read("/proc/cpuinfo").splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
     cores, all_cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-    yield fine(_GROUP, "processor", model or platform.processor() or "unknown")
+    yield fine(_GROUP, "processor", host.processor())
     yield judged(
         _GROUP, "cores", f"{cores} of {all_cores}",
         "a run wants one beside those of its workers: give it more, or --engine inline",

@@ -13,6 +13,7 @@ import pytest
 from sluice.pipeline.beginning import begin_of_run, config_sha256
 from sluice.pipeline.config import load_graph, parse_graph
 from sluice.pipeline.graph import build_graph
+from sluice.pipeline.host import processor
 from sluice.pipeline.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 
 PROTOCOL = Path(__file__).resolve().parents[3] / "docs" / "protocol.md"
@@ -36,6 +37,7 @@ def test_what_it_holds():
     assert record["software"]["python"] == platform.python_version()
     assert record["software"]["numpy"] == version("numpy")
     assert record["host"]["name"] == platform.node()
+    assert record["host"]["processor"] == processor()
     clock = record["clock"]
     assert before[0] <= clock["unix_ns"] <= after[0]
     assert before[1] <= clock["monotonic_ns"] <= after[1]

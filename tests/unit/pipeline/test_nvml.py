@@ -190,6 +190,7 @@ def test_without_a_driver_nothing_is_imported(monkeypatch):
     monkeypatch.setattr(nvml, "_DRIVER", ("/no/such/file",))
     monkeypatch.setattr(nvml, "import_module", lambda name: pytest.fail(f"{name} imported"))
     assert nvml.watch() is None
+    assert nvml.gpu_names() == []
 
 
 @pytest.mark.parametrize("way", ["no package", "no library", "no device"])
@@ -206,6 +207,15 @@ def test_a_driver_without_its_library_or_package(monkeypatch, fake, way):
     )
     monkeypatch.setattr(nvml, "import_module", load)
     assert nvml.watch() is None
+    assert nvml.gpu_names() == []
+
+
+def test_names_for_the_begin_of_run_record(monkeypatch, fake):
+    monkeypatch.setattr(nvml, "load", lambda: fake)
+    assert nvml.gpu_names() == ["NVIDIA Fake"] * 2
+    assert fake.closed
+    fake.failing = {"nvmlDeviceGetName": FakeNvml.NVML_ERROR_GPU_IS_LOST}
+    assert nvml.gpu_names() == []
 
 
 def test_every_name_is_one_of_the_real_package():
