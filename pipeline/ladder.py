@@ -3,6 +3,9 @@
 Down one rung when several batches in a row are later than the latency budget. Up one rung when
 for a while no batch was late and all of them would have left the workers some rest on the rung
 above. A step up that has to be taken back soon makes the next one wait twice as long.
+
+What a rung takes is known from when it last judged, which is when time was short: it may be less by
+now. So a rung that seems too dear by less than half is tried nevertheless, after eight such whiles.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ _LATE = 8
 _REST_S, _MOST_REST_S = 1.0, 64.0
 #: Share of the workers' time that the rung above may have needed.
 _ROOM = 0.7
+#: By how much what the rung above needs may be overrated, and after how many rests to find out.
+_DOUBT, _TRY = 2.0, 8
 
 
 class Ladder:
@@ -35,6 +40,7 @@ class Ladder:
         self._late = 0
         self._needed_s = 0.0
         self._quiet_since_s = 0.0
+        self._doubtful = 0
         self._rest_s = _REST_S
         self._up_at_s = float("-inf")
 
@@ -53,6 +59,7 @@ class Ladder:
         self._late = self._late + 1 if late else 0
         self._needed_s += above_s
         if late:
+            self._doubtful = 0
             self._begin(now_s)
         if self._late >= _LATE and self.rung < self._last:
             self._down(now_s)
@@ -62,9 +69,13 @@ class Ladder:
         quiet_s = now_s - self._quiet_since_s
         if quiet_s < self._rest_s:
             return
-        if self.rung and self._needed_s < _ROOM * quiet_s:
-            self.rung -= 1
-            self._up_at_s = now_s
+        if self.rung:
+            needed = self._needed_s / (_ROOM * quiet_s)
+            self._doubtful = self._doubtful + 1 if 1.0 <= needed < _DOUBT else 0
+            if needed < 1.0 or self._doubtful == _TRY:
+                self.rung -= 1
+                self._doubtful = 0
+                self._up_at_s = now_s
         self._begin(now_s)
 
     def _down(self, now_s: float) -> None:

@@ -78,8 +78,12 @@ def test_a_paced_replay_that_was_late_comes_back_too(
     command.signal(signal.SIGSTOP)
     time.sleep(1.5)
     command.signal(signal.SIGCONT)
+
+    def came_back(status, text):
+        ladder = json.loads(text)["report"]["ladder"] if status == 200 else {}
+        return bool(ladder) and ladder["events"][1] > 500 and ladder["rung"] == 0
+
+    http.until("/status", came_back, command)
+    command.signal(signal.SIGTERM)
     assert command.finish(60).code == 0
-    ladder = load_report(report)["ladder"]
-    assert sum(ladder["events"]) == 20_000
-    assert ladder["events"][1] > 500
-    assert ladder["rung"] == 0
+    assert load_report(report)["closed"]

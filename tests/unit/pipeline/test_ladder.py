@@ -70,6 +70,44 @@ def test_no_step_up_while_the_rung_above_would_have_no_rest():
     assert ladder.rung == 0
 
 
+def quiet(ladder, seconds, share, now_s):
+    """Let batches come in time that need a share of the workers' time on the rung above."""
+    for _ in range(round(100 * seconds)):
+        now_s += 0.01
+        ladder.note(late=False, above_s=0.01 * share, now_s=now_s)
+        ladder.tick(now_s)
+    return now_s
+
+
+def test_what_the_rung_above_needs_is_not_believed_for_ever():
+    ladder = Ladder(2)
+    now = late(ladder, 8, 100.0)
+    now = quiet(ladder, 7.9, 1.3, now)
+    assert ladder.rung == 1
+    now = quiet(ladder, 0.3, 1.3, now)
+    assert ladder.rung == 0
+    now = late(ladder, 8, now)  # it was right: the next try comes later
+    assert ladder.rung == 1
+    now = quiet(ladder, 15.8, 1.3, now)
+    assert ladder.rung == 1
+    quiet(ladder, 0.5, 1.3, now)
+    assert ladder.rung == 0
+
+
+def test_a_rung_that_is_much_too_dear_is_not_tried():
+    ladder = Ladder(2)
+    quiet(ladder, 120, 1.5, late(ladder, 8, 100.0))
+    assert ladder.rung == 1
+
+
+def test_one_late_batch_begins_the_doubts_anew():
+    ladder = Ladder(2)
+    now = quiet(ladder, 7.9, 1.3, late(ladder, 8, 100.0))
+    now = late(ladder, 1, now)
+    quiet(ladder, 7.9, 1.3, now)
+    assert ladder.rung == 1
+
+
 def test_a_step_up_that_fails_makes_the_next_wait_longer():
     ladder, now, ups = Ladder(2), 100.0, []
     for _ in range(6):
