@@ -52,9 +52,10 @@ def join(
     hub = Socket(endpoint, name, security=keys)
     try:
         with _leaving() as left:
-            terms = _ask(hub, endpoint, patience_s)
-            say(f"joined run {terms.bor.get('run')} of graph {terms.config.graph.name!r}")
-            _work(hub, name, endpoint, keys, terms, left)
+            terms = _ask(hub, endpoint, patience_s, left)
+            if terms is not None:
+                say(f"joined run {terms.bor.get('run')} of graph {terms.config.graph.name!r}")
+                _work(hub, name, endpoint, keys, terms, left)
             say("left" if left() else "the run has ended")
     finally:
         hub.close()
@@ -90,11 +91,13 @@ def _work(
     hub.send(Header(Kind.STOP))  # our last meters came before
 
 
-def _ask(hub: Socket, endpoint: str, patience_s: float) -> Terms:
-    """Return what to run, or raise RunError with the reason why not."""
+def _ask(hub: Socket, endpoint: str, patience_s: float, left: Callable[[], bool]) -> Terms | None:
+    """Return what to run, None if a signal came first; RunError says why it cannot."""
     hub.send(Header(Kind.JOIN), pack_text(Joining(socket.gethostname(), os.getpid())))
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
+        if left():
+            return None
         message = hub.receive() if hub.poll(_LOOK_S) else None
         trouble = hub.trouble
         if message is None and trouble is not None and trouble.final:

@@ -249,6 +249,20 @@ def test_nobody_there_is_said(sluice, keys, ports):
     assert "expected keys" in beyond.err
 
 
+def test_who_waits_for_a_run_can_leave(join):
+    worker = join()
+    status = Path(f"/proc/{worker.process.pid}/status")
+    mask = 1 << (signal.SIGTERM - 1)
+    deadline = time.monotonic() + 30
+    while not mask & int(status.read_text().partition("SigCgt:")[2].split()[0], 16):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    worker.signal(signal.SIGTERM)
+    done = worker.finish(20)  # its patience is 90 s
+    assert done.code == 0, done
+    assert "left" in done.err
+
+
 def test_a_worker_notices_that_ingest_is_gone(launch, join, open_graph, http, wafers, tmp_path):
     slow = [{"use": "test.sleepy", "name": "slow", "seconds": 0.1}]
     graph = open_graph(first=slow, hang_timeout="3 s")
