@@ -143,7 +143,7 @@ def memory(
     Console().print(table)
 
 
-_RATES = (1_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 75_000.0, 100_000.0, 150_000.0)
+_RATES = (1e3, 5e3, 10e3, 20e3, 50e3, 75e3, 100e3, 150e3, 200e3)
 
 
 @bench.command(epilog="Example: sluice bench latency --rate 1000 --rate 50000 --json")
