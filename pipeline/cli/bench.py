@@ -150,7 +150,7 @@ _RATES = (1e3, 5e3, 10e3, 20e3, 50e3, 75e3, 100e3, 150e3, 200e3)
 def latency(
     rate: Annotated[
         list[float] | None,
-        typer.Option(min=1, help="Events a second; once a rate, else 1,000 to 150,000."),
+        typer.Option(min=1, help="Events a second; once a rate, else 1,000 to 200,000."),
     ] = None,
     engine: Annotated[
         list[str] | None, typer.Option(help="inline or distributed; once an engine, else both.")
