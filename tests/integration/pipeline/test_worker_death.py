@@ -80,8 +80,8 @@ def test_killing_the_nursery_costs_nothing_and_the_next_bears_workers(
     http.until(
         "/metrics", lambda _, text: 'restarts_total{worker="compute-0"} 1.0' in text, command
     )
-    # A worker that was just born still has its nursery's title.
-    http.until("/readyz", lambda *_: len(command.workers("nursery")) == 1, command)
+    # A worker that is being born has its nursery's title.
+    http.until("/readyz", lambda *_: len(command.workers()) == 1, command)
     (successor,) = command.workers("nursery")
     assert successor.pid != nursery.pid
     done = command.finish()
