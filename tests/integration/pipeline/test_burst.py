@@ -86,4 +86,6 @@ def test_a_paced_replay_that_was_late_comes_back_too(
     http.until("/status", came_back, command)
     command.signal(signal.SIGTERM)
     assert command.finish(60).code == 0
-    assert load_report(report)["closed"]
+    result = load_report(report)
+    assert result["closed"]
+    assert sum(result["ladder"]["events"]) == result["events"]["offered"]
