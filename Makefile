@@ -103,7 +103,7 @@ gpu-runtime: venv ## Fetch the real onnxruntime-gpu, 255 MB, for tests that are 
 
 # Looks for a GPU before it installs what only a GPU needs.
 gpu-check: ## On a machine with a GPU: its tests, parity, throughput, rooflines, in 8 minutes
-	@$(PYTHON) benchmarks/gpu/present.py
+	@$(PYTHON) benchmarks/gpu/probe.py
 	@$(MAKE) --no-print-directory .venv-gpu/.installed
 	.venv-gpu/bin/python benchmarks/gpu/run.py --json out/gpu-check.json --page docs/gpu.md
 

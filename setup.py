@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-ROOMS = ("exporters", "kernels", "models", "pipeline")
+ROOMS = ("benchmarks", "exporters", "kernels", "models", "pipeline")
 
 folders = sorted(file.parent for room in ROOMS for file in Path(room).rglob("__init__.py"))
 setup(packages=[".".join(("sluice", *folder.parts)) for folder in folders])

@@ -10,7 +10,6 @@ import json
 import pkgutil
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from numba.cuda import compiler, types
 
 import sluice.kernels.cuda
-from sluice.kernels.cuda.launching import SIMULATED, WARP, Kernel
+from sluice.kernels.cuda.launch import SIMULATED, WARP, Kernel
 
 ARCHITECTURES = ("sm_80", "sm_90")
 #: Of an H100 with HBM3, bytes a second.
@@ -82,7 +81,7 @@ def assembled(kernel: str, architecture: str, ptx: str) -> Code:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [assembler(), f"-arch={architecture}", "-v", source, "-o", f"{source}.cubin"]
+        command = [assembler(), f"-arch={architecture}", "-v", str(source), "-o", f"{source}.cubin"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:
         raise SystemExit(f"{kernel}: {done.stderr}")
@@ -193,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

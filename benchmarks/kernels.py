@@ -10,13 +10,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from sluice.kernels import counting, hashing, histogram, layers, wafer
-from sluice.kernels.lanes import TILE
-from sluice.pipeline.backends import open_session
-from sluice.pipeline.repository import find_model
+from sluice.kernels.compiler.simd import TILE
+from sluice.pipeline.inference.repository import find_model
+from sluice.pipeline.inference.session import open_session
 
 N = 2048
 BITS = 9
@@ -223,8 +224,8 @@ def net_tasks(rng: np.random.Generator) -> Iterator[tuple[str, int, Task, Task]]
         yield (
             name,
             macs,
-            lambda one=ours, i=inputs, o=outputs: one.infer(i, o),
-            lambda one=theirs, i=inputs, o=outputs: one.infer(i, o),
+            partial(ours.infer, inputs, outputs),
+            partial(theirs.infer, inputs, outputs),
         )
 
 

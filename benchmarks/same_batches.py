@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sluice.pipeline.recorded_run import RecordedRun
+from sluice.pipeline.journal.recorded_run import RecordedRun
 
 SLUICE = str(Path(sys.executable).with_name("sluice"))
 

@@ -37,8 +37,8 @@ def simulate(
     ] = False,
 ) -> None:
     """Write a recording of simulated events, with their truth."""
-    from sluice.exporters.families import get
-    from sluice.exporters.recording import record
+    from sluice.exporters.families.base import get
+    from sluice.exporters.simulation.record import record
 
     record(get(family), events, seed, out, processes=processes, resume=resume)
 
@@ -55,7 +55,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Losses as JSON.")] = False,
 ) -> None:
     """Train every net of a family, by its recipe."""
-    from sluice.exporters.families import TrainOptions, get
+    from sluice.exporters.families.base import TrainOptions, get
 
     chosen = get(family)
     require("torch", *chosen.packages)
@@ -70,7 +70,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Model repository to write to.")] = Path("models"),
 ) -> None:
     """Write trained nets as ONNX models with manifest and golden outputs."""
-    from sluice.exporters.families import get
+    from sluice.exporters.families.base import get
 
     chosen = get(family)
     require("torch", "onnx", "onnxscript", "onnxruntime", *chosen.packages)
@@ -87,7 +87,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Metrics as JSON.")] = False,
 ) -> None:
     """Measure the models of a family in the repository, against truth and against baselines."""
-    from sluice.exporters.families import EvaluateOptions, get
+    from sluice.exporters.families.base import EvaluateOptions, get
 
     chosen = get(family)
     require("onnxruntime", *chosen.packages, *(("matplotlib", "mplhep") if plots else ()))
@@ -110,16 +110,16 @@ def build_engine(
     as_json: Annotated[bool, typer.Option("--json", help="Tell of the plan as JSON.")] = False,
 ) -> None:
     """Build a TensorRT engine of a model for the GPU that is here."""
-    from sluice.pipeline import plans
-    from sluice.pipeline.repository import find_labelled
+    from sluice.pipeline.inference import tensorrt_plans
+    from sluice.pipeline.inference.repository import find_labelled
 
     chosen = find_labelled(model)
-    bits = plans.parse_precision(precision or chosen.manifest.precision)
-    events = plans.parse_batch(batch) if batch else chosen.manifest.batch
-    plans.require_tensorrt()
-    from sluice.exporters import tensorrt
+    bits = tensorrt_plans.parse_precision(precision or chosen.manifest.precision)
+    events = tensorrt_plans.parse_batch(batch) if batch else chosen.manifest.batch
+    tensorrt_plans.require_tensorrt()
+    from .conversion import tensorrt
 
-    built = tensorrt.build(chosen, bits, events, output or plans.folder(), layers)
+    built = tensorrt.build(chosen, bits, events, output or tensorrt_plans.folder(), layers)
     show(built.told(), "plan", as_json)
 
 
@@ -133,7 +133,7 @@ def require(*packages: str) -> None:
     """
     from importlib.util import find_spec
 
-    from sluice.pipeline.errors import ConfigError
+    from sluice.pipeline.core.errors import ConfigError
 
     for package in packages:
         if find_spec(package) is None:

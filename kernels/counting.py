@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import kernel, reads, value, writes
+from sluice.kernels.compiler.jit import kernel, reads, value, writes
 
 OUTCOMES = 8
 """Length of a counter of outcomes."""

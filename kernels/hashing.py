@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

@@ -9,7 +9,7 @@ merge by addition. A histogram of another positive quantity uses the same bucket
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
 
 SMALLEST_NS = 1_000
 """Durations below this are counted in the first bucket."""

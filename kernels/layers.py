@@ -13,8 +13,8 @@ import numpy as np
 from numba import int64
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import inlined, kernel, reads, value, writes
-from sluice.kernels.lanes import LANES, OUTPUTS, TILE, dot, from_tile, to_tile
+from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.simd import LANES, OUTPUTS, TILE, dot, from_tile, to_tile
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]

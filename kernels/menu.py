@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import kernel, reads, writes
+from sluice.kernels.compiler.jit import kernel, reads, writes
 
 _ACCEPTED, _REJECTED = 1, 2
 

@@ -6,7 +6,7 @@ Items are copied as bytes, whatever they are: one machine code for all dtypes an
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.jit import kernel, reads, value, writes
+from sluice.kernels.compiler.jit import kernel, reads, value, writes
 
 
 @kernel((reads("i8", 1), value("i8")))

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batch import EventBatch
-from .ragged import Ragged, offsets_of
-from .schema import Array, Column, Schema
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.ragged import Ragged, offsets_of
+from sluice.pipeline.core.schema import Array, Column, Schema
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

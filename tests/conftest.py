@@ -20,17 +20,34 @@ GPU = _has_gpu()
 # Before anything imports numba: without a GPU its simulator runs the kernels for GPUs.
 if not GPU:
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+# Before anything imports torch or NumPy: two threads each are slower on nets of a few hundred
+# weights, and a hundred times slower where testers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
-from sluice.pipeline.manifest import Manifest, Tensor
-from sluice.pipeline.repository import Model, write_model
+from sluice.pipeline.inference.manifest import Manifest, Tensor
+from sluice.pipeline.inference.repository import Model, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The only place where settings of hypothesis are made: a profile that a folder loaded would hold
+# for whatever is collected after it.
+_ALWAYS = settings(
+    deadline=None,  # the machine may be busy with other things
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+settings.register_profile("dev", _ALWAYS, max_examples=50)
+settings.register_profile("ci", _ALWAYS, max_examples=30, derandomize=True)
+settings.register_profile("nightly", _ALWAYS, max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sluice.kernels import codecs, strips, wafer
+from sluice.kernels import wafer
+from sluice.kernels.antihydrogen import strips
+from sluice.kernels.wafer import codecs
 
 #: Events that are drawn; more of them are these again.
 _DISTINCT = 4096

@@ -14,16 +14,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.benchmark import memory
-from sluice.pipeline.benchmark_families import family_graphs
-from sluice.pipeline.config import GraphConfig, Part, load_graph, on_backend
-from sluice.pipeline.daemon import check_report, execute
-from sluice.pipeline.errors import SluiceError
-from sluice.pipeline.numbering import TRIAL
+from sluice.benchmarks.families import family_graphs
+from sluice.benchmarks.throughput import memory
+from sluice.pipeline.config.graph_file import GraphConfig, Part, load_graph, on_backend
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.schema import Schema
-from sluice.pipeline.session import Wishes
+from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.service.daemon import check_report, execute
+from sluice.pipeline.service.session import Wishes
 
 AS_IT_SHIPS = "as it ships"
 _BACKENDS = (AS_IT_SHIPS, "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt")

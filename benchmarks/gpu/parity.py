@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sluice.pipeline.backends import DEFAULT, open_session
-from sluice.pipeline.errors import SluiceError
-from sluice.pipeline.repository import Model, all_models, read_model
-from sluice.pipeline.schema import Array
+from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.core.schema import Array
+from sluice.pipeline.inference.repository import Model, all_models, read_model
+from sluice.pipeline.inference.session import DEFAULT, open_session
 
 #: Events at once: one, an odd few, more than an engine takes in one piece.
 _SIZES = (1, 7, 300, 5000)
@@ -66,10 +66,10 @@ def _build(model: Model, backend: str) -> None:
     """Build the engine that a native backend wants."""
     if backend.partition(":")[0] != "tensorrt":
         return
-    from sluice.exporters import tensorrt
-    from sluice.pipeline import plans
+    from sluice.exporters.conversion import tensorrt
+    from sluice.pipeline.inference import tensorrt_plans
 
-    tensorrt.build(model, model.manifest.precision, model.manifest.batch, plans.folder())
+    tensorrt.build(model, model.manifest.precision, model.manifest.batch, tensorrt_plans.folder())
 
 
 def _difference(model: Model, session: Any) -> float:

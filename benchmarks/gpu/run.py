@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import present
+import probe
 from steps import Step, run_all
 from summary import insert, markdown
 
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=Path("out/gpu-check.json"))
     parser.add_argument("--page", type=Path, help="put the tables into this page too")
     wish = parser.parse_args(argv)
-    if missing := present.main():
+    if missing := probe.main():
         return missing
     report = run_all(groups(sys.executable), _LIMIT_S, lambda text: print(text, flush=True))
     report = {"date": time.strftime("%Y-%m-%d", time.gmtime()), **report}

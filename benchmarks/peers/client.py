@@ -19,11 +19,11 @@ READY_S = 120.0
 
 
 LINKS = {
-    "mosec": ("http_link", "MosecLink"),
-    "litserve": ("http_link", "LitServeLink"),
-    "triton": ("http_link", "TritonLink"),
-    "pvapy": ("pva_link", "PvaLink"),
-    "sluice": ("sluice_link", "SluiceLink"),
+    "mosec": ("http_client", "MosecLink"),
+    "litserve": ("http_client", "LitServeLink"),
+    "triton": ("http_client", "TritonLink"),
+    "pvapy": ("pva_client", "PvaLink"),
+    "sluice": ("sluice_client", "SluiceLink"),
 }
 
 

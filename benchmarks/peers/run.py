@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from measuring import Place, measure
-from peers import PEERS, SIZES, Peer
+from measure import Place, measure
+from systems import PEERS, SIZES, Peer
 from table import markdown
 
-from sluice.exporters.families.wafers.simulate import simulate
+from sluice.benchmarks.conditions import conditions
+from sluice.exporters.families.wafers.simulation.wafers import simulate
 from sluice.kernels import wafer
-from sluice.pipeline.host import conditions
 
 _EVENTS = 16_384
 _CORES = 2

@@ -1,141 +1,16 @@
-"""Model families.
+"""Model families: one subpackage each, or one behind an entry point of ``sluice.families``.
 
-A family is a `Family` object called ``FAMILY``, in a subpackage here or behind an entry point of
-the group ``sluice.families``; adding one needs no change elsewhere. docs/howto/add-a-family.md
-walks through it.
+docs/howto/add-a-family.md walks through it.
 """
 
-from __future__ import annotations
+from .base import EvaluateOptions, Events, Family, Later, TrainOptions, get, names
 
-import pkgutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any
-
-import msgspec
-
-from sluice.pipeline.errors import ConfigError, nearest
-from sluice.pipeline.schema import Schema
-
-#: Columns by name: arrays, or `Ragged`.
-Events = dict[str, Any]
-GROUP = "sluice.families"
-
-
-class TrainOptions(msgspec.Struct, frozen=True):
-    """What `sluice train` was asked for."""
-
-    out: Path
-    seed: int | None = None
-    quick: bool = False
-    resume: bool = False
-    recipe: Path | None = None
-
-
-class EvaluateOptions(msgspec.Struct, frozen=True):
-    """What `sluice evaluate` was asked for."""
-
-    data: Path | None = None
-    plots: Path | None = None
-
-
-@dataclass(frozen=True)
-class Later:
-    """A function of a family, imported when it is called, not before.
-
-    Attributes
-    ----------
-    package
-        Of the family.
-    place
-        Module in it and name there, as in ``training.train``.
-    """
-
-    package: str
-    place: str
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Call the function."""
-        module, _, name = self.place.rpartition(".")
-        return getattr(import_module(f"{self.package}.{module}"), name)(*arguments)
-
-
-@dataclass(frozen=True)
-class Family:
-    """All that the commands need of one model family.
-
-    Each function imports what it needs when it is called.
-
-    Attributes
-    ----------
-    name, description
-        As the command line prints them.
-    recipe
-        The file with every hyperparameter.
-    schema
-        Columns of a simulated event: ``event_id``, ``t_event``, ``truth``, and the detector's raw
-        form.
-    labels
-        Names of the values of the column ``truth``.
-    block
-        (events, seed, number of the first) to simulated events as columns. An event depends on the
-        seed and its number alone, or on the seed and its block's.
-    train
-        Train every net of the family; returns the metrics.
-    export
-        (checkpoint folder, model repository) to the folders written.
-    evaluate
-        Metrics of the models in the repository.
-    block_events
-        Events of a block; every block but the last is full.
-    processes
-        How many simulate side by side unless the user says; more than one where events are dear.
-    packages
-        What training and evaluation need beside torch and ONNX, by import name.
-    """
-
-    name: str
-    description: str
-    recipe: Path
-    schema: Schema
-    labels: tuple[str, ...]
-    block: Callable[[int, int, int], Events]
-    train: Callable[[TrainOptions], dict[str, float]]
-    export: Callable[[Path, Path], list[Path]]
-    evaluate: Callable[[EvaluateOptions], dict[str, Any]]
-    block_events: int = 65_536
-    processes: int = 1
-    packages: tuple[str, ...] = ()
-
-    def spans(self, events: int, first: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield the number of events and of the first of each block, from event `first` on."""
-        for start in range(first, events, self.block_events):
-            yield min(self.block_events, events - start), start
-
-
-def names() -> list[str]:
-    """Return the names of all families."""
-    ours = {module.name for module in pkgutil.iter_modules(__path__) if module.ispkg}
-    return sorted(ours | set(entry_points(group=GROUP).names))
-
-
-def get(name: str) -> Family:
-    """Return a family by name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name.
-    """
-    known = names()
-    if name not in known:
-        raise ConfigError(f"family {name!r}: no such model family", hint=nearest(name, known))
-    others = entry_points(group=GROUP)
-    if name in others.names:
-        found: Family = others[name].load()
-    else:
-        found = import_module(f"{__name__}.{name}").FAMILY
-    return found
+__all__ = [
+    "EvaluateOptions",
+    "Events",
+    "Family",
+    "Later",
+    "TrainOptions",
+    "get",
+    "names",
+]

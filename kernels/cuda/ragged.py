@@ -5,18 +5,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from sluice.kernels.cuda.launching import (
-    WARP,
-    DeviceArray,
-    Kernel,
-    Stream,
-    Traffic,
-    array,
-    flat,
-    shape,
-    threads,
-    value,
-)
+from .launch import WARP, DeviceArray, Kernel, Stream, Traffic, array, flat, shape, threads, value
 
 __all__ = ["pad"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..client import Client, Status
+    from sluice.pipeline.service.client import Client, Status
 
 Address = Annotated[
     str, typer.Option(envvar="SLUICE_ADDRESS", help="The daemon's HTTP address, host:port.")
@@ -88,7 +88,7 @@ def stop(
     as_json: _Json = False,
 ) -> None:
     """End the run; returns when it is drained and closed."""
-    from ..client import Gone
+    from sluice.pipeline.service.client import Gone
 
     client = _client(address, token_file)
     last = client.act("stop", abort="1" if abort else "0")
@@ -118,7 +118,7 @@ def swap(
 
 
 def _client(address: str, token_file: Path | None) -> Client:
-    from ..client import Client
+    from sluice.pipeline.service.client import Client
 
     return Client(address, token_file)
 

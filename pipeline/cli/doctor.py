@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EXIT_UNFIT
+from sluice.pipeline.core.errors import EXIT_UNFIT
 
 if TYPE_CHECKING:
-    from ..doctor import Diagnosis, Finding
+    from sluice.pipeline.tools.doctor.finding import Finding
+    from sluice.pipeline.tools.doctor.report import Diagnosis
 
 _COLOURS = {"fine": "green", "warning": "yellow", "error": "red"}
 
@@ -26,7 +27,7 @@ def doctor(
     """Tell what this machine has and lacks for runs, with the command for each missing thing."""
     import msgspec
 
-    from ..doctor import examine
+    from sluice.pipeline.tools.doctor.report import examine
 
     diagnosis = examine()
     if as_json:
@@ -63,7 +64,7 @@ def _show(diagnosis: Diagnosis, *, gpu: bool) -> None:
 
 def _mark(finding: Finding, *, gpu: bool) -> str:
     """Return how a finding stands, in the colour of how much it matters."""
-    from ..doctor import GPU, Status
+    from sluice.pipeline.tools.doctor.finding import GPU, Status
 
     colour = _COLOURS[finding.status.value]
     if finding.group != GPU or finding.status is not Status.ERROR:

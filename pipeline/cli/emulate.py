@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DataError
-from .options import Json, Key, PlainTcp, ServerKey
+from sluice.pipeline.cli.common.options import Json, Key, PlainTcp, ServerKey
+from sluice.pipeline.core.errors import DataError
 
 
 def register(app: typer.Typer) -> None:
@@ -36,11 +36,11 @@ def emulate(
     import msgspec
     from rich.console import Console
 
-    from .. import transport
-    from ..addresses import require_private
-    from ..emulator import FrontEnd, Sent
-    from ..keys import credentials
-    from .progress import bar
+    from sluice.pipeline.cli.common.progress import bar
+    from sluice.pipeline.core.endpoints import require_private
+    from sluice.pipeline.tools.emulator.front_end import FrontEnd, Sent
+    from sluice.pipeline.transport import socket
+    from sluice.pipeline.transport.curve_keys import credentials
 
     security = credentials(key, server_key)
     if security is None and not plain_tcp:
@@ -57,7 +57,7 @@ def emulate(
             sent = front_end.run(rate, total, per_message, show)
         finally:
             front_end.close()
-            transport.terminate()
+            socket.terminate()
     if as_json:
         typer.echo(msgspec.json.encode(sent).decode())
     else:
@@ -71,9 +71,9 @@ def _events(family: str, recording: Path | None, seed: int) -> Any:
     """Return what a front end shall send, and its record type."""
     from importlib.metadata import entry_points
 
-    from ..batch import concatenate
-    from ..recording import Recording
-    from ..schema import T_INGEST, Schema
+    from sluice.pipeline.core.batch import concatenate
+    from sluice.pipeline.core.schema import T_INGEST, Schema
+    from sluice.pipeline.recording import Recording
 
     if recording is not None:
         reader = Recording(recording)

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
-from ..config import load_graph
-from ..errors import ConfigError
-from .making import judged, make_run, nursery_of, overridden
-from .options import (
+from sluice.pipeline.cli.common.input_files import accepted, source_for
+from sluice.pipeline.cli.common.launch import judged, make_run, nursery_of, overridden
+from sluice.pipeline.cli.common.options import (
     Backend,
     Engine,
     Http,
@@ -24,7 +23,8 @@ from .options import (
     RunNumber,
     Workers,
 )
-from .readers import accepted, source_for
+from sluice.pipeline.config.graph_file import load_graph
+from sluice.pipeline.core.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -61,8 +61,8 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send recorded events through a graph."""
-    from ..session import Wishes
-    from .same import against
+    from sluice.pipeline.cli.common.comparison import against
+    from sluice.pipeline.service.session import Wishes
 
     if same_batches is not None and (rate or out or resume):
         raise ConfigError(

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..config import GraphConfig, load_graph
-from .making import judged, make_run, nursery_of, overridden, serve
-from .options import (
+from sluice.pipeline.cli.common.launch import judged, make_run, nursery_of, overridden, serve
+from sluice.pipeline.cli.common.options import (
     Backend,
     Engine,
     Http,
@@ -21,7 +20,8 @@ from .options import (
     RunNumber,
     Workers,
 )
-from .outputs import require_own_files
+from sluice.pipeline.cli.common.output_files import require_own_files
+from sluice.pipeline.config.graph_file import GraphConfig, load_graph
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a graph on its own source until SIGTERM; then drain and close."""
-    from ..session import Wishes
+    from sluice.pipeline.service.session import Wishes
 
     def load() -> GraphConfig:
         return overridden(judged(load_graph(graph), backend), out, workers)

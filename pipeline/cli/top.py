@@ -13,7 +13,7 @@ from .ctl import ADDRESS, Address
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ..client import Status
+    from sluice.pipeline.service.client import Status
 
 _COLOURS = {"RUNNING": "green", "PAUSED": "yellow", "ERROR": "red"}
 _CLASSES = ("accepted", "rejected", "prescaled", "shed", "invalid", "failed", "lost")
@@ -33,7 +33,7 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from ..client import Client, Gone
+    from sluice.pipeline.service.client import Client, Gone
 
     client = Client(address)
     now, seen = client.status(), time.monotonic()

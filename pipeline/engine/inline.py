@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from ..batch import EventBatch
-from ..chain import Chain
-from ..errors import RunError, SluiceError
-from ..journal import Commit, Result
-from ..ledger import Time
-from ..metrics import MeterBlock
-from ..summaries import pack_summary, unpack_summaries
-from ..transport import Poller
-from . import Plan
-from .committer import Committer
-from .epochs import Epochs
-from .intake import Intake
-from .pausing import Pause
-from .room import HOLDER, RETRY_S, Room
-from .spec import LastWords
-from .swaps import Preparation
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import LastWords, RunError, SluiceError
+from sluice.pipeline.execution.chain import Chain
+from sluice.pipeline.journal.commit import Commit, Result
+from sluice.pipeline.metrics.meters import MeterBlock
+from sluice.pipeline.run.ledger import Time
+from sluice.pipeline.transport.batch_summary import pack_summary, unpack_summaries
+from sluice.pipeline.transport.socket import Poller
+
+from .base import Plan
+from .batch_reader import Intake, Pause
+from .group_commit import Committer
+from .model_epochs import Epochs
+from .model_swap import Preparation
+from .storage_retry import HOLDER, RETRY_S, Room
 
 _WAIT_S = 0.05
 

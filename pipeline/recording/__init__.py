@@ -6,15 +6,14 @@ the end-of-run record. A file without it was cut short and is read up to its las
 recording may be in parts, each a file that can be read by itself.
 """
 
-from .flushing import Flusher, flush_folder
+from .flusher import Flusher, flush_folder
 from .lock import await_writer
-from .marks import Info, Part
-from .parts import await_last, find_files, list_parts, named_part, part_path, require_whole
-from .reading import RecordingReader
+from .metadata import Info, Part
+from .part_files import await_last, find_files, list_parts, named_part, part_path, require_whole
+from .reader import Recording, RecordingReader
 from .rotation import RotatingWriter, Rotation
 from .tail import Tail, find_tail
-from .whole import Recording
-from .writing import SUFFIX, Compression, RecordingWriter
+from .writer import SUFFIX, Compression, RecordingWriter
 
 __all__ = [
     "SUFFIX",

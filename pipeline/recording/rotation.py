@@ -9,14 +9,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..batch import EventBatch
-from ..errors import RunError
-from ..schema import Schema
-from .flushing import flush_folder
-from .marks import CONTINUED, Info, Part
-from .parts import list_parts, part_path, remove_parts
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.core.schema import Schema
+
+from .flusher import flush_folder
+from .metadata import CONTINUED, Info, Part
+from .part_files import list_parts, part_path, remove_parts
 from .tail import Tail
-from .writing import Compression, RecordingWriter
+from .writer import Compression, RecordingWriter
 
 #: Until it is whole, a new part has another name: what has a part's name can be read.
 _UNFINISHED = ".new"

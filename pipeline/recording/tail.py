@@ -8,10 +8,11 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from ..arrow import content, from_arrow, from_arrow_schema, validate
-from ..errors import DataError
-from ..schema import Schema
-from .marks import (
+from sluice.pipeline.core.arrow import content, from_arrow, from_arrow_schema, validate
+from sluice.pipeline.core.errors import DataError
+from sluice.pipeline.core.schema import Schema
+
+from .metadata import (
     BOR,
     CHECKSUM,
     COMMIT,

@@ -8,14 +8,15 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EventBatch, Outcome
-from ..composition import JUDGED
-from ..errors import ConfigError, DataError, nearest
-from ..journal import Commit
-from ..recorded_run import RecordedRun
-from ..schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
-from ..standing import Standing
-from . import HOLD_S, Keep
+from sluice.pipeline.core.batch import EventBatch, Outcome
+from sluice.pipeline.core.errors import ConfigError, DataError, nearest
+from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
+from sluice.pipeline.journal.batch_record import JUDGED
+from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.recorded_run import RecordedRun
+from sluice.pipeline.journal.resume_point import Standing
+
+from .base import HOLD_S, Keep
 
 Columns = dict[str, Array]
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..batch import EventBatch
-from ..errors import ConfigError
-from ..journal import Commit
-from ..schema import Schema
-from ..standing import Standing
-from . import HOLD_S, Keep
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import Schema
+from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.resume_point import Standing
+
+from .base import HOLD_S, Keep
 
 
 class NullSink:

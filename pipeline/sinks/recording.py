@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from ..batch import EventBatch
-from ..config import seconds
-from ..errors import ConfigError
-from ..journal import Commit
-from ..recording import (
+from sluice.pipeline.config.durations import seconds
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import Schema
+from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.resume_point import Standing, find_commits, read_standing
+from sluice.pipeline.recording import (
     SUFFIX,
     Compression,
     Flusher,
@@ -23,9 +25,8 @@ from ..recording import (
     flush_folder,
     list_parts,
 )
-from ..schema import Schema
-from ..standing import Standing, find_commits, read_standing
-from . import HOLD_S, Keep
+
+from .base import HOLD_S, Keep
 
 #: Instead of a duration.
 NEVER = "never"

@@ -12,11 +12,12 @@ from typing import IO
 import numpy as np
 from msgspec import Struct
 
-from ..batch import EventBatch
-from ..errors import DataError
-from ..schema import EVENT_ID, T_EVENT, T_INGEST, Array, Column, Schema
-from ..transport import Socket
-from . import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import DataError
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Column, Schema
+from sluice.pipeline.transport.socket import Socket
+
+from .base import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
 
 #: Time between bunch crossings at the LHC.
 CROSSING_NS = 25

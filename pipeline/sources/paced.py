@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ..batch import EventBatch
-from ..schema import T_INGEST, Schema
-from . import NOTHING, Losses, Prepares, Source, Waiting
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import T_INGEST, Schema
+
+from .base import NOTHING, Losses, Prepares, Source, Waiting
 
 
 class Paced:

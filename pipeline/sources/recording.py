@@ -10,15 +10,15 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from ..batch import EventBatch
-from ..errors import DataError
-from ..pages import Loans
-from ..recording import Recording
-from ..schema import EVENT_ID, T_EVENT, T_INGEST, Schema
-from ..transport import Socket
-from . import ENDLESS, NOTHING, Losses, Waiting, now_for
-from .ahead import Ahead, Portions, chunk_events, chunks
-from .limits import within_limits
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import DataError
+from sluice.pipeline.core.hugepages import Loans
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Schema
+from sluice.pipeline.recording import Recording
+from sluice.pipeline.transport.socket import Socket
+
+from .base import ENDLESS, NOTHING, Losses, Waiting, now_for, within_limits
+from .prefetch import Ahead, Portions, chunk_events, chunks
 
 #: So many chunks are worth rooms that are touched before the first event; so many are under way.
 _MANY, _ROOMS = 16, 7

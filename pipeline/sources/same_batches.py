@@ -10,14 +10,14 @@ import numpy as np
 from msgspec import Struct
 
 from sluice.kernels.hashing import digest
+from sluice.pipeline.config.graph_file import Part
+from sluice.pipeline.config.plugins import build
+from sluice.pipeline.core.batch import EventBatch, concatenate
+from sluice.pipeline.core.errors import DataError
+from sluice.pipeline.core.schema import EVENT_ID, Schema
+from sluice.pipeline.journal.recorded_run import RecordedRun
 
-from ..batch import EventBatch, concatenate
-from ..config import Part
-from ..errors import DataError
-from ..parts import build
-from ..recorded_run import RecordedRun
-from ..schema import EVENT_ID, Schema
-from . import ENDLESS, NOTHING, Losses, Prepares, Source, Waiting
+from .base import ENDLESS, NOTHING, Losses, Prepares, Source, Waiting
 
 #: Events asked of the other source at once.
 _READ = 16_384

@@ -7,12 +7,14 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from ..backends import DEFAULT, Session, open_session
-from ..batch import EventBatch, Pool
-from ..errors import ConfigError, ModelError, nearest
-from ..manifest import Preprocessing, Tensor
-from ..repository import Model, find_model
-from ..schema import Array, Schema
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.errors import ConfigError, ModelError, nearest
+from sluice.pipeline.core.schema import Array, Schema
+from sluice.pipeline.inference.manifest import Preprocessing, Tensor
+from sluice.pipeline.inference.repository import Model, find_model
+from sluice.pipeline.inference.session import DEFAULT, Session, open_session
+
 from .padding import Padding
 
 #: The foot of a ladder: no model, so that only what needs none decides.

@@ -16,12 +16,13 @@ from msgspec import Meta, Struct
 
 from sluice.kernels.hashing import salt_of, sampled
 from sluice.kernels.menu import judge
+from sluice.pipeline.core import hugepages
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
 
-from .. import pages
-from ..batch import EventBatch, Pool
-from ..conditions import Condition
-from ..errors import ConfigError
-from ..schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
+from .menu_expression import Condition
 
 #: The decision bit of events that are kept whatever the paths say.
 PASS_THROUGH_BIT = 63
@@ -112,7 +113,7 @@ class Menu:
         ]
         self._draws.append((len(lines), salt_of(self.name), self._pass_through))
         self._bits = np.array([*range(len(lines)), PASS_THROUGH_BIT], np.uint64)
-        self._room = pages.empty(2 * len(self._bits) * events, np.bool_)
+        self._room = hugepages.empty(2 * len(self._bits) * events, np.bool_)
         self._masks = np.ones((2, len(self._bits), 0), np.bool_)
 
     def process(self, batch: EventBatch) -> EventBatch:

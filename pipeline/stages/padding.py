@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from sluice.kernels.ragged import pad
-
-from ..backends import Session
-from ..batch import EventBatch
-from ..errors import ModelError
-from ..manifest import Tensor
-from ..ragged import Ragged, flat
-from ..schema import Array
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.core.ragged import Ragged, flat
+from sluice.pipeline.core.schema import Array
+from sluice.pipeline.inference.manifest import Tensor
+from sluice.pipeline.inference.session import Session
 
 #: Most items that a model gets at once, padding included: what is computed of them stays in cache.
 _ITEMS = 1 << 16

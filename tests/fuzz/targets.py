@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from sluice.kernels import wafer
-from sluice.pipeline import composition
-from sluice.pipeline.batch import EventBatch, Flag
-from sluice.pipeline.config import parse_graph
-from sluice.pipeline.errors import SluiceError
-from sluice.pipeline.journal import Journal, Result, Swapped, read_commit
-from sluice.pipeline.keys import read_public
+from sluice.pipeline.config.graph_file import parse_graph
+from sluice.pipeline.core.batch import EventBatch, Flag
+from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.inference.repository import read_model
+from sluice.pipeline.journal import batch_record
+from sluice.pipeline.journal.commit import Journal, Result, Swapped, read_commit
+from sluice.pipeline.journal.resume_point import find_commits
 from sluice.pipeline.recording import (
     Recording,
     RecordingWriter,
@@ -26,20 +28,16 @@ from sluice.pipeline.recording import (
     Rotation,
     part_path,
 )
-from sluice.pipeline.repository import read_model
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.csv import TABLES, CsvSource
-from sluice.pipeline.standing import find_commits
-from sluice.pipeline.summaries import Summary, pack_summary, unpack_summary
-from sluice.pipeline.wire import (
+from sluice.pipeline.transport.batch_summary import Summary, pack_summary, unpack_summary
+from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
+from sluice.pipeline.transport.curve_keys import read_public
+from sluice.pipeline.transport.protocol import (
     HEADER_BYTES,
-    Codec,
     Header,
     Kind,
     decode,
     encode,
-    pack_schema,
-    unpack_schema,
     unpack_text,
 )
 
@@ -114,7 +112,7 @@ def journal(data: bytes) -> None:
     _, commits = find_commits([_file("journal.arrows", data)], 0)
     for commit in commits:
         for found in commit.unpacked():
-            composition.unpack(found.composition)
+            batch_record.unpack(found.composition)
     Journal(commits[-1] if commits else None)
 
 
@@ -123,7 +121,7 @@ def commit(data: bytes) -> None:
     found = read_commit(data, "fuzzed")
     assert found.first + len(found.judged) == found.next
     for entry in found.unpacked():
-        composition.unpack(entry.composition)
+        batch_record.unpack(entry.composition)
     Journal(found)
 
 
@@ -242,7 +240,7 @@ def _commit() -> bytes:
     packed = np.array(counts, np.int64).tobytes()
     results = []
     for seq in (0, 1):
-        told = Summary(packed, bytes(512), 0, [], composition.compose(seq, ids, counts, seq, 0))
+        told = Summary(packed, bytes(512), 0, [], batch_record.compose(seq, ids, counts, seq, 0))
         results.append(Result(seq, _EVENTS, _batch(), pack_summary(told)))
     return journal.settle(results)[0].encode()
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sluice import exporters
-from sluice.pipeline import plans
-from sluice.pipeline.manifest import Sizes
-from sluice.pipeline.repository import Model, find_model
+from sluice.pipeline.inference import tensorrt_plans
+from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.repository import Model, find_model
 
 STANDIN = Path(__file__).parent / "standin"
 collect_ignore = ["standin"]
@@ -44,7 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def _forget_exporter() -> None:
     """Let the exporter be imported anew: it is bound to the TensorRT that it finds then."""
-    sys.modules.pop("sluice.exporters.tensorrt", None)
+    sys.modules.pop("sluice.exporters.conversion.tensorrt", None)
     vars(exporters).pop("tensorrt", None)
 
 
@@ -60,10 +60,10 @@ def build(machine: Any, engines: Path) -> Build:
     """Return what builds the plan of a model, for up to 256 events at once."""
 
     def make(model: str | Model, precision: str = "fp32", batch: Sizes = SIZES) -> Model:
-        from sluice.exporters import tensorrt
+        from sluice.exporters.conversion import tensorrt
 
         found = find_model(model) if isinstance(model, str) else model
-        tensorrt.build(found, precision, batch, plans.folder())
+        tensorrt.build(found, precision, batch, tensorrt_plans.folder())
         return found
 
     return make

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sluice.exporters.families.wafers.simulate import simulate
-from sluice.pipeline.batch import EventBatch, Outcome
-from sluice.pipeline.config import convert
-from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import Sizes
-from sluice.pipeline.repository import Model
-from sluice.pipeline.schema import OUTCOME
-from sluice.pipeline.stages.device import Device
+from sluice.exporters.families.wafers.simulation.wafers import simulate
+from sluice.pipeline.config.strict import convert
+from sluice.pipeline.core.batch import EventBatch, Outcome
+from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.core.schema import OUTCOME
+from sluice.pipeline.detectors.wafer import Normalise, Pack, Unpack
+from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.repository import Model
+from sluice.pipeline.stages.gpu_chain import Device
 from sluice.pipeline.stages.infer import Infer
-from sluice.pipeline.stages.wafer import Normalise, Pack, Unpack
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_ENABLE_CUDASIM") != "1", reason="a GPU is there: no simulator of it"

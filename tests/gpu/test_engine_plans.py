@@ -12,10 +12,10 @@ import onnx
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline import plans
-from sluice.pipeline.errors import ConfigError, ModelError
-from sluice.pipeline.manifest import Sizes
-from sluice.pipeline.repository import Model, find_model, write_model
+from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.inference import tensorrt_plans
+from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.repository import Model, find_model, write_model
 
 Build = Callable[..., Model]
 
@@ -25,7 +25,7 @@ def _about(plan: Path) -> Any:
 
 
 def _built(model: str | Model, precision: str, root: Path, **options: Any) -> Any:
-    from sluice.exporters import tensorrt
+    from sluice.exporters.conversion import tensorrt
 
     found = find_model(model) if isinstance(model, str) else model
     return tensorrt.build(found, precision, Sizes(1, 8, 16), root, **options)
@@ -108,7 +108,7 @@ def test_a_node_that_tensorrt_does_not_take_is_named(machine: Any, tmp_path: Pat
 def test_an_engine_that_does_not_come_about_says_why(
     machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sluice.exporters import tensorrt
+    from sluice.exporters.conversion import tensorrt
 
     monkeypatch.setattr(tensorrt, "_open", lambda size, axis, events, items: 0)
     with pytest.raises(ModelError, match="builds no engine of it: optimization profile 0 is not"):
@@ -133,7 +133,7 @@ def test_progress_ends_with_no_phase_left(machine: Any, tmp_path: Path) -> None:
     from rich.progress import Progress
     from sluice_standin.building import _progress
 
-    from sluice.exporters import tensorrt
+    from sluice.exporters.conversion import tensorrt
 
     with Progress(disable=True) as bars:
         assert _progress(tensorrt._Monitor(bars), 3)
@@ -143,8 +143,8 @@ def test_progress_ends_with_no_phase_left(machine: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "1,2", "0,1,2", "4,2,8", "1,8,4", "1,2,9999999", "a,b,c"])
 def test_batches_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected least, usual and most events"):
-        plans.parse_batch(text)
-    assert plans.parse_batch("1, 2,3") == Sizes(1, 2, 3)
+        tensorrt_plans.parse_batch(text)
+    assert tensorrt_plans.parse_batch("1, 2,3") == Sizes(1, 2, 3)
 
 
 def test_plans_lie_where_the_environment_says(
@@ -152,12 +152,12 @@ def test_plans_lie_where_the_environment_says(
 ) -> None:
     monkeypatch.setenv("SLUICE_ENGINES", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert plans.folder() == tmp_path / "sluice" / "engines"
+    assert tensorrt_plans.folder() == tmp_path / "sluice" / "engines"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert plans.folder() == tmp_path / ".cache" / "sluice" / "engines"
+    assert tensorrt_plans.folder() == tmp_path / ".cache" / "sluice" / "engines"
     monkeypatch.setenv("SLUICE_ENGINES", str(tmp_path))
-    assert plans.folder() == tmp_path
+    assert tensorrt_plans.folder() == tmp_path
 
 
 def test_golden_inputs_are_what_int8_is_calibrated_with() -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sluice.kernels import codecs, ragged, strips, wafer
-from sluice.kernels import emd as emds
+from sluice.kernels import ragged, wafer
+from sluice.kernels.antihydrogen import strips
+from sluice.kernels.emd import exact as emds
+from sluice.kernels.wafer import codecs
 
-launching = importlib.import_module("sluice.kernels.cuda.launching")
+launching = importlib.import_module("sluice.kernels.cuda.launch")
 on_gpu = importlib.import_module("sluice.kernels.cuda.wafer")
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -208,8 +210,8 @@ def test_whatever_has_the_interface_is_a_device_array() -> None:
 
 SCRIPT = """
 import sys
-import sluice.pipeline.cli, sluice.pipeline.daemon, sluice.pipeline.stages.wafer
-import sluice.kernels.cuda, sluice.kernels.wafer, sluice.kernels.emd
+import sluice.pipeline.cli.main, sluice.pipeline.service.daemon, sluice.pipeline.detectors.wafer
+import sluice.kernels.cuda, sluice.kernels.wafer, sluice.kernels.emd.exact
 loaded = [name for name in sys.modules if name.split(".")[:2] == ["numba", "cuda"]]
 assert not loaded, loaded
 """

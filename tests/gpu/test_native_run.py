@@ -16,13 +16,13 @@ import pytest
 import tomli_w
 
 from sluice.exporters.cli import build_engine
-from sluice.exporters.families.wafers.simulate import simulate
-from sluice.pipeline import plans
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.manifest import Sizes
+from sluice.exporters.families.wafers.simulation.wafers import simulate
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.inference import tensorrt_plans
+from sluice.pipeline.inference.manifest import Sizes
 from sluice.pipeline.recording import Recording, RecordingWriter
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 SLUICE = Path(sys.executable).with_name("sluice")
 WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
@@ -158,7 +158,7 @@ def test_stages_on_a_gpu_decide_as_on_the_cpu(
     writer.close({})
     told = place / "device.json"
     report = _replay(run, "device", "--engine", "inline", graph="device.toml",
-                     source="few.arrows", SLUICE_ENGINES=str(plans.folder()),
+                     source="few.arrows", SLUICE_ENGINES=str(tensorrt_plans.folder()),
                      NUMBA_ENABLE_CUDASIM="1", SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
     got = _kept(place, "device")
     for column in ("event_id", "decision", "packed", "sum_q"):

@@ -12,14 +12,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from sluice.pipeline import cuda, plans
-from sluice.pipeline.backends import Session, open_session
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Sizes
-from sluice.pipeline.ragged import Ragged
-from sluice.pipeline.repository import Model, find_model
-from sluice.pipeline.schema import Array
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.core.ragged import Ragged
+from sluice.pipeline.core.schema import Array
+from sluice.pipeline.gpu import cuda
+from sluice.pipeline.inference import tensorrt_plans
+from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.repository import Model, find_model
+from sluice.pipeline.inference.session import Session, open_session
 from sluice.pipeline.stages.infer import Infer
 
 Build = Callable[..., Model]
@@ -102,7 +103,7 @@ def test_a_precision_of_fewer_bits_may_differ_more_where_it_was_asked_for(build:
     session = open_session(model, "tensorrt:0:fp16", "test")
     inputs, expected = model.golden()
     gap = np.abs(_run(session, model, inputs)["signal"] - expected["signal"]).max()
-    assert model.manifest.tolerance < gap < plans.TOLERANCE["fp16"]
+    assert model.manifest.tolerance < gap < tensorrt_plans.TOLERANCE["fp16"]
     session.close()
 
 
@@ -110,7 +111,7 @@ def test_a_session_that_does_not_reproduce_the_golden_outputs_is_freed(
     build: Build, machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("jet-tagger-disco", "fp16")
-    monkeypatch.setitem(plans.TOLERANCE, "fp16", 1e-9)
+    monkeypatch.setitem(tensorrt_plans.TOLERANCE, "fp16", 1e-9)
     with pytest.raises(ModelError, match="golden"):
         open_session(model, "tensorrt:fp16", "test")
 
@@ -173,8 +174,10 @@ def test_a_damaged_plan_is_refused(
 def test_a_plan_that_tensorrt_does_not_take_is_refused(build: Build, engines: Path) -> None:
     model = build("wafer-tagger")
     (plan,) = engines.rglob("*.plan")
-    about = msgspec.json.decode(plan.with_suffix(".json").read_bytes(), type=plans.Fingerprint)
-    plans.write(plan, b"no plan", about)
+    about = msgspec.json.decode(
+        plan.with_suffix(".json").read_bytes(), type=tensorrt_plans.Fingerprint
+    )
+    tensorrt_plans.write(plan, b"no plan", about)
     with pytest.raises(ModelError, match="does not take its plan"):
         open_session(model, "tensorrt", "test")
 
@@ -182,10 +185,12 @@ def test_a_plan_that_tensorrt_does_not_take_is_refused(build: Build, engines: Pa
 def test_a_plan_of_other_tensors_is_refused(build: Build, engines: Path) -> None:
     tagger, encoder = build("wafer-tagger"), build("wafer-encoder-9b")
     gpu = cuda.Cuda().gpu()
-    plan = plans.plan_file(engines, encoder, "fp32", gpu).read_bytes()
-    file = plans.plan_file(engines, tagger, "fp32", gpu)
-    about = msgspec.json.decode(file.with_suffix(".json").read_bytes(), type=plans.Fingerprint)
-    plans.write(file, plan, about)
+    plan = tensorrt_plans.plan_file(engines, encoder, "fp32", gpu).read_bytes()
+    file = tensorrt_plans.plan_file(engines, tagger, "fp32", gpu)
+    about = msgspec.json.decode(
+        file.with_suffix(".json").read_bytes(), type=tensorrt_plans.Fingerprint
+    )
+    tensorrt_plans.write(file, plan, about)
     with pytest.raises(ModelError, match=r"manifest says inputs \['latent_q', 'sum_q'\]"):
         open_session(tagger, "tensorrt", "test")
 

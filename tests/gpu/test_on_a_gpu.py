@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sluice.pipeline import nvml, plans
-from sluice.pipeline.backends import open_session
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.cuda import Cuda
-from sluice.pipeline.repository import find_model
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.gpu import nvml
+from sluice.pipeline.gpu.cuda import Cuda
+from sluice.pipeline.inference import tensorrt_plans
+from sluice.pipeline.inference.repository import find_model
+from sluice.pipeline.inference.session import open_session
 
 pytestmark = pytest.mark.gpu
 
@@ -42,10 +43,10 @@ def engines(tmp_path_factory):
 
 
 def build(name):
-    from sluice.exporters import tensorrt
+    from sluice.exporters.conversion import tensorrt
 
     model = find_model(name)
-    tensorrt.build(model, model.manifest.precision, model.manifest.batch, plans.folder())
+    tensorrt.build(model, model.manifest.precision, model.manifest.batch, tensorrt_plans.folder())
 
 
 def test_the_doctor_finds_nothing_missing(tmp_path):
@@ -121,10 +122,10 @@ def test_a_gpu_that_is_not_there(tmp_path):
 
 def test_stages_in_a_row_give_what_the_cpu_gives(engines):
     """Unpack, normalise, encode and pack on the device; a latent may round to the next step."""
-    from sluice.exporters.families.wafers.simulate import simulate
-    from sluice.pipeline.config import load_graph
-    from sluice.pipeline.graph import build_graph
-    from sluice.pipeline.parts import build as part
+    from sluice.exporters.families.wafers.simulation.wafers import simulate
+    from sluice.pipeline.config.graph_file import load_graph
+    from sluice.pipeline.config.plugins import build as part
+    from sluice.pipeline.graph.graph import build_graph
 
     build("wafer-encoder-9b")
     words = simulate(5000, seed=3)["words"]

@@ -10,11 +10,12 @@ import onnxruntime
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.backends import onnxruntime_gpu, open_session
-from sluice.pipeline.cuda import Gpu
-from sluice.pipeline.errors import ModelError
-from sluice.pipeline.manifest import Sizes
-from sluice.pipeline.repository import find_model
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.gpu.cuda import Gpu
+from sluice.pipeline.inference import onnxruntime_gpu
+from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.repository import find_model
+from sluice.pipeline.inference.session import open_session
 
 CPU = "CPUExecutionProvider"
 SIZES = Sizes(1, 64, 512)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sluice.pipeline.backends.onnxruntime_providers import cuda_options, tensorrt_options
-from sluice.pipeline.libraries import load
-from sluice.pipeline.repository import find_model
+from sluice.pipeline.gpu.shared_libraries import load
+from sluice.pipeline.inference.onnxruntime_providers import cuda_options, tensorrt_options
+from sluice.pipeline.inference.repository import find_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "build" / "onnxruntime-gpu"
@@ -50,9 +50,9 @@ def test_a_run_is_refused_with_what_is_missing(kind: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", ["cuda", "tensorrt"])
 def test_nothing_ends_up_on_the_cpu_even_if_nobody_looked_before(kind: str, tmp_path: Path) -> None:
     code = f"""
-from sluice.pipeline.backends import onnxruntime_gpu as gpu
-from sluice.pipeline.errors import ModelError
-from sluice.pipeline.repository import find_model
+from sluice.pipeline.inference.session import onnxruntime_gpu as gpu
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.inference.repository import find_model
 
 class Nothing:
     address = 0

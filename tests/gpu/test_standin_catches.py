@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sluice.pipeline import cuda, ferry
-from sluice.pipeline.backends import open_session
-from sluice.pipeline.backends.tensorrt import TensorRtSession
-from sluice.pipeline.cuda import Cuda, Event, Memory, Stream
-from sluice.pipeline.errors import ModelError
-from sluice.pipeline.repository import Model
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.gpu import cuda, double_buffer
+from sluice.pipeline.gpu.cuda import Cuda, Event, Memory, Stream
+from sluice.pipeline.inference.repository import Model
+from sluice.pipeline.inference.session import open_session
+from sluice.pipeline.inference.tensorrt import TensorRtSession
 
 Build = Callable[..., Model]
 Patch = pytest.MonkeyPatch
@@ -71,7 +71,7 @@ def test_no_working_memory(build: Build, broken: Any, monkeypatch: Patch) -> Non
 
 
 def test_a_shape_beyond_the_profile(build: Build, machine: Any, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(ferry, "_sizes", lambda least, most: iter((2 * most,)))
+    monkeypatch.setattr(double_buffer, "_sizes", lambda least, most: iter((2 * most,)))
     with pytest.raises(ModelError, match=r"expected a shape from \[1, 8, 8\] to \[256, 8, 8\]"):
         _session(build)
 
@@ -127,7 +127,7 @@ def test_one_berth_for_both_pieces(build: Build, broken: Any, monkeypatch: Patch
     session = _session(build)
     berths = session._ferry._berths
     session._ferry._berths = [berths[0], berths[0]]
-    monkeypatch.setattr(ferry.Berth, "land", lambda self: None)
+    monkeypatch.setattr(double_buffer.Berth, "land", lambda self: None)
     image = np.random.default_rng(1).random((600, 8, 8), np.float32)
     latent = np.empty((600, 16), np.float32)
     session.infer({"image": image}, {"latent": latent})

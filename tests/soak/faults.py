@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import zmq
 
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
-from sluice.pipeline.wire import Header, Kind, encode, pack_schema
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.transport.codec import pack_schema
+from sluice.pipeline.transport.protocol import Header, Kind, encode
 
 from .stand import Stand
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import tomli_w
 
-from sluice.pipeline.config import load_graph
+from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.recording import list_parts
 
 from .schedule import WORKERS

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sluice.pipeline.batch import EventBatch
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import EVENT_ID, Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.schema import EVENT_ID, Schema
 
 from .faults import _GARBAGE, FAULTS
 from .growth import ALLOWED, _ends, _settled, grown

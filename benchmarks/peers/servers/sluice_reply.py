@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.journal import Commit
-from sluice.pipeline.schema import Schema
-from sluice.pipeline.sinks import Keep
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import Schema
+from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.sinks.base import Keep
 
 
 class ReplySink:

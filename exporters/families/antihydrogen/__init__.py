@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.exporters.families import Family, Later
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.exporters.families.base import Family, Later
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 
 LABELS = ("axis", "wall")
 
@@ -19,8 +19,8 @@ FAMILY = Family(
     ),
     labels=LABELS,
     block=Later(__name__, "simulate.simulate"),
-    train=Later(__name__, "training.train"),
-    export=Later(__name__, "exporting.export"),
-    evaluate=Later(__name__, "evaluating.evaluate"),
+    train=Later(__name__, "train.train"),
+    export=Later(__name__, "export.export"),
+    evaluate=Later(__name__, "evaluate.evaluate"),
     block_events=16_384,
 )

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.exporters import measured
-from sluice.kernels.strips import BYTES, PHI, STRIPS, Z, images, pack_strips
-from sluice.kernels.vertex import MOST_APART_MM, find_vertices
-from sluice.pipeline.errors import DataError
+from sluice.exporters.evaluation import reference_data
+from sluice.kernels.antihydrogen.strips import BYTES, PHI, STRIPS, Z, images, pack_strips
+from sluice.kernels.antihydrogen.vertex import MOST_APART_MM, find_vertices
+from sluice.pipeline.core.errors import DataError
 
 from .simulate import simulate
 
@@ -93,7 +93,7 @@ def joined(parts: list[Annihilations]) -> Annihilations:
 
 def real(name: str) -> Annihilations | None:
     """Return the events of one of `FILES`, or None where it is not."""
-    path = measured.folder() / "antihydrogen" / name
+    path = reference_data.folder() / "antihydrogen" / name
     return read(path) if path.is_file() else None
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.exporters.inference import Runner
-from sluice.exporters.measures import auc
+from sluice.exporters.conversion.onnx_runner import Runner
+from sluice.exporters.evaluation.classifier import auc
 
 from .data import COVERAGE, Annihilations
 

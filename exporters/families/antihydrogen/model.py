@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sluice.kernels.strips import PHI, Z
+from sluice.kernels.antihydrogen.strips import PHI, Z
 
 KERNELS = (7, 3, 3, 3, 3)
 CHANNELS = (8, 16, 32, 64, 128)

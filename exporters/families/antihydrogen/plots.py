@@ -10,9 +10,9 @@ import mplhep
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.exporters.figures import figure
-from sluice.exporters.inference import Runner
-from sluice.exporters.measures import roc
+from sluice.exporters.conversion.onnx_runner import Runner
+from sluice.exporters.evaluation.classifier import roc
+from sluice.exporters.evaluation.plot_style import figure
 
 from . import LABELS, metrics
 from .data import COVERAGE, Annihilations

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from sluice.exporters import recipes
-from sluice.exporters.train import Schedule
+from sluice.exporters.training import recipes
+from sluice.exporters.training.loop import Schedule
 
 PATH = Path(__file__).with_name("recipe.toml")
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]

@@ -7,40 +7,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.strips import BYTES, STRIPS, pack_strips
+from sluice.kernels.antihydrogen.strips import BYTES, STRIPS, pack_strips
 
-from . import LABELS as LABELS
-from . import physics
+from . import detector
 
 #: Between two annihilations, ns: a long way above what a trap makes.
 SPACING_NS = 1_000_000
 
 #: The toy, tuned to the published coverage and to the real events' clusters.
 TUNED = {
-    physics.WALL_RADIUS: 40.0,
-    physics.CLOUD: 11.5,
-    physics.Z_MEAN: 92.0,
-    physics.Z_SPREAD: 20.0,
-    physics.FIELD: 1.7,  # T
-    physics.PIPE_RADIUS: 45.0,
-    physics.THICKNESS: 0.04,  # radiation lengths
-    physics.LAYER_THICKNESS: 0.01,
-    physics.EFFICIENCY: 0.96,
-    physics.VIEW_EFFICIENCY: 0.99,
-    physics.GAP: 2.9,
-    physics.DIFFUSION: -0.3,  # strips; below 0, the ends stay below threshold
-    physics.TAIL: 0.14,
-    physics.NOISE: 0.08,
-    physics.PHOTONS: 4.0,
-    physics.CONVERSION: 0.1,
-    physics.P_SCALE: 0.12,
-    physics.P_LEAST: 0.05,
+    detector.WALL_RADIUS: 40.0,
+    detector.CLOUD: 11.5,
+    detector.Z_MEAN: 92.0,
+    detector.Z_SPREAD: 20.0,
+    detector.FIELD: 1.7,  # T
+    detector.PIPE_RADIUS: 45.0,
+    detector.THICKNESS: 0.04,  # radiation lengths
+    detector.LAYER_THICKNESS: 0.01,
+    detector.EFFICIENCY: 0.96,
+    detector.VIEW_EFFICIENCY: 0.99,
+    detector.GAP: 2.9,
+    detector.DIFFUSION: -0.3,  # strips; below 0, the ends stay below threshold
+    detector.TAIL: 0.14,
+    detector.NOISE: 0.08,
+    detector.PHOTONS: 4.0,
+    detector.CONVERSION: 0.1,
+    detector.P_SCALE: 0.12,
+    detector.P_LEAST: 0.05,
 }
 
 
 def array(constants: dict[int, float]) -> NDArray[np.float64]:
     """Return constants of the toy as the kernels take them."""
-    return np.array([constants[k] for k in range(physics.CONSTANTS)])
+    return np.array([constants[k] for k in range(detector.CONSTANTS)])
 
 
 def strips(
@@ -68,8 +67,8 @@ def strips(
     """
     truth, bits = np.empty(events, np.uint8), np.empty((events, STRIPS), np.uint8)
     constants = {**TUNED, **(toy or {})}
-    none = np.empty((events, 0, physics.COLUMNS))
-    physics.fill(seed, first, array(constants), truth, bits, none)
+    none = np.empty((events, 0, detector.COLUMNS))
+    detector.fill(seed, first, array(constants), truth, bits, none)
     return truth, bits
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.exporters.conversion.onnx_runner import Runner
+from sluice.exporters.evaluation.classifier import auc
 from sluice.exporters.families.antihydrogen.data import unpacked
-from sluice.exporters.inference import Runner
-from sluice.exporters.measures import auc
-from sluice.kernels.bars import after_first
+from sluice.kernels.antihydrogen.hodoscope import after_first
 
 from .simulate import ANNIHILATION, simulate
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sluice.exporters.families.antihydrogen.model import TwoPaths, head
-from sluice.kernels.bars import BARS
+from sluice.kernels.antihydrogen.hodoscope import BARS
 
 from .recipe import Net
 

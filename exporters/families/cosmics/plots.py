@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from sluice.exporters.figures import figure
-from sluice.exporters.measures import roc
+from sluice.exporters.evaluation.classifier import roc
+from sluice.exporters.evaluation.plot_style import figure
 
 from .data import KEPT, Readouts, selections
 from .simulate import ANNIHILATION

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.exporters.families.antihydrogen import physics
+from sluice.exporters.families.antihydrogen import detector
 from sluice.exporters.families.antihydrogen.simulate import SPACING_NS, TUNED, array
-from sluice.exporters.streams import TURN
-from sluice.kernels.bars import AROUND, BARS, STEP_NS
-from sluice.kernels.strips import BYTES, STRIPS, Z, pack_strips
+from sluice.exporters.simulation.random_streams import TURN
+from sluice.kernels.antihydrogen.hodoscope import AROUND, BARS, STEP_NS
+from sluice.kernels.antihydrogen.strips import BYTES, STRIPS, Z, pack_strips
 
 F64 = NDArray[np.float64]
 Hits = tuple[NDArray[np.uint8], NDArray[np.uint16]]
@@ -28,7 +28,7 @@ COSMIC, ANNIHILATION = 0, 1
 
 #: Annihilations are spread along the trap, in the middle of the strips.
 MIDDLE_MM = Z / 2
-TOY = array({**TUNED, physics.Z_MEAN: MIDDLE_MM, physics.Z_SPREAD: 60.0})
+TOY = array({**TUNED, detector.Z_MEAN: MIDDLE_MM, detector.Z_SPREAD: 60.0})
 #: Of each ring: its radius, and half of its bars' length, mm.
 RINGS_MM = ((100.0, 150.0), (175.0, 225.0))
 EFFICIENCY, RESOLUTION_NS = 0.97, 0.25
@@ -74,8 +74,8 @@ def simulate(events: int, seed: int, first: int = 0) -> dict[str, NDArray[Any]]:
 def annihilations(events: int, rng: np.random.Generator) -> Hits:
     """Return strips (N, 1430) and bars (N, 64) of annihilations on the wall and on the axis."""
     truth, bits = np.empty(events, np.uint8), np.empty((events, STRIPS), np.uint8)
-    tracks = np.empty((events, _TRACKS, physics.COLUMNS))
-    physics.fill(int(rng.integers(2**62)), 0, TOY, truth, bits, tracks)
+    tracks = np.empty((events, _TRACKS, detector.COLUMNS))
+    detector.fill(int(rng.integers(2**62)), 0, TOY, truth, bits, tracks)
     return bits, clocks(tracks, rng)
 
 
@@ -83,7 +83,7 @@ def muons(events: int, rng: np.random.Generator) -> Hits:
     """Return strips and bars of muons from above, straight through; y points up."""
     tracks = straight(events, rng)
     bits = np.empty((events, STRIPS), np.uint8)
-    physics.strike(int(rng.integers(2**62)), 0, TOY, tracks, bits)
+    detector.strike(int(rng.integers(2**62)), 0, TOY, tracks, bits)
     return bits, clocks(tracks, rng)
 
 
@@ -100,12 +100,12 @@ def straight(events: int, rng: np.random.Generator) -> F64:
     at[:, 2] += MIDDLE_MM
     along = -(at[:, :2] * way[:, :2]).sum(1) / np.maximum((way[:, :2] ** 2).sum(1), 1e-9)
     at += along[:, None] * way
-    tracks = np.zeros((events, 2, physics.COLUMNS))
+    tracks = np.zeros((events, 2, detector.COLUMNS))
     tracks[:, :, :3] = at[:, None]
     tracks[:, 0, 3:6], tracks[:, 1, 3:6] = way, -way
     # Back is earlier.
-    tracks[:, 0, physics.SLOWNESS], tracks[:, 1, physics.SLOWNESS] = 1.0, -1.0
-    tracks[:, :, physics.SLOWNESS] /= physics.LIGHT
+    tracks[:, 0, detector.SLOWNESS], tracks[:, 1, detector.SLOWNESS] = 1.0, -1.0
+    tracks[:, :, detector.SLOWNESS] /= detector.LIGHT
     return tracks
 
 
@@ -120,11 +120,11 @@ def clocks(tracks: F64, rng: np.random.Generator) -> NDArray[np.uint16]:
         inside = along**2 - across * ((place[..., :2] ** 2).sum(-1) - radius**2)
         length = (np.sqrt(np.maximum(inside, 0.0)) - along) / across
         at = place + length[..., None] * way
-        hit = (inside > 0) & (tracks[..., physics.SLOWNESS] != 0)
+        hit = (inside > 0) & (tracks[..., detector.SLOWNESS] != 0)
         hit &= (np.abs(at[..., 2] - MIDDLE_MM) < half) & (rng.random(hit.shape) < EFFICIENCY)
         angle = np.arctan2(at[..., 1], at[..., 0]) / TURN % 1.0
         bar = ring * AROUND + np.minimum((angle * AROUND).astype(np.int64), AROUND - 1)
-        time = tracks[..., physics.TIME] + length * tracks[..., physics.SLOWNESS]
+        time = tracks[..., detector.TIME] + length * tracks[..., detector.SLOWNESS]
         time += RESOLUTION_NS * rng.normal(size=time.shape)
         np.minimum.at(times, (np.nonzero(hit)[0], bar[hit]), time[hit])
     times += rng.uniform(*OPENED_NS, size=(events, 1))

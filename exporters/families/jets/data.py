@@ -12,10 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels import jets as kernels
-
-from .chunks import Chunk
-from .simulate import Sample
+from sluice.exporters.families.jets.simulation.dataset import Chunk
+from sluice.exporters.families.jets.simulation.jets import Sample
+from sluice.kernels.jets import observables as kernels
 
 Array = NDArray[Any]
 

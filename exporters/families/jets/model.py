@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sluice.kernels.jets import OBSERVABLES
+from sluice.kernels.jets.observables import OBSERVABLES
 
 #: Observables that span orders of magnitude enter as the logarithm of their sum with this.
 LOGARITHMIC = {

@@ -11,12 +11,12 @@ import mplhep
 import numpy as np
 from matplotlib.figure import Figure
 
-from sluice.kernels.jets import OBSERVABLES
+from sluice.kernels.jets.observables import OBSERVABLES
 
 from . import metrics
 from .data import Jets
-from .nets import SOUGHT, Net, Trained
 from .scoring import samples, score_of
+from .trainings import SOUGHT, Net, Trained
 
 _COLOURS = {"plain": "tab:red", "adversarial": "tab:blue", "disco": "tab:green"}
 _TOLD = {"parametrised": "tab:red", "parametrised-adversarial": "tab:blue", "plain": "tab:gray"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from sluice.exporters.train import Schedule
+from sluice.exporters.training.loop import Schedule
 
 PATH = Path(__file__).with_name("recipe.toml")
 Count = Annotated[int, Meta(ge=1)]

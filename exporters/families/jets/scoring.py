@@ -8,7 +8,7 @@ import numpy as np
 
 from .data import HARD, HEAVY, SOFT, Array, Jets
 from .model import probabilities
-from .nets import Net, Trained
+from .trainings import Net, Trained
 
 Score = Callable[[Jets], Array]
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.exporters.families.wafers.simulation.wafers import charges, words
 from sluice.kernels.wafer import normalise, unpack
-from sluice.kernels.wafer_geometry import ADC_PER_MIPT, GRID
-
-from .simulate import charges, words
+from sluice.kernels.wafer.geometry import ADC_PER_MIPT, GRID
 
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]

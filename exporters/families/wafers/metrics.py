@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.exporters.inference import Runner
-from sluice.exporters.measures import auc
+from sluice.exporters.conversion.onnx_runner import Runner
+from sluice.exporters.evaluation.classifier import auc
+from sluice.exporters.families.wafers import LABELS
+from sluice.exporters.families.wafers.coders.compare import Codec, Decode, over_link
+from sluice.exporters.families.wafers.surrogates.pairs import F32, F64
 
-from . import files, pairs
-from .codecs import Codec, Decode, over_link
+from . import measured_files
 from .data import Wafers
-from .pairs import F32, F64
-from .simulate import LABELS
+from .surrogates import pairs
 
 Metrics = dict[str, float]
 Regimes = dict[str, tuple[F64, F64, F64]]
@@ -145,7 +146,7 @@ def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> flo
 
 def unseen(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:
     """Return the wafers of a sample whose images no training has met."""
-    return sample.part(np.flatnonzero(~np.isin(files.digests(sample.charge), seen)))
+    return sample.part(np.flatnonzero(~np.isin(measured_files.digests(sample.charge), seen)))
 
 
 def joined(tables: Sequence[Metrics]) -> Metrics:

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from sluice.exporters.figures import figure
+from sluice.exporters.evaluation.plot_style import figure
+from sluice.exporters.families.wafers.coders.compare import Codec
+from sluice.exporters.families.wafers.simulation.wafers import charges
 
-from . import LABELS, data, files, metrics
-from .codecs import Codec
+from . import LABELS, data, measured_files, metrics
 from .data import Wafers
-from .simulate import charges
 
 _EVENTS = 50_000
 _QUANTITIES = ("cells with charge", "cell charge (ADC)", "module sum (ADC)")
@@ -130,7 +130,7 @@ def spectra(folder: Path, seed: int = 1) -> Path:
         for index, label in enumerate(LABELS):
             simulated = data.wafers(charge[truth == index])
             row = axes[3 * index : 3 * index + 3]
-            _row(row, simulated, files.measured(COUNTERPARTS[label]), label)
+            _row(row, simulated, measured_files.measured(COUNTERPARTS[label]), label)
     return folder / "spectra.png"
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from sluice.exporters.recipes import overlay
-from sluice.exporters.train import Schedule
-from sluice.pipeline.config import convert
-from sluice.pipeline.errors import ConfigError
+from sluice.exporters.training.loop import Schedule
+from sluice.exporters.training.recipes import overlay
+from sluice.pipeline.config.strict import convert
+from sluice.pipeline.core.errors import ConfigError
 
 PATH = Path(__file__).with_name("recipe.toml")
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]

@@ -49,7 +49,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
     pytest.importorskip("torch").set_num_threads(1)
     pytest.importorskip("ot")
-    from sluice.exporters.families import TrainOptions, get
+    from sluice.exporters.families.base import TrainOptions, get
 
     folder = tmp_path_factory.mktemp("checkpoints")
     get("wafers").train(TrainOptions(folder, recipe=recipe))
@@ -60,7 +60,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
 def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Path:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
-    from sluice.exporters.families import get
+    from sluice.exporters.families.base import get
 
     root = tmp_path_factory.mktemp("models")
     get("wafers").export(checkpoints, root)

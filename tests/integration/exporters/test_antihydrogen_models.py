@@ -6,13 +6,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sluice.pipeline.repository import find_model
+from sluice.pipeline.inference.repository import find_model
 
 pytest.importorskip("onnxruntime")
 
 from sluice.exporters.cli import register
-from sluice.exporters.families.antihydrogen import data, evaluating, metrics
-from sluice.exporters.inference import runner
+from sluice.exporters.conversion.onnx_runner import runner
+from sluice.exporters.families.antihydrogen import data, evaluate, metrics
 
 RECIPE = """
 seed = 3
@@ -27,7 +27,7 @@ dropout = 0.1
 shifted = true
 seeds = 2
 schedule = { epochs = 1, rate = 1e-3, batch = 64 }
-[nets.antihydrogen-still]
+[nets.antihydrogen-unshifted]
 channels = [2, 2, 2, 4, 4]
 hidden = [8, 4]
 dropout = 0.1
@@ -55,15 +55,15 @@ def command():
 def test_train_export_evaluate(command, tmp_path, monkeypatch):
     for name in ("torch", "onnx", "onnxscript", "matplotlib", "mplhep"):
         pytest.importorskip(name)
-    from sluice.exporters.families.antihydrogen import exporting
+    from sluice.exporters.families.antihydrogen import export
 
-    monkeypatch.setattr(exporting, "EVENTS", 800)
-    monkeypatch.setattr(evaluating, "EVENTS", 800)
+    monkeypatch.setattr(export, "EVENTS", 800)
+    monkeypatch.setattr(evaluate, "EVENTS", 800)
     checkpoints, models, plots = tmp_path / "checkpoints", tmp_path / "models", tmp_path / "plots"
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)
     losses = command("train", "antihydrogen", "--recipe", recipe, "--out", checkpoints, "--json")
-    trained = {"antihydrogen-0", "antihydrogen-1", "antihydrogen-still-0"}
+    trained = {"antihydrogen-0", "antihydrogen-1", "antihydrogen-unshifted-0"}
     assert set(json.loads(losses)) == trained
     again = command(
         "train", "antihydrogen", "--recipe", recipe, "--out", checkpoints, "--resume", "--json"
@@ -99,7 +99,7 @@ def sample():
     return data.simulated(4_000, 4_711)
 
 
-@pytest.mark.parametrize("name", ["antihydrogen", "antihydrogen-still", "antihydrogen-half"])
+@pytest.mark.parametrize("name", ["antihydrogen", "antihydrogen-unshifted", "antihydrogen-half"])
 def test_a_net_keeps_its_card_s_promise_and_beats_the_vertex_finding(name, sample):
     model = find_model(name)
     found = metrics.by_coverage(metrics.scores(runner(model.path), sample), sample)

@@ -5,12 +5,12 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from sluice.exporters.families import EvaluateOptions, TrainOptions, get
-from sluice.exporters.families.cosmics import data, evaluating, exporting
-from sluice.exporters.inference import runner
-from sluice.exporters.measures import roc
-from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.repository import find_model
+from sluice.exporters.conversion.onnx_runner import runner
+from sluice.exporters.evaluation.classifier import roc
+from sluice.exporters.families.base import EvaluateOptions, TrainOptions, get
+from sluice.exporters.families.cosmics import data, evaluate, export
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.repository import find_model
 
 RECIPE = """
 seed = 3
@@ -38,8 +38,8 @@ NETS = {
 def test_train_export_evaluate(tmp_path, monkeypatch):
     for package in ("torch", "onnx", "onnxscript", "matplotlib", "mplhep"):
         pytest.importorskip(package)
-    monkeypatch.setattr(exporting, "EVENTS", 800)
-    monkeypatch.setattr(evaluating, "EVENTS", 800)
+    monkeypatch.setattr(export, "EVENTS", 800)
+    monkeypatch.setattr(evaluate, "EVENTS", 800)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE + "".join(NET.format(name=n, sees=s) for n, s in NETS.items()))
     family, checkpoints = get("cosmics"), tmp_path / "checkpoints"

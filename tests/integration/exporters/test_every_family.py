@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from sluice.exporters import families
-from sluice.exporters.recording import record
-from sluice.pipeline.benchmark_families import family_graphs
-from sluice.pipeline.config import Part
-from sluice.pipeline.daemon import execute
-from sluice.pipeline.numbering import TRIAL
-from sluice.pipeline.repository import find_models_of
-from sluice.pipeline.session import Wishes
+from sluice.benchmarks.families import family_graphs
+from sluice.exporters.families import base
+from sluice.exporters.simulation.record import record
+from sluice.pipeline.config.graph_file import Part
+from sluice.pipeline.inference.repository import find_models_of
+from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.service.daemon import execute
+from sluice.pipeline.service.session import Wishes
 
 _ROOT = Path(__file__).resolve().parents[3]
-_OURS = [name for name in families.names() if (_ROOT / "exporters" / "families" / name).is_dir()]
+_OURS = [name for name in base.names() if (_ROOT / "exporters" / "families" / name).is_dir()]
 _GRAPHS = {graph.graph.name: graph for graph in family_graphs()}
 _MODELS = {one.manifest.name: one for name in _OURS for one in find_models_of(name)}
 EVENTS, SEED = 600, 11
@@ -33,7 +33,7 @@ def recordings(tmp_path_factory):
     def simulated(name):
         if name not in made:
             made[name] = tmp_path_factory.mktemp(name) / "events.arrows"
-            record(families.get(name), EVENTS, SEED, made[name], processes=1)
+            record(base.get(name), EVENTS, SEED, made[name], processes=1)
         return made[name]
 
     return simulated
@@ -41,7 +41,7 @@ def recordings(tmp_path_factory):
 
 @every_family
 def test_events_have_the_schema_s_columns_and_depend_on_the_seed(name):
-    family = families.get(name)
+    family = base.get(name)
     first, again, other = (family.block(50, seed, 0) for seed in (SEED, SEED, SEED + 1))
     assert set(first) == set(family.schema.names)
     assert {"event_id", "t_event", "truth"} <= set(first)
@@ -78,7 +78,7 @@ def test_a_replay_of_simulated_events_closes(graph, recordings, tmp_path):
 @every_model
 def test_a_model_gives_its_golden_outputs_and_is_small(model):
     pytest.importorskip("onnxruntime")
-    from sluice.exporters.inference import runner
+    from sluice.exporters.conversion.onnx_runner import runner
 
     inputs, outputs = model.golden()
     (expected,) = outputs.values()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sluice.exporters.families import EvaluateOptions, TrainOptions, get
-from sluice.exporters.inference import runner
-from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.repository import find_model
+from sluice.exporters.conversion.onnx_runner import runner
+from sluice.exporters.families.base import EvaluateOptions, TrainOptions, get
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.repository import find_model
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 

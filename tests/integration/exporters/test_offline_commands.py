@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from sluice.exporters.cli import register
-from sluice.pipeline.errors import ConfigError, DataError
+from sluice.pipeline.core.errors import ConfigError, DataError
 from sluice.pipeline.recording import RecordingReader
 
 

@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from sluice.pipeline.repository import find_model
+from sluice.pipeline.inference.repository import find_model
 
 pytest.importorskip("onnxruntime")
 
-from sluice.exporters.families.wafers import data, evaluating, files, metrics, promises
-from sluice.exporters.inference import runner
+from sluice.exporters.conversion.onnx_runner import runner
+from sluice.exporters.families.wafers import (
+    data,
+    evaluate,
+    manifest_metrics,
+    measured_files,
+    metrics,
+)
 
 BITS = (3, 5, 7, 9)
 CODERS = [f"wafer-{part}coder-{bits}b" for part in ("en", "de") for bits in BITS]
@@ -18,7 +24,7 @@ MODELS = [*CODERS, *SURROGATES, "wafer-tagger"]
 
 @pytest.fixture(scope="module")
 def runners():
-    return evaluating.models()
+    return evaluate.models()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def test_golden_outputs(name):
 
 @pytest.mark.parametrize("links", [2, 3, 4, 5])
 def test_codec_keeps_the_manifest_s_promise(runners, sample, links):
-    coder = promises.shipped(runners)[links]
+    coder = manifest_metrics.shipped(runners)[links]
     promised = find_model(f"wafer-encoder-{BITS[links - 2]}b").manifest.metrics["emd_mean"]
     found = metrics.codec(coder, data.hard(sample).part(slice(0, 600)))
     assert found["emd_mean"] < 1.1 * promised
@@ -47,7 +53,7 @@ def test_codec_keeps_the_manifest_s_promise(runners, sample, links):
 @pytest.mark.parametrize("name", SURROGATES)
 def test_surrogate_keeps_the_manifest_s_promise(runners, sample, name):
     promised = find_model(name).manifest.metrics
-    coders = promises.shipped(runners)
+    coders = manifest_metrics.shipped(runners)
     regimes = metrics.regimes(sample, {"encoder-9b": coders[5].decode[0]}, seed=2, most=500)
     for kind, found in metrics.precision(runners[name], regimes).items():
         assert abs(found["bias"]) < 0.01
@@ -67,9 +73,9 @@ def test_tagger_keeps_the_manifest_s_promise(runners, sample):
 
 
 def test_measured_wafers_not_trained_on_come_back_close(runners):
-    measured = files.measured("CALQ_output.csv")
+    measured = measured_files.measured("CALQ_output.csv")
     if measured is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
-    kept = data.hard(metrics.unseen(measured, evaluating.known()))
+    kept = data.hard(metrics.unseen(measured, evaluate.known()))
     assert len(kept) > 1_000
-    assert metrics.codec(promises.shipped(runners)[5], kept)["emd_mean"] < 1.05
+    assert metrics.codec(manifest_metrics.shipped(runners)[5], kept)["emd_mean"] < 1.05

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.repository import read_model
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.repository import read_model
 
 pytestmark = [pytest.mark.train, pytest.mark.long]
 
@@ -26,7 +26,7 @@ NAMES = (
 
 
 def loaded(repository, name):
-    from sluice.exporters.inference import runner
+    from sluice.exporters.conversion.onnx_runner import runner
 
     model = read_model(repository / name / "1")
     return model.manifest, runner(model.path)
@@ -93,7 +93,7 @@ def test_models_on_the_hot_path_hold_nothing_superfluous(repository, name, kinds
 def test_encoder_computes_what_the_trained_net_does(checkpoints, repository):
     import torch
 
-    from sluice.exporters.families.wafers.model import Autoencoder
+    from sluice.exporters.families.wafers.coders.model import Autoencoder
 
     coder = Autoencoder(9, 16)
     coder.load_state_dict(torch.load(checkpoints / "shipped-9b-0.pt", weights_only=True))
@@ -106,14 +106,15 @@ def test_encoder_computes_what_the_trained_net_does(checkpoints, repository):
 def test_encoder_model_reproduces_the_chip_s_integers(checkpoints, repository):
     import torch
 
-    from sluice.exporters.families.wafers import chip, codecs, data, integers
+    from sluice.exporters.families.wafers import data
+    from sluice.exporters.families.wafers.coders import compare, fixed_point, fixed_point_torch
 
     state = torch.load(checkpoints / "shipped-5b-0.pt", weights_only=True)
     held = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     sample = data.simulated(2_000, 8, coded=0.5)
     _, run = loaded(repository, "wafer-encoder-5b")
-    latent_q, _ = codecs.over_link(run(sample.image), sample.total, 5)
-    expected = integers.codes(chip.integers(held), sample.image, 5)
+    latent_q, _ = compare.over_link(run(sample.image), sample.total, 5)
+    expected = fixed_point.codes(fixed_point_torch.integers(held), sample.image, 5)
     np.testing.assert_array_equal(latent_q * 16, expected)
 
 
@@ -133,9 +134,10 @@ def test_decoder_takes_a_bias_that_need_not_be_fed(repository):
 
 
 def test_encoders_only_compared_are_kept_beside_the_models(repository):
-    from sluice.exporters.families.wafers import codecs, data
+    from sluice.exporters.families.wafers import data
+    from sluice.exporters.families.wafers.coders import compare
 
-    ways = list(codecs.compared(repository))
+    ways = list(compare.compared(repository))
     assert {way.name for way in ways} == {
         f"encoder-{kind}" for kind in ("mse", "telescope", "emd", "best", "conditional")
     }
@@ -158,7 +160,7 @@ def test_manifests_tell_where_the_weights_come_from(checkpoints, repository):
 
 
 def test_a_resumed_training_changes_nothing(checkpoints, recipe, tmp_path):
-    from sluice.exporters.families import TrainOptions, get
+    from sluice.exporters.families.base import TrainOptions, get
 
     copy = shutil.copytree(checkpoints, tmp_path / "copy")
     get("wafers").train(TrainOptions(copy, recipe=recipe, resume=True))
@@ -167,7 +169,7 @@ def test_a_resumed_training_changes_nothing(checkpoints, recipe, tmp_path):
 
 
 def test_a_training_is_not_resumed_with_another_seed(checkpoints, recipe, tmp_path):
-    from sluice.exporters.families import TrainOptions, get
+    from sluice.exporters.families.base import TrainOptions, get
 
     copy = shutil.copytree(checkpoints, tmp_path / "copy")
     with pytest.raises(ConfigError, match="another recipe"):
@@ -176,7 +178,7 @@ def test_a_training_is_not_resumed_with_another_seed(checkpoints, recipe, tmp_pa
 
 def test_missing_checkpoints_are_named(checkpoints, tmp_path):
     pytest.importorskip("onnx")
-    from sluice.exporters.families import get
+    from sluice.exporters.families.base import get
 
     with pytest.raises(ConfigError, match=r"training\.json"):
         get("wafers").export(tmp_path, tmp_path / "models")

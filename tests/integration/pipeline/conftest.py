@@ -19,28 +19,28 @@ import pyarrow as pa
 import pytest
 import tomli_w
 
-from sluice.exporters.families.wafers.simulate import simulate
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.config import load_graph
+from sluice.exporters.families.wafers.simulation.wafers import simulate
+from sluice.pipeline.config.graph_file import load_graph
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
 
-#: Of the package `sluice_test_parts`.
+#: Of the package `faulty_components`.
 ENTRY_POINTS = """
 [sluice.stages]
-test.sleepy = sluice_test_parts:Sleepy
-test.slow = sluice_test_parts:Slow
-test.trap = sluice_test_parts:Trap
-test.broken = sluice_test_parts:Broken
-test.cold = sluice_test_parts:Cold
-test.poison = sluice_test_parts:Poison
-test.hang = sluice_test_parts:Hang
+test.sleepy = faulty_components:Sleepy
+test.slow = faulty_components:Slow
+test.trap = faulty_components:Trap
+test.broken = faulty_components:Broken
+test.cold = faulty_components:Cold
+test.poison = faulty_components:Poison
+test.hang = faulty_components:Hang
 [sluice.monitors]
-test.slow = sluice_test_parts:SlowWatch
+test.slow = faulty_components:SlowWatch
 [sluice.sources]
-test.broken = sluice_test_parts:BrokenSource
+test.broken = faulty_components:BrokenSource
 """
 
 
@@ -48,8 +48,8 @@ test.broken = sluice_test_parts:BrokenSource
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH in which a package registers misbehaving parts."""
     folder = tmp_path_factory.mktemp("parts")
-    shutil.copy(Path(__file__).with_name("sluice_test_parts.py"), folder)
-    meta = folder / "sluice_test_parts-1.0.dist-info"
+    shutil.copy(Path(__file__).with_name("faulty_components.py"), folder)
+    meta = folder / "faulty_components-1.0.dist-info"
     meta.mkdir()
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: sluice-test-parts\nVersion: 1.0\n")
     (meta / "entry_points.txt").write_text(ENTRY_POINTS)

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sluice.pipeline.batch import EventBatch
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 INLINE = ("--graph", "hgcal", "--engine", "inline")
 WORDS_HEADER = ",".join(f"RX_DATA_{i}" for i in range(12))

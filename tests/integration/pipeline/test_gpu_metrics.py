@@ -8,10 +8,11 @@ import urllib.request
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from sluice.pipeline import daemon, nvml
-from sluice.pipeline.config import Part, load_graph
-from sluice.pipeline.numbering import TRIAL
-from sluice.pipeline.session import Wishes
+from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.gpu import nvml
+from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.service import daemon
+from sluice.pipeline.service.session import Wishes
 
 
 class Gpus:

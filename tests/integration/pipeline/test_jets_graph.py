@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sluice.kernels.jets import OBSERVABLES
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.ragged import Ragged
+from sluice.kernels.jets.observables import OBSERVABLES
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.ragged import Ragged
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
+from sluice.pipeline.detectors.jets import ETA, PHI, PT
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Schema
-from sluice.pipeline.stages.jets import ETA, PHI, PT
 
 EVENTS = 600
 

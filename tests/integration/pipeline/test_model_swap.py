@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 import tomli_w
 
-from sluice.pipeline.backends import open_session
-from sluice.pipeline.repository import read_model
+from sluice.pipeline.inference.repository import read_model
+from sluice.pipeline.inference.session import open_session
 
 COLUMNS = ["event_id", "latent_q", "sum_q", "score", "decision", "batch_seq", "epoch"]
 SINK = {"use": "recording", "keep": "all", "columns": COLUMNS}
@@ -37,9 +37,9 @@ def another_version(folder, version, **changes):
     import onnx
     from onnx import numpy_helper
 
-    from sluice.pipeline.config import convert
-    from sluice.pipeline.manifest import Manifest
-    from sluice.pipeline.repository import write_model
+    from sluice.pipeline.config.strict import convert
+    from sluice.pipeline.inference.manifest import Manifest
+    from sluice.pipeline.inference.repository import write_model
 
     first = folder / "wafer-tagger" / "1"
     manifest = tomllib.loads((first / "manifest.toml").read_text())

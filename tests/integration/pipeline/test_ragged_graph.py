@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 import tomli_w
 
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.ragged import Ragged
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.ragged import Ragged
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
 
 TRACKS = Column("tracks", "float32", (None, 3))
 SCHEMA = Schema((EVENT_ID, T_EVENT, TRACKS, Column("scale", "float32")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sluice.pipeline.schema import RECORD
+from sluice.pipeline.core.schema import RECORD
 
 
 def test_real_chip_words(data_dir, sluice, tmp_path, load_report):

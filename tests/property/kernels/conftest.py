@@ -24,7 +24,7 @@ class Implementation:
         self._package = package
         self.simulated = self.on_gpu = False
         if package.endswith("cuda"):
-            from sluice.kernels.cuda.launching import SIMULATED
+            from sluice.kernels.cuda.launch import SIMULATED
 
             self.simulated, self.on_gpu = SIMULATED, not SIMULATED
 
@@ -46,7 +46,7 @@ class Implementation:
                 warnings.simplefilter("ignore", RuntimeWarning)
                 brief(given(*strategies)(holds))()
         else:
-            settings(deadline=None)(given(*strategies)(holds))()
+            given(*strategies)(holds)()
 
 
 def _carried(kernel: Callable[..., None]) -> Callable[..., None]:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sluice.kernels import codecs, wafer
-from sluice.kernels.emd import emd_pairs
+from sluice.kernels import wafer
+from sluice.kernels.emd.exact import emd_pairs
+from sluice.kernels.wafer import codecs
 
 DROPS = st.integers(-1, 4)
 COUNTS = st.one_of(st.integers(0, 60), st.integers(0, 2**22), st.just(0)).map(float)

@@ -6,7 +6,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sluice.kernels.emd import emd, emd_dual, emd_pairs, is_metric
+from sluice.kernels.emd.exact import emd, emd_dual, emd_pairs, is_metric
 from sluice.kernels.wafer import DISTANCE
 
 ot = pytest.importorskip("ot")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.kernels.strips import (
+from sluice.kernels.antihydrogen.strips import (
     BYTES,
     FINE,
     INNER_MM,
@@ -19,7 +19,7 @@ from sluice.kernels.strips import (
     images,
     pack_strips,
 )
-from sluice.kernels.vertex import find_vertices
+from sluice.kernels.antihydrogen.vertex import find_vertices
 
 
 def packed(bits):
@@ -145,7 +145,7 @@ def test_one_track_or_one_layer_makes_no_vertex():
         assert not where.any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.01, 0.05, 0.5, 1.0]))
 def test_crowded_events_end_and_stay_within_bounds(seed, share):
     where, radius = found(random_bits(seed, 2, share))

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 import sluice.kernels.cuda
-from sluice.kernels.cuda.launching import SIMULATED, Kernel
+from sluice.kernels.cuda.launch import SIMULATED, Kernel
 
 _GPU = Path(__file__).resolve().parents[3] / "benchmarks" / "gpu"
 _OTHERS = ("lanes_emitted",) if SIMULATED else ("lanes_simulated", "simulator")

@@ -169,19 +169,19 @@ def test_tables_take_the_place_of_those_before(module, tmp_path):
 
 def test_exit_codes(module, monkeypatch, tmp_path, step):
     run = module("run")
-    monkeypatch.setattr(run.present, "main", lambda: 0)
+    monkeypatch.setattr(run.probe, "main", lambda: 0)
     for code, expected in (("", 0), ("sys.exit(1)", 1)):
         monkeypatch.setattr(run, "groups", lambda _, code=code: [[step("one", code)]])
         assert run.main(["--json", str(tmp_path / "r.json")]) == expected
-    monkeypatch.setattr(run.present, "main", lambda: 8)
+    monkeypatch.setattr(run.probe, "main", lambda: 8)
     monkeypatch.setattr(run, "groups", lambda _: pytest.fail("steps without a GPU"))
     assert run.main([]) == 8
 
 
 def test_without_a_driver_it_ends_at_once(module, monkeypatch, capsys):
-    present = module("present")
-    monkeypatch.setattr(present, "LIBRARY", "libno-such-driver.so.1")
-    assert present.main() == 8
+    probe = module("probe")
+    monkeypatch.setattr(probe, "LIBRARY", "libno-such-driver.so.1")
+    assert probe.main() == 8
     assert "no NVIDIA driver" in capsys.readouterr().err
 
 
@@ -199,9 +199,9 @@ def test_a_driver_with_and_without_gpus(module, monkeypatch, initialised, device
             count._obj.value = devices
             return 0
 
-    present = module("present")
-    monkeypatch.setattr(present.ctypes, "CDLL", lambda _: Driver)
-    assert present.main() == expected
+    probe = module("probe")
+    monkeypatch.setattr(probe.ctypes, "CDLL", lambda _: Driver)
+    assert probe.main() == expected
 
 
 def test_the_steps_are_what_is_there(module):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from sluice.pipeline.cli import app
-from sluice.pipeline.config import load_graph
+from sluice.pipeline.cli.main import app
+from sluice.pipeline.config.graph_file import load_graph
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_wheel_has_every_file(root: Path, project: dict[str, Any], wheel: Path) 
 def test_wheel_works_from_elsewhere(wheel: Path, tmp_path: Path) -> None:
     code = (
         "import sys, sluice.pipeline, sluice.models\n"
-        "from sluice.pipeline.cli import main\n"
+        "from sluice.pipeline.cli.main import main\n"
         f"assert sluice.pipeline.__file__.startswith({str(wheel)!r})\n"
         f"assert sluice.models.__file__.startswith({str(wheel)!r})\n"
         "main()"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.pipeline.config import parse_graph
+from sluice.pipeline.config.graph_file import parse_graph
 
 _ROOT = Path(__file__).resolve().parents[3]
 _PAGES = sorted(

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from sluice.pipeline import composition, summaries, wire
-from sluice.pipeline.batch import Flag, Outcome
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.core.batch import Flag, Outcome
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.journal import batch_record
+from sluice.pipeline.transport import batch_summary, protocol
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]
@@ -26,12 +27,12 @@ def page(root: Path) -> Path:
 
 
 def test_header_table(page: Path, section: Section, rows: Rows) -> None:
-    table = rows(section(page, f"### Header: {wire.HEADER_BYTES} bytes"))
-    header = wire.Header(
-        int(wire.Kind.RAW), run=2, source=3, seq=4, first=5, events=6, t_ingest=7, t_sent=8, aux=9,
-        length=10,
+    table = rows(section(page, f"### Header: {protocol.HEADER_BYTES} bytes"))
+    header = protocol.Header(
+        int(protocol.Kind.RAW), run=2, source=3, seq=4, first=5, events=6, t_ingest=7, t_sent=8,
+        aux=9, length=10,
     )  # fmt: skip
-    packed, _ = wire.encode(header, bytes(10))
+    packed, _ = protocol.encode(header, bytes(10))
     expected = {"magic": b"SLCE", "version": 1, "reserved": 0, **header._asdict()}
     end = 0
     for offset, size, kind, field, *_ in table:
@@ -40,28 +41,30 @@ def test_header_table(page: Path, section: Section, rows: Rows) -> None:
         code = "<" + (f"{size}s" if kind == "bytes" else _CODES[kind])
         assert struct.calcsize(code) == int(size), field
         assert struct.unpack_from(code, packed, int(offset)) == (expected.pop(field),), field
-    assert end == wire.HEADER_BYTES == len(packed)
+    assert end == protocol.HEADER_BYTES == len(packed)
     assert not expected
 
 
 def test_kinds_table(page: Path, section: Section, rows: Rows) -> None:
     table = rows(section(page, "### Kinds"))
-    assert {row[1]: int(row[0]) for row in table if row[0]} == {k.name: int(k) for k in wire.Kind}
+    assert {row[1]: int(row[0]) for row in table if row[0]} == {
+        k.name: int(k) for k in protocol.Kind
+    }
 
 
 def test_limits(page: Path, section: Section) -> None:
     text = section(page, "### Limits")
     assert "2^20 events" in text
-    assert wire.MAX_EVENTS == 2**20
+    assert protocol.MAX_EVENTS == 2**20
     assert "2^28 payload bytes" in text
-    assert wire.MAX_BYTES == 2**28
+    assert protocol.MAX_BYTES == 2**28
 
 
 def test_summary(page: Path, section: Section) -> None:
-    summary = summaries.Summary(
+    summary = batch_summary.Summary(
         bytes(8 * len(Outcome)), bytes(8 * 64), 1, [Flag("s", "r", 5, [0])], b"c"
     )
-    parts = msgspec.msgpack.decode(summaries.pack_summary(summary))
+    parts = msgspec.msgpack.decode(batch_summary.pack_summary(summary))
     assert parts == [bytes(64), bytes(512), 1, [["s", "r", 5, [0]]], b"c"]
     names = ", ".join(outcome.name.lower() for outcome in Outcome)
     text = " ".join(section(page, "### Payloads").split())
@@ -70,20 +73,20 @@ def test_summary(page: Path, section: Section) -> None:
 
 def test_raw_records_are_packed_in_the_order_of_the_columns() -> None:
     schema = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
-    record = wire.record_dtype(schema)
+    record = protocol.record_dtype(schema)
     assert record.names == ("event_id", "t_event", "words")
     assert record.itemsize == 8 + 8 + 48
 
 
 def test_version_and_magic(page: Path) -> None:
-    assert page.read_text().startswith(f"# The Sluice protocol, version {wire.VERSION}\n")
+    assert page.read_text().startswith(f"# The Sluice protocol, version {protocol.VERSION}\n")
 
 
 def test_composition(page: Path, section: Section) -> None:
     text = " ".join(section(page, "### Payloads").split())
-    record = composition.FORM
+    record = batch_record.FORM
     names = [name for name in record.names or () if f"`{name}`" in text]
     assert names == list(record.names or ())
-    assert record.itemsize == len(composition.compose(1, np.arange(3, dtype="u8"), range(8), 2, 3))
-    (got,) = composition.unpack(composition.compose(1, np.array([9, 8], "u8"), range(8), 7, 6))
+    assert record.itemsize == len(batch_record.compose(1, np.arange(3, dtype="u8"), range(8), 2, 3))
+    (got,) = batch_record.unpack(batch_record.compose(1, np.array([9, 8], "u8"), range(8), 7, 6))
     assert got.tolist() == (1, 9, int(got["ids"]), 2, 1, 2, 3, 5, 6, 7, 6)

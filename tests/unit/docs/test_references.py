@@ -16,23 +16,31 @@ import typer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sluice.pipeline import errors
-from sluice.pipeline.account import Account
-from sluice.pipeline.addresses import Security
-from sluice.pipeline.cli import app
-from sluice.pipeline.config import Graph, Http, Run, Segment, Workers, load_graph, parse_graph
-from sluice.pipeline.exposition import RunCollector
-from sluice.pipeline.exposition_gpu import GpuCollector
-from sluice.pipeline.graph import Graph as BuiltGraph
-from sluice.pipeline.graph import build_graph
-from sluice.pipeline.metrics import MeterBlock
-from sluice.pipeline.nvml import REASONS, Sample
-from sluice.pipeline.parts import build, load, names
-from sluice.pipeline.quarantine import Quarantine
-from sluice.pipeline.reference import Band
-from sluice.pipeline.sources.mapping import Mapped
+from sluice.pipeline.cli.main import app
+from sluice.pipeline.config.graph_file import (
+    Graph,
+    Http,
+    Run,
+    Segment,
+    Workers,
+    load_graph,
+    parse_graph,
+)
+from sluice.pipeline.config.plugins import build, load, names
+from sluice.pipeline.core import errors
+from sluice.pipeline.core.endpoints import Security
+from sluice.pipeline.gpu.nvml import REASONS, Sample
+from sluice.pipeline.graph.graph import Graph as BuiltGraph
+from sluice.pipeline.graph.graph import build_graph
+from sluice.pipeline.metrics.meters import MeterBlock
+from sluice.pipeline.metrics.reference_band import Band
+from sluice.pipeline.run.accounting import Account
+from sluice.pipeline.run.quarantine import Quarantine
+from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.service.prometheus import RunCollector
+from sluice.pipeline.service.prometheus_gpu import GpuCollector
+from sluice.pipeline.sources.tables.mapping import Mapped
 from sluice.pipeline.stages.menu import Path as MenuPath
-from sluice.pipeline.state import Control, State
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]

@@ -14,7 +14,7 @@ def no_torch() -> Callable[[str], str]:
     def value(expression: str) -> str:
         code = (
             "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
-            "from sluice.exporters.families import get\n"
+            "from sluice.exporters.families.base import get\n"
             f"print({expression})"
         )
         done = subprocess.run(

@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.exporters.families import get
-from sluice.exporters.families.antihydrogen import LABELS, data, metrics, physics
+from sluice.exporters.families.antihydrogen import LABELS, data, detector, metrics
 from sluice.exporters.families.antihydrogen.simulate import simulate, strips
-from sluice.kernels.strips import VIEWS, Z
-from sluice.pipeline.errors import DataError
+from sluice.exporters.families.base import get
+from sluice.kernels.antihydrogen.strips import VIEWS, Z
+from sluice.pipeline.core.errors import DataError
 
 EVENTS = 12_000
 #: Nothing but two straight prongs and more through a perfect detector.
 CLEAN = {
-    physics.FIELD: 1e-6, physics.THICKNESS: 0.0, physics.LAYER_THICKNESS: 0.0,
-    physics.EFFICIENCY: 1.0, physics.VIEW_EFFICIENCY: 1.0, physics.TAIL: 0.0,
-    physics.NOISE: 0.0, physics.PHOTONS: 0.0, physics.GAP: 0.0, physics.DIFFUSION: 0.0,
+    detector.FIELD: 1e-6, detector.THICKNESS: 0.0, detector.LAYER_THICKNESS: 0.0,
+    detector.EFFICIENCY: 1.0, detector.VIEW_EFFICIENCY: 1.0, detector.TAIL: 0.0,
+    detector.NOISE: 0.0, detector.PHOTONS: 0.0, detector.GAP: 0.0, detector.DIFFUSION: 0.0,
 }  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def sample():
     return data.simulated(EVENTS, 5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31), first=st.integers(0, 2**40))
 def test_an_event_depends_on_seed_and_number_alone(seed, first):
     whole, part = simulate(40, seed, first), simulate(25, seed, first + 15)
@@ -68,8 +68,8 @@ def test_a_clean_track_fires_one_strip_a_view_where_it_passes():
 
 
 def test_wall_and_axis_are_where_they_should_be():
-    for label, low, high in ((physics.WALL, 30, 52), (physics.AXIS, 0, 25)):
-        truth, bits = strips(6_000, 4, toy={**CLEAN, physics.CLOUD: 3.0})
+    for label, low, high in ((detector.WALL, 30, 52), (detector.AXIS, 0, 25)):
+        truth, bits = strips(6_000, 4, toy={**CLEAN, detector.CLOUD: 3.0})
         events = data.packed(bits[truth == label])
         _, radius = data.Annihilations(events, truth[truth == label]).coverage()
         assert low < np.median(radius[radius >= 0]) < high
@@ -82,7 +82,7 @@ def test_both_classes_come_alike(sample):
 
 def test_a_shift_moves_strips_and_loses_those_that_leave():
     torch = pytest.importorskip("torch")
-    from sluice.exporters.families.antihydrogen.training import shifted
+    from sluice.exporters.families.antihydrogen.train import shifted
 
     z = torch.zeros(64, 2, Z)
     z[:, 0, 100], z[:, 1, 110] = 1, 1

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sluice.exporters.families import get
-from sluice.exporters.families.antihydrogen import physics
+from sluice.exporters.families.antihydrogen import detector
+from sluice.exporters.families.base import get
 from sluice.exporters.families.cosmics import simulate as toy
-from sluice.kernels.bars import AROUND, BARS, LATEST_NS, STEP_NS, after_first
-from sluice.kernels.strips import VIEWS
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.stages.antihydrogen import Hodoscope
+from sluice.kernels.antihydrogen.hodoscope import AROUND, BARS, LATEST_NS, STEP_NS, after_first
+from sluice.kernels.antihydrogen.strips import VIEWS
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.detectors.antihydrogen import Hodoscope
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def exact(monkeypatch):
 
 def muon(way, at=(0.0, 0.0, toy.MIDDLE_MM)):
     """A muon's two tracks, (1, 2, 8)."""
-    tracks = np.zeros((1, 2, physics.COLUMNS))
+    tracks = np.zeros((1, 2, detector.COLUMNS))
     tracks[0, :, :3] = at
     tracks[0, :, 3:6] = np.outer((1, -1), way)
-    tracks[0, :, physics.SLOWNESS] = np.array((1, -1)) / physics.LIGHT
+    tracks[0, :, detector.SLOWNESS] = np.array((1, -1)) / detector.LIGHT
     return tracks
 
 
@@ -45,15 +45,15 @@ def test_a_muon_from_above_fires_four_bars_from_top_to_bottom(exact):
     order = fired[np.argsort(counts[fired])]
     assert order.tolist() == [AROUND + top, top, bottom, AROUND + bottom]
     flight = (counts[fired].max() - counts[fired].min()) * STEP_NS
-    assert flight == pytest.approx(350.0 / physics.LIGHT, abs=STEP_NS)
+    assert flight == pytest.approx(350.0 / detector.LIGHT, abs=STEP_NS)
 
 
 def test_a_muon_fires_the_strips_that_it_crosses(monkeypatch):
     quiet = toy.TOY.copy()
-    quiet[[physics.NOISE, physics.TAIL, physics.DIFFUSION]] = 0.0
-    quiet[[physics.EFFICIENCY, physics.VIEW_EFFICIENCY]] = 1.0
+    quiet[[detector.NOISE, detector.TAIL, detector.DIFFUSION]] = 0.0
+    quiet[[detector.EFFICIENCY, detector.VIEW_EFFICIENCY]] = 1.0
     bits = np.empty((1, 1430), np.uint8)
-    physics.strike(5, 0, quiet, muon((0.0, -1.0, 0.0), (0.0, 0.0, 200.5)), bits)
+    detector.strike(5, 0, quiet, muon((0.0, -1.0, 0.0), (0.0, 0.0, 200.5)), bits)
     views = [np.flatnonzero(bits[0, VIEWS[k] : VIEWS[k + 1]]) for k in range(4)]
     # Once a layer, for the lower half has none; a quarter of a turn from the first φ strip.
     assert [view.tolist() for view in (views[0], views[2])] == [[200], [200]]
@@ -64,7 +64,7 @@ def test_a_muon_fires_the_strips_that_it_crosses(monkeypatch):
 def test_tracks_that_miss_the_bars_or_are_none_fire_nothing(exact):
     far = muon((0.0, -1.0, 0.0), (300.0, 0.0, toy.MIDDLE_MM))
     beside = muon((0.0, -1.0, 0.0), (0.0, 0.0, toy.MIDDLE_MM + 300))
-    for tracks in (far, beside, np.zeros((3, 4, physics.COLUMNS))):
+    for tracks in (far, beside, np.zeros((3, 4, detector.COLUMNS))):
         assert not toy.clocks(tracks, np.random.default_rng(1)).any()
 
 
@@ -87,15 +87,15 @@ def test_every_readout_has_a_bar_of_each_ring_and_both_kinds_come_alike(sample):
 def test_annihilations_in_it_are_the_antihydrogen_family_s():
     truth, bits = np.empty(200, np.uint8), np.empty((200, 1430), np.uint8)
     others = np.empty_like(bits)
-    tracks = np.empty((200, 24, physics.COLUMNS))
-    physics.fill(4, 0, toy.TOY, truth, bits, tracks)
-    physics.fill(4, 0, toy.TOY, truth, others, np.empty((200, 0, physics.COLUMNS)))
+    tracks = np.empty((200, 24, detector.COLUMNS))
+    detector.fill(4, 0, toy.TOY, truth, bits, tracks)
+    detector.fill(4, 0, toy.TOY, truth, others, np.empty((200, 0, detector.COLUMNS)))
     np.testing.assert_array_equal(bits, others)
-    held = tracks[tracks[..., physics.SLOWNESS] > 0]
+    held = tracks[tracks[..., detector.SLOWNESS] > 0]
     assert len(held) > 200
     assert (np.hypot(held[:, 0], held[:, 1]) >= 90.3).all()
     np.testing.assert_allclose(np.linalg.norm(held[:, 3:6], axis=1), 1.0, atol=1e-6)
-    assert (held[:, physics.SLOWNESS] >= 1 / physics.LIGHT).all()
+    assert (held[:, detector.SLOWNESS] >= 1 / detector.LIGHT).all()
 
 
 @given(arrays(np.uint16, (5, BARS), elements=st.sampled_from([0, 0, 1, 7, 90, 1_000, 65_535])))

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from sluice.exporters import families
-from sluice.pipeline.errors import ConfigError, DataError
+from sluice.exporters.families import base
+from sluice.pipeline.core.errors import ConfigError, DataError
 
 
 def test_families_are_discovered():
-    assert "wafers" in families.names()
-    for name in families.names():
-        family = families.get(name)
+    assert "wafers" in base.names()
+    for name in base.names():
+        family = base.get(name)
         assert family.name == name
         assert family.recipe.is_file()
 
 
 def test_an_unknown_family_names_the_nearest():
     with pytest.raises(ConfigError, match="wafers"):
-        families.get("wafer")
+        base.get("wafer")
 
 
 def test_recipe_is_strict(tmp_path):
@@ -38,8 +38,8 @@ def test_recipe_is_strict(tmp_path):
 
 def test_quick_overlays_leaves_only():
     pytest.importorskip("torch")
-    from sluice.exporters import recipes
     from sluice.exporters.families.wafers import recipe
+    from sluice.exporters.training import recipes
 
     full, quick = recipe.load(), recipe.load(quick=True)
     assert quick.events < full.events
@@ -51,7 +51,7 @@ def test_quick_overlays_leaves_only():
 
 def test_auc_counts_ties_half():
     pytest.importorskip("ot")
-    from sluice.exporters.measures import auc
+    from sluice.exporters.evaluation.classifier import auc
 
     rng = np.random.default_rng(1)
     score, truth = rng.integers(0, 5, 200), rng.random(200) < 0.4
@@ -60,7 +60,7 @@ def test_auc_counts_ties_half():
 
 
 def test_the_curve_rises_from_nothing_to_all_and_has_the_area():
-    from sluice.exporters.measures import auc, roc
+    from sluice.exporters.evaluation.classifier import auc, roc
 
     rng = np.random.default_rng(2)
     score, truth = rng.integers(0, 9, 300), rng.random(300) < 0.3
@@ -78,20 +78,20 @@ def test_the_curve_rises_from_nothing_to_all_and_has_the_area():
 
 
 def test_charges_from_a_file(tmp_path):
-    from sluice.exporters.families.wafers import files
+    from sluice.exporters.families.wafers import measured_files
 
     path = tmp_path / "charges.csv"
     header = ",".join(f"CALQ_{i}" for i in range(48))
     row = ",".join(["7"] + ["0"] * 47)
     empty = ",".join(["0"] * 48)
     path.write_text("\n".join([header, row, empty, row]) + "\n")
-    wafers = files.read_csv(path)
+    wafers = measured_files.read_csv(path)
     assert len(wafers) == 1
     assert wafers.total.tolist() == [7.0]
     assert wafers.image.sum() == pytest.approx(7 / 4)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="48 columns"):
-        files.read_csv(path)
+        measured_files.read_csv(path)
     path.write_text("a,b\n1,x\n")
     with pytest.raises(DataError, match="cannot read"):
-        files.read_csv(path)
+        measured_files.read_csv(path)

@@ -12,13 +12,13 @@ from sluice.exporters.families.jets import data, metrics
 def simulated():
     pytest.importorskip("pythia8mc")
     pytest.importorskip("fastjet")
-    from sluice.exporters.families import get
+    from sluice.exporters.families.base import get
 
     return get("jets").block(60, 5, 0)
 
 
 def test_a_block_depends_on_its_seed_alone(simulated):
-    from sluice.exporters.families import get
+    from sluice.exporters.families.base import get
 
     again = get("jets").block(60, 5, 0)
     for name in ("pt", "eta", "phi"):
@@ -114,15 +114,15 @@ def test_the_adversarys_mixture_is_a_density():
 
 def net_and_loss(name, means, weight, rows):
     torch = pytest.importorskip("torch")
-    from sluice.exporters import recipes
-    from sluice.exporters.families.jets import nets
+    from sluice.exporters.families.jets import trainings
     from sluice.exporters.families.jets.recipe import PATH, Recipe
+    from sluice.exporters.training import recipes
 
     torch.manual_seed(7)
-    net = nets.Net(name, means, weight)
-    module = nets.Trained(net, recipes.load(PATH, Recipe)).eval()
+    net = trainings.Net(name, means, weight)
+    module = trainings.Trained(net, recipes.load(PATH, Recipe)).eval()
     module.steps += 1_000_000
-    return module, nets.Loss(module, net, steps=10)(rows)
+    return module, trainings.Loss(module, net, steps=10)(rows)
 
 
 def some_rows(count=64):

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sluice.exporters.muon import Muon, is_matrix, orthogonal  # noqa: E402
+from sluice.exporters.training.muon import Muon, is_matrix, orthogonal  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (3, 6, 4), (12, 12)])

@@ -7,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sluice.exporters.families.wafers import chip, nested  # noqa: E402
-from sluice.exporters.families.wafers.lowering import LoweredEncoder  # noqa: E402
-from sluice.exporters.families.wafers.model import Autoencoder, Tagger  # noqa: E402
-from sluice.kernels.wafer_geometry import MASK_8X8  # noqa: E402
+from sluice.exporters.families.wafers.coders import fixed_point_torch, nested  # noqa: E402
+from sluice.exporters.families.wafers.coders.matrix_form import LoweredEncoder  # noqa: E402
+from sluice.exporters.families.wafers.coders.model import Autoencoder, Tagger  # noqa: E402
+from sluice.kernels.wafer.geometry import MASK_8X8  # noqa: E402
 
 
 @pytest.fixture
@@ -28,10 +28,14 @@ def coder():
 
 def test_widths_share_filters_and_the_full_one_is_the_encoder(coder, images):
     full, half, quarter = nested.NestedCoder(coder).latents(images)
-    torch.testing.assert_close(full, chip.quantise(coder.encoder(images), 9), rtol=0, atol=0)
+    torch.testing.assert_close(
+        full, fixed_point_torch.quantise(coder.encoder(images), 9), rtol=0, atol=0
+    )
     for share, latent in ((0.5, half), (0.25, quarter)):
         narrow = nested.narrow_encoder(coder.encoder, share)
-        torch.testing.assert_close(latent, chip.quantise(narrow(images), 9), rtol=0, atol=0)
+        torch.testing.assert_close(
+            latent, fixed_point_torch.quantise(narrow(images), 9), rtol=0, atol=0
+        )
     assert not torch.equal(full, half)
     assert not torch.equal(half, quarter)
 

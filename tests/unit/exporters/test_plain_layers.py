@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
-from sluice.exporters.layers import plain_layers
-from sluice.pipeline.backends import open_session
-from sluice.pipeline.errors import ModelError
-from sluice.pipeline.repository import all_models, find_model, read_model
+from sluice.exporters.conversion.layers import plain_layers
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.inference.repository import all_models, find_model, read_model
+from sluice.pipeline.inference.session import open_session
 
 PLAIN = ("wafer-encoder-3b", "wafer-encoder-5b", "wafer-encoder-7b", "wafer-encoder-9b",
          "wafer-tagger")  # fmt: skip

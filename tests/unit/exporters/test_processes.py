@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from sluice.exporters.processes import side_by_side
+from sluice.exporters.training.parallel import side_by_side
 
 #: Says which processes do its tasks, then waits for tasks that take minutes.
 PARENT = """
 import os, signal, time
-from sluice.exporters.processes import side_by_side
+from sluice.exporters.training.parallel import side_by_side
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 

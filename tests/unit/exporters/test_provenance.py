@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from sluice.exporters import provenance, recipes
-from sluice.exporters.provenance import Note
-from sluice.exporters.train import METRICS
-from sluice.pipeline.errors import ConfigError
-from sluice.pipeline.manifest import Training
+from sluice.exporters.training import provenance, recipes
+from sluice.exporters.training.loop import METRICS
+from sluice.exporters.training.provenance import Note
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.manifest import Training
 
 FAMILIES = ("antihydrogen", "cosmics", "jets", "wafers")
 TRAINING = Training(seed=3, dataset="few", dataset_sha256="ab" * 32, events=7, recipe_sha256="")
@@ -43,11 +43,11 @@ REFUSED = "another recipe, seed or simulation"
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_reads_what_its_training_wrote(family, tmp_path):
-    of = import_module(f"sluice.exporters.families.{family}.recipe")
+    of = import_module(f"sluice.exporters.families.base.{family}.recipe")
     recipe = of.load() if hasattr(of, "load") else recipes.load(of.PATH, of.Recipe)
     note = Note(TRAINING, recipe)
     provenance.claim(tmp_path, note, resume=False)
-    training = import_module(f"sluice.exporters.families.{family}.training")
+    training = import_module(f"sluice.exporters.families.base.{family}.training")
     assert training.read_note(tmp_path) == note
     for broken, said in ((b"{", "truncated"), (b'{"training": 1}', "training")):
         (tmp_path / provenance.FILE).write_bytes(broken)

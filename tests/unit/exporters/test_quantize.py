@@ -13,11 +13,11 @@ pytest.importorskip("onnxruntime")
 import onnx
 import torch
 
-from sluice.exporters.inference import runner
-from sluice.exporters.onnx import Export, serialise
-from sluice.exporters.quantize import fp16, int8, write_variants
-from sluice.pipeline.manifest import Manifest, Tensor
-from sluice.pipeline.repository import read_model
+from sluice.exporters.conversion.onnx import Export, serialise
+from sluice.exporters.conversion.onnx_runner import runner
+from sluice.exporters.conversion.quantize import fp16, int8, write_variants
+from sluice.pipeline.inference.manifest import Manifest, Tensor
+from sluice.pipeline.inference.repository import read_model
 
 
 @pytest.fixture(scope="module")

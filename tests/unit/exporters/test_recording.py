@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from sluice.exporters.families import get
-from sluice.exporters.recording import record
-from sluice.pipeline.errors import ConfigError
+from sluice.exporters.families.base import get
+from sluice.exporters.simulation.record import record
+from sluice.pipeline.core.errors import ConfigError
 
 EVENTS, SEED = 1_000, 4
 

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from sluice.exporters.families import get
-from sluice.exporters.streams import begin, normal, poisson, uniform
+from sluice.exporters.families.base import get
+from sluice.exporters.simulation.random_streams import begin, normal, poisson, uniform
 
 #: Of 300 events of seed 7, from event 11 on: the detector's column and its bytes' SHA-256.
 PINNED = {

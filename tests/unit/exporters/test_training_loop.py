@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sluice.exporters.train import Job, Schedule, fit  # noqa: E402
+from sluice.exporters.training.loop import Job, Schedule, fit  # noqa: E402
 
 pytestmark = pytest.mark.train
 

@@ -6,14 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sluice.exporters.families.wafers import data, integers
-from sluice.exporters.families.wafers.simulate import charges
+from sluice.exporters.families.wafers import data
+from sluice.exporters.families.wafers.coders import fixed_point
+from sluice.exporters.families.wafers.simulation.wafers import charges
 from sluice.kernels.wafer import LATENTS, MASK_8X8, packed_bytes, quantise_pack
 
 torch = pytest.importorskip("torch")
 
-from sluice.exporters.families.wafers import chip, emd, losses, model, pairs  # noqa: E402
-from sluice.exporters.families.wafers.lowering import LoweredEncoder  # noqa: E402
+from sluice.exporters.families.wafers.coders import fixed_point_torch, losses, model  # noqa: E402
+from sluice.exporters.families.wafers.coders.matrix_form import LoweredEncoder  # noqa: E402
+from sluice.exporters.families.wafers.surrogates import model as surrogates  # noqa: E402
+from sluice.exporters.families.wafers.surrogates import pairs  # noqa: E402
 
 WEIGHTS = hnp.arrays(np.float64, (4, 48), elements=st.floats(0, 1000).map(lambda x: round(x, 3)))
 SIXBITS = st.integers(-40, 40)
@@ -26,17 +29,15 @@ def fractions(weights):
 @pytest.fixture(scope="module")
 def surrogate():
     torch.manual_seed(1)
-    return emd.EmdSurrogate([12, 8, 4]).double().eval()
+    return surrogates.EmdSurrogate([12, 8, 4]).double().eval()
 
 
-@settings(max_examples=50, deadline=None)
 @given(WEIGHTS, WEIGHTS)
 def test_surrogate_is_symmetric(surrogate, a, b):
     p, q = fractions(a), fractions(b)
     assert torch.equal(surrogate(p, q), surrogate(q, p))
 
 
-@settings(max_examples=50, deadline=None)
 @given(WEIGHTS, WEIGHTS, st.floats(1e-3, 1))
 def test_surrogate_is_homogeneous(surrogate, a, b, scale):
     p, q = fractions(a), fractions(b)
@@ -44,7 +45,6 @@ def test_surrogate_is_homogeneous(surrogate, a, b, scale):
     torch.testing.assert_close(scaled, scale * surrogate(p, q), rtol=1e-6, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
 @given(WEIGHTS, WEIGHTS, st.integers(0, 47))
 def test_surrogate_depends_on_the_difference_alone(surrogate, a, b, cell):
     p, q = fractions(a), fractions(b)
@@ -53,7 +53,7 @@ def test_surrogate_depends_on_the_difference_alone(surrogate, a, b, cell):
     torch.testing.assert_close(mixed, 0.5 * surrogate(p, q), rtol=1e-6, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(WEIGHTS)
 def test_surrogate_is_zero_at_zero_with_a_finite_gradient(surrogate, a):
     p = fractions(a).requires_grad_()
@@ -63,7 +63,6 @@ def test_surrogate_is_zero_at_zero_with_a_finite_gradient(surrogate, a):
     assert torch.isfinite(p.grad).all()
 
 
-@settings(max_examples=50, deadline=None)
 @given(WEIGHTS, WEIGHTS)
 def test_surrogate_stays_when_the_wafers_turn(surrogate, a, b):
     p, q = fractions(a), fractions(b)
@@ -72,11 +71,14 @@ def test_surrogate_stays_when_the_wafers_turn(surrogate, a, b):
         torch.testing.assert_close(turned, surrogate(p, q), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 def test_turning_map_starts_as_the_rows_it_is_given(inputs, outputs, seed):
     torch.manual_seed(seed)
-    layer, rows = emd.TurningLinear(inputs, outputs).double(), torch.randn(outputs, 3 * inputs)
+    layer, rows = (
+        surrogates.TurningLinear(inputs, outputs).double(),
+        torch.randn(outputs, 3 * inputs),
+    )
     layer.start(rows)
     x = torch.randn(5, 3, inputs, dtype=torch.float64)
     y = torch.stack(layer(x.unbind(1)), 1)
@@ -88,17 +90,17 @@ def test_turning_map_starts_as_the_rows_it_is_given(inputs, outputs, seed):
 
 
 def test_surrogate_counts_its_multiply_adds():
-    layer = emd.TurningLinear(16, 10)
+    layer = surrogates.TurningLinear(16, 10)
     # Against nine products of 16 x 10 of the same map as a matrix of 48 x 30.
     assert 4 * 16 * 10 < layer.macs < 0.7 * 48 * 30
-    net = emd.EmdSurrogate([64, 40, 24])
+    net = surrogates.EmdSurrogate([64, 40, 24])
     products = 4 * (16 * 64 + 64 * 40 + 40 * 24)
     assert products < net.macs < 1.1 * products
 
 
 def test_published_surrogate_is_symmetric_and_counts_its_work():
     torch.manual_seed(1)
-    net = emd.CnnSurrogate().eval()
+    net = surrogates.CnnSurrogate().eval()
     p, q = (fractions(np.random.default_rng(s).random((5, 48))).float() for s in (1, 2))
     torch.testing.assert_close(net(p, q), net(q, p))
     assert 1.5e6 < net.macs < 2.5e6
@@ -120,12 +122,14 @@ def some_encoder(seed, spread):
 
 
 @pytest.mark.parametrize("bits", [3, 5, 7, 9])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), spread=st.floats(0.05, 1.5))
 def test_encoder_gives_the_integers_of_the_chip_s_arithmetic(bits, seed, spread):
     encoder = some_encoder(seed, spread)
     sample = data.wafers(charges(200, seed)[1])
-    expected = integers.codes(chip.integers(encoder.state_dict()), sample.image, bits)
+    expected = fixed_point.codes(
+        fixed_point_torch.integers(encoder.state_dict()), sample.image, bits
+    )
     for net in (encoder, LoweredEncoder(encoder)):
         with torch.no_grad():
             latent = net(torch.from_numpy(sample.image)).numpy()
@@ -138,8 +142,8 @@ def test_encoder_gives_the_integers_of_the_chip_s_arithmetic(bits, seed, spread)
 def test_silicon_that_cuts_products_is_at_most_a_count_a_product_lower():
     encoder = some_encoder(4, 0.2)
     sample = data.wafers(charges(300, 4)[1])
-    held = chip.integers(encoder.state_dict())
-    gap = integers.codes(held, sample.image, 9) - integers.cutting_codes(held, sample.image)
+    held = fixed_point_torch.integers(encoder.state_dict())
+    gap = fixed_point.codes(held, sample.image, 9) - fixed_point.cutting_codes(held, sample.image)
     assert gap.min() >= -64
     assert np.abs(gap).max() < 511
     assert (gap > 0).mean() > (gap < 0).mean()
@@ -155,7 +159,7 @@ def test_lowered_encoder_is_the_same_to_the_last_bit():
 
 def test_weights_are_six_bits_and_the_gradient_passes():
     values = torch.linspace(-2, 2, 401, requires_grad=True)
-    rounded = chip.weights(values)
+    rounded = fixed_point_torch.weights(values)
     counts = rounded.detach().numpy() * 32
     assert counts.min() == -32
     assert counts.max() == 31
@@ -182,13 +186,15 @@ def test_conditional_decoder_sees_the_sum():
 
 
 @pytest.mark.parametrize("bits", [3, 5, 7, 9])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(latent=hnp.arrays(np.float32, (3, LATENTS), elements=st.floats(-1, 3, width=32)))
 def test_training_quantises_as_the_link_does(bits, latent):
     latent_q, sums = np.empty_like(latent), np.empty(3, np.float32)
     packed = np.empty((3, packed_bytes(bits)), np.uint8)
     quantise_pack(latent, np.ones(3, np.float32), bits, packed, latent_q, sums)
-    np.testing.assert_array_equal(chip.quantise(torch.from_numpy(latent), bits).numpy(), latent_q)
+    np.testing.assert_array_equal(
+        fixed_point_torch.quantise(torch.from_numpy(latent), bits).numpy(), latent_q
+    )
 
 
 def test_tagger_gives_probabilities_also_for_an_empty_wafer():
@@ -199,7 +205,7 @@ def test_tagger_gives_probabilities_also_for_an_empty_wafer():
 @pytest.mark.parametrize("kind", ["warm", *losses.KINDS])
 def test_losses_are_least_where_nothing_is_lost(kind):
     torch.manual_seed(1)
-    surrogate = emd.EmdSurrogate([8, 4])
+    surrogate = surrogates.EmdSurrogate([8, 4])
     p = fractions(np.random.default_rng(1).random((6, 48))).float()
     q = fractions(np.random.default_rng(2).random((6, 48))).float()
     loss = losses.chosen(kind, surrogate, 0.1)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.exporters.families.wafers import data, files, pairs
-from sluice.exporters.families.wafers.simulate import charges
+from sluice.exporters.families.wafers import data, measured_files
+from sluice.exporters.families.wafers.simulation.wafers import charges
+from sluice.exporters.families.wafers.surrogates import pairs
 
 
 def test_symmetries_keep_distances():
@@ -35,26 +36,32 @@ def test_exact_distance_is_that_of_another_implementation():
     np.testing.assert_allclose(pairs.exact(p, q), pairs.oracle(p, q), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.permutations(range(30)))
 def test_an_image_is_always_on_the_same_side_of_the_split(seed, order):
     charge = charges(30, seed)[1]
-    np.testing.assert_array_equal(files.tested(charge)[order], files.tested(charge[order]))
-    np.testing.assert_array_equal(files.digests(charge)[order], files.digests(charge[order]))
+    np.testing.assert_array_equal(
+        measured_files.tested(charge)[order], measured_files.tested(charge[order])
+    )
+    np.testing.assert_array_equal(
+        measured_files.digests(charge)[order], measured_files.digests(charge[order])
+    )
 
 
 def test_a_quarter_is_kept_for_tests():
-    assert files.tested(charges(4000, 1)[1]).mean() == pytest.approx(0.25, abs=0.03)
+    assert measured_files.tested(charges(4000, 1)[1]).mean() == pytest.approx(0.25, abs=0.03)
 
 
-@pytest.mark.parametrize("name", sorted(files.MEASURED))
+@pytest.mark.parametrize("name", sorted(measured_files.MEASURED))
 def test_nothing_learnt_is_tested(name):
-    learnt, whole = files.learnt(name, 0), files.measured(name)
+    learnt, whole = measured_files.learnt(name, 0), measured_files.measured(name)
     if learnt is None or whole is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
-    kept = whole.part(np.flatnonzero(files.tested(whole.charge)))
+    kept = whole.part(np.flatnonzero(measured_files.tested(whole.charge)))
     assert len(learnt) + len(kept) == len(whole)
-    assert not np.isin(files.digests(learnt.charge), files.digests(kept.charge)).any()
+    assert not np.isin(
+        measured_files.digests(learnt.charge), measured_files.digests(kept.charge)
+    ).any()
 
 
 def test_turned_wafers_keep_their_charge():

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.exporters.families import get
-from sluice.exporters.families.wafers import LABELS, data, files
-from sluice.exporters.families.wafers.simulate import CROSSING_NS, charges, simulate
+from sluice.exporters.families.base import get
+from sluice.exporters.families.wafers import LABELS, data, measured_files
+from sluice.exporters.families.wafers.simulation.wafers import CROSSING_NS, charges, simulate
 from sluice.kernels.wafer import unpack
 
 EVENTS = 20_000
@@ -22,7 +22,7 @@ def sample():
     return charges(EVENTS, seed=5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     events=st.integers(0, 300),
     seed=st.integers(0, 2**31),
@@ -101,7 +101,7 @@ def test_every_cell_is_hit_alike(sample):
 
 
 def test_pileup_is_like_the_measured_file(sample):
-    measured = files.measured("CALQ_output.csv")
+    measured = measured_files.measured("CALQ_output.csv")
     if measured is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
     truth, charge = sample
@@ -115,7 +115,7 @@ def test_pileup_is_like_the_measured_file(sample):
 def test_simulating_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
-        "from sluice.exporters.families import get\n"
+        "from sluice.exporters.families.base import get\n"
         "print(len(get('wafers').block(70_000, 1, 0)['words']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -5,16 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.kernels.lanes import OUTPUTS, TILE
-from sluice.kernels.layers import (
-    CUT,
-    RELU,
-    SOFTMAX,
-    Layer,
-    compile_layers,
-    run_layers,
-    scratch,
-)
+from sluice.kernels.compiler.simd import OUTPUTS, TILE
+from sluice.kernels.layers import CUT, RELU, SOFTMAX, Layer, compile_layers, run_layers, scratch
 
 NONE = np.float32(1)
 

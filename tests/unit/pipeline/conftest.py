@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import tomli_w
 
-from sluice.exporters.families.wafers.simulate import simulate
-from sluice.pipeline.batch import EventBatch
-from sluice.pipeline.config import load_graph
-from sluice.pipeline.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
+from sluice.exporters.families.wafers.simulation.wafers import simulate
+from sluice.pipeline.config.graph_file import load_graph
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 
 PARTS = '''
 import numpy as np
 from msgspec import Struct
-from sluice.pipeline.schema import EVENT_ID, Column, Schema
+from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):

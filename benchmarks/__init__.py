@@ -1,0 +1,1 @@
+"""All measurements; `sluice bench` is the module `cli`."""

@@ -1,0 +1,24 @@
+"""What a measurement owes to the machine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sluice.pipeline.system.machine import processor
+
+
+def benchmark_conditions() -> dict[str, Any]:
+    """Return what a measurement owes to the machine: ask before it begins.
+
+    Returns
+    -------
+    dict
+        ``processor``; ``cores`` that this process may use; ``load_before``: processes that ran or
+        wanted to, the mean of a minute.
+    """
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+    }

@@ -1,0 +1,115 @@
+"""Does memory stay flat? A run at full throughput, looked at once a minute."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sluice.benchmarks.conditions import benchmark_conditions
+from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import Schema
+from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.run.accounting import Account
+from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.run.state import Control
+from sluice.pipeline.service.daemon import check_report, execute
+from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.sources.base import Source
+from sluice.pipeline.system.process_stats import Usage, family, usage
+
+#: The recording is read again and again; nobody waits for its end.
+_FOR_EVER = 1 << 40
+_MINUTE_S = 60.0
+
+
+class Look(Struct, frozen=True):
+    """What was seen at one time: seconds since the first event, events judged, each process."""
+
+    at_s: float
+    events: int
+    processes: dict[str, Usage]
+
+
+class _Looker:
+    """Looks at the processes of a run every `step_s`, and stops it after `looks` looks."""
+
+    def __init__(self, looks: int, step_s: float) -> None:
+        self._most = looks
+        self._step_s = step_s
+        self._begun = 0.0
+        self.looks: list[Look] = []
+
+    def __call__(self, control: Control, account: Account, source: Source) -> None:
+        """Look if it is time to; called often."""
+        settled = account.ledger.settled
+        now = time.monotonic()
+        self._begun = self._begun or (now if settled else 0.0)
+        if len(self.looks) == self._most or not settled:
+            return
+        if now - self._begun >= self._step_s * (len(self.looks) + 1):
+            seen = {name: usage(pid) for name, pid in family(os.getpid()).items()}
+            held = {name: what for name, what in seen.items() if what is not None}
+            self.looks.append(Look(now - self._begun, settled, held))
+            if len(self.looks) == self._most:
+                control.ask_to_stop()
+
+
+def measure_memory(
+    events: EventBatch, schema: Schema, minutes: int, workers: int, minute_s: float = _MINUTE_S
+) -> dict[str, Any]:
+    """Run the hgcal graph as fast as it goes, recording accepted events, and look at its processes.
+
+    Parameters
+    ----------
+    events, schema
+        What is judged again and again.
+    minutes
+        How often to look.
+    workers
+        Compute workers.
+    minute_s
+        Time between two looks, for tests.
+
+    Returns
+    -------
+    dict
+        ``minutes``: the looks; ``growth_mb``: process name to resident memory at the last look
+        less that at the first; ``rate_hz``, ``events``, ``restarts``, and the conditions.
+    """
+    conditions = benchmark_conditions()
+    looker = _Looker(minutes, minute_s)
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
+        folder = Path(name)
+        with RecordingWriter(folder / "in.arrows", schema) as writer:
+            writer.write(events)
+        graph = load_graph("hgcal")
+        source = {"path": str(folder / "in.arrows"), "repeat": _FOR_EVER}
+        sink = {**graph.sink.options, "path": str(folder / "out.arrows")}
+        config = replace(
+            graph,
+            source=Part("recording", "bench", source),
+            sink=Part("recording", "kept", sink),
+            workers=replace(graph.workers, compute=workers),
+        )
+        report = execute(config, Wishes(TRIAL, "distributed"), looker)
+    check_report(report)
+    looks = looker.looks
+    first, last = looks[0].processes, looks[-1].processes
+    return {
+        "minutes": msgspec.to_builtins(looks),
+        "growth_mb": {
+            name: last[name].rss_mb - first[name].rss_mb for name in first if name in last
+        },
+        "rate_hz": report["rate_hz"],
+        "events": report["events"],
+        "restarts": report["restarts"],
+        "conditions": {"workers": workers, **conditions},
+    }

@@ -1,0 +1,119 @@
+"""One peer and its client, started, measured and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from systems import HERE, IN_FLIGHT, PEERS, RATES, Peer
+
+_STOP_S = 10.0
+
+
+def free_port() -> int:
+    """Return a port that is free, and the two above it most likely too."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in a session of its own, and end all of it."""
+    with log.open("wb") as said, subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+        start_new_session=True, cwd=log.parent,
+    ) as server:  # fmt: skip
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(_STOP_S)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a measurement finds and leaves things; `work` is its own, beside the events."""
+
+    environment: Path
+    work: Path
+    model: Path
+
+
+def measure(
+    name: str, size: int, place: Place, warm_s: float, seconds: float
+) -> list[dict[str, Any]]:
+    """Start a peer for messages of one size, measure, end it."""
+    peer, port = PEERS[name], free_port()
+    place.work.mkdir()
+    graph, log = place.work / "graph.toml", place.work / "server.log"
+    if peer.column:
+        graph.write_text(peer.graph(port, place.work / "reply"))
+    words = {"folder": place.environment, "servers": HERE / "servers", "port": port}
+    command = [part.format(graph=graph, **words) for part in peer.command.split()]
+    task = _task(peer, port, size, warm_s, seconds)
+    allowed_s = 240 + len(task["loops"]) * (warm_s + seconds + 10)
+    python = sys.executable if not peer.package else place.environment / "bin" / "python"
+    env = _variables(peer, port, size, place)
+    with served(command, env, log) as server, subprocess.Popen(
+        [python, HERE / "client.py", json.dumps(task)], env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        try:
+            said, complained = _finish(client, server, allowed_s)
+        finally:
+            client.kill()
+    if client.returncode:
+        raise RuntimeError(
+            f"client: {complained.strip()[-500:]}; server: "
+            f"{log.read_text(errors='replace').strip()[-2000:]}"
+        )
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def _finish(
+    client: subprocess.Popen[str], server: subprocess.Popen[bytes], allowed_s: float
+) -> tuple[str, str]:
+    """Wait for the client, but not for one whose server has ended."""
+    deadline = time.monotonic() + allowed_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return client.communicate(timeout=1.0)
+        if server.poll() is not None:
+            break
+    client.kill()
+    return client.communicate()
+
+
+def _variables(peer: Peer, port: int, size: int, place: Place) -> dict[str, str]:
+    return {
+        **os.environ, "PEER_MODEL": str(place.model), "PEER_PORT": str(port),
+        "PEER_SIZE": str(size), "PEER_TOGETHER": str(peer.together[size]),
+        "PEER_EVENTS": str(place.work.parent), "PEER_REPLY": str(place.work / "reply"),
+        "PEER_COLUMN": peer.column, "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{HERE / 'servers'}{os.pathsep}{place.work.parent}",
+        "PYTRITON_HOME": str(place.work), "SLUICE_STATE": str(place.work),
+    }  # fmt: skip
+
+
+def _task(peer: Peer, port: int, size: int, warm_s: float, seconds: float) -> dict[str, Any]:
+    """Return what the client shall do."""
+    loops: list[dict[str, Any]] = [{"in_flight": room} for room in IN_FLIGHT[size]]
+    loops.append({"in_flight": max(IN_FLIGHT[size]), "rate_hz": RATES[size]})
+    return {
+        "peer": peer.link, "port": port, "events_per_message": size, "loops": loops,
+        "warm_s": warm_s, "seconds": seconds, "afresh": peer.link not in ("pvapy", "sluice"),
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Trained nets as ONNX, layers files and TensorRT plans, with their variants."""

@@ -1,0 +1,103 @@
+"""The cosmics models on their way into the repository: columns, golden inputs, cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sluice.exporters.conversion.onnx import Export, serialise, write
+from sluice.exporters.evaluation.classifier import over_seeds
+from sluice.exporters.training.provenance import Note
+from sluice.kernels.antihydrogen.hodoscope import BARS
+from sluice.kernels.antihydrogen.strips import PHI, Z
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.manifest import Card, Manifest, Preprocessing, Tensor
+
+from . import data
+from .model import build
+from .recipe import Net, Recipe
+from .train import read_note
+
+#: Readouts that no training sees, and their seed.
+EVENTS, SEED = 20_000, 90_311
+INPUTS = {
+    "z": Tensor("z", "float32", (2, Z)),
+    "phi": Tensor("phi", "float32", (2, PHI)),
+    "hodoscope": Tensor("hodoscope", "float32", (2, BARS)),
+}
+_SAYS = {
+    "cosmics": "Probability of an annihilation, not a cosmic muon, from strips and bars.",
+    "cosmics-strips": "As `cosmics`, from the strips alone.",
+    "cosmics-bars": "As `cosmics`, from the bars alone.",
+}
+CARD = Card(
+    reference="C. Sauerzopf et al., Nucl. Instrum. Meth. A 845 (2017) 579: the hodoscope",
+    shortcomings=(
+        "Trained and measured on a toy whose hodoscope and muons are ours; there is no published "
+        "number of a net that sees the same.",
+        "Muons are straight, alone and as many as annihilations; pions do not interact in the "
+        "material between tracker and bars.",
+    ),
+)
+
+
+def export(checkpoints: Path, root: Path) -> list[Path]:
+    """Write the trained models in `checkpoints` into the repository `root`, with their metrics.
+
+    Raises
+    ------
+    ConfigError
+        If a checkpoint is missing or of another shape than the recipe's nets.
+    """
+    note = read_note(checkpoints)
+    tested, golden = data.simulated(EVENTS, SEED), data.simulated(64, 1)
+    folders = []
+    for name, net in note.recipe.nets.items():
+        modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
+        scores = [data.scores(_run(one), net.sees, tested) for one in modules]
+        found = over_seeds([data.figures(score, tested) for score in scores])
+        inputs: dict[str, NDArray[Any]] = dict(zip(net.sees, golden.seen(net.sees), strict=True))
+        one = Export(modules[0], _manifest(note, name, net), inputs)
+        folders.append(write(one, serialise(one), found | {"seeds": float(net.seeds)}, root))
+    return folders
+
+
+def _manifest(note: Note[Recipe], name: str, net: Net) -> Manifest:
+    return Manifest(
+        name=name,
+        version=1,
+        family="cosmics",
+        description=_SAYS.get(name, _SAYS["cosmics"]),
+        sha256="",
+        inputs=tuple(INPUTS[one] for one in net.sees),
+        outputs=(Tensor("annihilation", "float32"),),
+        preprocessing=Preprocessing("bars.after_first"),
+        training=note.training,
+        card=CARD,
+    )
+
+
+def _load(path: Path, net: Net) -> nn.Module:
+    module = build(net)
+    try:
+        module.load_state_dict(torch.load(path, weights_only=True))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"checkpoint {path} is missing", "`sluice train cosmics` writes it"
+        ) from error
+    except RuntimeError as error:
+        raise ConfigError(f"checkpoint {path}: not of the recipe's net: {error}") from error
+    return module.eval()
+
+
+def _run(module: nn.Module) -> Any:
+    @torch.no_grad()
+    def run(*inputs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = module(*map(torch.from_numpy, inputs)).numpy()
+        return found
+
+    return run

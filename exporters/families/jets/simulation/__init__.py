@@ -1,0 +1,1 @@
+"""Simulated jets: generator, detector, and files of them."""

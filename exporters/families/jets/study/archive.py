@@ -1,0 +1,84 @@
+"""Test jets and the nets of all trainings, in two small files.
+
+With them an evaluation needs no simulation and no training, and still knows the spread between
+trainings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import torch
+
+from sluice.exporters.families.jets.data import Jets, joined
+from sluice.exporters.families.jets.recipe import Recipe
+from sluice.exporters.families.jets.trainings import Net, Trained, nets
+
+TEST, STUDY, RECIPE = "test-jets.npz", "nets.npz", "recipe"
+#: Most test jets of each sample that are kept.
+_MOST = 12_000
+
+
+def write(folder: Path, recipe: Recipe, test: Jets, taggers: dict[str, Trained]) -> list[Path]:
+    """Write both files.
+
+    Parameters
+    ----------
+    folder
+        Where they go.
+    recipe
+        What they were trained by.
+    test
+        Jets that no training saw.
+    taggers
+        Trained nets by the stems of their checkpoints.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = thinned(test)
+    fields = {name: getattr(kept, name).astype(np.float16) for name in kept.__struct_fields__}
+    np.savez_compressed(folder / TEST, **cast(Any, fields))
+    arrays: dict[str, Any] = {RECIPE: np.frombuffer(msgspec.json.encode(recipe), np.uint8)}
+    for stem, module in taggers.items():
+        for key, value in module.tagger.state_dict().items():
+            array = value.numpy()
+            arrays[f"{stem}/{key}"] = array.astype(np.float16) if array.ndim == 2 else array
+    np.savez_compressed(folder / STUDY, **cast(Any, arrays))
+    return [folder / TEST, folder / STUDY]
+
+
+def read(folder: Path) -> tuple[Recipe, Jets, dict[str, Trained]]:
+    """Return recipe, test jets and nets by stem, as `write` left them; Jets as 32-bit floats."""
+    with np.load(folder / TEST) as file:
+        test = Jets(*(file[name].astype(np.float32) for name in Jets.__struct_fields__))
+    taggers: dict[str, Trained] = {}
+    with np.load(folder / STUDY) as file:
+        recipe = msgspec.json.decode(file[RECIPE].tobytes(), type=Recipe)
+        for net in nets(recipe):
+            for stem in stems(net):
+                module = Trained(net, recipe)
+                state = {
+                    key: torch.from_numpy(file[f"{stem}/{key}"].astype(value.numpy().dtype))
+                    for key, value in module.tagger.state_dict().items()
+                }
+                module.tagger.load_state_dict(state)
+                taggers[stem] = module.eval()
+    return recipe, test, taggers
+
+
+def stems(net: Net) -> list[str]:
+    """Return the stems of a net's checkpoints, one a seed."""
+    return [f"{net.name}-{seed}" for seed in range(net.seeds)]
+
+
+def thinned(jets: Jets) -> Jets:
+    """Return the first jets of each sample, QCD five times as many."""
+    parts = []
+    for mass in np.unique(jets.resonance):
+        for hardness in np.unique(jets.hardness):
+            rows = np.flatnonzero((jets.resonance == mass) & (jets.hardness == hardness))
+            most = 3 * _MOST if mass == 0 and hardness == jets.hardness.min() else _MOST
+            parts.append(jets.part(rows[: most if mass in (0, 100) else _MOST // 4]))
+    return joined(parts)

@@ -1,0 +1,1 @@
+"""Encoders and decoders of wafers: nets, arithmetic of the chip, trainings."""

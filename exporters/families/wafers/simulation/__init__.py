@@ -1,0 +1,1 @@
+"""Simulated wafers and the showers in them."""

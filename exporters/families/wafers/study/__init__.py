@@ -1,0 +1,1 @@
+"""Archive of the trainings that the tables of the wafers compare."""

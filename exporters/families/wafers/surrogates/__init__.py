@@ -1,0 +1,1 @@
+"""Surrogates of the Earth mover's distance."""

@@ -1,0 +1,1 @@
+"""Simulated events, in files and in memory."""

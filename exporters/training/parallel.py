@@ -1,0 +1,92 @@
+"""Trainings side by side, each on one core."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+Scores = dict[str, float]
+#: A function and its arguments after the run.
+Task = tuple[Callable[..., Scores], tuple[object, ...]]
+
+
+@contextmanager
+def workers(count: int) -> Iterator[Executor | None]:
+    """Yield a pool of processes; none if one is enough."""
+    # Kept, because each makes its own sample.
+    if count == 1:
+        yield None
+        return
+    with side_by_side(count, _one_core) as pool:
+        yield pool
+
+
+def together(run: object, tasks: Iterable[Task], pool: Executor | None) -> Scores:
+    """Run tasks, each with `run` first; return all their scores."""
+    if pool is None:
+        found: Iterable[Scores] = (function(run, *arguments) for function, arguments in tasks)
+    else:
+        waiting = [pool.submit(function, run, *arguments) for function, arguments in tasks]
+        found = (one.result() for one in waiting)
+    return {name: loss for scores in found for name, loss in scores.items()}
+
+
+def _one_core() -> None:
+    torch.set_num_threads(1)
+
+
+#: Of prctl(2): the signal that a process gets when its parent is gone.
+_PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def side_by_side(
+    count: int, prepare: Callable[[], None] | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes; whatever leaves the block by an exception kills them.
+
+    Parameters
+    ----------
+    count
+        How many.
+    prepare
+        What each calls first.
+    """
+    # Spawned, not forked: neither torch nor a compiled kernel's threads survive a fork.
+    others = set(active_children())
+    given = (os.getpid(), prepare)
+    with ProcessPoolExecutor(count, get_context("spawn"), _begin, given) as pool:
+        try:
+            yield pool
+        except BaseException:
+            # Else leaving waits for tasks that take hours.
+            for child in set(active_children()) - others:
+                child.kill()
+            raise
+
+
+def _begin(parent: int, prepare: Callable[[], None] | None) -> None:
+    # An interrupt from a terminal reaches all; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # Gone before the kernel was asked to tell.
+        os._exit(1)
+    if prepare is not None:
+        prepare()
+
+
+def progress() -> Progress:
+    """Return a bar on standard error that leaves nothing behind."""
+    shown = sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), transient=True, disable=not shown)

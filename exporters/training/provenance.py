@@ -1,0 +1,80 @@
+"""What a training leaves beside its checkpoints: what it was trained on, and by which recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.manifest import Training
+
+from .loop import METRICS
+
+R = TypeVar("R")
+FILE = "training.json"
+
+
+class Note(msgspec.Struct, Generic[R], frozen=True):
+    """What `FILE` says; `R` is the family's recipe."""
+
+    training: Training
+    recipe: R
+
+
+def claim(folder: Path, note: Note[R], *, resume: bool) -> None:
+    """Make `folder` that of one training: never some nets of this and some of an earlier one.
+
+    Raises
+    ------
+    ConfigError
+        If it is to be resumed, and holds another one.
+    """
+    said = msgspec.json.format(msgspec.json.encode(note))
+    path = folder / FILE
+    if not resume:
+        for stale in (*folder.glob("*.pt"), folder / METRICS):
+            stale.unlink(missing_ok=True)
+    elif path.exists() and path.read_bytes() != said:
+        raise _another(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(said)
+
+
+def refuse_another(folder: Path, recipe: R, kind: type[Note[R]], family: str) -> None:
+    """Refuse to resume in a folder of another recipe; to be asked before dear events are made.
+
+    Raises
+    ------
+    ConfigError
+        If `folder` holds a training by another recipe, or what it left cannot be read.
+    """
+    if (folder / FILE).exists() and read(folder, kind, family).recipe != recipe:
+        raise _another(folder)
+
+
+def read(checkpoints: Path, kind: type[Note[R]], family: str) -> Note[R]:
+    """Return what the training of a family left beside its checkpoints.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, broken or of another shape.
+    """
+    path = checkpoints / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise ConfigError(
+            f"checkpoints {checkpoints}: {FILE} is missing", f"`sluice train {family}` writes it"
+        ) from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _another(folder: Path) -> ConfigError:
+    return ConfigError(
+        f"checkpoints {folder}: made with another recipe, seed or simulation",
+        "train without --resume, or into another folder",
+    )

@@ -1,0 +1,1 @@
+"""Kernels of the antihydrogen trackers: strips, vertices, hodoscope bars."""

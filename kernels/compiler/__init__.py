@@ -1,0 +1,1 @@
+"""How kernels are compiled: options, caches, building blocks for SIMD."""

@@ -1,0 +1,1 @@
+"""GPU kernels of the exact Earth mover's distance."""

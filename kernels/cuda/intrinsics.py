@@ -1,0 +1,61 @@
+"""What a GPU has an instruction for and Python has none: each on a GPU and in the simulator.
+
+The two differ in nothing but these functions.
+"""
+
+from .launch import SIMULATED
+
+if SIMULATED:
+    from .intrinsics_simulated import (
+        any_of_16,
+        ballot,
+        bits_of,
+        bits_of_double,
+        double_of,
+        float_of,
+        least_of_warp,
+        load4,
+        lowest_bit,
+        nth_of_48,
+        product,
+        store4,
+        sum_of_16,
+        sum_of_warp,
+        sync_warp,
+    )
+else:
+    from .intrinsics_device import (
+        any_of_16,
+        ballot,
+        bits_of,
+        bits_of_double,
+        double_of,
+        float_of,
+        least_of_warp,
+        load4,
+        lowest_bit,
+        nth_of_48,
+        product,
+        store4,
+        sum_of_16,
+        sum_of_warp,
+        sync_warp,
+    )
+
+__all__ = [
+    "any_of_16",
+    "ballot",
+    "bits_of",
+    "bits_of_double",
+    "double_of",
+    "float_of",
+    "least_of_warp",
+    "load4",
+    "lowest_bit",
+    "nth_of_48",
+    "product",
+    "store4",
+    "sum_of_16",
+    "sum_of_warp",
+    "sync_warp",
+]

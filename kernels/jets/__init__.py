@@ -1,0 +1,21 @@
+"""Large-radius jets: from ragged candidates to substructure observables."""
+
+from .observables import (
+    NEGATIVE,
+    NOT_FINITE,
+    OBSERVABLES,
+    SOUND,
+    leading_jets,
+    observe,
+    substructure,
+)
+
+__all__ = [
+    "NEGATIVE",
+    "NOT_FINITE",
+    "OBSERVABLES",
+    "SOUND",
+    "leading_jets",
+    "observe",
+    "substructure",
+]

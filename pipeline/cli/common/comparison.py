@@ -1,0 +1,76 @@
+"""Replay in the batches of a recorded run, and say what was decided otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+from rich.console import Console
+
+from sluice.pipeline.config.graph_file import GraphConfig, Part
+from sluice.pipeline.journal.recorded_run import RecordedRun
+
+#: Differences that are printed; the JSON lists more.
+_SHOWN = 5
+
+
+def against(config: GraphConfig, run: Path, columns: list[str], most: int) -> GraphConfig:
+    """Return the graph with its input cut as the run's, and its sink a comparison with the run.
+
+    Parameters
+    ----------
+    config
+        With the input as its source.
+    run
+        The recording that the run's sink wrote.
+    columns
+        More columns to compare.
+    most
+        Differences to list.
+    """
+    composition = RecordedRun(run).composition()
+    source = {"run": str(run), "of": {"use": config.source.use, **config.source.options}}
+    sink = {"run": str(run), "columns": columns, "most": most}
+    return replace(
+        config,
+        graph=replace(config.graph, batch_events=max(1, int(composition["events"].max()))),
+        source=Part("same-batches", config.source.name, source),
+        sink=Part("comparison", "comparison", sink),
+    )
+
+
+def differs(report: dict[str, Any]) -> bool:
+    """Whether the run of a report has compared something and found it different."""
+    return not report["output"].get("comparison", {}).get("same", True)
+
+
+def show(comparison: dict[str, Any], console: Console) -> None:
+    """Print what was compared and the first differences."""
+    different = comparison["different"]
+    verdict = "[green]the same decisions[/]" if comparison["same"] else "[red]DIFFERENT[/]"
+    console.print(
+        f"  same batches as run {comparison['run']}: {comparison['events']:,} events in "
+        f"{comparison['batches']:,} batches, {verdict}",
+        highlight=False,
+    )
+    if comparison["missing_batches"]:
+        console.print(f"  not replayed: {comparison['missing_batches']:,} batches", highlight=False)
+    for name, number in different.items():
+        if number:
+            console.print(f"  different {name}: {number:,}", highlight=False)
+    recorded, here = comparison["menu"]
+    if recorded != here:
+        console.print(f"  menu: recorded {recorded}, here {here}", highlight=False)
+    for stage, (recorded, here) in comparison["models"].items():
+        was, now = (f"{m['name']} v{m['version']}" if m else "none" for m in (recorded, here))
+        console.print(f"  model of {stage}: recorded {was}, here {now}", highlight=False)
+    if len(comparison["epochs"]) > 1:
+        console.print(f"  by epoch of the run's models: {comparison['epochs']}", highlight=False)
+    for one in comparison["first"][:_SHOWN]:
+        changed = ", ".join(
+            f"{name} {pair[0]} → {pair[1]}" for name, pair in one.items() if isinstance(pair, list)
+        )
+        console.print(
+            f"  batch {one['batch_seq']}, event {one['event_id']}: {changed}", highlight=False
+        )

@@ -1,0 +1,59 @@
+"""Which source reads a file that was named on the command line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sluice.pipeline.config.graph_file import GraphConfig, Part
+from sluice.pipeline.core.errors import ConfigError, nearest
+
+_SOURCES = {
+    ".arrows": "recording",
+    ".arrow": "recording",
+    ".csv": "csv",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".parquet": "parquet",
+    ".root": "root",
+}
+_TABLES = {"hdf5", "parquet", "root"}
+
+
+def source_for(path: Path, config: GraphConfig) -> Part:
+    """Return the source that reads `path`, chosen by the suffix.
+
+    The options of the graph's own source hold where it is of the same kind, and its `columns` where
+    both are tables.
+
+    Raises
+    ------
+    ConfigError
+        If no source reads such a file.
+    """
+    use = "recording" if path.is_dir() else _SOURCES.get(path.suffix)
+    if use is None:
+        raise ConfigError(
+            f"{path}: expected a file that ends in {', '.join(_SOURCES)}",
+            nearest(path.suffix, _SOURCES),
+        )
+    own = config.source
+    if own.use == use:
+        kept = own.options
+    elif {own.use, use} <= _TABLES:
+        kept = {key: value for key, value in own.options.items() if key == "columns"}
+    else:
+        kept = {}
+    return Part(use, str(path), {**kept, "path": str(path)})
+
+
+def accepted(path: Path) -> Path:
+    """Return where the accepted events of an input go unless the command line says.
+
+    Examples
+    --------
+    >>> accepted(Path("data/run-*.arrows"))
+    PosixPath('run.accepted.arrows')
+    """
+    stem = re.sub(r"[*?\[\]]+", "", path.resolve().stem).strip("-_.")
+    return Path(f"{stem or 'replay'}.accepted.arrows")

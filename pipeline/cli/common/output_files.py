@@ -1,0 +1,86 @@
+"""Files that a run writes: none over its input, none over another, none where nobody may write."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sluice.pipeline.config.graph_file import GraphConfig
+from sluice.pipeline.core.errors import ConfigError, DataError, RunError
+
+if TYPE_CHECKING:
+    from sluice.pipeline.service.session import Wishes
+
+
+def others(wishes: Wishes, report: Path | None) -> list[Path | None]:
+    """Return the files that a run writes beside its sink's."""
+    from sluice.pipeline.run.run_numbers import TRIAL, in_run
+
+    return [in_run(report, TRIAL), in_run(wishes.quarantine, TRIAL)]
+
+
+def require_own_files(
+    config: GraphConfig, out: Path | None, wishes: Wishes, report: Path | None
+) -> None:
+    """Refuse options with which a later run of a waiting daemon would undo an earlier one."""
+    path = config.sink.options.get("path") if out is None else str(out)
+    for name, value in (("--report", report), ("--quarantine", wishes.quarantine), ("sink", path)):
+        if value is not None and "{run" not in str(value):
+            raise ConfigError(
+                f"{name} {value}: expected {{run}} in it, so that each run has a file of its own",
+                hint="with --wait several runs may come",
+            )
+    if wishes.resume:
+        raise ConfigError("--resume: expected none with --wait: it makes one run after the other")
+    if wishes.run is not None:
+        raise ConfigError("--run: expected none with --wait: each run takes the next number")
+
+
+def refuse_collisions(config: GraphConfig, *beside: Path | None) -> None:
+    """Refuse to write over the input, or two outputs into one file."""
+    inside = [part.options.get("path") for part in (config.source, config.sink)]
+    paths = [Path(str(path)).resolve() for path in (*inside, *beside) if path is not None]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConfigError(f"{path}: expected a file of its own for each input and output")
+    _refuse_input_in_parts(config)
+    folder = next((path for path in beside if path is not None and path.is_dir()), None)
+    if folder is not None:
+        raise ConfigError(f"{folder}: expected a file, got a folder")
+    for other in beside:
+        if other is not None:
+            _require_writable(other)
+
+
+def _refuse_input_in_parts(config: GraphConfig) -> None:
+    """Refuse to write, in parts, a recording of which the input has a file."""
+    from sluice.pipeline.recording import find_files, named_part
+
+    ours, theirs = config.sink.options, config.source.options.get("path")
+    if config.source.use != "recording" or theirs is None or "path" not in ours:
+        return
+    out = Path(str(ours["path"])).resolve()
+    with suppress(DataError):  # the source will say what is wrong with it
+        for file in find_files(Path(str(theirs))):
+            named = named_part(file.resolve())
+            if named is not None and named[0] == out:
+                raise ConfigError(f"{file}: expected a file of its own for each input and output")
+
+
+def _require_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{path}: cannot write there")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report, or raise RunError."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise RunError(f"report: cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,63 @@
+"""Progress on stderr: a bar, and what a run says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+
+@contextlib.contextmanager
+def bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
+    """Yield a function (done, text) that moves a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    console = Console(stderr=True)
+    # Where nobody looks, a daemon's log say, it is drawn once, at the end.
+    with Progress(
+        *columns, console=console, disable=quiet, auto_refresh=console.is_terminal
+    ) as bars:
+        task = bars.add_task("", total=total)
+        yield lambda done, text, all_=total: bars.update(
+            task, completed=done, description=text, total=all_
+        )
+
+
+@contextlib.contextmanager
+def run_progress(*, quiet: bool) -> Iterator[Any]:
+    """Yield the progress callback of a run: state, rate, latency, address."""
+    from sluice.pipeline.run.accounting import Account
+    from sluice.pipeline.run.state import Control
+    from sluice.pipeline.sources.base import Source
+
+    with bar(None, quiet=quiet) as update:
+        alarmed: set[str] = set()
+
+        def show(control: Control, account: Account, source: Source) -> None:
+            events = account.ledger.events()
+            wall = account.ledger.wall_ns / 1e9
+            rate = account.ledger.settled / wall if wall else 0.0
+            text = (
+                f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
+                f"in flight {account.in_flight}"
+            )
+            for name in set(account.alarms()) - alarmed:
+                alarmed.add(name)
+                typer.echo(f"alarm: {name} has left the band of the reference run", err=True)
+            update(account.ledger.settled, text, source.expected)
+
+        yield show
+
+
+def announce(address: str) -> None:
+    """Say where HTTP is served."""
+    typer.echo(f"metrics: {address}/metrics  status: {address}/status", err=True)

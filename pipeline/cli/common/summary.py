@@ -1,0 +1,66 @@
+"""The run summary that people read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from . import comparison
+
+
+def show(report: dict[str, Any], path: Path | None) -> None:
+    """Print the report's main lines."""
+    console = Console()
+    events, seconds, latency = report["events"], report["seconds"], report["latency_s"]
+    verdict = "[green]closed[/]" if report["closed"] else "[red]NOT CLOSED[/]"
+    console.print(f"\n[bold]run {report['run']}[/] · graph {report['graph']} · ledger {verdict}")
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, number in events.items():
+        if number or name in ("offered", "accepted", "rejected"):
+            table.add_row(name, f"{number:,}")
+    if report["resumed"]:
+        table.add_row("before", f"{report['resumed']['events']:,} by an earlier life of the run")
+    table.add_row("rate", f"{report['rate_hz']:,.0f} events/s over {seconds['wall']:.2f} s")
+    quantiles = ", ".join(f"{q} {latency[q] * 1e3:.2f}" for q in ("p50", "p99", "max"))
+    table.add_row("latency", f"{quantiles} ms")
+    if "compression" in report:
+        before, after = report["compression"]["bits_in"], report["compression"]["bits_out"]
+        if after:
+            table.add_row("compression", f"{before / after:.2f} : 1")
+    if report.get("emd", {}).get("n"):
+        mean, seen = report["emd"]["mean"], report["emd"]["n"]
+        alarm = " [red]left the reference band[/]" if report["emd"].get("alarm") else ""
+        table.add_row("EMD", f"{mean:.3f} mean of {seen:,} wafers{alarm}")
+    console.print(table)
+    _stages(console, report)
+    for name, number in report["paths"].items():
+        console.print(f"  path {name}: {number:,}", highlight=False)
+    if "comparison" in report["output"]:
+        comparison.show(report["output"]["comparison"], console)
+    elif report["output"]:
+        console.print(f"  kept events: {report['output']['path']}", highlight=False)
+    if report["quarantine"]["path"]:
+        console.print(f"  quarantine:  {report['quarantine']['path']}", highlight=False)
+    for reason, number in report["quarantine"]["reasons"].items():
+        console.print(f"  refused {number:,}: {reason}", highlight=False, markup=False)
+    if path is not None:
+        console.print(f"  report:      {path}", highlight=False)
+
+
+def _stages(console: Console, report: dict[str, Any]) -> None:
+    table = Table("stage", "batches", "service p50 / p99 [ms]", "model", box=None, padding=(0, 2))
+    for name, stage in report["stages"].items():
+        service = stage["service_s"]
+        model = report["models"].get(name, {})
+        table.add_row(
+            name,
+            f"{stage['batches']:,}",
+            f"{service['p50'] * 1e3:.3f} / {service['p99'] * 1e3:.3f}",
+            f"{model['name']} v{model['version']} {model['backend']}" if model else "",
+        )
+    for name in report["bypassed"]:
+        table.add_row(name, "–", "bypassed: the source has what it makes", "")
+    console.print(table)

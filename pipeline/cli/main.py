@@ -1,0 +1,76 @@
+"""The command ``sluice``. Each command imports what it needs when it runs: help stays quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import typer
+
+from sluice.pipeline.core.errors import SluiceError
+
+from . import ctl, doctor, emulate, inspect, keygen, replay, run, top, tune, worker
+
+app = typer.Typer(
+    name="sluice",
+    help="Streaming inference for the trigger level of particle detectors.",
+    epilog="Exit codes: 0 fine, 1 unforeseen, 2 usage or configuration, 3 input refused, "
+    "4 model refused, 5 run ended in error, 6 run closed but its input was damaged, "
+    "7 replay decided otherwise, 8 this machine lacks something.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sluice {version('sluice-daq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["SLUICE_DEBUG"] = "1"  # workers inherit it
+
+
+for module in (run, replay, emulate, worker, ctl, top, inspect, doctor, keygen, tune):
+    module.register(app)
+for command in entry_points(group="sluice.commands"):
+    command.load()(app)
+
+
+def main() -> None:
+    """Run the command line; errors are told without a traceback unless ``--debug`` is given."""
+    # NumPy's linear algebra would start threads with every command, for a sixth of its start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if "SLUICE_DEBUG" in os.environ:
+            raise
+        text, code = _explain(error)
+        sys.stderr.write(f"sluice: {text}\n")
+        sys.exit(code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code."""
+    if isinstance(error, SluiceError):
+        return f"error: {error}", error.exit_code
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage
+        return f"error: {error.format_message()}", error.exit_code
+    about = f"unforeseen: {type(error).__name__}: {error}"
+    return f"{about}\n  run it again as `sluice --debug …` and report what it prints", 1

@@ -1,0 +1,39 @@
+"""The command that lends this host to a run of another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sluice.pipeline.cli.common.options import Key, PlainTcp, ServerKey
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(
+        epilog="Example: sluice work tcp://daq7:5561 --key me.secret --server-key daq7.public"
+    )(work)
+
+
+def work(
+    to: Annotated[str, typer.Argument(help="Where the run listens: `workers.listen`.")],
+    name: Annotated[
+        str | None, typer.Option(help="Unique in the run; host and process id unless given.")
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for a run that listens there.")
+    ] = 60,
+    key: Key = None,
+    server_key: ServerKey = None,
+    plain_tcp: PlainTcp = False,
+) -> None:
+    """Join a run of another host as a compute worker, until it ends or SIGTERM."""
+    from sluice.pipeline.core.endpoints import require_private
+    from sluice.pipeline.engine.workers.remote import join
+    from sluice.pipeline.transport.curve_keys import credentials
+
+    keys = credentials(key, server_key)
+    if keys is None and not plain_tcp:
+        require_private(to)
+    join(to, keys, name, patience, lambda text: typer.echo(text, err=True))

@@ -1,0 +1,240 @@
+"""Typed configuration: graph files in TOML, unknown keys refused with the nearest known one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from sluice.pipeline.config.durations import seconds
+from sluice.pipeline.config.strict import convert
+from sluice.pipeline.core.endpoints import Security, require_secure
+from sluice.pipeline.core.errors import ConfigError, nearest
+
+T = TypeVar("T")
+Options = dict[str, Any]
+
+_LEAST_HANG_S = 3.0
+
+
+class Graph(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[graph]``."""
+
+    name: str
+    description: str = ""
+    #: Whose events it judges: a FAMILY of `sluice simulate`; for benchmarks and tests.
+    family: str = ""
+    #: From ingest to decision; batches close early enough to keep it. A duration.
+    latency_budget: str = "5 ms"
+    #: Most events that travel together.
+    batch_events: Annotated[int, Meta(ge=1, le=1 << 20)] = 4096
+    #: Most batches that exist between ingest and sink.
+    window: Annotated[int, Meta(ge=1, le=4096)] = 16
+
+
+class Segment(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table ``[[workers.chain]]``: stages in a row, and the workers that run them."""
+
+    #: Names of the stages, in order.
+    stages: tuple[str, ...]
+    #: Compute workers of this segment on this host.
+    compute: Annotated[int, Meta(ge=0, le=256)] = 1
+
+
+class Workers(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[workers]``: the processes that run the chain of stages."""
+
+    #: Compute workers of the distributed engine.
+    compute: Annotated[int, Meta(ge=0, le=256)] = 1
+    #: The chain cut into segments with workers of their own; empty for one that `compute` run.
+    chain: tuple[Segment, ...] = ()
+    #: Restarts of dead processes within `restart_window` before the run ends in ERROR.
+    restarts: Annotated[int, Meta(ge=0)] = 8
+    #: Deaths longer ago are forgiven. A duration.
+    restart_window: str = "10 min"
+    #: No batch came back for this long: the run ends in ERROR. A duration.
+    stall_timeout: str = "60 s"
+    #: A worker or sink of which nothing was heard for this long is given up, and killed if it is
+    #: ours; more than the longest batch takes. A duration.
+    hang_timeout: str = "30 s"
+    #: Where workers of other hosts join the run, and where they give results; empty for nowhere.
+    listen: str = ""
+    results: str = ""
+    #: Who may join.
+    security: Security = Security()
+
+    @property
+    def crew(self) -> list[int]:
+        """The segment of each compute worker of this host."""
+        if not self.chain:
+            return [0] * self.compute
+        return [n for n, segment in enumerate(self.chain) for _ in range(segment.compute)]
+
+
+class Run(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[run]``."""
+
+    #: The folder that remembers run numbers; SLUICE_STATE or the user's state folder unless given.
+    state: str = ""
+
+
+class Http(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table ``[http]``: metrics, health, status and control."""
+
+    #: Where to listen, host:port; loopback only, unless there is a token.
+    listen: str = "127.0.0.1:9464"
+    #: A file whose first line is the token that control needs; empty for none.
+    token_file: str = ""
+
+
+class Part(Struct, frozen=True):
+    """A source, stage, monitor or sink: what it uses, its name, and options of its own."""
+
+    use: str
+    name: str
+    options: Options
+
+
+class GraphConfig(Struct, frozen=True):
+    """A graph file, checked as far as it can be without opening a part."""
+
+    graph: Graph
+    source: Part
+    stages: tuple[Part, ...]
+    monitors: tuple[Part, ...]
+    sink: Part
+    workers: Workers
+    run: Run
+    http: Http
+    origin: str
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    graph: Graph
+    source: Options
+    sink: Options
+    stage: list[Options] = []
+    monitor: list[Options] = []
+    workers: Workers = Workers()
+    run: Run = Run()
+    http: Http = Http()
+
+
+def load_graph(name_or_path: str) -> GraphConfig:
+    """Return the graph of a file, or of a name that ships (``hgcal``).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such graph, it is not TOML, or a key or value is wrong.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = Path(str(files("sluice.pipeline") / "graphs" / f"{name_or_path}.toml"))
+        if not path.is_file():
+            shipped = [file.stem for file in path.parent.glob("*.toml")]
+            raise ConfigError(
+                f"graph {name_or_path!r}: no such graph ships",
+                hint=nearest(name_or_path, shipped) or "give a path that ends in .toml",
+            )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"graph {path}: cannot read: {error}") from error
+    return parse_graph(text, str(path))
+
+
+def parse_graph(text: str, origin: str) -> GraphConfig:
+    """Return the graph written in `text`; `origin` names it in errors."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not TOML: {error}") from error
+    file = convert(tables, _File, origin)
+    seconds(file.graph.latency_budget, f"{origin}: graph.latency_budget")
+    seconds(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
+    _check_workers(file.workers, f"{origin}: workers")
+    seconds(file.workers.restart_window, f"{origin}: workers.restart_window")
+    stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
+    _check_chain(file.workers.chain, [part.name for part in stages], f"{origin}: workers.chain")
+    monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
+    names = [part.name for part in (*stages, *monitors)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"{origin}: two stages or monitors are named {twice!r}; names are unique")
+    source, sink = _part(file.source, f"{origin}: source"), _part(file.sink, f"{origin}: sink")
+    return GraphConfig(
+        file.graph, source, stages, monitors, sink, file.workers, file.run, file.http, origin
+    )  # fmt: skip
+
+
+def runs_model(part: Part) -> bool:
+    """Whether a stage of the graph file runs models of the repository."""
+    return part.use == "infer"
+
+
+def with_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConfig:
+    """Return the graph with the models of these stages, by name, on other backends."""
+    stages = tuple(
+        replace(part, options={**part.options, "backend": backends[part.name]})
+        if part.name in backends
+        else part
+        for part in config.stages
+    )
+    return replace(config, stages=stages)
+
+
+def on_backend(config: GraphConfig, backend: str) -> GraphConfig:
+    """Return the graph with all its models on one backend; refused where it has none."""
+    stages = [part.name for part in config.stages if runs_model(part)]
+    if not stages:
+        raise ConfigError(
+            f"backend {backend!r}: expected a stage that runs a model, {config.origin} has none"
+        )
+    return with_backends(config, dict.fromkeys(stages, backend))
+
+
+def _check_workers(workers: Workers, where: str) -> None:
+    if seconds(workers.hang_timeout, f"{where}.hang_timeout") < _LEAST_HANG_S:
+        raise ConfigError(
+            f"{where}.hang_timeout: expected at least {_LEAST_HANG_S:g} s, since workers speak "
+            f"once a second, got {workers.hang_timeout!r}"
+        )
+    if workers.chain and workers.compute != 1:
+        raise ConfigError(f"{where}: expected compute in each chain, got it beside them too")
+    if bool(workers.listen) != bool(workers.results):
+        raise ConfigError(f"{where}: expected both listen and results, got one of them")
+    crews = [segment.compute for segment in workers.chain] or [workers.compute]
+    if not (all(crews) or workers.listen):
+        raise ConfigError(
+            f"{where}: compute: expected at least 1 worker, got 0",
+            hint="0 is for runs whose workers all join from other hosts: set listen and results",
+        )
+    for address in filter(None, (workers.listen, workers.results)):
+        require_secure(address, workers.security, where)
+
+
+def _check_chain(chain: tuple[Segment, ...], stages: list[str], where: str) -> None:
+    """Refuse segments that are not the graph's stages in their order, each in one of them."""
+    named = [name for segment in chain for name in segment.stages]
+    if chain and (named != stages or not all(segment.stages for segment in chain)):
+        raise ConfigError(
+            f"{where}: expected all stages, in the graph's order, some in each segment: "
+            f"{', '.join(stages)}; got {' | '.join(', '.join(s.stages) for s in chain)}"
+        )
+
+
+def _part(table: Options, where: str) -> Part:
+    use = table.get("use")
+    if not isinstance(use, str):
+        raise ConfigError(f"{where}: expected a string `use`, got {use!r}")
+    name = table.get("name", use)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: expected a string `name`, got {name!r}")
+    options = {key: value for key, value in table.items() if key not in ("use", "name")}
+    return Part(use, name, options)

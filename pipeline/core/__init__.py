@@ -1,0 +1,1 @@
+"""The data model: columns, batches, lists, Arrow, output buffers, errors, addresses."""

@@ -1,0 +1,112 @@
+"""What can go wrong, as types. An error says what, where, expected and got, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+from msgspec import Struct
+
+
+class SluiceError(Exception):
+    """Anything Sluice refuses or gives up on.
+
+    Parameters
+    ----------
+    message
+        What is wrong, where, what was expected and what came.
+    hint
+        What the user can do next, shown on a line of its own.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+class ConfigError(SluiceError):
+    """The configuration or the command line is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class DataError(SluiceError):
+    """An input cannot be read at all (wrong magic, missing column, not a recording)."""
+
+    exit_code = 3
+
+
+class ModelError(SluiceError):
+    """A model is missing, lies about its hash, shapes or golden outputs, or lacks its backend."""
+
+    exit_code = 4
+
+
+class RunError(SluiceError):
+    """A run ended in the state ERROR, or its ledger did not close."""
+
+    exit_code = 5
+
+
+class DeviceLostError(RunError):
+    """A device has failed for good: whatever this process asks of it fails, whatever the event."""
+
+
+#: The run closed, but its input was damaged (a recording cut short, for one).
+EXIT_DAMAGED_INPUT = 6
+#: A replay of the same batches has decided otherwise than the recorded run.
+EXIT_DIFFERENT = 7
+#: This machine lacks something that was asked for.
+EXIT_UNFIT = 8
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint naming the known word closest to `name`, or all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known here: {', '.join(words)}" if words else None
+
+
+class ProtocolError(DataError):
+    """A message that breaks the protocol; it is counted and dropped, the run goes on.
+
+    Attributes
+    ----------
+    peer
+        Who sent it, where the socket knows.
+    """
+
+    peer: bytes = b""
+
+
+_KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
+
+
+class LastWords(Struct, frozen=True):
+    """Why a process ended, as it travels in an ERROR message."""
+
+    process: str
+    type: str
+    message: str
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception, process: str) -> LastWords:
+        """Return the last words of a process that `error` ends."""
+        name = type(error).__name__
+        if isinstance(error, SluiceError):
+            return cls(process, name, error.message, error.hint)
+        return cls(process, name, f"{name}: {error}")
+
+    def error(self) -> SluiceError:
+        """Return the error again, of its own kind where that is one of ours."""
+        return _KINDS.get(self.type, RunError)(f"{self.process}: {self.message}", self.hint)

@@ -1,0 +1,211 @@
+"""Ingest's batches: taken from the source, handed to workers, settled when the sink has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.engine.base import Plan
+from sluice.pipeline.engine.batch_reader import Intake
+from sluice.pipeline.engine.model_epochs import Epochs
+from sluice.pipeline.engine.workers.process_spec import SLOTS, Times, slot_count, slot_results
+from sluice.pipeline.engine.workers.router import Hub
+from sluice.pipeline.engine.workers.shared_slots import Slots
+from sluice.pipeline.graph.segments import edges
+from sluice.pipeline.transport.batch_summary import Summary
+from sluice.pipeline.transport.codec import Codec
+from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.segment_state import unpack_carry
+
+from .in_flight import Flight, Flights
+
+
+class Dispatch:
+    """Hands out batches and takes them back.
+
+    Parameters
+    ----------
+    plan
+        The run.
+    hub
+        The way to the workers.
+    epochs
+        Which models judge.
+    """
+
+    def __init__(self, plan: Plan, hub: Hub, epochs: Epochs) -> None:
+        graph, table = plan.graph, plan.graph.config.graph
+        schemas = edges(graph)
+        self._plan, self._hub, self._epochs = plan, hub, epochs
+        #: By edge of the chain.
+        self._codecs = [Codec(schema) for schema in schemas]
+        self._slots = Slots(
+            plan.runtime / SLOTS, schemas, table.batch_events,
+            slot_results(table, plan.sink.keep), slot_count(plan.graph.config), create=True,
+        )  # fmt: skip
+        #: Of the chain; and what a batch takes in each, by rung, as its workers measured.
+        self._segments = len(schemas) - 1
+        self._times: dict[int, Times] = {}
+        self.flights = Flights(table.window, table.batch_events, self._segments)
+        self.intake = Intake(plan, epochs)
+        self._batching = self.intake.batching
+
+    @property
+    def settled(self) -> int:
+        """Number of the first batch that the sink may lack."""
+        oldest = self.flights.oldest
+        return self.intake.next_seq if oldest is None else oldest
+
+    @property
+    def oldest_epoch(self) -> int:
+        """Epoch of the oldest batch in flight; the present one where there is none."""
+        return self.flights.oldest_epoch(self._epochs.epoch)
+
+    def welcome(self, worker: str, times: Times, segment: int = 0) -> None:
+        """Note that a worker is ready, which segment it runs, and what batches take there."""
+        self.flights.station(worker, segment)
+        self._times[segment] = times
+        if len(self._times) == self._segments:
+            self._batching.begin(_added(list(self._times.values())))
+
+    def hand_out(self, *, paused: bool) -> None:
+        """Hand out batches while a worker asks for one and the window has room."""
+        for segment in range(self._segments - 1, 0, -1):
+            self._hand_on(segment)
+        while (worker := self.flights.asker()) is not None:
+            seq = self.flights.orphan()
+            if seq is None and not (paused or self.flights.full) and self._due_in(worker) <= 0:
+                seq = self._read()
+            if seq is None:
+                return
+            self._send(seq, worker)
+
+    def due_in(self) -> float | None:
+        """Return the seconds until a batch may go out, or None where only others can tell."""
+        worker = self.flights.asker()
+        return None if worker is None or self.flights.full else self._due_in(worker)
+
+    def credit(self, name: str, header: Header) -> None:
+        """A worker asks for more, and tells of the batch that it has judged."""
+        judged = header.seq if header.events else None
+        flight, slots = self.flights.ask(name, header.aux, judged)
+        self._slots.give_back(slots)
+        if flight is not None:
+            away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
+            took_ns = flight.service_ns + header.first
+            self._batching.done(header.events, took_ns, away_ns, flight.rung)
+
+    def pass_on(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
+        """Take what came of a batch in a segment that is not the last."""
+        took_ns = unpack_carry(payload[0]).took
+        lies = bool(header.first)
+        free = self.flights.pass_on(name, header.seq, payload, took_ns, lies=lies)
+        self._slots.give_back(free)
+
+    def commit(self, first: int, summaries: list[Summary]) -> bool:
+        """Account batches that the sink has, unless they were before; whether any is new."""
+        new = False
+        for seq, summary in enumerate(summaries, first):
+            landed = self.flights.land(seq)
+            if landed is not None:
+                batch, slots = landed
+                self._slots.give_back(slots)
+                self._plan.account.commit(batch, summary)
+                new = True
+        return new
+
+    def bereave(self, worker: str) -> None:
+        """Take the batches of a worker that is gone."""
+        self._slots.give_back(self.flights.bereave(worker))
+
+    def give_up(self, why: str) -> None:
+        """Count all batches in flight as failed, and what the source still has."""
+        for batch in self.flights.give_up():
+            self._plan.account.fail(batch, "engine", why)
+        self._plan.give_up_source(why)
+
+    def check_result(self, header: Header, payload: Sequence[memoryview], segment: int) -> None:
+        """Refuse what a worker of another host gives, if nobody could go on with it.
+
+        Raises
+        ------
+        ProtocolError
+            If it is no carry with a record batch of the edge behind `segment`.
+        """
+        flight = self.flights.get(header.seq)
+        expected = header.events if flight is None else flight.batch.events
+        if segment == self._segments - 1 or header.first or len(payload) != 2:
+            raise ProtocolError(f"batch {header.seq}: expected no such RESULT")
+        if header.events != expected:
+            raise ProtocolError(
+                f"batch {header.seq}: expected {expected} events back, got {header.events}"
+            )
+        rows = [row for flag in unpack_carry(payload[0]).flags for row in flag.rows]
+        if rows and not 0 <= min(rows) <= max(rows) < expected:
+            raise ProtocolError(f"batch {header.seq}: expected flags of its {expected} events")
+        self._codecs[segment + 1].unpack(payload[1], header.events, header.seq)
+
+    def _hand_on(self, segment: int) -> None:
+        """Hand batches to a segment behind the first while its workers ask for them."""
+        while (worker := self.flights.asker(segment)) is not None:
+            seq = self.flights.next_for(segment)
+            if seq is None:
+                return
+            flight = self.flights[seq]
+            slot, payload = flight.slot, flight.found
+            if slot is not None and self._hub.is_far(worker.encode()):
+                batch = self._slots.batch(slot, segment, flight.batch.events, seq)
+                slot, payload = None, (payload[0], self._codecs[segment].pack(batch))
+            if self._give(flight, worker, slot, payload):
+                self.flights.give(seq, worker, slot)
+            else:
+                self.flights.refuse(seq, worker)
+
+    def _due_in(self, worker: str) -> float:
+        """Return the seconds until the next batch closes, or until more events wait."""
+        waiting = self._plan.source.waiting()
+        if not waiting.events:
+            return waiting.more_in_s
+        idle = self.flights.is_idle(worker)
+        return self._batching.due_in(waiting, time.monotonic_ns(), idle=idle)
+
+    def _read(self) -> int | None:
+        """Take a batch of the source into flight; None if there is none."""
+        taken = self.intake.take(self.flights.crew)
+        if taken is None:
+            return None
+        batch, rung = taken
+        self.flights.add(Flight(batch, self._epochs.epoch, rung))
+        return batch.seq
+
+    def _send(self, seq: int, worker: str) -> None:
+        """Send a batch to a worker of the first segment."""
+        flight = self.flights[seq]
+        slot = None if self._hub.is_far(worker.encode()) else self._slots.take(flight.batch)
+        payload = [self._codecs[0].pack(flight.batch)] if slot is None else []
+        if self._give(flight, worker, slot, payload):
+            self.flights.give(seq, worker, slot)
+            now_ns = time.monotonic_ns()
+            self._batching.sent(flight.batch.events, now_ns, self.flights.crew)
+            return
+        self.flights.refuse(seq, worker)
+        if slot is not None:
+            self._slots.give_back([slot])
+
+    def _give(self, flight: Flight, worker: str, slot: int | None, payload: Sequence[Any]) -> bool:
+        """Send DATA; False if the worker is gone or its queue is full."""
+        batch, place = flight.batch, 0 if slot is None else slot + 1
+        header = Header(Kind.DATA, self._plan.account.run, seq=batch.seq, first=place,
+                        events=batch.events, t_sent=time.monotonic_ns(),
+                        aux=flight.rung | flight.epoch << 8)  # fmt: skip
+        return self._hub.send(header, *payload, to=worker.encode())
+
+
+def _added(segments: list[Times]) -> Times:
+    """Return what a batch takes in all segments together."""
+    return [
+        [(points[0][0], sum(took_s for _, took_s in points)) for points in zip(*rung, strict=True)]
+        for rung in zip(*segments, strict=True)
+    ]

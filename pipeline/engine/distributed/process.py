@@ -1,0 +1,93 @@
+"""The processes of the distributed engine: started, watched, ended. Only those it started."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from sluice.pipeline.config.graph_file import GraphConfig
+from sluice.pipeline.config.plugins import module_of
+from sluice.pipeline.engine import workers
+from sluice.pipeline.engine.workers.process_spec import Spec
+from sluice.pipeline.system.fork_server.client import Nursery
+
+_GRACE_S = 5.0
+#: The package of the modules that processes run.
+_WORKERS = workers.__name__
+_ROLES = ("compute", "sink")
+#: The backend that has neither threads nor devices.
+_PLAIN = "layers"
+
+
+def found_nursery(config: GraphConfig, *, alone: bool = False) -> Nursery:
+    """Return a nursery for the processes of a graph; `alone` as there.
+
+    Parts of others are left to who uses them: they may hold threads or devices once imported.
+    """
+    uses = [("sink", config.sink.use)]
+    uses += [("stage", part.use) for part in config.stages]
+    uses += [("monitor", part.use) for part in config.monitors]
+    if any(part.options.get("backend") == _PLAIN for part in config.stages):
+        uses.append(("backend", _PLAIN))
+    modules = [f"{_WORKERS}.{role}" for role in _ROLES]
+    modules += [name for kind, use in uses if (name := module_of(kind, use))]
+    return Nursery(list(dict.fromkeys(modules)), alone=alone)
+
+
+class Process:
+    """One child process of a role (``compute`` or ``sink``).
+
+    Parameters
+    ----------
+    role
+        The module of `engine.workers` that it runs.
+    spec
+        Its start-up parameters.
+    folder
+        Where its spec file goes.
+    nursery
+        Where it comes from.
+    """
+
+    def __init__(self, role: str, spec: Spec, folder: Path, nursery: Nursery) -> None:
+        self.name = spec.name
+        self.role = role
+        self.spec = spec
+        self.ready = False
+        self.born_s = time.monotonic()
+        self._killed = ""
+        path = folder / f"{spec.name}.json"
+        path.write_bytes(msgspec.json.encode(spec))
+        self._child = nursery.bear(f"{_WORKERS}.{role}", str(path))
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self._child.exit_code
+
+    @property
+    def death(self) -> str:
+        """How it ended, in words."""
+        why = f": {self._killed}" if self._killed else ""
+        return f"{self.name} (pid {self.pid}) ended {self._child.ending}{why}"
+
+    def kill(self, why: str) -> None:
+        """Kill it for a reason that its death will name."""
+        self._killed = why
+        self._child.kill()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end, at most `timeout_s` seconds; whether it has ended."""
+        return self._child.wait(timeout_s)
+
+    def end(self) -> None:
+        """Make sure that it has ended; it was told to by a STOP message before."""
+        self._child.kill()
+        self.wait(_GRACE_S)

@@ -1,0 +1,107 @@
+"""The epochs of a run's models: one swap at a time leads from one to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluice.pipeline.config.graph_file import GraphConfig
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.core.schema import EVENT_ID
+from sluice.pipeline.run.resume import with_model
+
+from .base import Plan
+from .model_swap import Swap
+from .swap_requests import Order, over
+
+
+class Epochs:
+    """Takes orders one after the other and keeps what a restarted worker must know.
+
+    Attributes
+    ----------
+    epoch
+        Of the models that judge what is read from now on.
+    pending
+        The swap that is prepared.
+    config, models
+        What a worker begins with: the graph with the models of the epoch before `last`.
+    last
+        The latest swap, while batches of the epoch before it may still be judged.
+    begun
+        All that have begun in this life of the run, for a sink that is restarted.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._order: Order | None = None
+        self._attempts = 0
+        self.epoch = plan.resumed.epoch if plan.resumed else 0
+        self.begun: tuple[Swap, ...] = ()
+        self.pending: Swap | None = None
+        self.config: GraphConfig = plan.graph.config
+        self.models = dict(plan.account.models)
+        self.last: Swap | None = None
+
+    def next(self) -> Swap | None:
+        """Take the next order, if there is one."""
+        order = self._plan.orders.take()
+        if order is None:
+            return None
+        self._attempts += 1
+        manifest = order.model.manifest
+        self._order = order
+        self.pending = Swap(
+            self._attempts, self.epoch + 1, order.stage, manifest.name, manifest.version,
+            manifest.sha256,
+        )  # fmt: skip
+        return self.pending
+
+    def settle(self) -> None:
+        """Forget the epoch before: no batch of it is left."""
+        if self.last is not None:
+            swap = self.last
+            self.config = with_model(self.config, swap.stage, swap.model, swap.version)
+            self.models = dict(self._plan.account.models)
+            self.last = None
+
+    def begin(self, seq: int) -> None:
+        """Let the pending swap begin with batch `seq`."""
+        swap, order = self.pending, self._order
+        if swap is None or order is None:
+            return
+        self.settle()
+        self.epoch, self.last = swap.epoch, swap
+        self.begun += (swap,)
+        self.pending = self._order = None
+        record = self._note(swap, seq)
+        order.accept(record)
+
+    def refuse(self, error: SluiceError) -> None:
+        """Give the pending swap up; the old model goes on."""
+        order, self.pending, self._order = self._order, None, None
+        if order is not None:
+            order.refuse(error)
+
+    def began(self, batch: EventBatch) -> None:
+        """Note the first event of a swap that begins with this batch."""
+        swaps = self._plan.account.swaps
+        if swaps and swaps[-1]["first_event"] is None and batch.events:
+            swaps[-1]["first_event"] = int(batch[EVENT_ID.name][0])
+
+    def close(self) -> None:
+        """Refuse whatever was ordered: the run is over."""
+        self.refuse(over())
+        self._plan.orders.close()
+
+    def _note(self, swap: Swap, seq: int) -> dict[str, Any]:
+        account = self._plan.account
+        before = account.models[swap.stage]
+        after = {**before, "name": swap.model, "version": str(swap.version), "sha256": swap.sha256}
+        account.models = account.models | {swap.stage: after}
+        record = {
+            "epoch": swap.epoch, "stage": swap.stage, "from": before, "to": after, "seq": seq,
+            "first_event": None,
+        }  # fmt: skip
+        account.swaps.append(record)
+        return record

@@ -1,0 +1,39 @@
+"""Heartbeats: each process sends one a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.socket import Socket
+
+#: How often a process says that it is there.
+BEAT_S = 1.0
+
+
+class Beat:
+    """The signs of life of one process, given from its main loop.
+
+    Parameters
+    ----------
+    hub
+        The way to ingest.
+    payload
+        What goes with each.
+    """
+
+    def __init__(self, hub: Socket, payload: Callable[[], list[bytes]] = list) -> None:
+        self._hub, self._payload = hub, payload
+        self._last_s = 0.0
+
+    def tick(self) -> None:
+        """Give a sign of life if the last was a second ago."""
+        now_s = time.monotonic()
+        if now_s - self._last_s >= BEAT_S:
+            self._last_s = now_s
+            self.give()
+
+    def give(self) -> None:
+        """Give a sign of life now."""
+        self._hub.send(Header(Kind.HEARTBEAT), *self._payload())

@@ -1,0 +1,238 @@
+"""The sink's process: puts results in order, commits each once, acknowledges to ingest."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from sluice.pipeline.config.plugins import build
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ProtocolError, RunError
+from sluice.pipeline.engine.group_commit import Committer
+from sluice.pipeline.engine.model_swap import Swap
+from sluice.pipeline.engine.storage_retry import NO_ROOM, RETRY_S, Room
+from sluice.pipeline.graph.graph import Graph, build_graph
+from sluice.pipeline.journal.batch_record import epoch_of
+from sluice.pipeline.journal.commit import Commit, Result
+from sluice.pipeline.sinks.base import Sink
+from sluice.pipeline.transport.batch_summary import join_payloads, unpack_summary
+from sluice.pipeline.transport.codec import Codec
+from sluice.pipeline.transport.curve_keys import guard
+from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.socket import Poller, Socket
+
+from .heartbeat import Beat
+from .messages import Ready
+from .process_spec import LOOK_AROUND_S, Spec, play
+from .router import Hub
+
+#: Of so many commits ingest is told at once, while more is to be done.
+_SETTLED = 4
+
+
+def start(path: str) -> int:
+    """Play this role by the spec file at `path`; return the exit code."""
+    return play(commit, path)
+
+
+def commit(spec: Spec, hub: Socket) -> None:
+    """Open the sink, then commit results in the order of their sequence numbers until EOR."""
+    sink: Sink = build("sink", spec.config.sink, spec.config.origin)
+    graph = build_graph(spec.config, spec.schema, sink.columns)
+    commits = _open(sink, graph, spec, hub)
+    desk = _Desk(spec, hub, sink, graph, commits)
+    try:
+        desk.serve()
+    finally:
+        desk.close()
+    hub.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
+
+
+def _open(sink: Sink, graph: Graph, spec: Spec, hub: Socket) -> list[Commit]:
+    """Open the sink; one that goes on waits for room, a new run is refused at once without."""
+    room = Room(sink.full_timeout_s)
+    while not spec.orphaned():
+        try:
+            return sink.open(graph.outputs, spec.bor, spec.since)
+        except OSError as error:
+            if spec.since is None or error.errno not in NO_ROOM:
+                raise RunError(f"cannot open: {error}") from error
+            if room.lost(error, time.monotonic()):  # HELLO will say that there is room again
+                run = int(spec.bor.get("run", 0))
+                hub.send(Header(Kind.FULL, run, aux=1), msgspec.json.encode(str(error)))
+        time.sleep(RETRY_S)
+    raise RunError("cannot open: the engine is gone")
+
+
+class _Desk:
+    """Takes results as they come and hands them to the committer in order."""
+
+    def __init__(
+        self, spec: Spec, hub: Socket, sink: Sink, graph: Graph, commits: list[Commit]
+    ) -> None:
+        self._spec = spec
+        self._hub = hub
+        self._sink = sink
+        self._run = int(spec.bor.get("run", 0))
+        self._codec = Codec(graph.outputs)
+        self._slots = spec.open_slots(graph, sink.keep)
+        last = commits[-1] if commits else Commit(next=spec.since or 0)
+        limits = spec.config.graph
+        self._committer = Committer(sink, graph.outputs, limits, last, self._acknowledge)
+        for swap in spec.begun:
+            self._committer.announce(swap.for_journal())
+        self._room = Room(sink.full_timeout_s)
+        self._held: dict[int, Result] = {}
+        self._eor: dict[str, Any] | None = None
+        self._outlet = open_outlet(spec)
+        self._beat = Beat(hub)
+        #: Commits that ingest has not heard of: first batch, how many, and summaries.
+        self._settled: list[tuple[int, int, bytes]] = []
+        for record in commits:  # their ACKs may have died with the sink's earlier life
+            self._acknowledge(record.first, len(record.judged), record.payload())
+        self._tell()
+
+    def serve(self) -> None:
+        """Commit until EOR or STOP."""
+        poller = Poller((self._hub, *self._outlet.sockets))
+        self._hub.send(Header(Kind.HELLO, self._run, seq=self._committer.next))
+        going = True
+        while going and self._eor is None:
+            ready = poller.poll(self._patience())
+            self._beat.tick()
+            if not ready and self._spec.orphaned():
+                return
+            if any(socket in ready for socket in self._outlet.sockets):
+                self._take()
+            if self._hub in ready:
+                going = self._obey()
+            self._commit()
+            if not any(socket.readable for socket in self._outlet.sockets):
+                self._tell()
+        self._tell()
+
+    def close(self) -> None:
+        """End the sink: with the end-of-run record, if ingest sent one."""
+        self._outlet.close()
+        while True:
+            try:
+                self._sink.close(self._eor)
+            except OSError as error:
+                self._lose_room(error)
+                self._beat.tick()
+                if self._hub.poll(RETRY_S) and not self._obey():
+                    self._eor = None
+            else:
+                return
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        due_s = self._room.wait_s(now) if self._room.full else self._committer.due_in(now)
+        return max(0.0, min(LOOK_AROUND_S, due_s))
+
+    def _take(self) -> None:
+        """Hold the results that are there; what was committed or is held already is a duplicate."""
+        while True:
+            try:
+                found = self._outlet.receive()
+            except ProtocolError:  # no worker of ours sends such a thing
+                continue
+            if found is None:
+                return
+            (_, header, payload), far = found
+            if far and not self._fits(header, payload):
+                continue
+            seq = header.seq
+            if header.kind == Kind.RESULT and seq >= self._committer.next and seq not in self._held:
+                self._held[seq] = self._result(header, payload)
+
+    def _fits(self, header: Header, payload: list[memoryview]) -> bool:
+        """Whether what came from another host can be committed: columns, counts, and the epoch."""
+        if not is_sound(header, payload, self._codec):
+            return False
+        return self._committer.knows(epoch_of(unpack_summary(payload[0]).composition))
+
+    def _result(self, header: Header, payload: list[memoryview]) -> Result:
+        summary, *rest = payload
+        kept = EventBatch({}, 0, header.seq)
+        if header.first:
+            kept = self._slots.batch(header.first - 1, -1, header.events, header.seq)
+        elif rest:
+            kept = self._codec.unpack(rest[0], header.events, header.seq)
+        return Result(header.seq, header.aux, kept, summary)
+
+    def _commit(self) -> None:
+        committer, held = self._committer, self._held
+        now = time.monotonic()
+        if self._room.wait_s(now) > 0:
+            return
+        try:
+            if self._room.full:
+                committer.flush()
+            while committer.next in held:
+                committer.add(held.pop(committer.next), now)
+            if committer.due_in(now) <= 0:
+                committer.flush()
+        except OSError as error:
+            self._lose_room(error)
+        else:
+            if self._room.found():
+                self._hub.send(Header(Kind.FULL, self._run))
+
+    def _lose_room(self, error: OSError) -> None:
+        """Tell ingest, once, that there is no room; RunError if it is no use to wait."""
+        if self._room.lost(error, time.monotonic()):
+            self._hub.send(Header(Kind.FULL, self._run, aux=1), msgspec.json.encode(str(error)))
+
+    def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
+        self._settled.append((first, batches, payload))
+        if len(self._settled) >= _SETTLED:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let ingest know what is committed; each message wakes three threads."""
+        if self._settled:
+            firsts, batches, payloads = zip(*self._settled, strict=True)
+            ack = Header(Kind.ACK, self._run, seq=firsts[0], aux=sum(batches))
+            self._hub.send(ack, join_payloads(payloads))
+            self._settled.clear()
+
+    def _obey(self) -> bool:
+        """Take ingest's word; False if it is STOP."""
+        message = self._hub.receive()
+        if message is None:
+            return True
+        _, header, payload = message
+        if header.kind == Kind.EOR:
+            self._eor = msgspec.json.decode(payload[0])
+        elif header.kind == Kind.CREDIT:
+            self._committer.hurry()
+        elif header.kind == Kind.CONTROL:
+            swap = msgspec.json.decode(payload[0], type=Swap)
+            self._committer.announce(swap.for_journal())
+            self._hub.send(Header(Kind.READY, self._run), msgspec.json.encode(Ready(swap.attempt)))
+        return header.kind != Kind.STOP
+
+
+def open_outlet(spec: Spec) -> Hub:
+    """Listen for results; where the graph says so also for those of other hosts."""
+    workers = spec.config.workers
+    gate = None
+    if workers.results:
+        gate = Socket(workers.results, security=guard(workers.security, "workers"))
+    return Hub(Socket(spec.outlet), gate)
+
+
+def is_sound(header: Header, payload: list[memoryview], codec: Codec) -> bool:
+    """Whether a message from another host is a result that can be committed as it is."""
+    if header.kind != Kind.RESULT or header.first or not payload:
+        return False
+    try:
+        unpack_summary(payload[0])
+        if header.events:
+            codec.unpack(payload[1], header.events, header.seq)
+    except (ProtocolError, IndexError):
+        return False
+    return True

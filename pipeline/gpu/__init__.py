@@ -1,0 +1,1 @@
+"""CUDA runtime, NVML, shared libraries, copies that overlap with compute."""

@@ -1,0 +1,275 @@
+"""The CUDA runtime on one device, thin and typed: memory, streams, events, captured graphs.
+
+All that speaks to the CUDA runtime goes through here. Each call's return code is checked. Nothing
+is imported before a device is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from sluice.pipeline.core.errors import DeviceLostError, ModelError, SluiceError
+from sluice.pipeline.core.schema import Array
+
+from .shared_libraries import DRIVER
+
+INSTALL = "pip install 'sluice-daq[gpu]'"
+#: Return codes that say what is missing, and what to do.
+_MISSING = {
+    35: ("no NVIDIA driver, or one too old", f"{DRIVER.what}: {DRIVER.command}"),
+    100: ("no GPU", "`nvidia-smi` lists those that the driver sees"),
+}
+
+#: After these nothing works that the process asks of the device: uncorrectable memory, illegal
+#: addresses and instructions, timeouts, asserts, launches that failed, and what nobody knows.
+_LOST = frozenset({46, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
+
+
+class Gpu(Struct, frozen=True):
+    """What a GPU is.
+
+    Attributes
+    ----------
+    name
+        As its driver says it.
+    capability
+        Compute capability, such as ``9.0``.
+    driver
+        Newest CUDA version that the driver knows, such as ``13.0``.
+    """
+
+    name: str
+    capability: str
+    driver: str
+
+
+def load() -> ModuleType:
+    """Return the module that speaks to the CUDA runtime.
+
+    Raises
+    ------
+    ModelError
+        If it is not installed.
+    """
+    try:
+        return import_module("cuda.bindings.runtime")
+    except ImportError as error:
+        raise ModelError(f"the CUDA runtime cannot be loaded: {error}", INSTALL) from error
+
+
+class Cuda:
+    """A device and what can be had on it.
+
+    Parameters
+    ----------
+    index
+        Which device, as the driver counts.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self.api: Any = load()
+        self.index = index
+        self.require()
+
+    def require(self) -> None:
+        """Refuse a device that the driver does not see, with ModelError; takes nothing of it."""
+        count = self.call(self.api.cudaGetDeviceCount)
+        if self.index >= count:
+            raise ModelError(
+                f"GPU {self.index}: not there", f"the driver sees {count}, counted from 0"
+            )
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the runtime and return its result, if it has one.
+
+        Raises
+        ------
+        ModelError
+            With the call and the error's name and meaning, if it fails.
+        DeviceLostError
+            The same, where no later call can do better.
+        """
+        code, *result = function(*arguments)
+        if int(code):
+            raise self._failure(function, arguments, code)
+        return result[0] if result else None
+
+    def _failure(self, function: Any, arguments: tuple[Any, ...], code: Any) -> SluiceError:
+        if int(code) in _MISSING:
+            missing, hint = _MISSING[int(code)]
+            return ModelError(f"CUDA: {missing} ({code.name})", hint)
+        _, meaning = self.api.cudaGetErrorString(code)
+        said = ", ".join(map(str, arguments))
+        text = f"{function.__name__}({said}): {code.name}: {meaning.decode()}"
+        if int(code) in _LOST:
+            return DeviceLostError(
+                f"GPU {self.index} has failed: {text}",
+                "`dmesg` and `nvidia-smi -q` may tell why",
+            )
+        return ModelError(f"CUDA: {text}")
+
+    def use(self) -> None:
+        """Let this thread's calls go to this device."""
+        self.call(self.api.cudaSetDevice, self.index)
+
+    def gpu(self) -> Gpu:
+        """Return what the device is."""
+        about = self.call(self.api.cudaGetDeviceProperties, self.index)
+        driver = self.call(self.api.cudaDriverGetVersion)
+        return Gpu(
+            about.name.decode().rstrip("\0"),
+            f"{about.major}.{about.minor}",
+            f"{driver // 1000}.{driver % 1000 // 10}",
+        )
+
+
+class DeviceArray:
+    """An array on the device, which kernels take as an argument; it owns no memory.
+
+    Attributes
+    ----------
+    address, shape, dtype
+        Where it is, and its form; C-contiguous.
+    """
+
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: str) -> None:
+        self.address, self.shape, self.dtype = address, shape, np.dtype(dtype)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False),
+                "strides": None, "version": 3}  # fmt: skip
+
+
+class Memory:
+    """Memory of a device, or of the host where copies are to be asynchronous.
+
+    Parameters
+    ----------
+    cuda
+        The device.
+    nbytes
+        How much.
+    pinned
+        Of the host, page-locked.
+    """
+
+    def __init__(self, cuda: Cuda, nbytes: int, *, pinned: bool = False) -> None:
+        api = cuda.api
+        self.nbytes, self._cuda = max(nbytes, 1), cuda
+        self._free = api.cudaFreeHost if pinned else api.cudaFree
+        if pinned:
+            self.address = int(cuda.call(api.cudaHostAlloc, self.nbytes, api.cudaHostAllocDefault))
+            ctypes.memset(self.address, 0, self.nbytes)
+        else:
+            self.address = int(cuda.call(api.cudaMalloc, self.nbytes))
+
+    def on_device(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        """Return memory of the device as an array."""
+        return DeviceArray(self.address, shape, dtype)
+
+    def on_host(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return memory of the host as an array."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        raw = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.address))
+        return raw.view(dtype).reshape(shape)
+
+    def free(self) -> None:
+        """Give it back; no work that uses it may be under way."""
+        self._cuda.call(self._free, self.address)
+
+
+class Graph:
+    """Work of a stream, captured once and launched as one call."""
+
+    def __init__(self, cuda: Cuda, executable: Any) -> None:
+        self._cuda, self.executable = cuda, executable
+
+    def free(self) -> None:
+        """Destroy it."""
+        self._cuda.call(self._cuda.api.cudaGraphExecDestroy, self.executable)
+
+
+class Stream:
+    """A queue of work for the device: done in order, beside that of other streams."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda, self._api = cuda, cuda.api
+        self.handle = cuda.call(
+            self._api.cudaStreamCreateWithFlags, self._api.cudaStreamNonBlocking
+        )
+
+    @property
+    def address(self) -> int:
+        """What other libraries take as the stream."""
+        return int(self.handle)
+
+    def upload(self, to: Memory, of: Memory, nbytes: int) -> None:
+        """Copy pinned memory to the device."""
+        self._copy(to, of, nbytes, self._api.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    def download(self, to: Memory, of: Memory, nbytes: int) -> None:
+        """Copy memory of the device to pinned memory."""
+        self._copy(to, of, nbytes, self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+
+    def _copy(self, to: Memory, of: Memory, nbytes: int, kind: Any) -> None:
+        self._cuda.call(
+            self._api.cudaMemcpyAsync, to.address, of.address, nbytes, kind, self.handle
+        )
+
+    def capture(self, enqueue: Callable[[], None]) -> Graph:
+        """Return the work that `enqueue` gives this stream, without doing it."""
+        api, call = self._api, self._cuda.call
+        mode = api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        call(api.cudaStreamBeginCapture, self.handle, mode)
+        try:
+            enqueue()
+        except BaseException:
+            api.cudaStreamEndCapture(self.handle)  # the first failure is what counts
+            raise
+        graph = call(api.cudaStreamEndCapture, self.handle)
+        try:
+            return Graph(self._cuda, call(api.cudaGraphInstantiate, graph, 0))
+        finally:
+            call(api.cudaGraphDestroy, graph)
+
+    def launch(self, graph: Graph) -> None:
+        """Queue captured work."""
+        self._cuda.call(self._api.cudaGraphLaunch, graph.executable, self.handle)
+
+    def synchronise(self) -> None:
+        """Wait until all is done."""
+        self._cuda.call(self._api.cudaStreamSynchronize, self.handle)
+
+    def free(self) -> None:
+        """Destroy it."""
+        self._cuda.call(self._api.cudaStreamDestroy, self.handle)
+
+
+class Event:
+    """A mark in a stream that the host can wait for, asleep."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda, self._api = cuda, cuda.api
+        flags = self._api.cudaEventDisableTiming | self._api.cudaEventBlockingSync
+        self._handle = cuda.call(self._api.cudaEventCreateWithFlags, flags)
+
+    def record(self, stream: Stream) -> None:
+        """Put the mark behind what the stream has now."""
+        self._cuda.call(self._api.cudaEventRecord, self._handle, stream.handle)
+
+    def synchronise(self) -> None:
+        """Wait until the stream has come to the mark."""
+        self._cuda.call(self._api.cudaEventSynchronize, self._handle)
+
+    def free(self) -> None:
+        """Destroy it."""
+        self._cuda.call(self._api.cudaEventDestroy, self._handle)

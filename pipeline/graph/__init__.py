@@ -1,0 +1,1 @@
+"""A graph built, every column joined and checked; segments; shadows."""

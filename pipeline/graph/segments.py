@@ -1,0 +1,57 @@
+"""A graph cut into segments: stages in a row, each segment for workers of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, RECORD, T_INGEST, Schema
+
+from .graph import Graph, Join
+
+
+def cut(graph: Graph) -> list[Graph]:
+    """Return the segments of a graph as its file says: each a graph of the stages in it.
+
+    The outputs of each are the inputs of the next: what later stages, monitors, shadows and the
+    sink need, and what was decided so far. Monitors and shadows are with the last.
+    """
+    chain = graph.config.workers.chain
+    if not chain:
+        return [graph]
+    names = [set(segment.stages) for segment in chain]
+    behind = [set().union(*names[segment:]) for segment in range(1, len(chain))]
+    columns = [graph.inputs, *(_edge(graph, stages) for stages in behind), graph.outputs]
+    last = len(chain) - 1
+    return [
+        replace(
+            graph,
+            stages=tuple(s for s in graph.stages if s.name in names[segment]),
+            elsewhere=tuple(s for s in graph.stages if s.name not in names[segment]),
+            monitors=graph.monitors if segment == last else (),
+            shadows=graph.shadows if segment == last else (),
+            inputs=columns[segment],
+            outputs=columns[segment + 1],
+            segment=segment,
+        )
+        for segment in range(len(chain))
+    ]
+
+
+def edges(graph: Graph) -> list[Schema]:
+    """Return the columns that ingest gives, those between segments, and those the sink gets."""
+    return [*(segment.inputs for segment in cut(graph)), graph.outputs]
+
+
+def _edge(graph: Graph, behind: set[str]) -> Schema:
+    """Return the columns that travel to the stages `behind`."""
+    before: list[Join] = [join for join in graph.joins if join.stage not in behind]
+    needed, made = {EVENT_ID.name, OUTCOME.name, DECISION.name}, set[str]()
+    for join in graph.joins:
+        if join.stage in behind:
+            needed |= set(join.reads.names) - made
+            made |= set(join.adds.names)
+    watched = {c.name for one in (*graph.monitors, *graph.shadows) for c in one.consumes}
+    kept = set(graph.outputs.names) - {column.name for column in RECORD} | {T_INGEST.name}
+    needed |= (watched | kept) - made
+    there = graph.inputs.merge((OUTCOME, DECISION))
+    return there.merge(column for join in before for column in join.adds).only(needed)

@@ -1,0 +1,154 @@
+"""Shadow models: scored on the same events as the model that counts, never deciding.
+
+A shadow judges a sample once more, from its stage through the menu, in a thread beside the stages
+and behind a queue that drops. It may be slow or broken: nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec.structs import replace
+
+from sluice.pipeline.config.graph_file import Part
+from sluice.pipeline.config.plugins import build
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Column, Schema
+from sluice.pipeline.inference.repository import find_labelled
+from sluice.pipeline.metrics.shadow_meter import ShadowMeter
+from sluice.pipeline.stages.base import Connects, Judges, Shadowed, Stage
+
+#: A sample may be this many events larger than a batch: what had gathered before.
+_MORE = 512
+_NOTHING = np.empty(0, np.float32)
+
+
+class Shadow:
+    """One shadow model with stages of its own; watches as a monitor does, see `Monitor`.
+
+    Parameters
+    ----------
+    stage
+        Whose model it could be.
+    label
+        The model, ``name`` or ``name@version``.
+    parts
+        The stage's part of the graph file, and those after it.
+    available
+        The columns before the stage.
+    origin
+        The graph file, for errors.
+
+    Raises
+    ------
+    SluiceError
+        If there is no such model, its tensors are others, or no menu comes behind.
+    """
+
+    metric, labels = "", dict[str, str]()
+
+    def __init__(
+        self, stage: Shadowed, label: str, parts: Sequence[Part], available: Schema, origin: str
+    ) -> None:
+        model = find_labelled(label)
+        stage.check_swap(model)
+        version = model.manifest.version
+        self.name = f"{parts[0].name}/{model.manifest.name}@{version}"
+        self.sample = stage.shadow_sample
+        self.meter: ShadowMeter | None = None
+        options = {"model": model.manifest.name, "version": version, "shadow": [], "ladder": []}
+        own = replace(parts[0], options=parts[0].options | options)
+        self._stages: list[Stage] = [build("stage", p, origin) for p in (own, *parts[1:])]
+        if not any(isinstance(s, Judges) for s in self._stages):
+            raise ConfigError(f"{origin}: {self.name}: expected a menu behind the stage, got none")
+        self.consumes = self._connect(available, origin)
+        self._off = False
+
+    def _connect(self, available: Schema, origin: str) -> Schema:
+        """Join the stages; return the columns that they read of the judged batch."""
+        reads: dict[str, Column] = {}
+        made: set[str] = set()
+        for stage in self._stages:
+            columns = stage.connect(available) if isinstance(stage, Connects) else stage.consumes
+            reads |= {c.name: c for c in columns if c.name not in made}
+            made |= set(stage.provides.names)
+            available = available.merge(stage.provides)
+        changed = (reads.keys() & made) - {OUTCOME.name, DECISION.name}
+        if changed:
+            raise ConfigError(
+                f"{origin}: {self.name}: column {min(changed)!r} is read and made anew behind the "
+                "stage: what it was before is not kept for a shadow"
+            )
+        return Schema((EVENT_ID, OUTCOME, DECISION)).merge(reads.values())
+
+    def load(self, events: int) -> None:
+        """Load and prove the model and open the stages; raises where that fails."""
+        for stage in self._stages:
+            stage.open(events + _MORE)
+
+    def open(self, events: int) -> None:
+        """Load the model; where that fails the shadow is off, and the run goes on."""
+        try:
+            self.load(events)
+        except Exception as error:  # whatever it is, it must not harm the run
+            self._fail(error)
+
+    def observe(self, batch: EventBatch) -> Array:
+        """Judge once more and compare; at the first error the shadow switches itself off."""
+        meter = self.meter
+        if meter is None:
+            return _NOTHING
+        if self._off:
+            meter.miss(batch.events)
+            return _NOTHING
+        try:
+            judged = batch.with_columns(
+                outcome=np.zeros(batch.events, np.uint8), decision=np.zeros(batch.events, np.uint64)
+            )
+            for stage in self._stages:
+                judged = stage.process(judged)
+            shadow = (judged[DECISION.name], judged[OUTCOME.name])
+            meter.compare(batch[DECISION.name], batch[OUTCOME.name], shadow)
+        except Exception as error:  # as above
+            self._fail(error)
+            meter.miss(batch.events)
+        return _NOTHING
+
+    def close(self) -> None:
+        """Free the model."""
+        for stage in () if self._off else self._stages:
+            stage.close()
+
+    def _fail(self, error: Exception) -> None:
+        self._off = True
+        if self.meter is not None:
+            self.meter.fail(f"{type(error).__name__}: {error}")
+
+
+def build_shadows(
+    stages: Sequence[Stage], parts: Sequence[Part], available: Sequence[Schema], origin: str
+) -> tuple[Shadow, ...]:
+    """Return the shadows of all stages.
+
+    Parameters
+    ----------
+    stages, parts
+        The stages that are not bypassed, and their parts of the graph file.
+    available
+        The columns before each.
+    origin
+        The graph file, for errors.
+    """
+    shadows = [
+        Shadow(stage, label, parts[index:], available[index], origin)
+        for index, stage in enumerate(stages)
+        if isinstance(stage, Shadowed)
+        for label in stage.shadows
+    ]
+    names = [shadow.name for shadow in shadows]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"{origin}: two shadows are {twice}")
+    return tuple(shadows)

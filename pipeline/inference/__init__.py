@@ -1,0 +1,1 @@
+"""Models: manifest, repository, sessions of each runtime, TensorRT plans."""

@@ -1,0 +1,126 @@
+"""ONNX Runtime, on the CPU or on a GPU by its CUDA or TensorRT provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnxruntime as ort
+
+from sluice.pipeline.core.errors import ModelError, nearest
+from sluice.pipeline.core.schema import Array
+
+from .onnxruntime_providers import compare_tensors
+from .repository import Model
+from .session import Session
+
+_PROVIDER = "CPUExecutionProvider"
+_GPU = ("cuda", "tensorrt")
+
+Infer = Callable[[Mapping[str, Array], Mapping[str, Array]], None]
+
+
+class OnnxRuntimeSession:
+    """A model in an ONNX Runtime session; see `Session`.
+
+    Parameters
+    ----------
+    model
+        The model.
+    device
+        ``cpu``, ``cuda`` or ``tensorrt``; the number of a GPU behind a colon, 0 unless given.
+    """
+
+    infer: Infer
+    close: Callable[[], None]
+
+    def __init__(self, model: Model, device: str) -> None:
+        session = _open(model, device or "cpu")
+        self.backend = session.backend
+        self.infer, self.close = session.infer, session.close
+
+    @staticmethod
+    def require(device: str) -> None:
+        """Refuse a device that is not here; see `Demands`."""
+        kind, number = _device(device or "cpu")
+        if kind in _GPU:
+            from sluice.pipeline.gpu.cuda import Cuda
+
+            from .onnxruntime_providers import require
+
+            require(kind, number)
+            Cuda(number)
+
+
+def _open(model: Model, device: str) -> Session:
+    try:
+        kind, number = _device(device)
+    except ModelError as error:
+        raise ModelError(f"model {model.label}: {error.message}", error.hint) from error
+    if kind == "cpu":
+        return _OnCpu(model)
+    from .onnxruntime_gpu import OnGpu
+
+    return OnGpu(model, kind, number)
+
+
+def _device(device: str) -> tuple[str, int]:
+    """Return the kind and number of ``cuda:1``."""
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", *_GPU) or (colon and not (number.isdigit() and kind in _GPU)):
+        raise ModelError(
+            f"backend 'onnxruntime' has no device {device!r}",
+            nearest(device, ("cpu", *_GPU)),
+        )
+    return kind, int(number or 0)
+
+
+class _OnCpu:
+    """One intra-op thread a session, outputs bound to preallocated arrays."""
+
+    backend = "onnxruntime:cpu"
+
+    def __init__(self, model: Model) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1  # parallelism is by worker
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(model.path), options, providers=[_PROVIDER])
+        except Exception as error:  # its exceptions share no base class
+            raise ModelError(
+                f"model {model.label}: ONNX Runtime cannot load it: {error}"
+            ) from error
+        if self._session.get_providers()[0] != _PROVIDER:
+            raise ModelError(
+                f"model {model.label}: asked for {_PROVIDER}, got "
+                f"{self._session.get_providers()[0]}"
+            )
+        compare_tensors(model, self._session)
+        self._binding = self._session.io_binding()
+        self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}
+
+    def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Fill `outputs` from `inputs`; see `Session.infer`."""
+        for name, array in inputs.items():
+            if self._moved(name, array):
+                self._binding.bind_input(
+                    name, "cpu", 0, array.dtype.type, array.shape, self._bound[name][0]
+                )
+        for name, array in outputs.items():
+            if self._moved(name, array):
+                self._binding.bind_output(
+                    name, "cpu", 0, array.dtype.type, array.shape, self._bound[name][0]
+                )
+        self._session.run_with_iobinding(self._binding)
+
+    def _moved(self, name: str, array: Array) -> bool:
+        """Note where a tensor is; whether that is another place or shape than the last time."""
+        place = (array.__array_interface__["data"][0], array.shape)
+        if self._bound.get(name) == place:
+            return False
+        self._bound[name] = place
+        return True
+
+    def close(self) -> None:
+        """Free the session."""
+        del self._binding, self._session

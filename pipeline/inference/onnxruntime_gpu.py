@@ -1,0 +1,243 @@
+"""ONNX Runtime on a GPU: buffers bound once, copies on the stream of the compute, no fallback."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.core.schema import Array
+from sluice.pipeline.gpu.cuda import Cuda, Gpu, Memory, Stream
+
+from .manifest import Tensor
+from .onnxruntime_providers import (
+    PROVIDERS,
+    compare_tensors,
+    cuda_options,
+    require,
+    tensorrt_options,
+)
+from .repository import Model
+from .tensorrt_plans import folder
+
+#: Batches are padded to these sizes where the work is captured; smaller ones than the first cost
+#: a GPU as much.
+_FIRST_SIZE = 256
+
+
+class _Tensor:
+    """A tensor of the model: pinned memory and memory of the device, for as much as may come."""
+
+    def __init__(
+        self, cuda: Cuda, tensor: Tensor, lists: Mapping[str, int], events: int, own: ExitStack
+    ) -> None:
+        self.dtype = np.dtype(tensor.dtype)
+        longest = lists.get(tensor.mask or tensor.name, 1)
+        items = math.prod(longest if n is None else n for n in tensor.axes)
+        nbytes = events * items * self.dtype.itemsize
+        self.device = Memory(cuda, nbytes)
+        own.callback(self.device.free)
+        self.host = Memory(cuda, nbytes, pinned=True)
+        own.callback(self.host.free)
+
+    def shape_of(self, array: Array, size: int) -> tuple[int, ...]:
+        """Return the shape of an array padded to so many events."""
+        return (size, *array.shape[1:])
+
+    def upload(self, stream: Stream, array: Array, size: int) -> None:
+        """Queue the copy of an array to the device, with zeros behind it up to so many events."""
+        shape = self.shape_of(array, size)
+        pinned = self.host.on_host(shape, self.dtype.name)
+        pinned[: len(array)] = array
+        pinned[len(array) :] = 0
+        stream.upload(self.device, self.host, pinned.nbytes)
+
+
+class OnGpu:
+    """A model on a GPU by one of ONNX Runtime's providers; see `Session`.
+
+    What comes is copied into pinned memory and from there to the device, is judged, and comes back,
+    all on one stream without a stop between. Batches larger than the manifest's `batch.most` go in
+    pieces. The CUDA provider captures its work into graphs, one for each of a few sizes to which
+    batches are padded, where no input has lists.
+
+    Raises
+    ------
+    ModelError
+        If a library or the GPU is missing, or a node of the model would run on the CPU.
+    """
+
+    def __init__(self, model: Model, kind: str, number: int) -> None:
+        require(kind, number)
+        self.backend = f"onnxruntime:{kind}:{number}" if number else f"onnxruntime:{kind}"
+        self._number = number
+        self._least, self._most = model.manifest.batch.least, model.manifest.batch.most
+        # The TensorRT provider keeps one graph only, whatever the size.
+        self._captured = kind == "cuda" and not any(
+            tensor.most or tensor.of_list for tensor in model.manifest.inputs
+        )
+        self._bindings: dict[tuple[tuple[int, ...], ...], tuple[Any, Any]] = {}
+        self._own = ExitStack()
+        try:
+            self._open(model, kind)
+        except BaseException:
+            with suppress(Exception):  # the first failure is what counts
+                self.close()
+            raise
+
+    def _open(self, model: Model, kind: str) -> None:
+        self._cuda = Cuda(self._number)
+        self._cuda.use()
+        self._stream = Stream(self._cuda)
+        self._own.callback(self._stream.free)
+        manifest = model.manifest
+        lists = {tensor.name: tensor.most for tensor in manifest.inputs if tensor.most}
+        made = {
+            tensor.name: _Tensor(self._cuda, tensor, lists, self._most, self._own)
+            for tensor in (*manifest.inputs, *manifest.outputs)
+        }
+        self._inputs = {tensor.name: made[tensor.name] for tensor in manifest.inputs}
+        self._outputs = {tensor.name: made[tensor.name] for tensor in manifest.outputs}
+        self._session = self._load(model, kind)
+        self._own.callback(self._release)
+        compare_tensors(model, self._session)
+        if self._captured:
+            self._capture(model)
+
+    def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Fill `outputs` from `inputs`; see `Session.infer`."""
+        self._cuda.use()
+        events = len(next(iter(outputs.values())))
+        for start in range(0, events, self._most):
+            part = slice(start, min(start + self._most, events))
+            self._judge(
+                {name: inputs[name][part] for name in self._inputs},
+                {name: outputs[name][part] for name in self._outputs},
+            )
+
+    def close(self) -> None:
+        """Free the session, its memory and its stream."""
+        self._own.close()
+
+    def _release(self) -> None:
+        self._stream.synchronise()
+        self._bindings.clear()
+        del self._session
+
+    def _capture(self, model: Model) -> None:
+        """Judge zeros at each size: once to allocate, once to be captured."""
+        events = 1
+        while events <= self._most:
+            events = size = self._size(events)
+            inputs = {t.name: t.column.zeros(size) for t in model.manifest.inputs}
+            outputs = {t.name: t.column.empty(size) for t in model.manifest.outputs}
+            for _ in range(2):
+                self._judge(inputs, outputs)
+            events += 1
+
+    def _judge(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        events = len(next(iter(outputs.values())))
+        size = self._size(events)
+        for name, array in inputs.items():
+            self._inputs[name].upload(self._stream, array, size)
+        binding, options = self._bound(inputs, outputs, size)
+        self._session.run_with_iobinding(binding, options)
+        came = {}
+        for name, array in outputs.items():
+            tensor = self._outputs[name]
+            came[name] = tensor.host.on_host(array.shape, tensor.dtype.name)
+            self._stream.download(tensor.host, tensor.device, array.nbytes)
+        self._stream.synchronise()
+        for name, array in outputs.items():
+            array[:] = came[name]
+
+    def _size(self, events: int) -> int:
+        """Return the size to which so many events are padded."""
+        if not self._captured:
+            return max(self._least, events)
+        return min(self._most, max(_FIRST_SIZE, 1 << (events - 1).bit_length()))
+
+    def _bound(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], size: int
+    ) -> tuple[Any, Any]:
+        """Return the binding for these shapes, and the options of a run with it."""
+        key = tuple((size, *array.shape[1:]) for array in inputs.values())
+        if key not in self._bindings:
+            if not self._captured:  # any shape may come: only the latest is kept
+                self._bindings.clear()
+            self._bindings[key] = self._bind(inputs, outputs, size)
+        return self._bindings[key]
+
+    def _bind(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], size: int
+    ) -> tuple[Any, Any]:
+        binding, options = self._session.io_binding(), ort.RunOptions()
+        for tensors, arrays, bind in (
+            (self._inputs, inputs, binding.bind_input),
+            (self._outputs, outputs, binding.bind_output),
+        ):
+            for name, array in arrays.items():
+                tensor = tensors[name]
+                shape = tensor.shape_of(array, size)
+                address = tensor.device.address
+                bind(name, "cuda", self._number, tensor.dtype.type, shape, address)
+        # What comes behind on the stream waits by itself.
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if self._captured:
+            options.add_run_config_entry("gpu_graph_id", str(len(self._bindings) + 1))
+        return binding, options
+
+    def _load(self, model: Model, kind: str) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # No node may end up on the CPU unsaid.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        providers = PROVIDERS[kind]
+        try:
+            session = ort.InferenceSession(
+                str(model.path), options, providers=list(providers),
+                provider_options=self._options(model, providers), enable_fallback=0,
+            )  # fmt: skip
+        except Exception as error:  # its exceptions share no base class
+            raise ModelError(
+                f"model {model.label}: {self.backend}: ONNX Runtime cannot load it: {error}",
+                "`sluice doctor --gpu` tells what this machine has",
+            ) from error
+        got = session.get_providers()
+        if tuple(got[: len(providers)]) != providers:
+            raise ModelError(
+                f"model {model.label}: {self.backend}: expected {', '.join(providers)}, "
+                f"got {', '.join(got)}",
+                "`sluice doctor --gpu` tells what this machine lacks",
+            )
+        return session
+
+    def _options(self, model: Model, providers: tuple[str, ...]) -> list[dict[str, str]]:
+        stream = self._stream.address
+        cuda = cuda_options(self._number, stream, captured=self._captured)
+        if len(providers) == 1:
+            return [cuda]
+        # The provider has no option for it: a model in fp32 means fp32, unless the user says other.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        cache = engine_cache(folder(), model, self._cuda.gpu())
+        cache.mkdir(parents=True, exist_ok=True)
+        return [tensorrt_options(model, self._number, stream, cache), cuda]
+
+
+def engine_cache(root: Path, model: Model, gpu: Gpu) -> Path:
+    """Return the folder of a model's engines: another for another GPU, driver, version or file."""
+    sizes = model.manifest.batch
+    here = f"{gpu.name} {gpu.capability} {gpu.driver} {ort.__version__}"
+    what = f"{model.manifest.sha256} {sizes.least} {sizes.usual} {sizes.most}"
+    digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (here, what)]
+    return root / "onnxruntime" / digests[0] / f"{model.manifest.name}-{digests[1]}"

@@ -1,0 +1,173 @@
+"""ONNX Runtime's providers for GPUs: whether one can load here, and what it is told.
+
+ONNX Runtime judges on the CPU, with a line on stderr, where a provider cannot be loaded. So what
+its library needs is loaded here first, and what is not there is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.gpu.shared_libraries import fix_for, missing
+
+from .manifest import Tensor
+from .repository import Model
+
+#: By device, in the order in which they get the nodes of a model.
+PROVIDERS = {
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+_LIBRARIES = {
+    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
+    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+}
+#: What they open only when a model needs it: too late to refuse.
+_OPENED = ("libcudnn.so.9",)
+_INSTALL = "pip uninstall -y onnxruntime && pip install 'sluice-daq[gpu]'"
+
+
+def require(kind: str, number: int = 0) -> None:
+    """Refuse a provider that cannot be loaded here, and name what is missing.
+
+    Raises
+    ------
+    ModelError
+        If this ONNX Runtime was built without it, or a shared library is not there.
+    """
+    where = f"backend 'onnxruntime:{kind}{f':{number}' if number else ''}'"
+    built = ort.get_available_providers()
+    for provider in PROVIDERS[kind]:
+        if provider not in built:
+            raise ModelError(
+                f"{where}: onnxruntime {ort.__version__} is built without {provider}, "
+                f"it has {', '.join(built)}",
+                _INSTALL,
+            )
+    absent = {name: None for provider in PROVIDERS[kind] for name in lacking(provider)}
+    if absent:
+        raise ModelError(
+            f"{where}: {PROVIDERS[kind][0]} cannot be loaded: missing {', '.join(absent)}",
+            "\n  ".join(remedies(absent)),
+        )
+
+
+def lacking(provider: str) -> dict[str, str]:
+    """Return the shared libraries that a provider needs and that cannot be loaded, with why."""
+    library = Path(ort.__file__).parent / "capi" / _LIBRARIES[provider]
+    if not library.is_file():
+        return {library.name: "not in this onnxruntime"}
+    return missing(library, _OPENED)
+
+
+def remedies(names: Mapping[str, Any]) -> list[str]:
+    """Return a line for each thing that is to be installed: what, for which of these names, how."""
+    fixes = dict.fromkeys(fix_for(name) for name in names)
+    return [
+        f"{fix.what} ({', '.join(name for name in names if fix_for(name) == fix)}): {fix.command}"
+        for fix in fixes
+    ]
+
+
+def cuda_options(number: int, stream: int, *, captured: bool) -> dict[str, str]:
+    """Return the options of the CUDA provider.
+
+    Parameters
+    ----------
+    number
+        Of the GPU.
+    stream
+        The stream, as a number, that it shall work on.
+    captured
+        Whether its work is captured into graphs, one for each size.
+    """
+    return {
+        "device_id": str(number),
+        "user_compute_stream": str(stream),
+        "use_tf32": "0",  # a model in fp32 means fp32
+        "cudnn_conv_algo_search": "HEURISTIC",  # trying them all takes seconds for each new shape
+        "enable_cuda_graph": str(int(captured)),
+    }
+
+
+def tensorrt_options(model: Model, number: int, stream: int, cache: Path) -> dict[str, str]:
+    """Return the options of the TensorRT provider: precision and shapes as the model has them.
+
+    Parameters
+    ----------
+    model
+        The model.
+    number, stream
+        As for `cuda_options`.
+    cache
+        Where engines for this GPU, driver, versions and model are kept; beside it the times of
+        kernels, which all models of this GPU share.
+    """
+    sizes = model.manifest.batch
+    shapes = {
+        "min": _shapes(model.manifest.inputs, sizes.least, shortest=True),
+        "opt": _shapes(model.manifest.inputs, sizes.usual),
+        "max": _shapes(model.manifest.inputs, sizes.most),
+    }
+    precision = model.manifest.precision
+    return {
+        "device_id": str(number),
+        "user_compute_stream": str(stream),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache.parent),
+        "trt_fp16_enable": str(int(precision == "fp16")),
+        "trt_int8_enable": str(int(precision == "int8")),
+        **{f"trt_profile_{key}_shapes": text for key, text in shapes.items()},
+    }
+
+
+def _shapes(tensors: tuple[Tensor, ...], events: int, *, shortest: bool = False) -> str:
+    """Return shapes as TensorRT's provider reads them: ``a:1x8x8,b:1``."""
+    lengths = {tensor.name: 1 if shortest else tensor.most for tensor in tensors}
+
+    def axes(tensor: Tensor) -> Iterator[int]:
+        yield events
+        for n in tensor.axes:
+            yield lengths[tensor.mask or tensor.name] if n is None else n
+
+    return ",".join(f"{t.name}:{'x'.join(map(str, axes(t)))}" for t in tensors)
+
+
+_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64",
+          "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
+          "tensor(uint16)": "uint16", "tensor(float16)": "float16",
+          "tensor(bool)": "bool"}  # fmt: skip
+
+
+def compare_tensors(model: Model, session: Any) -> None:
+    """Refuse a session of a file whose inputs or outputs are not those of the manifest."""
+    _compare(model, "input", model.manifest.inputs, session.get_inputs())
+    _compare(model, "output", model.manifest.outputs, session.get_outputs())
+
+
+def _compare(model: Model, role: str, tensors: tuple[Tensor, ...], nodes: Sequence[Any]) -> None:
+    actual = {node.name: (_TYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
+    promised = {tensor.name for tensor in tensors}
+    if promised != set(actual):
+        raise ModelError(
+            f"model {model.label}: manifest says {role}s {sorted(promised)}, "
+            f"the file has {sorted(actual)}"
+        )
+    for tensor in tensors:
+        dtype, shape = actual[tensor.name]
+        item = shape[1:]
+        # What a dimension of the file leaves open is a text.
+        known = [a == b for a, b in zip(item, tensor.axes, strict=False)
+                 if isinstance(a, int) and b is not None]  # fmt: skip
+        if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
+            raise ModelError(
+                f"model {model.label}: {role} {tensor.name!r}: manifest says "
+                f"{tensor.column.form}, the file has {dtype}{list(item)}"
+            )

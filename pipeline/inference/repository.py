@@ -1,0 +1,227 @@
+"""The model repository: models are found, held to their manifests, and written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from sluice.pipeline.config.strict import convert
+from sluice.pipeline.core.errors import ConfigError, ModelError, nearest
+from sluice.pipeline.core.schema import Array
+
+from .manifest import Manifest, hold
+
+MANIFEST = "manifest.toml"
+_LAYERS = "layers.npz"
+
+
+class Model(Struct, frozen=True):
+    """A manifest and the folder it was read from."""
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.folder / self.manifest.file
+
+    @property
+    def label(self) -> str:
+        """Name and version, as messages print them."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+    def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the golden inputs and outputs by tensor name.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, is not the one of the manifest, or lacks a tensor.
+        """
+        arrays = self._arrays(self.manifest.golden, self.manifest.golden_sha256)
+        try:
+            inputs = {t.name: arrays[f"in_{t.name}"] for t in self.manifest.inputs}
+            outputs = {t.name: arrays[f"out_{t.name}"] for t in self.manifest.outputs}
+        except KeyError as error:
+            raise ModelError(
+                f"model {self.label}: {self.manifest.golden}: cannot read: {error}"
+            ) from error
+        return inputs, outputs
+
+    def layers(self) -> dict[str, Array]:
+        """Return the arrays of the layers file; docs/reference/models.md names them.
+
+        Raises
+        ------
+        ModelError
+            If the model has none, or the file is not the one of the manifest.
+        """
+        if not self.manifest.layers:
+            raise ModelError(
+                f"model {self.label}: has no layers file: it is more than plain layers",
+                hint="use backend 'onnxruntime:cpu' for it",
+            )
+        return self._arrays(self.manifest.layers, self.manifest.layers_sha256)
+
+    def _arrays(self, file: str, sha: str) -> dict[str, Array]:
+        path = self.folder / file
+        _verify(path, sha, self.label)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+            raise ModelError(f"model {self.label}: {path.name}: cannot read: {error}") from error
+
+
+def repositories() -> list[Path]:
+    """Return the folders searched for models: ``SLUICE_MODELS`` (a path list), then the shipped.
+
+    Raises
+    ------
+    ModelError
+        If ``SLUICE_MODELS`` names something that is no folder.
+    """
+    own = [Path(part) for part in os.environ.get("SLUICE_MODELS", "").split(os.pathsep) if part]
+    for path in own:
+        if not path.is_dir():
+            raise ModelError(f"SLUICE_MODELS: expected folders, got {str(path)!r}")
+    return [*own, Path(str(files("sluice.models")))]
+
+
+def find_model(name: str, version: int | None = None) -> Model:
+    """Return a model by name, its newest version unless one is given, with its hash checked.
+
+    Raises
+    ------
+    ModelError
+        If there is none, its manifest is missing or wrong, or the file's hash is another.
+    """
+    found = [path for root in repositories() for path in (root / name,) if path.is_dir()]
+    if not found:
+        known = {path.name for root in repositories() for path in _folders(root)}
+        raise ModelError(
+            f"model {name!r}: not in the repository",
+            hint=nearest(name, known) or "`sluice models` lists what is there",
+        )
+    versions = sorted(int(p.name) for p in found[0].iterdir() if p.is_dir() and p.name.isdigit())
+    chosen = versions[-1] if version is None and versions else version
+    if chosen not in versions:
+        raise ModelError(f"model {name!r}: expected a version of {versions}, got {version}")
+    return read_model(found[0] / str(chosen))
+
+
+def find_labelled(label: str) -> Model:
+    """Return the model that ``name`` or ``name@version`` stands for; see `find_model`."""
+    name, at, version = label.partition("@")
+    if at and not version.isdigit():
+        raise ModelError(f"model {label!r}: expected NAME or NAME@VERSION, such as wafer-tagger@2")
+    return find_model(name, int(version) if at else None)
+
+
+def read_model(folder: Path) -> Model:
+    """Return the model in `folder`, manifest parsed and hash checked; see `find_model`."""
+    path = folder / MANIFEST
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"model {folder.parent.name}/{folder.name}: {MANIFEST} is missing",
+            hint="`sluice export FAMILY` writes the model, its manifest and its golden outputs",
+        ) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{path}: cannot read: {error}") from error
+    try:
+        model = Model(convert(tables, Manifest, str(path)), folder)
+    except ConfigError as error:
+        raise ModelError(error.message, error.hint) from error
+    hold(model.manifest, str(path))
+    _verify(model.path, model.manifest.sha256, model.label)
+    return model
+
+
+def all_models() -> list[Path]:
+    """Return the folder of every version of every model, sorted by name and version."""
+    versions = [v for root in repositories() for model in _folders(root) for v in _folders(model)]
+    return sorted(versions, key=lambda path: (path.parent.name, path.name))
+
+
+def find_models_of(family: str) -> list[Model]:
+    """Return the newest version of every model of a family, by name; see `find_model`."""
+    names = sorted({folder.parent.name for folder in all_models()})
+    return [model for model in map(find_model, names) if model.manifest.family == family]
+
+
+def write_model(
+    root: Path,
+    manifest: Manifest,
+    onnx: bytes,
+    inputs: dict[str, Array],
+    outputs: dict[str, Array],
+    layers: dict[str, Array] | None = None,
+) -> Model:
+    """Write ``root/<name>/<version>/{model.onnx, manifest.toml, golden.npz}`` with their hashes.
+
+    Parameters
+    ----------
+    root
+        The repository.
+    manifest
+        Everything but the hashes, which are filled in here.
+    onnx
+        The serialised model.
+    inputs, outputs
+        The golden arrays by tensor name.
+    layers
+        Arrays of the layers file, if there shall be one.
+    """
+    folder = root / manifest.name / str(manifest.version)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / manifest.file).write_bytes(onnx)
+    arrays: dict[str, Any] = {f"in_{name}": array for name, array in inputs.items()}
+    arrays |= {f"out_{name}": array for name, array in outputs.items()}
+    np.savez_compressed(folder / manifest.golden, **arrays)
+    if layers is not None:
+        np.savez_compressed(folder / _LAYERS, **cast("dict[str, Any]", layers))
+        manifest = msgspec.structs.replace(
+            manifest, layers=_LAYERS, layers_sha256=sha256(folder / _LAYERS)
+        )
+    manifest = msgspec.structs.replace(
+        manifest,
+        sha256=sha256(folder / manifest.file),
+        golden_sha256=sha256(folder / manifest.golden),
+    )
+    (folder / MANIFEST).write_bytes(msgspec.toml.encode(manifest))
+    return Model(manifest, folder)
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(path: Path, expected: str, label: str) -> None:
+    try:
+        got = sha256(path)
+    except OSError as error:
+        raise ModelError(f"model {label}: {path.name}: {error.strerror}") from error
+    if got != expected:
+        raise ModelError(
+            f"model {label}: {path.name}: expected sha256 {expected[:16]}…, got {got[:16]}…",
+            hint="the file is not the one its manifest speaks of; export it again",
+        )
+
+
+def _folders(root: Path) -> list[Path]:
+    hidden = (".", "_")
+    return [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(hidden)]

@@ -1,0 +1,101 @@
+"""Runtimes that execute models. One protocol; entry-point group ``sluice.backends``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from sluice.pipeline.config.plugins import load
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.core.schema import Array
+
+from .repository import Model
+
+DEFAULT = "onnxruntime:cpu"
+
+
+class Session(Protocol):
+    """A loaded model. Made by ``Backend(model, device)``."""
+
+    #: What really runs it, such as ``onnxruntime:cpu``.
+    backend: str
+
+    def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Fill `outputs` from `inputs`; C-contiguous arrays with equal leading axes."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+@runtime_checkable
+class Demands(Protocol):
+    """A backend that runs only where more is installed than its own module imports."""
+
+    @staticmethod
+    def require(device: str) -> None:
+        """Refuse a device that is not here, or lacks something, with ModelError; quick."""
+
+
+def require_backend(backend: str, where: str) -> None:
+    """Refuse ``runtime:device`` if it cannot run anything here; loads no model.
+
+    Raises
+    ------
+    SluiceError
+        With what is missing, and the command that brings it.
+    """
+    runtime, _, device = backend.partition(":")
+    found = load("backend", runtime, where)
+    if isinstance(found, Demands):
+        found.require(device)
+
+
+def open_session(model: Model, backend: str, where: str) -> Session:
+    """Load `model` on ``runtime:device`` and hold it to its golden outputs.
+
+    Raises
+    ------
+    ModelError
+        If the runtime cannot load it, its tensors are not those of its manifest, or its golden
+        outputs differ by more than the manifest's tolerance.
+    """
+    runtime, _, device = backend.partition(":")
+    session: Session = load("backend", runtime, where)(model, device)
+    try:
+        _reproduce_golden(model, session)
+    except BaseException:
+        with suppress(Exception):  # the first failure is what counts
+            session.close()
+        raise
+    return session
+
+
+def _reproduce_golden(model: Model, session: Session) -> None:
+    inputs, expected = model.golden()
+    events = len(next(iter(inputs.values())))
+    if events == 0:
+        raise ModelError(f"model {model.label}: its golden file has no events")
+    for tensor, arrays in [(t, inputs) for t in model.manifest.inputs] + [
+        (t, expected) for t in model.manifest.outputs
+    ]:
+        array = arrays[tensor.name]
+        if array.dtype != tensor.dtype or not tensor.fits(array.shape, events):
+            raise ModelError(
+                f"model {model.label}: golden {tensor.name!r}: expected {events} events of "
+                f"{tensor.column.form}, got {array.dtype} {array.shape}"
+            )
+    # Fewer bits than the model's own, where the backend was asked for that.
+    tolerance = max(model.manifest.tolerance, getattr(session, "tolerance", 0.0))
+    got = {tensor.name: tensor.column.empty(events) for tensor in model.manifest.outputs}
+    session.infer(inputs, got)
+    for name, array in expected.items():
+        worst = float(np.max(np.abs(got[name] - array), initial=0.0))
+        if not worst <= tolerance:
+            raise ModelError(
+                f"model {model.label}: output {name!r} on {session.backend}: expected the golden "
+                f"outputs within {tolerance:g}, got a difference of {worst:g}",
+                hint="the model or its runtime changed; export it again, or raise its tolerance",
+            )

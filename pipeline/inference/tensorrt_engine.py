@@ -1,0 +1,162 @@
+"""TensorRT's engines: a plan on a device, checked against the manifest and ready to be bound.
+
+Only members that TensorRT 10.16 and 11.4 have in common are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.gpu.cuda import Cuda, Memory
+from sluice.pipeline.gpu.double_buffer import Berth, Room, Shapes
+
+from . import tensorrt_plans
+from .manifest import Tensor
+from .repository import Model
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+
+class Engine:
+    """The plan of a model on a device.
+
+    Parameters
+    ----------
+    model
+        The model.
+    cuda
+        The device.
+    precision
+        Of the plan.
+    own
+        Frees all of it when it is closed.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Room for one event of each tensor.
+    rows
+        Least and most events at once.
+    """
+
+    def __init__(self, model: Model, cuda: Cuda, precision: str, own: ExitStack) -> None:
+        import tensorrt as trt
+
+        self._cuda, self._own, self._model = cuda, own, model
+        plan = tensorrt_plans.find(model, precision, cuda.gpu(), trt.__version__)
+        self._user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise ModelError(
+                f"model {model.label}: TensorRT {trt.__version__} does not take its plan",
+                f"rebuild: {tensorrt_plans.command(model, precision)}",
+            )
+        self._engine: trt.ICudaEngine = engine
+        self._runtime: trt.Runtime = runtime
+        own.callback(self._release)
+        self._compare(trt.TensorIOMode.INPUT, model.manifest.inputs, "input")
+        self._compare(trt.TensorIOMode.OUTPUT, model.manifest.outputs, "output")
+        widest = {t.name: self._widest(t) for t in model.manifest.inputs}
+        self.inputs = [Room(t.name, t.dtype, widest[t.name]) for t in model.manifest.inputs]
+        self.outputs = [Room(t.name, t.dtype, t.shape) for t in model.manifest.outputs]
+        limits = [engine.get_tensor_profile_shape(room.name, 0) for room in self.inputs]
+        self.rows = (
+            max(least[0] for least, _, _ in limits), min(most[0] for _, _, most in limits)
+        )  # fmt: skip
+
+    def _release(self) -> None:
+        del self._engine, self._runtime
+
+    def _compare(self, mode: trt.TensorIOMode, tensors: tuple[Tensor, ...], role: str) -> None:
+        """Refuse a plan whose tensors are not those of the manifest."""
+        import tensorrt as trt
+
+        engine = self._engine
+        names = [engine.get_tensor_name(n) for n in range(engine.num_io_tensors)]
+        actual = {name for name in names if engine.get_tensor_mode(name) == mode}
+        where = f"model {self._model.label}"
+        if actual != {tensor.name for tensor in tensors}:
+            raise ModelError(
+                f"{where}: manifest says {role}s {sorted(t.name for t in tensors)}, the plan has "
+                f"{sorted(actual)}"
+            )
+        for tensor in tensors:
+            dtype = str(trt.nptype(engine.get_tensor_dtype(tensor.name)).__name__)
+            item = tuple(engine.get_tensor_shape(tensor.name))[1:]
+            known = [a == b for a, b in zip(item, tensor.axes, strict=False) if a != -1 and b]
+            if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
+                raise ModelError(
+                    f"{where}: {role} {tensor.name!r}: manifest says {tensor.column.form}, the "
+                    f"plan has {dtype}{list(item)}"
+                )
+
+    def _widest(self, tensor: Tensor) -> tuple[int, ...]:
+        """Return the greatest item of an input that the profile allows."""
+        _, _, most = self._engine.get_tensor_profile_shape(tensor.name, 0)
+        return tuple(most)[1:]
+
+    def bind(self, berth: Berth, shapes: Shapes, columns: Mapping[str, str]) -> Callable[[], None]:
+        """Return what runs the engine in a berth's stream, on its arrays.
+
+        Each has an execution context of its own: a captured graph holds only as long as nobody
+        changes the shapes of the context that it was captured from. All of a berth share their
+        working memory, since its stream runs one at a time.
+
+        Parameters
+        ----------
+        berth
+            The berth.
+        shapes
+            Of its arrays.
+        columns
+            Tensor to array, where they are not called the same.
+        """
+        work = self._working_memory(berth)
+        context = self._engine.create_execution_context(self._user_managed)
+        if context is None:
+            raise ModelError(f"model {self._model.label}: no room for another execution context")
+        bound = [context]
+        self._own.callback(bound.clear)
+        self._set_shapes(
+            context, {r.name: shapes[columns.get(r.name, r.name)] for r in self.inputs}
+        )
+        for room in (*self.inputs, *self.outputs):
+            memory = berth.device[columns.get(room.name, room.name)]
+            if not context.set_tensor_address(room.name, memory.address):
+                raise ModelError(f"model {self._model.label}: {room.name!r}: address refused")
+        context.set_device_memory(work.address, work.nbytes)
+        stream = berth.stream.address
+
+        def enqueue() -> None:
+            if not bound[0].execute_async_v3(stream):
+                raise ModelError(f"model {self._model.label}: TensorRT refuses to run it")
+
+        return enqueue
+
+    def _set_shapes(self, context: trt.IExecutionContext, shapes: Shapes) -> None:
+        for room in self.inputs:
+            shape = tuple(shapes[room.name])
+            least, _, most = self._engine.get_tensor_profile_shape(room.name, 0)
+            fits = all(a <= n <= b for a, n, b in zip(least, shape, most, strict=True))
+            if not fits or not context.set_input_shape(room.name, shape):
+                raise ModelError(
+                    f"model {self._model.label}: input {room.name!r}: expected a shape from "
+                    f"{list(least)} to {list(most)}, got {list(shape)}",
+                    "build its plan for such shapes: sluice build-engine --batch",
+                )
+
+    def _working_memory(self, berth: Berth) -> Memory:
+        if _WORK not in berth.device:
+            memory = Memory(self._cuda, self._engine.device_memory_size_v2)
+            self._own.callback(memory.free)
+            berth.device[_WORK] = memory
+        return berth.device[_WORK]
+
+
+#: What a berth's memory for the engine's own use is called; no tensor is.
+_WORK = "/work"

@@ -1,0 +1,186 @@
+"""Engine plans: where they are kept, what each was built for, and the refusal of others.
+
+A plan is machine code for one model on one kind of GPU. Beside each lies a JSON file that says what
+it was built for; it is used only where all of that holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.gpu.cuda import Gpu
+from sluice.pipeline.gpu.shared_libraries import fix_for
+
+from .manifest import Sizes
+from .repository import Model
+
+#: What an engine may compute in. A model's own precision is one of them; `tf32` is fp32 with
+#: products of ten bits.
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+#: Greatest difference from golden outputs of a model of more bits.
+TOLERANCE = {"fp32": 0.0, "tf32": 5e-3, "fp16": 5e-3, "int8": 5e-2}
+#: Most events that a plan may be built for.
+_MOST = 1 << 20
+
+
+class Range(Struct, frozen=True, forbid_unknown_fields=True):
+    """Shapes of an input that an engine takes: least, the one it was tuned for, most."""
+
+    least: tuple[int, ...]
+    usual: tuple[int, ...]
+    most: tuple[int, ...]
+
+
+class Fingerprint(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a plan was built for."""
+
+    model: str
+    sha256: str
+    precision: str
+    tensorrt: str
+    gpu: str
+    capability: str
+    driver: str
+    profile: dict[str, Range]
+    plan_sha256: str = ""
+
+
+#: What must be the same here, and how it is told.
+_MUST = {"sha256": "model", "tensorrt": "TensorRT", "gpu": "GPU", "capability": "capability",
+         "driver": "CUDA driver"}  # fmt: skip
+
+
+def require_tensorrt() -> None:
+    """Refuse to go on where TensorRT, or a library that it needs, is not there: ModelError."""
+    try:
+        import_module("tensorrt")
+    except ImportError as error:
+        fix = fix_for("libnvinfer")
+        raise ModelError(
+            f"backend 'tensorrt': TensorRT cannot be loaded: {error}", f"{fix.what}: {fix.command}"
+        ) from error
+
+
+def parse_precision(text: str) -> str:
+    """Return a precision, or raise ConfigError."""
+    if text not in PRECISIONS:
+        raise ConfigError(f"expected a precision of {', '.join(PRECISIONS)}, got {text!r}")
+    return text
+
+
+def parse_batch(text: str) -> Sizes:
+    """Return least, usual and most events at once, from ``MIN,OPT,MAX``; or raise ConfigError."""
+    sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= _MOST:
+        raise ConfigError(
+            f"expected least, usual and most events, such as 1,1024,4096, got {text!r}",
+            f"at most {_MOST} at once",
+        )
+    return Sizes(*sizes)
+
+
+def folder() -> Path:
+    """Return where plans are kept: ``SLUICE_ENGINES``, else the user's cache folder."""
+    chosen = os.environ.get("SLUICE_ENGINES", "")
+    if chosen:
+        return Path(chosen)
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache else Path.home() / ".cache") / "sluice" / "engines"
+
+
+def plan_file(root: Path, model: Model, precision: str, gpu: Gpu) -> Path:
+    """Return where the plan of a model for a kind of GPU is kept."""
+    return root / model.label / f"{precision}-{_slug(gpu.name)}.plan"
+
+
+def timing_file(root: Path, gpu: Gpu, tensorrt: str) -> Path:
+    """Return where the times of kernels on a kind of GPU are kept."""
+    return root / f"{_slug(gpu.name)}-{tensorrt}.timing"
+
+
+def command(model: Model, precision: str) -> str:
+    """Return the command that builds a plan."""
+    asked = "" if precision == model.manifest.precision else f" --precision {precision}"
+    name = f"{model.manifest.name}@{model.manifest.version}"
+    return f"sluice build-engine {name}{asked}"
+
+
+def write(file: Path, plan: bytes, fingerprint: Fingerprint) -> Fingerprint:
+    """Write a plan, and beside it what it was built for, which is returned with its hash."""
+    sealed = msgspec.structs.replace(fingerprint, plan_sha256=hashlib.sha256(plan).hexdigest())
+    about = msgspec.json.format(msgspec.json.encode(sealed))
+    put(file, plan)
+    put(_about(file), about)
+    return sealed
+
+
+def put(file: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    new.write_bytes(data)
+    new.replace(file)
+
+
+def find(model: Model, precision: str, gpu: Gpu, tensorrt: str) -> bytes:
+    """Return the plan of a model for what is here.
+
+    Raises
+    ------
+    ModelError
+        If there is none, it was built for something else, or it is damaged; with the command that
+        builds it.
+    """
+    file = plan_file(folder(), model, precision, gpu)
+    here = Fingerprint(
+        model.label, model.manifest.sha256, precision, tensorrt, gpu.name, gpu.capability,
+        gpu.driver, {},
+    )  # fmt: skip
+    hint = f"rebuild: {command(model, precision)}"
+    about = f"model {model.label}: {precision} plan"
+    try:
+        built = _read(file)
+        plan = file.read_bytes()
+    except FileNotFoundError as error:
+        for other in sorted(file.parent.glob(f"{precision}-*.json")):
+            _compare(about, _read(other), here, hint)
+        raise ModelError(
+            f"{about}: none for {gpu.name} in {file.parent}", hint.replace("rebuild", "build it")
+        ) from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelError(f"{about}: {file}: cannot read: {error}", hint) from error
+    _compare(about, built, here, hint)
+    if hashlib.sha256(plan).hexdigest() != built.plan_sha256:
+        raise ModelError(f"{about}: {file}: damaged: its hash is another", hint)
+    return plan
+
+
+def _compare(about: str, built: Fingerprint, here: Fingerprint, hint: str) -> None:
+    """Refuse a plan that was built for something else."""
+    differ = [name for name in _MUST if getattr(built, name) != getattr(here, name)]
+    if differ:
+        was, now = (
+            ", ".join(f"{_MUST[name]} {getattr(of, name)[:40]}" for name in differ)
+            for of in (built, here)
+        )
+        raise ModelError(f"{about}: plan was built for {was}; this is {now}", hint)
+
+
+def _read(file: Path) -> Fingerprint:
+    return msgspec.json.decode(_about(file).read_bytes(), type=Fingerprint)
+
+
+def _about(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,1 @@
+"""Meters in shared memory, their totals, the reference band."""

@@ -1,0 +1,123 @@
+"""Meters of stages and monitors, added over the workers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sluice.kernels.histogram import BUCKETS, edges, quantile
+from sluice.pipeline.core.schema import Array
+from sluice.pipeline.metrics.meters import _HEAD, MONITOR_SCALE, MeterBlock
+from sluice.pipeline.metrics.shadow_meter import overlap_report
+
+
+def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the report's ``shadows``: how the decisions of each overlap with those that count."""
+    rows: dict[str, list[Array]] = {}
+    for block in blocks:
+        for name, row in block.shadow_rows().items():
+            rows.setdefault(name, []).append(np.array(row))
+    return {name: overlap_report(found, paths) for name, found in rows.items()}
+
+
+class StageTotals(NamedTuple):
+    """The meters of one stage, added over workers; times in ns, histograms by bucket."""
+
+    events: int
+    batches: int
+    truncated: int
+    service_ns: int
+    wait_ns: int
+    service: Array
+    wait: Array
+
+
+class MonitorTotals(NamedTuple):
+    """The meters of one monitor, added over workers."""
+
+    n: int
+    dropped: int
+    sum: float
+    recent: float
+    values: Array
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the values, from the histogram's buckets."""
+        centres = edges() * (1 - 1 / 64)
+        mean = float(np.average(centres, weights=self.values))
+        return float(np.sqrt(np.average((centres - mean) ** 2, weights=self.values)))
+
+    def report(self) -> dict[str, float | int | None]:
+        """Return mean, std, recent mean, p50, p99, n and dropped; None where nothing was seen."""
+        if not self.n:
+            unseen = dict.fromkeys(("mean", "std", "recent", "p50", "p99"))
+            return {**unseen, "n": 0, "dropped": self.dropped}
+        p50, p99 = (quantile(self.values, q) / MONITOR_SCALE for q in (0.50, 0.99))
+        return {
+            "mean": self.sum / self.n, "std": self.std, "recent": self.recent, "p50": p50,
+            "p99": p99, "n": self.n, "dropped": self.dropped,
+        }  # fmt: skip
+
+
+def _added(blocks: list[MeterBlock]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the rows of stages and of monitors by name, added over workers."""
+    stages: dict[str, Array] = {}
+    monitors: dict[str, Array] = {}
+    for block in blocks:
+        names = [(stages, name) for name in block.stages]
+        names += [(monitors, name) for name in block.monitors]
+        for (into, name), row in zip(names, block.rows, strict=False):
+            into[name] = into.get(name, 0) + np.array(row)
+    return stages, monitors
+
+
+def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
+    """Return stage name to the sum of its meters over all workers."""
+    return {
+        stage: StageTotals(
+            int(row[0]),
+            int(row[1]),
+            int(row[-1]),
+            int(row[2]),
+            int(row[3]),
+            row[_HEAD : _HEAD + BUCKETS],
+            row[_HEAD + BUCKETS : _HEAD + 2 * BUCKETS],
+        )
+        for stage, row in _added(blocks)[0].items()
+    }
+
+
+def monitor_totals(blocks: list[MeterBlock]) -> dict[str, MonitorTotals]:
+    """Return monitor name to the sum of its meters over all workers."""
+    found = {}
+    for name, row in _added(blocks)[1].items():
+        seen = [block for block in blocks if name in block.monitors and block.seen(name)]
+        recent = [int(block.row_of(name)[3]) for block in seen]
+        found[name] = MonitorTotals(
+            int(row[0]),
+            int(row[1]),
+            int(row[2]) / MONITOR_SCALE,
+            sum(recent) / len(recent) / MONITOR_SCALE if recent else 0.0,
+            row[_HEAD : _HEAD + BUCKETS],
+        )
+    return found
+
+
+def stage_report(blocks: list[MeterBlock]) -> dict[str, dict[str, object]]:
+    """Return the report's ``stages``: events, batches, quantiles of service and wait in seconds."""
+    report: dict[str, dict[str, object]] = {}
+    for stage, total in stage_totals(blocks).items():
+        report[stage] = {
+            "events": total.events,
+            "batches": total.batches,
+            "truncated": total.truncated,
+            "service_s": _quantiles(total.service),
+            "wait_s": _quantiles(total.wait),
+        }
+    return report
+
+
+def _quantiles(counts: Array) -> dict[str, float]:
+    return {"p50": quantile(counts, 0.50) / 1e9, "p99": quantile(counts, 0.99) / 1e9}

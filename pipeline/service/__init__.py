@@ -1,0 +1,1 @@
+"""The daemon around runs, HTTP, Prometheus, the client."""

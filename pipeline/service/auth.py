@@ -1,0 +1,88 @@
+"""Who may control a run over HTTP: on loopback everyone, beyond it whoever has the token."""
+
+from __future__ import annotations
+
+import hmac
+import stat
+from pathlib import Path
+
+from sluice.pipeline.core.endpoints import endpoint, is_loopback
+from sluice.pipeline.core.errors import ConfigError
+
+#: A shorter token can be guessed.
+_LEAST = 16
+_MOST = 4096
+
+
+class Access:
+    """Where HTTP listens, and what it asks of those who want to control.
+
+    Parameters
+    ----------
+    listen
+        ``host:port``; port 0 for any free one.
+    token_file
+        Whose first line is the token; empty for none.
+
+    Raises
+    ------
+    ConfigError
+        If others can reach the address and there is no token, or its file is no good.
+    """
+
+    def __init__(self, listen: str, token_file: str = "") -> None:
+        self.host, self.port = endpoint(listen, "http.listen", anywhere=bool(token_file))
+        self.listen = listen
+        self._token = read_token(Path(token_file)) if token_file else None
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether control needs the token."""
+        return self._token is not None
+
+    def permits(self, authorization: str) -> bool:
+        """Whether a request with this Authorization header may control.
+
+        The time that it takes does not tell how much of a wrong token is right.
+        """
+        if self._token is None:
+            return True
+        scheme, _, token = authorization.partition(" ")
+        right = hmac.compare_digest(token.strip().encode(), self._token.encode())
+        return scheme.lower() == "bearer" and right
+
+    def same_origin(self, origin: str, host: str) -> bool:
+        """Whether a browser may send this: a page of another site must not control a run.
+
+        Parameters
+        ----------
+        origin, host
+            The headers; no Origin where no browser is.
+        """
+        if origin and origin.partition("//")[2] != host:
+            return False
+        # A name of elsewhere that resolves to loopback is another site too.
+        return not origin or self.wants_token or is_loopback(host.rpartition(":")[0])
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file, or raise ConfigError; others must not be able to read it."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            text = file.read(_MOST).decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"http.token_file: cannot read {path}: {error}") from error
+    if mode & stat.S_IRWXO:
+        raise ConfigError(
+            f"http.token_file: {path}: expected a file that others cannot read, "
+            f"got mode {mode:04o}",
+            hint=f"chmod 600 {path}",
+        )
+    token = text.partition("\n")[0].strip()
+    if len(token) < _LEAST or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"http.token_file: {path}: expected one line of at least {_LEAST} characters",
+            hint="python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one",
+        )
+    return token

@@ -1,0 +1,43 @@
+"""What a graph file writes for a column: dtype and item shape, such as ``uint32[12]``."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import Column
+
+_FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>(\*|(<=)?\d{1,9})(,\d{1,9})*)\])?")
+
+
+def column_of(name: str, form: str, where: str, unit: str = "1") -> Column:
+    """Return the column that `form` describes; ConfigError, naming `where`, if it is none.
+
+    ``*`` as the first axis stands for lists of any length, ``<=512`` for lists of at most so many.
+
+    Examples
+    --------
+    >>> column_of("words", "uint32[12]", "here").shape
+    (12,)
+    >>> column_of("tracks", "float32[<=512,7]", "here").shape
+    (None, 7)
+    """
+    match = _FORM.fullmatch(form)
+    try:
+        dtype = np.dtype(match["dtype"]) if match else None
+    except TypeError:
+        dtype = None
+    if match is None or dtype is None or dtype.kind not in "iuf":
+        raise ConfigError(
+            f"{where}: column {name!r}: expected numbers, such as 'uint32[12]' or 'float32[*,7]', "
+            f"got {form!r}"
+        )
+    first, *rest = match["shape"].split(",") if match["shape"] else ("",)
+    item = tuple(int(n) for n in rest)
+    if first == "*":
+        return Column(name, str(dtype), (None, *item), unit)
+    if first.startswith("<="):
+        return Column(name, str(dtype), (None, *item), unit, most=max(1, int(first[2:])))
+    return Column(name, str(dtype), (int(first), *item) if first else (), unit)

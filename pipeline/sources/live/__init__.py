@@ -1,0 +1,1 @@
+"""Events that front ends send over ZeroMQ."""

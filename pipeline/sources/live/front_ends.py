@@ -1,0 +1,125 @@
+"""The front ends that an ingest socket knows: a bounded number, each with its event counter."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.record_receiver import Peers
+from sluice.pipeline.transport.socket import Socket
+
+#: A jump of the event counter beyond this is a broken counter, not a loss.
+_MOST_LOST = 1 << 40
+_COUNTER = (1 << 64) - 1
+#: How often a front end hears how far it was understood, while it sends.
+_TELL_S = 1.0
+_BUSY, _FREE = Header(Kind.BUSY, aux=1), Header(Kind.BUSY, aux=0)
+
+
+@dataclass(slots=True)
+class FrontEnd:
+    """What is known of one sender: its row among the peers, and what it was told of its counter."""
+
+    source: int
+    row: int
+    told: int
+    peers: Peers
+
+    @property
+    def next_event(self) -> int:
+        """Where its event counter stands: 64 bits, which wrap."""
+        return int(self.peers.expected[self.row])
+
+    @next_event.setter
+    def next_event(self, event: int) -> None:
+        self.peers.expected[self.row] = event & _COUNTER
+
+    def gap(self, first: int) -> int:
+        """Return how many events are missing before event `first`.
+
+        Raises
+        ------
+        ProtocolError
+            If events are repeated, or so many are missing that the counter must be broken.
+        """
+        gap = first - self.next_event
+        if gap > _MOST_LOST:
+            raise ProtocolError(
+                f"source {self.source}: expected event {self.next_event}, got {first}: "
+                "not a believable loss, dropped"
+            )
+        if gap < 0:
+            raise ProtocolError(
+                f"source {self.source}: expected event {self.next_event} or later, got {first}: "
+                "repeated, dropped"
+            )
+        return gap
+
+
+class FrontEnds:
+    """Front ends by identity.
+
+    Parameters
+    ----------
+    most
+        How many there may be at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        #: The same for who takes their messages without Python.
+        self.peers = Peers(most)
+        self._known: dict[bytes, FrontEnd] = {}
+        self._told_s = 0.0
+        self._busy = self._again = False
+        self.get = self._known.get
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def begin(self, peer: bytes, header: Header, socket: Socket) -> None:
+        """Know a front end from now on; ProtocolError if there are too many."""
+        if peer not in self._known and len(self._known) >= self._most:
+            self._forget_the_gone(socket)
+        if peer not in self._known and len(self._known) >= self._most:
+            raise ProtocolError(
+                f"BOR: expected at most {self._most} front ends at a time, got one more",
+                hint="raise `front_ends` of the source",
+            )
+        known = self._known.get(peer)
+        if known is not None:
+            self.peers.drop(known.row)
+        row = self.peers.add(peer, header.first)
+        self._known[peer] = FrontEnd(header.source, row, header.first, self.peers)
+
+    def press(self, socket: Socket, *, busy: bool) -> None:
+        """Tell every front end to pause, or to go on."""
+        self._busy, self._again = busy, True
+        for peer in self._known:
+            socket.send(_BUSY if busy else _FREE, to=peer)
+
+    def end(self, peer: bytes) -> None:
+        """Forget a front end."""
+        self.peers.drop(self._known.pop(peer).row)
+
+    def tell(self, socket: Socket, *, now: bool = False) -> None:
+        """Tell the front ends how far they were understood, at most once a second unless `now`."""
+        time_s = time.monotonic()
+        if not now and time_s - self._told_s < _TELL_S:
+            return
+        self._told_s = time_s
+        again, self._again = self._again, self._busy
+        for peer, front_end in self._known.items():
+            if again:  # the first word may have been lost
+                socket.send(_BUSY if self._busy else _FREE, to=peer)
+            if front_end.told != front_end.next_event:
+                front_end.told = front_end.next_event
+                socket.send(Header(Kind.ACK, first=front_end.next_event), to=peer)
+
+    def _forget_the_gone(self, socket: Socket) -> None:
+        """Forget those whose connection is gone: a message finds no way to them."""
+        ping = Header(Kind.HEARTBEAT)
+        for peer in [peer for peer in self._known if not socket.send(ping, to=peer)]:
+            self.end(peer)

@@ -1,0 +1,1 @@
+"""HDF5, ROOT and Parquet files, and how their columns become a graph's."""

@@ -1,0 +1,229 @@
+"""Tables of other formats as sources: columns mapped, read ahead in chunks of bounded size."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ConfigError, DataError
+from sluice.pipeline.core.ragged import Ragged
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
+from sluice.pipeline.sources.base import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
+from sluice.pipeline.sources.prefetch import Ahead, Portions, chunk_events
+from sluice.pipeline.transport.socket import Socket
+
+from .columns import Filled, Parts, fill
+from .mapping import Field, Mapped, resolve
+
+
+class Table(Protocol):
+    """An open file of columns of one length."""
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """Its columns by name, also those that cannot be used."""
+
+    def chunks(self, fields: Sequence[Field], most: int) -> Iterator[tuple[int, Parts]]:
+        """Yield number of events and parts of these fields, about `most` events at a time.
+
+        Raises
+        ------
+        DataError
+            Where the file is damaged, after all before it was yielded.
+        """
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class TableSource(ABC):
+    """A source that reads a `Table`; formats differ in `open_table` alone. See `Source`."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """What all formats share."""
+
+        path: str
+        #: Column name to form, or to a `Mapped`; all columns of numbers if left out.
+        columns: dict[str, str | Mapped] = {}
+
+    #: Whether lists may lie in two fields, their items and where they begin.
+    takes_offsets = False
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._columns = options.columns
+        self._path = Path(options.path)
+        self.schema = Schema()
+        self.exhausted = False
+        self.damage: str | None = None
+        self.expected: int | None = None
+        self.socket: Socket | None = None
+        self._losses = Losses()
+        self._ahead: Ahead[tuple[EventBatch, list[Rejected]]] | None = None
+
+    @abstractmethod
+    def open_table(self) -> Table:
+        """Open the file as a table; DataError if it is none."""
+
+    def open(self) -> None:
+        """Open the file and find the columns; DataError if they are not there."""
+        if not self._path.is_file():
+            raise DataError(f"{self._path}: cannot open: no such file")
+        self._table = self.open_table()
+        try:
+            self._fillings = resolve(self._columns, self._table.fields, str(self._path))
+            if any(f.offsets for filling in self._fillings for f in filling.fields):
+                self._require_offsets()
+        except BaseException:
+            self._table.close()
+            raise
+        self.expected = self._fillings[0].fields[0].events
+        columns = [filling.column for filling in self._fillings]
+        self.schema = Schema((EVENT_ID, T_EVENT, T_INGEST)).merge(columns)
+        self._portions = Portions(self._next)
+
+    def _require_offsets(self) -> None:
+        if not self.takes_offsets:
+            raise ConfigError(
+                f"{self._path}: offsets: expected none: lists are columns in files of this kind"
+            )
+
+    def prepare(self, names: Collection[str], events: int) -> None:
+        """Read these columns alone; one at least, for it says how many events there are."""
+        self._fillings = [f for f in self._fillings if f.column.name in names] or self._fillings[:1]
+
+    def receive(self) -> None:  # noqa: B027 - as meant: a file has no socket
+        """Nothing comes by socket."""
+
+    def waiting(self) -> Waiting:
+        """Return all there is: a file can always be read."""
+        return NOTHING if self.exhausted else ENDLESS
+
+    def read(self, most: int) -> EventBatch | None:
+        """Return the next `most` events, fewer only at the end."""
+        batch = None if self.exhausted else self._portions.take(most)
+        return batch and batch.with_columns(**{T_INGEST.name: now_for(batch.events)})
+
+    def stop(self) -> None:
+        """Read no further."""
+        self.exhausted = True
+        self._portions.drop()
+
+    def losses(self) -> Losses:
+        """Return and forget the events that do not fit their columns."""
+        losses, self._losses = self._losses, Losses()
+        return losses
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._table.close()
+
+    def _next(self) -> EventBatch | None:
+        """Return the next chunk as a batch; at the end, or where the file is damaged, None."""
+        if self._ahead is None:
+            self._ahead = Ahead(self._batches())
+        try:
+            item = self._ahead.next()
+        except DataError as error:
+            item, self.damage = None, f"{self._path}: {error.message}"
+        if item is None:
+            self.exhausted = True
+            return None
+        batch, rejected = item
+        self._losses.invalid += rejected
+        return batch
+
+    def _batches(self) -> Iterator[tuple[EventBatch, list[Rejected]]]:
+        fields = {field.name: field for f in self._fillings for field in f.fields}
+        first = 0
+        for events, parts in self._table.chunks(list(fields.values()), _events(fields.values())):
+            filled = {f.column.name: fill(f, parts, events) for f in self._fillings}
+            yield self._assemble(filled, first, events)
+            first += events
+
+    def _assemble(
+        self, filled: dict[str, Filled], first: int, events: int
+    ) -> tuple[EventBatch, list[Rejected]]:
+        """Return the good events as a batch, and the others."""
+        refused = {row: why for column in filled.values() for row, why in column.refused.items()}
+        columns: dict[str, Array | Ragged] = {
+            EVENT_ID.name: np.arange(first, first + events, dtype=np.uint64),
+            T_EVENT.name: np.zeros(events, np.int64),
+            **{name: column.values for name, column in filled.items()},
+        }
+        batch = EventBatch(columns, events)
+        if not refused:
+            return batch, []
+        rejected = [
+            Rejected(f"{self._path.name}: event {first + row}", reason, raw)
+            for row, (reason, raw) in sorted(refused.items())
+        ]
+        return batch.take(np.setdiff1d(np.arange(events), list(refused))), rejected
+
+
+def _events(fields: Iterable[Field]) -> int:
+    """Return how many events of these fields make a chunk."""
+    return chunk_events(sum(field.item_bytes for field in fields))
+
+
+def readable(
+    read: Callable[[int, int], Parts], bounds: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, Parts]]:
+    """Yield what `read` gives of each span of events; the part of a damaged span before it too.
+
+    Raises
+    ------
+    DataError
+        With the first event that cannot be read, after all events before it were yielded.
+    """
+    for start, stop in bounds:
+        try:
+            yield stop - start, read(start, stop)
+            continue
+        except Exception as error:  # a foreign library meets garbage: it may raise anything
+            cause = error
+        while stop - start > 1:
+            middle = (start + stop) // 2
+            try:
+                parts = read(start, middle)
+            except Exception as error:
+                stop, cause = middle, error
+            else:
+                yield middle - start, parts
+                start = middle
+        raise DataError(f"damaged at event {start}: {one_line(cause)}") from cause
+
+
+def one_line(error: Exception) -> str:
+    """Return the first line of an error's text, with its type where the text is bare."""
+    text = str(error).strip().partition("\n")[0]
+    return text if len(text) > 20 else f"{type(error).__name__}: {text}"
+
+
+def spans(edges: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yield spans of at most `most` events that end at edges where these are near enough.
+
+    Examples
+    --------
+    >>> list(spans([0, 4, 8, 30], 10))
+    [(0, 8), (8, 18), (18, 28), (28, 30)]
+    """
+    start = last = edges[0]
+    for edge in edges:
+        if edge - start > most and last > start:
+            yield start, last
+            start = last
+        while edge - start > most:
+            yield start, start + most
+            start += most
+        last = edge
+    if last > start:
+        yield start, last

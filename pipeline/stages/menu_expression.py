@@ -1,0 +1,155 @@
+"""Conditions of trigger paths: comparisons of columns with numbers, joined by and, or, not."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.schema import Array, Column, Schema
+
+#: Writes the mask of events that fulfil something into an array.
+Judge = Callable[[EventBatch, Array], object]
+Evaluate = Callable[[EventBatch], Array]
+
+_COMPARE: dict[type[ast.cmpop], np.ufunc] = {
+    ast.Gt: np.greater, ast.GtE: np.greater_equal, ast.Lt: np.less,
+    ast.LtE: np.less_equal, ast.Eq: np.equal, ast.NotEq: np.not_equal,
+}  # fmt: skip
+_JOIN: dict[type[ast.boolop], np.ufunc] = {
+    ast.And: np.logical_and, ast.Or: np.logical_or,
+}  # fmt: skip
+
+
+class Condition:
+    """A condition bound to the columns of a schema; call it with a batch and a mask to fill.
+
+    Parameters
+    ----------
+    text
+        Such as ``score.electromagnetic > 0.9 and charge_sum >= 350``. A label or an index in
+        brackets picks an entry of a column's last axis.
+    available
+        The columns there are.
+    where
+        Names the place in errors.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not a condition, or speaks of what is not there.
+
+    Examples
+    --------
+    >>> schema = Schema((Column("score", "float32", (2,), labels=("signal", "background")),))
+    >>> hot = Condition("score.signal > 0.5", schema, "here")
+    >>> mask = np.empty(2, bool)
+    >>> hot(EventBatch({"score": np.array([[0.9, 0.1], [0.2, 0.8]], "f4")}, 2), mask)
+    >>> mask.tolist()
+    [True, False]
+    """
+
+    def __init__(self, text: str, available: Schema, where: str) -> None:
+        self._where = f"{where}: {text!r}"
+        self._available = available
+        self.columns: list[Column] = []
+        try:
+            tree = ast.parse(text, mode="eval")
+            self._judge = self._logic(tree.body)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise self._refuse(f"not an expression: {error}") from error
+
+    def __call__(self, batch: EventBatch, mask: Array) -> None:
+        """Fill `mask`, bool (N,), with whether each event fulfils the condition."""
+        self._judge(batch, mask)
+
+    def _logic(self, node: ast.expr) -> Judge:
+        if isinstance(node, ast.BoolOp):
+            join = _JOIN[type(node.op)]
+            first, *rest = [self._logic(value) for value in node.values]
+
+            def joined(batch: EventBatch, mask: Array) -> None:
+                first(batch, mask)
+                more = np.empty_like(mask)
+                for other in rest:
+                    other(batch, more)
+                    join(mask, more, out=mask)
+
+            return joined
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            inner = self._logic(node.operand)
+
+            def inverted(batch: EventBatch, mask: Array) -> None:
+                inner(batch, mask)
+                np.logical_not(mask, out=mask)
+
+            return inverted
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
+            compare, value = _COMPARE[type(node.ops[0])], self._value(node.left)
+            bound = self._bound(self.columns[-1], self._number(node.comparators[0]))
+            return lambda batch, mask: compare(value(batch), bound, out=mask)
+        raise self._refuse(f"expected `column > number`, got {ast.unparse(node)!r}")
+
+    def _value(self, node: ast.expr) -> Evaluate:
+        if isinstance(node, ast.Name):
+            name = self._column(node, ()).name
+            return lambda batch: batch[name]
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            column = self._column(node.value, (1,))
+            if node.attr not in column.labels:
+                raise self._refuse(
+                    f"{column.name} has no label {node.attr!r}", nearest(node.attr, column.labels)
+                )
+            return self._entry(column, column.labels.index(node.attr))
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            column = self._column(node.value, (1,))
+            index = self._number(node.slice)
+            if not 0 <= index < column.item_shape[0] or index != int(index):
+                raise self._refuse(f"{column.name} has entries 0 to {column.item_shape[0] - 1}")
+            return self._entry(column, int(index))
+        raise self._refuse(f"expected a column, got {ast.unparse(node)!r}")
+
+    def _entry(self, column: Column, index: int) -> Evaluate:
+        return lambda batch: batch[column.name][:, index]
+
+    def _column(self, node: ast.Name, ranks: tuple[int, ...]) -> Column:
+        if node.id not in self._available:
+            raise self._refuse(
+                f"no column {node.id!r} here", nearest(node.id, self._available.names)
+            )
+        column = self._available[node.id]
+        if column.ragged:
+            raise self._refuse(f"{column.name} is {column.form}: expected one value an event")
+        if len(column.shape) not in (ranks or (0,)):
+            raise self._refuse(
+                f"{column.name} is {column.form}: name one entry"
+                + (f", such as {column.name}.{column.labels[0]}" if column.labels else "")
+            )
+        self.columns.append(column)
+        return column
+
+    def _number(self, node: ast.expr) -> float:
+        try:
+            value = ast.literal_eval(node)
+        except (ValueError, TypeError):
+            value = None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._refuse(f"expected a number, got {ast.unparse(node)!r}")
+        return value
+
+    def _bound(self, column: Column, number: float) -> Any:
+        """Return the number in the column's own type, so that comparing is exact and quiet."""
+        if np.dtype(column.dtype).kind != "f":
+            return number
+        try:
+            with np.errstate(over="ignore"):
+                return np.dtype(column.dtype).type(float(number))
+        except OverflowError as error:
+            raise self._refuse(f"{number} is beyond any float") from error
+
+    def _refuse(self, what: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(f"{self._where}: {what}", hint)

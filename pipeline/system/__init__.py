@@ -1,0 +1,1 @@
+"""What the operating system gives: forked processes, scheduling policy, run folders, ``/proc``."""

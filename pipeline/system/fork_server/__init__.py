@@ -1,0 +1,1 @@
+"""A process that has imported what a run needs and forks workers from itself."""

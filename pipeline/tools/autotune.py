@@ -1,0 +1,189 @@
+"""What suits a graph on the machine at hand: measured once, kept in a file that runs read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sluice.pipeline.config.graph_file import GraphConfig, Part, runs_model, with_backends
+from sluice.pipeline.config.strict import convert
+from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.inference.repository import Model, find_model
+from sluice.pipeline.inference.session import DEFAULT, open_session
+from sluice.pipeline.run.run_numbers import TRIAL, state_folder
+from sluice.pipeline.service.daemon import check_report, execute
+from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.system.machine import processor
+
+BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
+_BACKENDS = ("layers", DEFAULT)
+_MODEL_EVENTS = 4096
+
+Told = Callable[[str], None]
+
+
+class Tuned(Struct, frozen=True, forbid_unknown_fields=True):
+    """The file: what to use, for which graph and machine, and what was measured.
+
+    Attributes
+    ----------
+    graph
+        Name of the graph.
+    fingerprint
+        Of graph and machine; for others the file says nothing.
+    batch_events, compute
+        Of the tables ``[graph]`` and ``[workers]``.
+    backends
+        Backend by stage.
+    rates
+        Events/s by layout, ``workers x batch_events``.
+    nanoseconds
+        Of an event in each model, by stage and backend.
+    """
+
+    graph: str
+    fingerprint: str
+    batch_events: int
+    compute: int
+    backends: dict[str, str]
+    rates: dict[str, float]
+    nanoseconds: dict[str, dict[str, float]]
+
+
+def tune(config: GraphConfig, source: Part, tell: Told) -> Tuned:
+    """Measure a graph on a recording; return what was fastest.
+
+    First each model on each backend that has it, on one core; then the whole graph at several batch
+    sizes with a worker for each core, and with fewer workers at the best size.
+
+    Parameters
+    ----------
+    config
+        The graph.
+    source
+        Where the events of each measurement come from: enough for a second or more.
+    tell
+        Called with what is measured next.
+    """
+    if config.workers.chain:
+        raise ConfigError(
+            f"{config.origin}: workers.chain: expected none, since workers are measured that run "
+            "the whole chain each"
+        )
+    found = {}
+    for part in config.stages:
+        if runs_model(part):
+            tell(f"models of stage {part.name}")
+            found[part.name] = dict(_models(part))
+    backends = {stage: min(costs, key=costs.__getitem__) for stage, costs in found.items()}
+    config = with_backends(replace(config, source=source), backends)
+    cores = len(os.sched_getaffinity(0))
+    rates: dict[tuple[int, int], float] = {}
+    for batch in BATCHES:
+        tell(f"{cores} workers, batches of {batch:,}")
+        rates[cores, batch] = _rate(config, cores, batch)
+    best = max(rates, key=rates.__getitem__)[1]
+    for workers in range(1, cores):
+        tell(f"{workers} workers, batches of {best:,}")
+        rates[workers, best] = _rate(config, workers, best)
+    compute, batch = max(rates, key=rates.__getitem__)
+    return Tuned(
+        config.graph.name, fingerprint(config), batch, compute, backends,
+        {f"{workers}x{size}": rate for (workers, size), rate in rates.items()}, found,
+    )  # fmt: skip
+
+
+def tuned_file(config: GraphConfig) -> Path:
+    """Return where what was measured for a graph is kept: beside the run numbers."""
+    return state_folder(config.run.state) / "tuned" / f"{config.graph.name}.toml"
+
+
+def write_tuned(tuned: Tuned, path: Path) -> None:
+    """Write the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.toml.encode(tuned))
+
+
+def apply_tuned(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:
+    """Return the graph as a file says, and a word on it; the graph itself if there is no file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is there and cannot be read.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return config, None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"{path}: cannot read: {error}", hint="remove it, or run `sluice tune` again"
+        ) from error
+    tuned = convert(tables, Tuned, str(path))
+    if tuned.fingerprint != fingerprint(config):
+        return (
+            config,
+            f"{path} is of another machine or graph, not used: `sluice tune` again",
+        )
+    table = replace(config.graph, batch_events=tuned.batch_events)
+    workers = replace(config.workers, compute=tuned.compute)
+    config = replace(config, graph=table, workers=workers)
+    return with_backends(config, tuned.backends), f"tuned by {path}"
+
+
+def fingerprint(config: GraphConfig) -> str:
+    """Return a digest of the stages, their models, and the machine's processor and cores."""
+    models = [
+        find_model(part.options["model"], part.options.get("version")).manifest.sha256
+        for part in config.stages
+        if runs_model(part)
+    ]
+    stages = [
+        (part.use, {key: value for key, value in part.options.items() if key != "backend"})
+        for part in config.stages
+    ]
+    facts = [stages, models, processor(), len(os.sched_getaffinity(0))]
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def _models(part: Part) -> Iterator[tuple[str, float]]:
+    """Yield each backend that has a stage's model, and its ns an event."""
+    model = find_model(part.options["model"], part.options.get("version"))
+    for backend in dict.fromkeys((*_BACKENDS, part.options.get("backend", DEFAULT))):
+        try:
+            yield backend, _nanoseconds(model, backend)
+        except ModelError:  # this backend cannot run it
+            continue
+
+
+def _nanoseconds(model: Model, backend: str) -> float:
+    session = open_session(model, backend, "tune")
+    golden, _ = model.golden()
+    inputs = {name: np.resize(a, (_MODEL_EVENTS, *a.shape[1:])) for name, a in golden.items()}
+    outputs = {t.name: t.column.empty(_MODEL_EVENTS) for t in model.manifest.outputs}
+    best = float("inf")
+    for _ in range(20):
+        start = time.perf_counter_ns()
+        session.infer(inputs, outputs)
+        best = min(best, time.perf_counter_ns() - start)
+    session.close()
+    return best / _MODEL_EVENTS
+
+
+def _rate(config: GraphConfig, workers: int, batch: int) -> float:
+    table = replace(config.graph, batch_events=batch)
+    config = replace(config, graph=table, workers=replace(config.workers, compute=workers))
+    report = execute(config, Wishes(TRIAL, "distributed"))
+    check_report(report)
+    rate: float = report["rate_hz"]
+    return rate

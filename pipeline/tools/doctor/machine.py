@@ -1,0 +1,158 @@
+"""Processor, memory, limits, folders and ports."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+from sluice.pipeline.run.run_numbers import state_folder
+from sluice.pipeline.system import machine
+
+from .finding import Finding, Findings, Status, fine, judged
+
+_GROUP = "machine"
+_MIB = 1 << 20
+#: Of a run: a slot a batch of the window, and what a run that was killed left.
+_SHM = 256 * _MIB
+_DISK = 10 << 30
+_MEMORY = 2 << 30
+#: What deploy/systemd/sluice@.service asks for is more; a front end takes three.
+_FILES = 4096
+#: Of the graphs that ship: where metrics are served, and where front ends connect.
+_PORTS = {9464: "http.listen", 5560: "listen of the source"}
+
+
+def look() -> Findings:
+    """Yield what the machine is and lets us do."""
+    yield from _processor()
+    yield from _memory()
+    yield from _limits()
+    yield from _folders()
+    yield from _ports()
+    yield _clock()
+
+
+def _processor() -> Findings:
+    yield fine(_GROUP, "system", f"{platform.platform()}, {platform.machine()}")
+    cores, all_cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    yield fine(_GROUP, "processor", machine.processor())
+    yield judged(
+        _GROUP, "cores", f"{cores} of {all_cores}",
+        "a run wants one beside those of its workers: give it more, or --engine inline",
+        worse=Status.WARNING, if_=cores < 2,
+    )  # fmt: skip
+
+
+def _memory() -> Findings:
+    fields = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
+    free = int(fields.get("MemAvailable", "0 kB").split()[0]) << 10
+    yield judged(
+        _GROUP, "memory", f"{free / 1e9:.1f} GB available", "a worker takes 0.4 GB: free some",
+        worse=Status.WARNING, if_=free < _MEMORY,
+    )  # fmt: skip
+    yield _shared()
+
+
+def _shared() -> Finding:
+    try:
+        shared = shutil.disk_usage("/dev/shm")  # noqa: S108
+    except OSError as error:
+        text = f"{error.strerror}: batches lie in {tempfile.gettempdir()} instead"
+        return Finding(_GROUP, "shared memory", Status.WARNING, text, "mount -t tmpfs shm /dev/shm")
+    return judged(
+        _GROUP, "shared memory", f"{shared.free / 1e6:,.0f} of {shared.total / 1e6:,.0f} MB free",
+        "mount -o remount,size=1G /dev/shm; in a container: docker run --shm-size 1g",
+        worse=Status.WARNING, if_=shared.free < _SHM,
+    )  # fmt: skip
+
+
+def _limits() -> Findings:
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield judged(
+        _GROUP, "open files", f"{files:,} (ulimit -n), at most {most:,}",
+        "ulimit -n 65536; LimitNOFILE=65536 of a systemd unit",
+        worse=Status.WARNING, if_=0 <= files < _FILES,
+    )  # fmt: skip
+    priority, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    yield fine(_GROUP, "real-time priority", f"up to {priority} (ulimit -r); no run needs it")
+
+
+def _folders() -> Findings:
+    state = state_folder("")
+    yield judged(
+        _GROUP, "state folder", f"{state}{'' if _writable(state) else ': cannot be written'}",
+        "SLUICE_STATE=FOLDER, or `state` of [run] in the graph file",
+        worse=Status.ERROR, if_=not _writable(state),
+    )  # fmt: skip
+    cache = kernel_cache()
+    yield judged(
+        _GROUP, "compiled kernels", str(cache or "no folder that can be written"),
+        "NUMBA_CACHE_DIR=FOLDER: without one each process compiles them anew, for a minute",
+        worse=Status.ERROR, if_=cache is None,
+    )  # fmt: skip
+    here = Path.cwd()
+    free = shutil.disk_usage(here).free
+    yield judged(
+        _GROUP, "disk", f"{free / 1e9:.1f} GB free in {here}",
+        "recordings go there: free some, or choose another place with --out",
+        worse=Status.WARNING, if_=free < _DISK,
+    )  # fmt: skip
+
+
+def kernel_cache() -> Path | None:
+    """Return where numba keeps our compiled kernels; None if it may write nowhere."""
+    from sluice import kernels
+
+    asked = os.environ.get("NUMBA_CACHE_DIR", "")
+    beside = Path(next(iter(kernels.__path__))) / "__pycache__"
+    users = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache") / "numba"
+    places = [Path(asked)] if asked else [beside, users]
+    return next((place for place in places if _writable(place)), None)
+
+
+def _ports() -> Findings:
+    for port, use in _PORTS.items():
+        taken = _taken(port)
+        yield judged(
+            _GROUP, f"port {port}", "taken, perhaps by a run" if taken else "free",
+            f"choose another {use} in the graph file" + (", or --http" if port == 9464 else ""),
+            worse=Status.WARNING, if_=taken,
+        )  # fmt: skip
+
+
+def _clock() -> Finding:
+    offset = round(time.clock_gettime(time.CLOCK_TAI) - time.clock_gettime(time.CLOCK_REALTIME))
+    return judged(
+        _GROUP, "CLOCK_TAI", f"{offset} s ahead of UTC",
+        "only for workers of other hosts, whose times it compares: `leapsectz right/UTC` in "
+        "chrony.conf, or ptp4l",
+        worse=Status.WARNING, if_=offset == 0,
+    )  # fmt: skip
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _taken(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return True
+    return False
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,42 @@
+"""What a machine has and lacks for a run, each missing thing with the command that brings it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sluice.pipeline.tools.doctor.finding import GPU, Finding, Status
+
+
+class Diagnosis(Struct, frozen=True):
+    """All that was found."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def cpu_fit(self) -> bool:
+        """Whether runs on the CPU work here."""
+        return not any(f.status is Status.ERROR and f.group != GPU for f in self.findings)
+
+    @property
+    def gpu_fit(self) -> bool:
+        """Whether runs on a GPU work here too."""
+        return self.cpu_fit and not any(f.status is Status.ERROR for f in self.findings)
+
+    def report(self) -> dict[str, Any]:
+        """Return what `sluice doctor --json` prints."""
+        return {
+            "cpu_fit": self.cpu_fit,
+            "gpu_fit": self.gpu_fit,
+            "findings": [msgspec.to_builtins(finding) for finding in self.findings],
+        }
+
+
+def examine() -> Diagnosis:
+    """Look at everything."""
+    from . import backends, gpu, machine, packages
+
+    looks = (machine.look, packages.look, backends.look, gpu.look)
+    return Diagnosis(tuple(finding for look in looks for finding in look()))

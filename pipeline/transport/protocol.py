@@ -1,0 +1,146 @@
+"""The wire: fixed header, message kinds, payloads. docs/protocol.md specifies it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from sluice.pipeline.core.errors import ProtocolError
+
+T = TypeVar("T")
+
+MAGIC = b"SLCE"
+VERSION = 1
+MAX_EVENTS = 1 << 20
+MAX_BYTES = 1 << 28
+#: Of a payload that is text or a schema, and of a summary.
+MAX_TEXT_BYTES = 1 << 20
+MAX_SUMMARY_BYTES = 1 << 24
+MAX_FRAMES = 3
+
+_LAYOUT = struct.Struct("<4sBBHIIQQIIqqQ")
+HEADER_BYTES = _LAYOUT.size
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    BOR = 1
+    EOR = 2
+    DATA = 3
+    RAW = 4
+    RESULT = 5
+    ACK = 6
+    CREDIT = 7
+    HELLO = 8
+    HEARTBEAT = 9
+    ERROR = 10
+    STOP = 11
+    BUSY = 12
+    CONTROL = 13
+    READY = 14
+    FULL = 15
+    JOIN = 16
+    SPEC = 17
+
+
+class Header(NamedTuple):
+    """The fixed header of every message; times in ns of CLOCK_MONOTONIC on the sender's host."""
+
+    kind: int
+    run: int = 0
+    source: int = 0
+    seq: int = 0
+    first: int = 0
+    events: int = 0
+    t_ingest: int = 0
+    t_sent: int = 0
+    aux: int = 0
+    length: int = 0
+
+
+Frames = list[Any]
+
+
+def encode(header: Header, *payload: Any) -> Frames:
+    """Return the frames of a message: the packed header, then the payload's frames."""
+    length = sum([memoryview(frame).nbytes for frame in payload])
+    packed = _LAYOUT.pack(
+        MAGIC, VERSION, header.kind, 0, header.run, header.source, header.seq, header.first,
+        header.events, length, header.t_ingest, header.t_sent, header.aux,
+    )  # fmt: skip
+    return [packed, *payload]
+
+
+def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
+    """Check and unpack a message.
+
+    Raises
+    ------
+    ProtocolError
+        On wrong length, magic, version, kind, or a count or size beyond the limits.
+    """
+    head = frames[0] if frames else b""
+    if len(head) != HEADER_BYTES:
+        raise ProtocolError(f"message: expected a header of {HEADER_BYTES} bytes, got {len(head)}")
+    (magic, version, kind, _, run, source, seq, first, events, length, t_ingest, t_sent, aux) = (
+        _LAYOUT.unpack(head)
+    )
+    payload = [memoryview(frame) for frame in frames[1:]]
+    size = sum([frame.nbytes for frame in payload])
+    if (
+        magic != MAGIC or version != VERSION or len(frames) > MAX_FRAMES
+        or size != length or size > _MOST_BYTES[kind] or events > MAX_EVENTS
+    ):  # fmt: skip
+        raise _breach(magic, version, kind, length, size, events)
+    fields = (kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
+    return tuple.__new__(Header, fields), payload
+
+
+def _breach(
+    magic: bytes, version: int, kind: int, length: int, size: int, events: int
+) -> ProtocolError:
+    """Say what is wrong with a header of the right length."""
+    if magic != MAGIC:
+        return ProtocolError(f"message: expected magic {MAGIC!r}, got {magic!r}")
+    if version != VERSION:
+        return ProtocolError(
+            f"message: expected protocol version {VERSION}, got {version}",
+            hint="sender and receiver must run the same major version of sluice",
+        )
+    if _MOST_BYTES[kind] < 0:
+        return ProtocolError(f"message: expected a kind of 1 to {max(Kind)}, got {kind}")
+    most = _MOST_BYTES[kind]
+    if size != length or size > most:
+        return ProtocolError(
+            f"message: expected {length} payload bytes (at most {most}), got {size}"
+        )
+    if events > MAX_EVENTS:
+        return ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
+    return ProtocolError(f"message: expected at most {MAX_FRAMES} frames")
+
+
+_MOST = {Kind.DATA: MAX_BYTES, Kind.RAW: MAX_BYTES, Kind.RESULT: MAX_BYTES,
+         Kind.ACK: MAX_SUMMARY_BYTES, Kind.HEARTBEAT: MAX_SUMMARY_BYTES}  # fmt: skip
+_KINDS = frozenset(int(kind) for kind in Kind)
+#: By kind, and -1 for what is none: one look in the hot path.
+_MOST_BYTES = [_MOST.get(Kind(k), MAX_TEXT_BYTES) if k in _KINDS else -1 for k in range(256)]
+
+
+def pack_text(value: Any) -> bytes:
+    """Return `value` as JSON."""
+    return msgspec.json.encode(value)
+
+
+def unpack_text(payload: Sequence[memoryview], kind: type[T], what: str) -> T:
+    """Return the JSON in a message's only frame as `kind`, or raise ProtocolError."""
+    if len(payload) != 1:
+        raise ProtocolError(f"{what}: expected 1 payload frame, got {len(payload)}")
+    try:
+        return msgspec.json.decode(payload[0], type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"{what}: {error}") from error

@@ -1,0 +1,53 @@
+"""A worker of another host that joins and never becomes ready does not stay for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from msgspec.structs import replace
+
+from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.engine.distributed import worker_pool
+from sluice.pipeline.engine.workers.messages import Joining
+from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.service import daemon
+from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.transport.protocol import Header, Kind, pack_text
+from sluice.pipeline.transport.socket import Socket
+
+
+def join_and_idle(endpoint, heard):
+    """Join the run, say nothing more, and note the kinds of what comes until STOP."""
+    hub = Socket(endpoint, "idler")
+    deadline = time.monotonic() + 30
+    try:
+        hub.send(Header(Kind.JOIN), pack_text(Joining("here", 1)))
+        while Kind.STOP not in heard and time.monotonic() < deadline:
+            if hub.poll(0.1) and (message := hub.receive()) is not None:
+                heard.append(Kind(message[1].kind))
+    finally:
+        hub.close()
+
+
+def test_who_is_never_ready_is_let_go(wafers, new_port, monkeypatch):
+    listen, results = (f"tcp://127.0.0.1:{new_port()}" for _ in range(2))
+    config = load_graph("hgcal")
+    workers = replace(config.workers, listen=listen, results=results)
+    config = replace(config, source=Part("recording", "w", {"path": str(wafers)}),
+                     sink=Part("null", "null", {}), workers=workers)  # fmt: skip
+    monkeypatch.setattr(worker_pool, "READY_S", 0.5)
+    heard = []
+    idler = threading.Thread(target=join_and_idle, args=(listen, heard))
+    idler.start()
+    try:
+        report = daemon.execute(config, Wishes(TRIAL, rate_hz=4_000))
+    finally:
+        idler.join(40)
+    assert report["closed"]
+    assert report["remote_workers"] == 0
+    # Word that the run has ended comes with it; who was let go before heard few signs of life.
+    assert heard[0] == Kind.SPEC
+    assert heard[-1] == Kind.STOP
+    assert heard.count(Kind.HEARTBEAT) <= 2
+    assert report["seconds"]["wall"] > 4

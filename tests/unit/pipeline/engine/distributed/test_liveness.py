@@ -1,0 +1,110 @@
+"""Silence: who is noticed, when, and who is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.pipeline.config.graph_file import parse_graph
+from sluice.pipeline.core.errors import ConfigError, RunError
+from sluice.pipeline.engine.distributed.liveness import Pulse
+from sluice.pipeline.engine.workers.link import Away
+from sluice.pipeline.engine.workers.messages import Terms, seen_from, tai_ahead_ns
+
+
+def look(pulse, start, stop, step=0.05):
+    """Look every `step` seconds; return the time of the first silence, None if there is none."""
+    ticks = round((stop - start) / step)
+    for tick in range(ticks + 1):
+        now = start + tick * step
+        if pulse.silent(now):
+            return now
+    return None
+
+
+def test_a_silent_worker_is_noticed_within_the_bound_and_a_tick():
+    pulse = Pulse(5.0)
+    look(pulse, 0.0, 10.0)
+    pulse.hear("w", 10.0)
+    noticed = look(pulse, 10.05, 30.0)
+    assert noticed is not None
+    assert 15.0 < noticed < 15.2
+    pulse.forget("w")
+    assert look(pulse, noticed, noticed + 20) is None
+
+
+def test_a_worker_that_speaks_is_not():
+    pulse = Pulse(3.0)
+    pulse.silent(0.0)
+    for tick in range(400):
+        now = tick * 0.25
+        if tick % 4 == 0:
+            pulse.hear("w", now)
+        assert pulse.silent(now) == []
+
+
+def test_a_worker_that_was_never_heard_is_still_getting_ready():
+    assert look(Pulse(1.0), 0.0, 60.0) is None
+
+
+def test_our_own_sleep_is_nobody_s_silence():
+    pulse = Pulse(5.0)
+    pulse.silent(0.0)
+    pulse.hear("w", 0.0)
+    assert pulse.silent(1000.0) == []  # a laptop's lid, a debugger, a stopped process group
+    noticed = look(pulse, 1000.05, 1100.0)
+    assert noticed is not None
+    assert noticed > 1005.0
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('hang_timeout = "2 s"', "at least 3 s"),
+        ('hang_timeout = "soon"', "hang_timeout"),
+        ("compute = 0", "expected at least 1 worker"),
+        ('listen = "tcp://127.0.0.1:1"', "both listen and results"),
+        ('results = "tcp://127.0.0.1:1"', "both listen and results"),
+        ('listen = "tcp://*:1"\nresults = "tcp://127.0.0.1:2"', "which others can reach"),
+        ('listen = "tcp://127.0.0.1:1"\nresults = "tcp://*:2"', "which others can reach"),
+        ('security = { allow = ["x"] }\nlisten = "tcp://127.0.0.1:1"\n'
+         'results = "tcp://127.0.0.1:2"', "a key beside allow"),
+    ],
+)  # fmt: skip
+def test_workers_that_cannot_be(table, words):
+    text = f'[graph]\nname = "g"\n[source]\nuse = "x"\n[sink]\nuse = "y"\n[workers]\n{table}\n'
+    with pytest.raises(ConfigError, match=words):
+        parse_graph(text, "here")
+
+
+def terms(sent_ns):
+    config = parse_graph('[graph]\nname = "g"\n[source]\nuse = "x"\n[sink]\nuse = "y"\n', "here")
+    return Terms(config, (), {}, {}, 0, None, 0, "tcp://*:1", tai_ahead_ns(), sent_ns, 5.0)
+
+
+def test_clocks_that_are_not_set_are_refused_with_the_difference():
+    import time
+
+    now = time.clock_gettime_ns(time.CLOCK_TAI)
+    terms(now).check_clock()
+    with pytest.raises(RunError, match=r"\+37\.0 s from ingest"):
+        terms(now - 37_000_000_000).check_clock()
+    with pytest.raises(RunError, match=r"-37\.0 s from ingest"):
+        terms(now + 37_000_000_000).check_clock()
+
+
+def test_results_that_are_nowhere():
+    for nowhere in ("", "tcp://", "tcp://x", "5562"):
+        with pytest.raises(ConfigError, match="results"):
+            seen_from("tcp://daq7:5561", nowhere)
+
+
+def test_ingest_that_is_silent_is_gone(monkeypatch):
+    import time
+
+    away = Away(None, None, 0, 5.0)  # type: ignore[arg-type]
+    away.hear()
+    assert away.deserted() is False
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 5.5)
+    with pytest.raises(RunError, match="nothing heard of ingest for 5 s"):
+        away.deserted()

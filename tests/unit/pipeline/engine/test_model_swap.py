@@ -1,0 +1,179 @@
+"""The steps of a swap, without processes: who is asked, when it begins, what refuses it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.config.graph_file import load_graph
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import LastWords, ModelError, RunError
+from sluice.pipeline.engine.distributed import swap_coordinator
+from sluice.pipeline.engine.distributed.swap_coordinator import CrewSwaps
+from sluice.pipeline.engine.swap_requests import Order, OrderBook
+from sluice.pipeline.engine.workers.messages import Ready
+from sluice.pipeline.inference.repository import find_labelled, find_model
+
+CREW = ["compute-0", "compute-1"]
+
+
+class Bench:
+    """A CrewSwaps with a plan of paper, and what it has sent."""
+
+    def __init__(self):
+        info = {"name": "wafer-tagger", "version": "0", "sha256": "0", "backend": "onnxruntime:cpu"}
+        account = SimpleNamespace(models={"tag": info, "encode": info}, swaps=[])
+        graph = SimpleNamespace(config=load_graph("hgcal"))
+        self.plan = SimpleNamespace(graph=graph, account=account, orders=OrderBook(), resumed=None)
+        self.sent = []
+        self.swaps = CrewSwaps(self.plan, lambda worker, swap: self.sent.append((worker, swap)))
+        self.epochs = self.swaps.epochs
+
+    def order(self, stage="tag"):
+        order = Order(stage, find_model("wafer-tagger"))
+        self.plan.orders.put(order)
+        return order
+
+    def step(self, seq=5, oldest=None, workers=CREW):
+        self.swaps.step(workers, self.epochs.epoch if oldest is None else oldest, seq)
+
+    def ready(self, worker, error=None):
+        attempt = next(s.attempt for w, s in reversed(self.sent) if w == worker)
+        self.swaps.hear(worker, Ready(attempt, error))
+
+    def swap(self, seq=5):
+        order = self.order()
+        self.step()
+        for worker in CREW:
+            self.ready(worker)
+        self.step(seq)
+        return order.wait(0)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def batch(first):
+    return EventBatch({"event_id": np.arange(first, first + 3, dtype=np.uint64)}, 3)
+
+
+def test_it_begins_when_all_are_ready_and_not_before(bench):
+    order = bench.order()
+    bench.step(seq=5)
+    assert [worker for worker, _ in bench.sent] == CREW
+    bench.ready("compute-0")
+    bench.step(seq=6)
+    assert (bench.epochs.epoch, order.over) == (0, False)
+    bench.ready("compute-1")
+    bench.step(seq=7)
+    assert bench.epochs.epoch == 1
+    record = order.wait(0)
+    assert (record["epoch"], record["stage"], record["seq"]) == (1, "tag", 7)
+    assert record["first_event"] is None
+    bench.epochs.began(batch(70))
+    bench.epochs.began(batch(73))
+    assert bench.plan.account.swaps == [record]
+    assert record["first_event"] == 70
+    assert bench.plan.account.models["tag"]["name"] == "wafer-tagger"
+    assert bench.plan.account.models["tag"]["version"] == "1"
+
+
+def test_the_next_waits_for_the_last_batch_of_the_epoch_before(bench):
+    bench.swap()
+    bench.order()
+    sent = len(bench.sent)
+    bench.step(oldest=0)
+    bench.step(workers=None)
+    assert len(bench.sent) == sent
+    bench.step()
+    assert len(bench.sent) == sent + 2
+    assert {swap.epoch for _, swap in bench.sent[sent:]} == {2}
+
+
+def test_one_that_cannot_refuses_for_all(bench):
+    order = bench.order()
+    bench.step()
+    bench.ready("compute-0")
+    bench.ready("compute-1", LastWords("compute-1", "ModelError", "golden outputs differ"))
+    with pytest.raises(ModelError, match="compute-1: golden outputs differ"):
+        order.wait(0)
+    bench.step()
+    assert bench.epochs.epoch == 0
+    again = bench.order()
+    bench.step()
+    late = Ready(1)  # an answer to the first attempt
+    bench.swaps.hear("compute-0", late)
+    bench.swaps.hear("compute-1", late)
+    bench.step()
+    assert (bench.epochs.epoch, again.over) == (0, False)
+
+
+def test_a_worker_that_dies_may_try_once_more(bench):
+    order = bench.order()
+    bench.step()
+    bench.ready("compute-0")
+    bench.swaps.mourn("compute-1")
+    bench.swaps.welcome("compute-1", 0)
+    bench.step()
+    assert bench.epochs.epoch == 0
+    assert [worker for worker, _ in bench.sent] == [*CREW, "compute-1"]
+    bench.swaps.mourn("compute-1")
+    with pytest.raises(RunError, match="workers die while they load wafer-tagger/1"):
+        order.wait(0)
+
+
+def test_a_worker_that_comes_late_is_told_what_it_missed(bench):
+    bench.swap()
+    bench.swaps.welcome("compute-1", 0)
+    worker, swap = bench.sent[-1]
+    assert (worker, swap.epoch) == ("compute-1", 1)
+    sent = len(bench.sent)
+    bench.swaps.welcome("compute-1", 1)
+    assert len(bench.sent) == sent
+
+
+def test_a_restarted_worker_begins_with_both_epochs_then_with_one(bench):
+    bench.swap()
+    stage = next(part for part in bench.epochs.config.stages if part.name == "tag")
+    assert "version" not in stage.options
+    assert bench.epochs.last.epoch == 1
+    bench.step()
+    stage = next(part for part in bench.epochs.config.stages if part.name == "tag")
+    assert stage.options["version"] == 1
+    assert bench.epochs.last is None
+    assert bench.epochs.models["tag"]["version"] == "1"
+
+
+def test_nobody_waits_for_ever(bench, monkeypatch):
+    monkeypatch.setattr(swap_coordinator, "_PREPARE_S", -1.0)
+    order = bench.order()
+    bench.step()
+    bench.step()
+    with pytest.raises(RunError, match=r"not ready after .*: compute-0, compute-1"):
+        order.wait(0)
+    forgotten = bench.order()
+    with pytest.raises(RunError, match="no answer in 0 s"):
+        forgotten.wait(0)
+    sent = len(bench.sent)
+    bench.step()
+    assert len(bench.sent) == sent
+    pending, queued = bench.order(), None
+    bench.step()
+    queued = bench.order()
+    bench.epochs.close()
+    for order in (pending, queued):
+        with pytest.raises(RunError, match="the run ended before it"):
+            order.wait(0)
+    with pytest.raises(RunError, match="the run ended before it"):
+        bench.order()
+
+
+def test_labels():
+    assert find_labelled("wafer-tagger@1") == find_labelled("wafer-tagger")
+    for label in ("wafer-tagger@", "wafer-tagger@v1", "wafer-tagger@-1"):
+        with pytest.raises(ModelError, match="NAME@VERSION"):
+            find_labelled(label)

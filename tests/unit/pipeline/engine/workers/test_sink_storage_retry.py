@@ -1,0 +1,97 @@
+"""A sink that is started again while the disk is full waits for room, and says so."""
+
+from __future__ import annotations
+
+import errno
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.engine.distributed.sink_channel import SinkLink
+from sluice.pipeline.engine.workers import sink as commit
+from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.transport.protocol import Header, Kind
+
+GRAPH = SimpleNamespace(outputs=None)
+
+
+class Shelf:
+    """A sink that cannot be opened so many times."""
+
+    full_timeout_s = 60.0
+
+    def __init__(self, times, number=errno.ENOSPC):
+        self.times, self.number = times, number
+
+    def open(self, *_):
+        self.times -= 1
+        if self.times >= 0:
+            raise OSError(self.number, "cannot be")
+        return [Commit(5)]
+
+
+class Hub:
+    def __init__(self):
+        self.sent = []
+
+    def send(self, header, payload):
+        self.sent.append((header.kind, header.aux, json.loads(payload)))
+
+
+@pytest.fixture
+def open_sink(monkeypatch):
+    monkeypatch.setattr(commit, "RETRY_S", 0.001)
+
+    def start(sink, hub, since=3, orphaned=False):
+        spec = SimpleNamespace(bor={"run": 7}, since=since, orphaned=lambda: orphaned)
+        return commit._open(sink, GRAPH, spec, hub)
+
+    return start
+
+
+def test_it_waits_for_room_and_says_so_once(open_sink):
+    hub = Hub()
+    assert open_sink(Shelf(3), hub) == [Commit(5)]
+    assert hub.sent == [(Kind.FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
+
+
+def test_a_new_run_does_not_wait(open_sink):
+    with pytest.raises(RunError, match=r"cannot open: .* cannot be"):
+        open_sink(Shelf(1), Hub(), since=None)
+
+
+def test_room_is_no_cure_for_another_failure(open_sink):
+    with pytest.raises(RunError, match=r"cannot open: .* cannot be"):
+        open_sink(Shelf(1, errno.EIO), Hub())
+
+
+def test_it_gives_up_in_time(open_sink):
+    shelf = Shelf(10**6)
+    shelf.full_timeout_s = 0.05
+    with pytest.raises(RunError, match=r"no room for 0\.05 s"):
+        open_sink(shelf, Hub())
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.CONFIGURED])
+def test_a_run_is_paused_meanwhile_and_does_not_begin_without_room(state):
+    control = Control()
+    control.go(State.CONFIGURED)
+    link = SinkLink(7, control)
+    full = Header(Kind.FULL, 7, aux=1), [memoryview(b'"no room"')]
+    if state is State.CONFIGURED:
+        with pytest.raises(RunError, match="sink: cannot open: no room"):
+            link.hear(*full)
+        return
+    control.go(State.RUNNING)
+    link.hear(*full)
+    assert control.paused
+    link.welcome()
+    assert not control.paused
+
+
+def test_nobody_waits_without_an_engine(open_sink):
+    with pytest.raises(RunError, match="the engine is gone"):
+        open_sink(Shelf(1), Hub(), orphaned=True)

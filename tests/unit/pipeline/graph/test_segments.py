@@ -1,0 +1,208 @@
+"""A chain cut into segments judges as the whole does, and its batches go from one to the next."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.config.graph_file import parse_graph
+from sluice.pipeline.core.batch import EventBatch, Outcome
+from sluice.pipeline.core.errors import ConfigError, ProtocolError
+from sluice.pipeline.engine.distributed.in_flight import Flight, Flights
+from sluice.pipeline.execution.chain import Chain
+from sluice.pipeline.graph.graph import build_graph
+from sluice.pipeline.graph.segments import cut, edges
+from sluice.pipeline.metrics.meters import MeterBlock
+from sluice.pipeline.metrics.totals import stage_totals
+from sluice.pipeline.transport.segment_state import NOTHING, Carry, pack_carry, unpack_carry
+
+KEPT = (
+    "event_id", "words", "packed", "latent_q", "sum_q", "score", "outcome", "decision", "prescale",
+)  # fmt: skip
+STAGES = ("unpack", "normalise", "encode", "pack", "tag", "menu")
+CUTS = [(3,), (1, 4), (5,), (1, 2, 3, 4, 5)]
+
+
+@pytest.fixture
+def make(hgcal, to_toml, words_schema, parts):
+    """Build the hgcal graph, cut before the stages of these numbers, perhaps with a trap."""
+
+    def build(cuts=(), ids=(), at=0):
+        tables = hgcal()
+        tables["graph"]["batch_events"] = 500
+        names = list(STAGES)
+        if ids:
+            tables["stage"].insert(at, {"use": "test.trap", "name": "trap", "ids": list(ids)})
+            names.insert(at, "trap")
+        bounds = [0, *cuts, len(names)]
+        if cuts:
+            pairs = pairwise(bounds)
+            tables["workers"] = {"chain": [{"stages": names[a:b]} for a, b in pairs]}
+        return build_graph(parse_graph(to_toml(tables), "my.toml"), words_schema, KEPT)
+
+    return build
+
+
+def judge(graph, batch, keep="all", rung=0):
+    """Run a batch through all segments; return what is kept, the summary and the meters."""
+    carry, batch = NOTHING, batch.only(graph.inputs.names)
+    blocks = []
+    for part in cut(graph):
+        blocks.append(MeterBlock(*part.meter_names()))
+        chain = Chain(part, blocks[-1], keep)
+        chain.open()
+        try:
+            if not part.passes_on:
+                kept, summary = chain.run(batch, 0, rung, 0, carry)
+                return kept.take(np.arange(kept.events)), summary, blocks
+            passed, carry = chain.pass_on(batch, 0, rung, 0, carry)
+            passed.check(part.outputs, "edge")
+            batch = passed.take(np.arange(passed.events))
+            carry = unpack_carry(pack_carry(carry))
+        finally:
+            chain.close()
+    raise AssertionError("no last segment")
+
+
+def assert_same(one, other):
+    (kept, summary, _), (expected, whole, _) = one, other
+    assert kept.events == expected.events
+    for name in KEPT:
+        if name == "score":  # the last bit depends on how many events are judged together
+            np.testing.assert_allclose(kept[name], expected[name], atol=1e-6)
+        else:
+            np.testing.assert_array_equal(kept[name], expected[name], err_msg=name)
+    assert (summary.counts, summary.paths) == (whole.counts, whole.paths)
+    assert summary.composition == whole.composition
+    rows = [sorted((f.outcome, row) for f in s.flags for row in f.rows) for s in (summary, whole)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("keep", ["all", "accepted"])
+def test_segments_judge_as_the_whole_chain_does(make, wafers, cuts, keep):
+    found = judge(make(cuts), wafers, keep)
+    assert_same(found, judge(make(), wafers, keep))
+    totals = stage_totals(found[2])
+    assert {name: total.events - 500 for name, total in totals.items()} == dict.fromkeys(STAGES, 0)
+
+
+@pytest.mark.parametrize(("cuts", "at"), [((3,), 0), ((3,), 4), ((1, 4), 2), ((6,), 5)])
+def test_events_that_break_a_stage_fail_alone_in_any_segment(make, wafers, cuts, at):
+    guilty = [3, 77, 499]
+    ids = wafers["event_id"][guilty].tolist()
+    found = judge(make(cuts, ids, at), wafers)
+    assert_same(found, judge(make((), ids, at), wafers))
+    assert np.flatnonzero(found[0]["outcome"] == Outcome.FAILED).tolist() == guilty
+
+
+def test_what_travels_is_what_is_needed_behind(make):
+    graph = make((1, 4))
+    source, charges, latents, kept = edges(graph)
+    assert source == graph.inputs
+    assert kept == graph.outputs
+    common = {"event_id", "outcome", "decision", "words"}  # the sink wants the words too
+    assert common <= set(charges.names) & set(latents.names)
+    assert "packed" in latents
+    assert "packed" not in charges
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        ([["unpack"], ["menu"]], "all stages, in the graph's order"),
+        ([list(STAGES), []], "some in each segment"),
+        ([[*STAGES[3:]], [*STAGES[:3]]], "all stages, in the graph's order"),
+        ([[*STAGES], ["menu"]], "all stages, in the graph's order"),
+    ],
+)
+def test_a_chain_that_is_not_the_graph_s_is_refused(hgcal, to_toml, chain, words):
+    tables = hgcal()
+    tables["workers"] = {"chain": [{"stages": stages} for stages in chain]}
+    with pytest.raises(ConfigError, match=words):
+        parse_graph(to_toml(tables), "my.toml")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"compute": 2}, "compute in each chain"),
+        ({"chain": [{"stages": STAGES, "compute": 0}]}, "at least 1 worker"),
+    ],
+)
+def test_a_chain_whose_workers_are_unclear_is_refused(hgcal, to_toml, more, words):
+    tables = hgcal()
+    tables["workers"] = {"chain": [{"stages": STAGES}], **more}
+    with pytest.raises(ConfigError, match=words):
+        parse_graph(to_toml(tables), "my.toml")
+
+
+def test_a_carry_that_is_none_is_refused():
+    for wrong in (b"", b"\xc1", pack_carry(Carry())[:-1], b"\x93\x01\x02\x03"):
+        with pytest.raises(ProtocolError):
+            unpack_carry(wrong)
+
+
+@pytest.fixture
+def flights():
+    """A window of four batches over two segments: a and b work on the first, c on the second."""
+    made = Flights(4, 10, segments=2)
+    for worker, segment in (("a", 0), ("b", 0), ("c", 1)):
+        made.station(worker, segment)
+        made.ask(worker, 1)
+    return made
+
+
+def add(flights, seq):
+    flights.add(Flight(EventBatch({}, 10, seq)))
+
+
+def test_a_batch_goes_from_segment_to_segment_with_what_was_found(flights):
+    add(flights, 0)
+    assert flights.asker() in ("a", "b")
+    flights.give(0, "a", 5)
+    assert flights.next_for(1) is None
+    assert flights.pass_on("a", 0, [b"found"], 100) == []
+    assert flights.next_for(1) == 0
+    assert flights.next_for(1) is None
+    assert flights.asker(1) == "c"
+    flights.give(0, "c", flights[0].slot)
+    assert (flights[0].found, flights[0].service_ns, flights[0].slot) == ([b"found"], 100, 5)
+    assert flights.asker(1) is None
+    assert flights.land(0)[1] == []  # c may be writing still
+    assert flights.ask("c", 1, 0) == (None, [5])
+    assert flights.quiet
+
+
+@pytest.mark.parametrize("victim", ["a", "c"])
+def test_a_batch_that_loses_its_worker_begins_anew(flights, victim):
+    add(flights, 0)
+    flights.give(0, "a", 5)
+    if victim == "c":
+        flights.pass_on("a", 0, [b"found"], 100)
+        flights.give(flights.next_for(1), "c", 5)
+    assert flights.bereave(victim) == []  # the batch has not landed: its slots stay taken
+    assert flights.orphan() == 0
+    assert (flights[0].segment, flights[0].slot, flights[0].found) == (0, None, ())
+    flights.give(0, "b", 6)
+    assert flights.pass_on(victim, 0, [b"late"], 100) == []
+    assert flights.next_for(1) is None
+    flights.pass_on("b", 0, [b"new"], 100)
+    assert flights.next_for(1) == 0
+    assert flights[0].found == [b"new"]
+    assert sorted(flights.land(0)[1]) == [5, 6]
+
+
+def test_a_recall_takes_back_what_waits_between_segments(flights):
+    for seq in (0, 1):
+        add(flights, seq)
+    flights.give(0, "a", 5)
+    flights.give(1, "b", 6)
+    flights.pass_on("a", 0, [b"found"], 100)
+    flights.pass_on("b", 1, [b"found"], 100)
+    assert flights.quiet
+    flights.recall()
+    assert flights.next_for(1) is None
+    assert [flights.orphan(), flights.orphan(), flights.orphan()] == [0, 1, None]

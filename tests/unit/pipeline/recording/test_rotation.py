@@ -1,0 +1,350 @@
+"""A recording in parts: read as one, gone on with, whatever was in the way of a new part."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import DataError, RunError
+from sluice.pipeline.core.schema import EVENT_ID, Schema
+from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.resume_point import find_commits, read_standing
+from sluice.pipeline.recording import (
+    Recording,
+    RecordingReader,
+    RecordingWriter,
+    RotatingWriter,
+    Rotation,
+    list_parts,
+    part_path,
+)
+from sluice.pipeline.recording import rotation as rotating
+from sluice.pipeline.sources.recording import RecordingSource
+
+SCHEMA = Schema((EVENT_ID,))
+BOR = {"run": 7}
+#: Each batch of 100 events closes a part, but for the head of the file.
+EVERY = Rotation(bytes=900)
+
+
+def batch_of(seq):
+    return EventBatch({"event_id": np.arange(100, dtype=np.uint64) + 100 * seq}, 100, seq)
+
+
+def write(writer, first, stop):
+    for seq in range(first, stop):
+        commit = Commit(seq + 1, [100], [100], (0, 100 * (seq + 1), *[0] * 6), written=100 * seq)
+        writer.write(batch_of(seq), commit.encode())
+
+
+def begin(folder, rotation=EVERY, bor=BOR, compression="none"):
+    return RotatingWriter(folder / "run.arrows", SCHEMA, bor, rotation, compression=compression)
+
+
+def go_on(folder, stop, rotation=EVERY):
+    """Go on with a recording as a sink does, and end it; return from which batch on."""
+    path = folder / "run.arrows"
+    tail, commits = find_commits(list(list_parts(path).values()), 0)
+    first = commits[-1].next if commits else 0
+    writer = RotatingWriter(path, SCHEMA, BOR, rotation, compression="none", tail=tail)
+    write(writer, first, stop)
+    writer.close({"run": 7})
+    return first
+
+
+def read(path):
+    """Return event ids, damage and end-of-run record."""
+    recording = Recording(path)
+    ids = [int(i) for batch in recording.batches() for i in batch["event_id"]]
+    recording.close()
+    return ids, recording.damage, recording.eor
+
+
+@pytest.fixture
+def five(tmp_path):
+    """A folder with a recording of five parts, of 100 events each."""
+    writer = begin(tmp_path)
+    write(writer, 0, 5)
+    writer.close({"run": 7})
+    assert writer.files == 5
+    assert writer.events == 500
+    return tmp_path
+
+
+def assert_whole(folder, batches):
+    ids, damage, eor = read(folder / "run.arrows")
+    assert ids == list(range(100 * batches))
+    assert damage is None
+    assert eor["run"] == 7
+    sizes = sum(file.stat().st_size for file in folder.iterdir())
+    assert sizes == sum(f.stat().st_size for f in list_parts(folder / "run.arrows").values())
+
+
+@pytest.mark.parametrize("name", ["run.arrows", "run-0001.arrows", "", "run-*.arrows", "r*"])
+def test_any_name_of_it_reads_all_parts(five, name):
+    ids, damage, eor = read(five / name)
+    assert ids == list(range(500))
+    assert damage is None
+    assert eor == {"events": 100, "part": 5, "run": 7}
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_a_part_is_readable_by_itself(five, number):
+    path = part_path(five / "run.arrows", number)
+    ids, damage, _ = read(path)
+    assert ids == list(range(100 * number - 100, 100 * number))
+    assert damage is None
+    reader = RecordingReader(path)
+    assert reader.bor == BOR
+    assert (reader.part.number, reader.part.events) == (number, 100 * number - 100)
+    reader.close()
+    with pa.OSFile(str(path)) as file:
+        assert pa.ipc.open_stream(file).read_all().num_rows == 100
+
+
+def test_the_source_reads_all_parts(five):
+    source = RecordingSource("in", RecordingSource.Options(str(five), repeat=2))
+    source.open()
+    found = []
+    while (batch := source.read(130)) is not None:
+        found += batch["event_id"].tolist()
+    source.close()
+    assert found == 2 * list(range(500))
+    assert source.damage is None
+
+
+@pytest.mark.parametrize("name", ["run.arrows", "run-0001.arrows", ""])
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_missing_part_is_named(five, name, number):
+    part_path(five / "run.arrows", number).unlink()
+    said = (
+        f"run.arrows: a part is missing: expected run-000{number}.arrows behind "
+        f"run-000{number - 1}.arrows, got run-000{number + 1}.arrows"
+    )
+    with pytest.raises(DataError, match=said):
+        Recording(five / name)
+    with pytest.raises(DataError, match=said):
+        read_standing(five / "run.arrows", parts=True)
+
+
+def test_a_missing_first_or_last_part_is_named(five):
+    part_path(five / "run.arrows", 5).unlink()
+    ids, damage, _ = read(five)
+    assert ids == list(range(400))
+    assert "run-0004.arrows: cut short: expected to go on in run-0005.arrows" in damage
+    part_path(five / "run.arrows", 1).unlink()
+    with pytest.raises(DataError, match=r"expected run-0001\.arrows, got run-0002\.arrows"):
+        Recording(five / "run.arrows")
+
+
+def test_parts_of_two_runs_are_not_one_recording(five, tmp_path):
+    other = tmp_path / "other"
+    writer = begin(other, bor={"run": 8})
+    write(writer, 0, 5)
+    writer.close({"run": 8})
+    (other / "run-0003.arrows").rename(five / "run-0003.arrows")
+    with pytest.raises(DataError, match=r"run-0003\.arrows: expected a part of run 7"):
+        read(five / "run.arrows")
+
+
+def test_a_folder_of_two_recordings_says_which(five):
+    RecordingWriter(five / "more.arrows", SCHEMA).close()
+    with pytest.raises(DataError, match=r"of one recording, got more\.arrows, run\.arrows"):
+        Recording(five)
+    assert read(five / "run-*")[1] is None
+
+
+def test_names_alone_make_no_parts(tmp_path):
+    """A file that happens to end in a number is a recording by itself, and stays."""
+    path = tmp_path / "run-2024.arrows"
+    with RecordingWriter(path, SCHEMA) as writer:
+        writer.write(batch_of(0))
+    assert read(path)[0] == list(range(100))
+    with pytest.raises(DataError, match=r"run\.arrows: cannot open"):
+        Recording(tmp_path / "run.arrows")
+    begin(tmp_path).close()
+    assert path.exists()
+    assert read(tmp_path / "run.arrows")[:2] == ([], None)
+
+
+def test_a_new_recording_replaces_all_parts(five):
+    writer = begin(five)
+    write(writer, 0, 2)
+    writer.close({"run": 7})
+    assert_whole(five, 2)
+
+
+def test_one_writer_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("sluice.pipeline.recording.lock._PATIENCE_S", 0.2)
+    writer = begin(tmp_path)
+    write(writer, 0, 3)
+    with pytest.raises(OSError, match="another process writes to it"):
+        begin(tmp_path)
+    write(writer, 3, 4)
+    writer.close({"run": 7})
+    assert_whole(tmp_path, 4)
+
+
+def test_a_part_is_full_by_bytes_or_by_time(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(rotating.time, "monotonic", lambda: clock[0])
+    writer = begin(tmp_path, Rotation(bytes=10**6, after_s=60.0))
+    write(writer, 0, 3)
+    clock[0] = 59.9
+    write(writer, 3, 4)
+    assert writer.files == 1
+    clock[0] = 60.0
+    write(writer, 4, 5)
+    assert writer.files == 2
+    clock[0] = 1e9
+    writer.close({"run": 7})
+    assert_whole(tmp_path, 5)
+    assert not Rotation()
+    assert Rotation(after_s=1.0)
+    assert Rotation().after_s == math.inf
+
+
+def test_an_empty_part_gets_no_successor(tmp_path):
+    writer = begin(tmp_path, Rotation(bytes=1))
+    assert writer.files == 1
+    write(writer, 0, 1)
+    assert writer.files == 1
+    writer.close({"run": 7})
+    assert_whole(tmp_path, 1)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 6))
+def test_the_last_part_cut_anywhere_is_gone_on_with(tmp_path_factory, where, last):
+    """As a sink does that was killed while it wrote, or between two parts."""
+    folder = tmp_path_factory.mktemp("torn")
+    writer = begin(folder)
+    write(writer, 0, last)
+    writer.close({"run": 7})
+    path = part_path(folder / "run.arrows", last)
+    content = path.read_bytes()
+    head = 8 + int.from_bytes(content[4:8], "little")
+    path.write_bytes(content[: max(head, int(where * len(content)))])
+    assert go_on(folder, 8) in (last - 1, last)
+    assert_whole(folder, 8)
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing of the writer's runs afterwards."""
+
+
+@pytest.mark.parametrize("step", ["make", "flush", "end", "rename", "after"])
+def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
+    def die(*_):
+        raise Killed
+
+    writer = begin(tmp_path)
+    write(writer, 0, 3)
+    with monkeypatch.context() as patch:
+        if step == "make":
+            patch.setattr(rotating.RotatingWriter, "_make", die)
+        elif step == "flush":
+            patch.setattr(rotating.os, "fsync", die)
+        elif step == "end":
+            patch.setattr(rotating.RecordingWriter, "end", die)
+        elif step == "rename":
+            patch.setattr(rotating.Path, "rename", die)
+        else:
+            patch.setattr(rotating, "flush_folder", die)
+        with pytest.raises(Killed):
+            write(writer, 3, 4)
+    writer.abandon()
+    standing = read_standing(tmp_path / "run.arrows", parts=True)
+    assert standing.commit.next == 3
+    assert standing.bor == BOR
+    ids, damage, _ = read(tmp_path / "run.arrows")
+    assert ids == list(range(300))
+    assert damage is not None
+    assert go_on(tmp_path, 6) == 3
+    assert_whole(tmp_path, 6)
+
+
+@pytest.mark.parametrize("step", ["make", "end"])
+def test_no_room_for_a_new_part_loses_nothing(tmp_path, monkeypatch, step):
+    writer = begin(tmp_path)
+    write(writer, 0, 3)
+    before = sorted((p.name, p.stat().st_size) for p in tmp_path.iterdir())
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if step == "make":
+            patch.setattr(rotating, "RecordingWriter", full)
+        else:
+            patch.setattr(rotating.RecordingWriter, "end", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space left"):
+                write(writer, 3, 4)
+    assert sorted((p.name, p.stat().st_size) for p in tmp_path.iterdir()) == before
+    write(writer, 3, 5)
+    writer.close({"run": 7})
+    assert_whole(tmp_path, 5)
+
+
+def test_a_run_that_ends_without_room_for_a_new_part_ends_its_last(tmp_path, monkeypatch):
+    writer = begin(tmp_path)
+    write(writer, 0, 3)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotating, "RecordingWriter", full)
+        with pytest.raises(OSError, match="No space left"):
+            write(writer, 3, 4)
+    writer.close({"run": 7})
+    assert_whole(tmp_path, 3)
+
+
+def test_what_cannot_get_its_name_ends_the_run(tmp_path, monkeypatch):
+    writer = begin(tmp_path)
+    write(writer, 0, 3)
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(rotating.Path, "rename", broken)
+    with pytest.raises(RunError, match=r"rename .*run-0004\.arrows\.new to run-0004\.arrows"):
+        write(writer, 3, 4)
+    writer.abandon()
+
+
+def test_commits_are_looked_for_across_parts(five):
+    files = list(list_parts(five / "run.arrows").values())
+    for since in range(6):
+        _, commits = find_commits(files, since)
+        assert [c.next for c in commits] == ([*range(since + 1, 6)] or [5])
+    with pytest.raises(DataError, match="expected the batches up to 6, got those up to 5"):
+        find_commits(files, 6)
+    _, commits = find_commits(files[3:], 4)  # a sink needs no part that is settled
+    assert [c.next for c in commits] == [5]
+
+
+def test_an_ended_recording_is_not_gone_on_with(five):
+    with pytest.raises(DataError, match=r"run-0005\.arrows: cannot resume: the run has ended"):
+        read_standing(five / "run.arrows", parts=True)
+    with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no part"):
+        read_standing(five / "none.arrows", parts=True)
+
+
+def test_descriptors_do_not_pile_up(tmp_path):
+    writer = begin(tmp_path)
+    write(writer, 0, 2)
+    before = len(os.listdir("/proc/self/fd"))
+    write(writer, 2, 30)
+    assert len(os.listdir("/proc/self/fd")) == before
+    writer.close({"run": 7})
+    assert_whole(tmp_path, 30)

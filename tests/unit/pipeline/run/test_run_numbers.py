@@ -1,0 +1,118 @@
+"""Run numbers: never twice, whoever asks, whatever was asked for, whatever broke."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.run.run_numbers import MOST, RunNumbers, in_run, state_folder
+
+
+def test_numbers_count_up_from_one_and_go_on_after_one_that_was_wished(tmp_path):
+    numbers = RunNumbers(tmp_path / "new" / "state")
+    assert [numbers.claim() for _ in range(3)] == [1, 2, 3]
+    assert numbers.claim(100) == 100
+    assert numbers.claim(50) == 50
+    assert RunNumbers(tmp_path / "new" / "state").claim() == 101
+
+
+def test_a_number_is_given_once(tmp_path):
+    numbers = RunNumbers(tmp_path)
+    numbers.claim(7)
+    numbers.claim()
+    for used in (7, 8):
+        with pytest.raises(ConfigError, match=f"run {used}: expected a number .* never given"):
+            numbers.claim(used)
+    assert numbers.claim() == 9
+
+
+def test_a_trial_leaves_no_trace(tmp_path):
+    numbers = RunNumbers(tmp_path)
+    assert [numbers.claim(0), numbers.claim(0)] == [0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(1, 12)), max_size=30))
+def test_any_wishes_keep_the_file_small_and_the_numbers_apart(tmp_path_factory, wishes):
+    folder = tmp_path_factory.mktemp("numbers")
+    got = []
+    for wish in wishes:
+        try:
+            got.append(RunNumbers(folder).claim(wish))
+        except ConfigError:
+            assert wish in got
+    assert len(got) == len(set(got))
+    if got:
+        ranges = json.loads((folder / "runs.json").read_bytes())["given"]
+        assert {n for first, last in ranges for n in range(first, last + 1)} == set(got)
+        assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
+
+
+def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from sluice.pipeline.run.run_numbers import RunNumbers\n"
+        "print(*[RunNumbers(Path(sys.argv[1])).claim() for _ in range(25)])"
+    )
+    crowd = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=60)[0] for process in crowd]
+    assert all(process.returncode == 0 for process in crowd)
+    assert sorted(int(n) for text in said for n in text.split()) == list(range(1, 101))
+
+
+def test_the_last_number_has_no_successor(tmp_path):
+    numbers = RunNumbers(tmp_path)
+    numbers.claim(MOST)
+    with pytest.raises(ConfigError, match="there is no next one"):
+        numbers.claim()
+    assert numbers.claim(1) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"given": [[1]]}', b'{"gven": []}', b"\xff\xfe"])
+def test_a_damaged_file_is_named_and_left_alone(tmp_path, damage):
+    (tmp_path / "runs.json").write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"runs\.json"):
+        RunNumbers(tmp_path).claim()
+    assert (tmp_path / "runs.json").read_bytes() == damage
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot use the state folder") as refused:
+        RunNumbers(tmp_path / "file" / "state").claim()
+    assert "SLUICE_STATE" in str(refused.value)
+
+
+def test_a_crash_before_the_file_is_replaced_changes_nothing(tmp_path):
+    RunNumbers(tmp_path).claim()
+    (tmp_path / "runs.new").write_bytes(b'{"given": [[1,')  # torn: the writer died here
+    assert RunNumbers(tmp_path).claim() == 2
+
+
+def test_where_the_state_folder_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLUICE_STATE", "/from/the/environment")
+    assert str(state_folder("/from/the/graph")) == "/from/the/graph"
+    assert str(state_folder("")) == "/from/the/environment"
+    monkeypatch.delenv("SLUICE_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_folder("") == tmp_path / "sluice"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_folder("") == tmp_path / ".local" / "state" / "sluice"
+
+
+def test_paths_with_the_run_number(tmp_path):
+    assert in_run(tmp_path / "r-{run}.json", 5) == tmp_path / "r-5.json"
+    assert in_run(None, 5) is None
+    with pytest.raises(ConfigError, match="braces only around run"):
+        in_run(tmp_path / "r-{number}.json", 5)

@@ -1,0 +1,156 @@
+"""Ingest goes away and comes back: front ends go on, and what nobody saw is lost, counted once."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.config.strict import convert
+from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.sources.live.source import LiveSource
+from sluice.pipeline.tools.emulator.front_end import FrontEnd
+from sluice.pipeline.transport.codec import pack_schema
+from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.socket import Socket
+
+RECORD = Schema((EVENT_ID, T_EVENT, Column("q", "float32")))
+EVENTS = EventBatch({c.name: np.zeros_like(c.empty(10)) for c in RECORD}, 10)
+
+
+def listen(endpoint):
+    options = {"columns": {"q": "float32"}, "listen": endpoint}
+    source = LiveSource("source", convert(options, LiveSource.Options, "here"))
+    source.open()
+    return source
+
+
+def collect(source, ids, until, timeout=20.0):
+    """Serve until something is so; events go to `ids`, the losses are returned."""
+    lost, deadline = 0, time.monotonic() + timeout
+    while not until():
+        assert time.monotonic() < deadline, "nothing came"
+        if source.socket.poll(0.02):
+            source.receive()
+        batch = source.read(100_000)
+        if batch is not None:
+            ids.extend(batch["event_id"].tolist())
+        lost += source.losses().lost
+    return lost
+
+
+@pytest.fixture
+def sender(tmp_path):
+    """A front end that sends 4,000 events in two seconds; what it said at the end."""
+    endpoint = f"ipc://{tmp_path}/ingest"
+    said = []
+
+    def run():
+        front_end = FrontEnd(endpoint, EVENTS, RECORD)
+        try:
+            said.append(front_end.run(2_000, 4_000, 5))
+        except Exception as error:
+            said.append(error)
+        finally:
+            front_end.close()
+
+    thread = threading.Thread(target=run, name="front-end")
+    yield endpoint, thread, said
+    thread.join(15)
+
+
+def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender):
+    endpoint, thread, said = sender
+    first = listen(endpoint)
+    before, after = [], []
+    thread.start()
+    lost = collect(first, before, lambda: len(before) >= 500)
+    first.stop()
+    collect(first, before, lambda: first.exhausted)
+    time.sleep(0.1)  # a run drains now: the last word gets through before the socket closes
+    first.close()
+    time.sleep(0.3)
+    second = listen(endpoint)
+    try:
+        lost += collect(second, after, lambda: said)
+        lost += collect(second, after, lambda: not second.socket.poll(0.1))
+    finally:
+        second.close()
+    sent = said[0]
+    assert not isinstance(sent, Exception), sent
+    assert sent.acknowledged == 4_000
+    assert sent.restarts == 1
+    assert lost > 0
+    assert len(set(before) & set(after)) == 0
+    assert len(before) + len(after) + lost == 4_000
+
+
+def test_a_kill_counts_at_most_a_second_too_much(sender):
+    endpoint, thread, said = sender
+    first = listen(endpoint)
+    before, after = [], []
+    thread.start()
+    lost = collect(first, before, lambda: len(before) >= 1_000)
+    first.close()  # says nothing to anybody
+    time.sleep(0.2)
+    second = listen(endpoint)
+    try:
+        lost += collect(second, after, lambda: said)
+        lost += collect(second, after, lambda: not second.socket.poll(0.1))
+    finally:
+        second.close()
+    sent = said[0]
+    assert not isinstance(sent, Exception), sent
+    assert sent.acknowledged == 4_000
+    counted = len(before) + len(after) + lost
+    assert 4_000 <= counted <= 4_000 + 2_000 * 1.5
+    assert sorted(set(before + after)) == sorted(before + after)
+
+
+def test_ingest_tells_how_far_it_understood(tmp_path):
+    source = listen(f"ipc://{tmp_path}/ingest")
+    peer = Socket(source.socket.endpoint, "fe")
+    told = []
+
+    def heard():
+        message = peer.receive()
+        if message and message[1].kind == Kind.ACK:
+            told.append(message[1].first)
+        return told and told[-1] == 30
+
+    try:
+        peer.send(Header(Kind.BOR, source=1), pack_schema(RECORD))
+        for first in range(0, 30, 10):
+            peer.send(Header(Kind.RAW, source=1, first=first, events=10), bytes(200))
+        ids = []
+        collect(source, ids, lambda: len(ids) == 30)
+        source.stop()
+        deadline = time.monotonic() + 3
+        while not heard():
+            assert time.monotonic() < deadline
+            peer.poll(0.05)
+        assert told[0] == 0
+    finally:
+        peer.close()
+        source.close()
+
+
+def test_a_stranger_is_asked_to_begin(tmp_path):
+    source = listen(f"ipc://{tmp_path}/ingest")
+    peer = Socket(source.socket.endpoint, "fe")
+    try:
+        peer.send(Header(Kind.RAW, source=1, first=7, events=1), bytes(20))
+        deadline = time.monotonic() + 3
+        while (message := peer.receive()) is None:
+            assert time.monotonic() < deadline
+            if source.socket.poll(0.02):
+                source.receive()
+        assert message[1].kind == Kind.HELLO
+        (refused,) = source.losses().invalid
+        assert refused.events == 0
+    finally:
+        peer.close()
+        source.close()

@@ -1,0 +1,275 @@
+"""The nursery: whose children its processes are, how they end, and what becomes of it killed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import closing, suppress
+
+import psutil
+import pytest
+
+from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.system.fork_server.client import Nursery
+
+PARTS = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+
+def start(argument):
+    told = json.loads(argument)
+    if told.get("out"):
+        print("said on stdout", flush=True)
+        sys.stdout.write("left in the buffer")
+    if told.get("write"):
+        state = {"pid": os.getpid(), "parent": os.getppid(), "stdin": sys.stdin.read(),
+                 "descriptors": sorted(os.readlink(f"/proc/self/fd/{n}")
+                                       for n in os.listdir("/proc/self/fd")
+                                       if os.path.exists(f"/proc/self/fd/{n}")),
+                 "threads": len(os.listdir("/proc/self/task")), "folder": os.getcwd(),
+                 "deaf": [signal.getsignal(n) == signal.SIG_IGN
+                          for n in (signal.SIGINT, signal.SIGTERM)],
+                 "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
+        Path(told["write"]).write_text(json.dumps(state))
+    if told.get("raise"):
+        raise ValueError("raised on purpose")
+    time.sleep(told.get("sleep", 0))
+    if told.get("orphan") and not os.fork():
+        time.sleep(0.2)
+        os._exit(0)
+    return told.get("code", 0)
+"""
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """Make the module that children run findable, here and in a nursery of its own."""
+    (tmp_path / "nursery_parts.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "nursery_parts", raising=False)
+
+
+@pytest.fixture
+def ours():
+    """Return the process ids of the children that came since; earlier tests may have left some."""
+    others = {child.pid for child in psutil.Process().children()}
+    return lambda: [c.pid for c in psutil.Process().children() if c.pid not in others]
+
+
+@pytest.fixture(params=["fork", "program"])
+def nursery(request, parts, ours):
+    """A nursery of either kind; it must leave neither children nor descriptors."""
+    before = descriptors()
+    with closing(Nursery(["nursery_parts", "no.such.module"], alone=request.param == "fork")) as it:
+        yield it
+    assert descriptors() == before
+    assert not ours()
+
+
+def descriptors():
+    """Return the number of open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def bear(nursery, **told):
+    """Return a child that does what it is told."""
+    return nursery.bear("nursery_parts", json.dumps(told))
+
+
+def test_a_child_is_ours_and_like_a_fresh_process(nursery, tmp_path):
+    child = bear(nursery, write=str(tmp_path / "state"))
+    assert child.wait(20)
+    assert child.exit_code == 0
+    state = json.loads((tmp_path / "state").read_text())
+    assert state["pid"] == child.pid
+    assert state["parent"] == os.getpid()
+    assert state["folder"] == os.getcwd()
+    assert state["stdin"] == ""
+    assert state["threads"] == 1
+    assert state["deaf"] == [True, True]
+    assert state["blocked"] == 0
+    assert state["descriptors"].count("/dev/null") >= 1
+    assert len(state["descriptors"]) <= 3
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_exit_codes_are_the_childs(nursery, code):
+    child = bear(nursery, code=code)
+    assert child.wait(20)
+    assert child.exit_code == code
+    assert child.ending == f"with exit code {code}"
+
+
+def test_signals_are_told(nursery):
+    child = bear(nursery, sleep=60)
+    assert child.exit_code is None
+    assert not child.wait(0.05)
+    child.kill()
+    assert child.wait(20)
+    assert child.ending == "by signal 9"
+    child.kill()  # nobody else is hit
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_printed_comes_once_and_an_exception_with_its_traceback(alone, parts, capfd):
+    sys.stdout.write("ours ")
+    with closing(Nursery(["nursery_parts"], alone=alone)) as nursery:
+        child = bear(nursery, **{"out": True, "raise": True})
+        assert child.wait(20)
+        assert child.exit_code == 1
+    out, err = capfd.readouterr()
+    for text in ("ours", "said on stdout", "left in the buffer"):
+        assert out.count(text) == 1
+    assert "ValueError: raised on purpose" in err
+
+
+def test_children_live_on_without_their_nursery(parts):
+    nursery = Nursery(["nursery_parts"])
+    child = bear(nursery, sleep=60)
+    nursery.close()
+    assert not child.wait(0.2)
+    child.kill()
+    assert child.wait(20)
+
+
+def test_a_nursery_that_is_killed_is_replaced_and_its_children_live_on(nursery, tmp_path):
+    elder = bear(nursery, sleep=60, write=str(tmp_path / "lives"))
+    wait_until((tmp_path / "lives").exists)
+    first = nursery.pid
+    os.kill(first, signal.SIGKILL)
+    younger = bear(nursery, code=3)
+    assert nursery.pid != first
+    assert nursery.deaths == [f"nursery (pid {first}) ended by signal 9"]
+    assert younger.wait(20)
+    assert younger.exit_code == 3
+    assert elder.exit_code is None
+    elder.kill()
+    assert elder.wait(20)
+
+
+def test_one_that_is_tended_is_replaced_without_a_wait(nursery):
+    wait_until(nursery.tend)
+    os.kill(nursery.pid, signal.SIGKILL)
+    wait_until(lambda: not nursery.tend())
+    assert len(nursery.deaths) == 1
+    wait_until(nursery.tend)
+    child = bear(nursery)
+    assert child.wait(20)
+
+
+def test_one_that_hangs_is_killed_and_replaced(nursery, monkeypatch):
+    monkeypatch.setattr("sluice.pipeline.system.fork_server.client._BIRTH_S", 0.5)
+    wait_until(nursery.tend)
+    os.kill(nursery.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    child = bear(nursery, code=4)
+    assert time.monotonic() - began < 30
+    assert child.wait(20)
+    assert child.exit_code == 4
+    assert len(nursery.deaths) == 1
+
+
+def test_fifty_births_leave_no_descriptor_and_no_process(nursery, ours):
+    assert bear(nursery).wait(20)
+    here, its = descriptors(), psutil.Process(nursery.pid).num_fds()
+    for _ in range(50):
+        assert bear(nursery).wait(20)
+    assert descriptors() == here
+    assert psutil.Process(nursery.pid).num_fds() == its
+    assert ours() == [nursery.pid]
+    assert not psutil.Process(nursery.pid).children()
+
+
+def test_orphans_of_children_are_left_to_the_system(nursery, ours):
+    child = bear(nursery, sleep=0.3, orphan=True)  # once the birth is over
+    assert child.wait(20)
+    assert child.exit_code == 0
+    assert ours() == [nursery.pid]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_birth_that_the_system_refuses_is_told(most, parts, monkeypatch):
+    """The nursery itself is the first fork; of the two that a birth takes either may fail."""
+    left, fork = [most], os.fork
+
+    def scarce():
+        left[0] -= 1
+        if left[0] < 0:
+            raise BlockingIOError(errno.EAGAIN, "no more processes here")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", scarce)
+    with closing(Nursery(["nursery_parts"], alone=True)) as nursery:
+        with pytest.raises(RunError, match=r"cannot start nursery_parts.*no more processes here"):
+            bear(nursery)
+        assert not nursery.deaths
+
+
+ENGINE = """
+import json, sys, time
+from sluice.pipeline.system.fork_server.client import Nursery
+nursery = Nursery(["nursery_parts"], alone=sys.argv[1] == "fork")
+child = nursery.bear("nursery_parts", json.dumps({"sleep": 60}))
+print(nursery.pid, child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["fork", "program"])
+def test_the_nursery_ends_with_its_engine_and_ignores_what_reaches_the_group(kind, parts):
+    engine = subprocess.Popen([sys.executable, "-c", ENGINE, kind], stdout=subprocess.PIPE,
+                              text=True, start_new_session=True)  # fmt: skip
+    with engine:
+        nursery, child = map(psutil.Process, map(int, engine.stdout.readline().split()))
+        try:
+            assert child.parent().pid == nursery.parent().pid == engine.pid
+            for process in (nursery, child):
+                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
+            with pytest.raises(psutil.TimeoutExpired):
+                nursery.wait(0.2)
+            assert child.is_running()
+            engine.kill()
+            nursery.wait(10)
+        finally:
+            engine.kill()
+            for process in (nursery, child):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def wait_until(good, timeout_s=30.0):
+    """Wait until something holds."""
+    deadline = time.monotonic() + timeout_s
+    while not good():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_command_forks_before_it_has_threads(tmp_path):
+    """Native ones too, but those of BLAS and jemalloc, which know of forks and look to it."""
+    script = textwrap.dedent("""
+        import os, sys, threading
+        from sluice.pipeline import cli
+        def tell():
+            tasks = [open(f"/proc/self/task/{n}/comm").read().strip()
+                     for n in os.listdir("/proc/self/task")]
+            native = len(tasks) - tasks.count("jemalloc_bg_thd")
+            sys.stderr.write(f"FORK {native} {threading.active_count()} "
+                             f"{'onnxruntime' in sys.modules}\\n")
+        os.register_at_fork(before=tell)
+        sys.argv = ["sluice", "replay", "none.arrows", "--graph", "hgcal"]
+        cli.main()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert "FORK 1 1 False" in done.stderr.splitlines(), done.stderr
+    assert done.returncode == 3, done.stderr

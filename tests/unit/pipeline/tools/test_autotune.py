@@ -1,0 +1,88 @@
+"""Tuning: measured, written, and read by runs of the same graph on the same machine only."""
+
+import pytest
+from msgspec.structs import replace
+
+from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
+from sluice.pipeline.detectors.wafer import WORDS
+from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.tools.autotune import Tuned, apply_tuned, fingerprint, tune, write_tuned
+
+
+@pytest.fixture
+def graph():
+    """The graph that only compresses."""
+    return load_graph("compress")
+
+
+def written(graph, path, **other):
+    """Write what a measurement might have found."""
+    facts = {"graph": graph.graph.name, "fingerprint": fingerprint(graph), "batch_events": 2048,
+             "compute": 3, "backends": {"encode": "onnxruntime:cpu"}, "rates": {},
+             "nanoseconds": {}}  # fmt: skip
+    write_tuned(Tuned(**(facts | other)), path)
+    return path
+
+
+def test_a_run_uses_what_was_measured(graph, tmp_path):
+    """Batch size, workers and backends; nothing else changes."""
+    config, word = apply_tuned(graph, written(graph, tmp_path / "deep" / "t.toml"))
+    assert config.graph.batch_events == 2048
+    assert config.workers.compute == 3
+    encode = next(part for part in config.stages if part.name == "encode")
+    assert encode.options["backend"] == "onnxruntime:cpu"
+    assert replace(config, stages=graph.stages, workers=graph.workers, graph=graph.graph) == graph
+    assert "t.toml" in word
+
+
+def test_the_file_of_another_machine_or_graph_is_not_used(graph, tmp_path):
+    """It is said, and the graph stays as it is."""
+    config, word = apply_tuned(graph, written(graph, tmp_path / "t.toml", fingerprint="0" * 64))
+    assert config == graph
+    assert "another machine or graph" in word
+
+
+def test_no_file_is_no_news(graph, tmp_path):
+    """Nobody has to tune."""
+    assert apply_tuned(graph, tmp_path / "none.toml") == (graph, None)
+
+
+@pytest.mark.parametrize("text", ["graph = ", 'graph = "x"', "\xff"])
+def test_a_file_that_cannot_be_read_is_an_error(graph, tmp_path, text):
+    """It names the file; a run with other settings than meant is worse than none."""
+    path = tmp_path / "t.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"t\.toml"):
+        apply_tuned(graph, path)
+
+
+def test_the_fingerprint_sees_models_and_options_but_not_backends(graph):
+    """Another encoder is another graph; the backend is what tuning chooses."""
+    stages = [replace(part, options=dict(part.options)) for part in graph.stages]
+    encode = next(part for part in stages if part.name == "encode")
+    encode.options["backend"] = "onnxruntime:cpu"
+    assert fingerprint(replace(graph, stages=tuple(stages))) == fingerprint(graph)
+    encode.options["model"] = "wafer-encoder-5b"
+    assert fingerprint(replace(graph, stages=tuple(stages))) != fingerprint(graph)
+
+
+@pytest.mark.timeout(240)
+def test_tuning_measures_every_layout(graph, wafers, tmp_path, monkeypatch):
+    """Real runs: the fastest of them is what the file says."""
+    monkeypatch.setattr("sluice.pipeline.tools.autotune.BATCHES", (512, 4096))
+    path = tmp_path / "some.arrows"
+    schema = Schema((EVENT_ID, T_EVENT, WORDS))
+    with RecordingWriter(path, schema) as writer:
+        for _ in range(4):
+            writer.write(wafers)
+    unkept = replace(graph, sink=Part("null", "null", {}))
+    told = []
+    tuned = tune(unkept, Part("recording", "some", {"path": str(path)}), told.append)
+    assert f"{tuned.compute}x{tuned.batch_events}" == max(tuned.rates, key=tuned.rates.get)
+    assert set(tuned.nanoseconds["encode"]) == {"layers", "onnxruntime:cpu"}
+    assert tuned.backends["encode"] == min(
+        tuned.nanoseconds["encode"], key=tuned.nanoseconds["encode"].get
+    )
+    assert len(told) == len(tuned.rates) + 1

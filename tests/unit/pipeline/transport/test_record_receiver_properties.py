@@ -1,0 +1,176 @@
+"""Messages taken by a kernel are the messages that the plain socket gives, byte for byte."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.transport.protocol import MAX_EVENTS, Header, Kind, decode, encode
+from sluice.pipeline.transport.record_receiver import Inbox, Peers
+from sluice.pipeline.transport.socket import Socket
+
+ITEM = 12
+ROOM = 40
+NAMES = (b"a", b"front-end-0", b"x" * 255)
+
+
+def frames_of(kind, name, fault, events, expected):
+    """Return the frames of a message with at most one fault."""
+    first = expected.get(name, 0) + (fault == "gap")
+    payload = np.random.default_rng(events).bytes(ITEM * events)
+    frames = encode(Header(kind, first=first, events=events), payload)
+    if fault == "short header":
+        frames[0] = frames[0][:-1]
+    elif fault == "magic":
+        frames[0] = b"ECLS" + frames[0][4:]
+    elif fault == "length":
+        frames[1] += b"?"
+    elif fault == "no payload":
+        del frames[1]
+    elif fault == "more frames":
+        frames.append(b"more")
+    elif fault == "empty":
+        frames = [b""]
+    return frames
+
+
+messages = st.lists(
+    st.tuples(
+        st.sampled_from([Kind.RAW, Kind.RAW, Kind.RAW, Kind.DATA, Kind.EOR]),
+        st.sampled_from([*NAMES, b"stranger"]),
+        st.sampled_from(
+            [None, None, None, "gap", "short header", "magic", "length", "no payload",
+             "more frames", "empty"]
+        ),
+        st.integers(0, 9),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """A ROUTER with an inbox, and raw sockets that speak to it, by name."""
+    endpoint = f"ipc://{tmp_path_factory.mktemp('inbox')}/in"
+    router = Socket(endpoint)
+    context = zmq.Context()
+    speakers = {}
+    for name in (*NAMES, b"stranger"):
+        speaker = context.socket(zmq.DEALER)
+        speaker.identity, speaker.linger = name, 0
+        speaker.connect(endpoint)
+        speakers[name] = speaker
+    yield router, speakers
+    for speaker in speakers.values():
+        speaker.close()
+    context.term()
+    router.close()
+
+
+def wait_for(router):
+    deadline = time.monotonic() + 10
+    while not router.poll(0.05):
+        assert time.monotonic() < deadline
+
+
+def plain(kind, name, fault, events, room):
+    return (kind, fault) == (Kind.RAW, None) and name != b"stranger" and events <= room
+
+
+def outcome(receive):
+    """Return who sent a message, and its header and payload or what is wrong with it."""
+    try:
+        peer, header, payload = receive()
+    except ProtocolError as error:
+        return error.peer, error.message
+    return peer, (header, [bytes(frame) for frame in payload])
+
+
+def plainly(name, frames):
+    """Return the message that a plain socket would give."""
+    return name, *decode(frames)
+
+
+@given(todo=messages)
+def test_what_is_plain_is_appended_and_the_rest_comes_out_whole(line, todo):
+    router, speakers = line
+    peers = Peers(len(NAMES) + 1)
+    rows = {name: peers.add(name, 0) for name in NAMES}
+    inbox = Inbox(router, Kind.RAW, ITEM, peers)
+    block, filled, expected = np.zeros(ITEM * ROOM, np.uint8), 0, dict.fromkeys(NAMES, 0)
+    content = b""
+    try:
+        for kind, name, fault, events in todo:
+            frames = frames_of(kind, name, fault, events, expected)
+            speakers[name].send_multipart(frames)
+            wait_for(router)
+            taken = inbox.take(block, filled, ROOM - filled, 5)
+            if plain(kind, name, fault, events, ROOM - filled):
+                assert taken == (1, events, False)
+                filled += events
+                expected[name] += events
+                content += frames[1]
+            else:
+                assert taken == (0, 0, True)
+                peer, said = outcome(inbox.another)
+                assert (peer, said) == (name, outcome(partial(plainly, name, frames))[1])
+            assert block.tobytes() == content.ljust(ITEM * ROOM, b"\0")
+            assert {n: int(peers.expected[row]) for n, row in rows.items()} == expected
+        assert inbox.take(block, filled, ROOM - filled, 5) == (0, 0, False)
+    finally:
+        inbox.close()
+
+
+def test_many_messages_are_taken_at_a_time_and_no_more_than_asked(line):
+    router, speakers = line
+    peers = Peers(1)
+    peers.add(b"a", 100)
+    inbox = Inbox(router, Kind.RAW, ITEM, peers)
+    block = np.zeros(ITEM * ROOM, np.uint8)
+    for event in range(100, 130):
+        header = Header(Kind.RAW, first=event, events=1)
+        speakers[b"a"].send_multipart(encode(header, bytes([event]) * ITEM))
+    filled = 0
+    deadline = time.monotonic() + 10
+    while filled < 30 and time.monotonic() < deadline:
+        taken = inbox.take(block, filled, ROOM - filled, 7)
+        assert taken.messages == taken.events <= 7
+        assert not taken.another
+        filled += taken.events
+    assert block.reshape(-1, ITEM)[:30, 0].tolist() == list(range(100, 130))
+    assert peers.expected[0] == 130
+    inbox.close()
+
+
+def test_a_dropped_peer_is_a_stranger_and_its_row_is_free(line):
+    router, speakers = line
+    peers = Peers(1)
+    peers.drop(peers.add(b"a", 0))
+    assert peers.add(b"front-end-0", 0) == 0
+    inbox = Inbox(router, Kind.RAW, ITEM, peers)
+    speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=1), bytes(ITEM)))
+    wait_for(router)
+    assert inbox.take(np.zeros(ITEM, np.uint8), 0, 1, 1) == (0, 0, True)
+    assert inbox.another()[0] == b"a"
+    inbox.close()
+
+
+def test_a_message_of_more_events_than_the_protocol_allows_is_not_plain(line):
+    router, speakers = line
+    peers = Peers(1)
+    peers.add(b"a", 0)
+    inbox = Inbox(router, Kind.RAW, 1, peers)
+    events = MAX_EVENTS + 1
+    speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=events), bytes(events)))
+    wait_for(router)
+    assert inbox.take(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (0, 0, True)
+    with pytest.raises(ProtocolError, match=f"at most {MAX_EVENTS} events"):
+        inbox.another()
+    inbox.close()
