@@ -11,6 +11,7 @@ COPY kernels kernels
 COPY pipeline pipeline
 COPY exporters exporters
 COPY models models
+COPY benchmarks benchmarks
 RUN pip install --no-cache-dir --constraint constraints.txt setuptools \
     && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 

@@ -38,7 +38,7 @@ venv: .venv/.installed ## Make .venv with everything: runtime, training, develop
 # Two makes may run at once, so each writes a list of its own.
 build/sources.list: FORCE
 	@mkdir -p $(@D)
-	@new=$@.$$$$; find kernels pipeline exporters models -type f ! -path '*/__pycache__/*' \
+	@new=$@.$$$$; find benchmarks kernels pipeline exporters models -type f ! -path '*/__pycache__/*' \
 	  | LC_ALL=C sort > $$new; if cmp -s $$new $@; then rm $$new; else mv $$new $@; fi
 FORCE:
 

@@ -42,10 +42,14 @@ class Code(NamedTuple):
 def kernels() -> Iterator[Kernel]:
     """Yield every kernel of the package."""
     prefix = f"{sluice.kernels.cuda.__name__}."
-    for module in pkgutil.iter_modules(sluice.kernels.cuda.__path__, prefix):
-        if not module.name.endswith(("lanes_simulated", "simulator")):
+    seen: set[str] = set()
+    for module in pkgutil.walk_packages(sluice.kernels.cuda.__path__, prefix):
+        if not module.name.endswith(("intrinsics_simulated", "simulator")):
             found = vars(importlib.import_module(module.name)).values()
-            yield from (value for value in found if isinstance(value, Kernel))
+            for value in found:
+                if isinstance(value, Kernel) and value.name not in seen:
+                    seen.add(value.name)
+                    yield value
 
 
 def assembler() -> Path:
@@ -81,7 +85,14 @@ def assembled(kernel: str, architecture: str, ptx: str) -> Code:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [assembler(), f"-arch={architecture}", "-v", str(source), "-o", f"{source}.cubin"]
+        command = [
+            str(assembler()),
+            f"-arch={architecture}",
+            "-v",
+            str(source),
+            "-o",
+            f"{source}.cubin",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:
         raise SystemExit(f"{kernel}: {done.stderr}")

@@ -32,6 +32,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from sluice.exporters.families.wafers.simulation.wafers import simulate
+from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.inference.manifest import Manifest, Tensor
 from sluice.pipeline.inference.repository import Model, write_model
 
@@ -137,3 +139,13 @@ def write_list_sum(
 def list_sum() -> Callable[..., Model]:
     """Return what writes the model `list-sum` into a repository."""
     return write_list_sum
+
+
+@pytest.fixture(scope="session")
+def wafers() -> EventBatch:
+    """500 simulated wafers as chip words, event ids from 1."""
+    columns = simulate(500, 11)
+    del columns["truth"]
+    columns["event_id"] = np.arange(1, 501, dtype=np.uint64)
+    columns["t_ingest"] = np.zeros(500, np.int64)
+    return EventBatch(columns, 500)

@@ -6,17 +6,17 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from sluice.pipeline.config.durations import seconds
-from sluice.pipeline.config.strict import convert
 from sluice.pipeline.core.endpoints import Security, require_secure
 from sluice.pipeline.core.errors import ConfigError, nearest
 
-T = TypeVar("T")
+from .durations import seconds
+from .strict import convert
+
 Options = dict[str, Any]
 
 _LEAST_HANG_S = 3.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from sluice.pipeline.config.graph_file import T
 from sluice.pipeline.core.errors import ConfigError, nearest
+
+T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]+)`")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sluice.pipeline.core import hugepages
-from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.schema import Array, Schema
+
+from .batch import EventBatch
+from .schema import Array, Schema
 
 
 class Pool:

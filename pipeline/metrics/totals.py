@@ -8,8 +8,9 @@ import numpy as np
 
 from sluice.kernels.histogram import BUCKETS, edges, quantile
 from sluice.pipeline.core.schema import Array
-from sluice.pipeline.metrics.meters import _HEAD, MONITOR_SCALE, MeterBlock
-from sluice.pipeline.metrics.shadow_meter import overlap_report
+
+from .meters import _HEAD, MONITOR_SCALE, MeterBlock
+from .shadow_meter import overlap_report
 
 
 def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,8 @@ from sluice.pipeline.core.arrow import (
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError, ProtocolError
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.transport.protocol import MAX_TEXT_BYTES
+
+from .protocol import MAX_TEXT_BYTES
 
 
 class Codec:

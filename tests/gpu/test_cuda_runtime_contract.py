@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def _cudart_uses() -> Iterator[tuple[str, int | None]]:
     """Yield the names of the CUDA runtime that we use, with the number of arguments of calls."""
-    tree = ast.parse((ROOT / "pipeline" / "cuda.py").read_text())
+    tree = ast.parse((ROOT / "pipeline" / "gpu" / "cuda.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("cuda"):
             yield node.attr, None

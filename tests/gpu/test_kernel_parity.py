@@ -51,7 +51,7 @@ def assert_same(name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...], ro
 
 
 def twins(module: Any) -> tuple[Any, Any]:
-    name = module.__name__.rpartition(".")[2]
+    name = module.__name__.removeprefix("sluice.kernels.")
     return module, importlib.import_module(f"sluice.kernels.cuda.{name}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from sluice.pipeline.tools.doctor.finding import GPU, Finding, Status
+from .finding import GPU, Finding, Status
 
 
 class Diagnosis(Struct, frozen=True):

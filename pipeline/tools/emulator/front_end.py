@@ -10,16 +10,12 @@ from msgspec import Struct
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.tools.emulator.ingest_client import Link
 from sluice.pipeline.transport.curve_keys import Credentials
 from sluice.pipeline.transport.protocol import Header
 
+from .ingest_client import Link
 from .payloads import stock_of
 
-_ANSWER_S = 10.0
-_LOOK_S = 0.1
-#: Ingest answers BOR sooner than this, or it was lost.
-_AGAIN_S = 1.0
 #: Messages that are due within this time go together: a shorter sleep would burn a core.
 _TICK_NS = 100_000
 _TELL_NS = 50_000_000

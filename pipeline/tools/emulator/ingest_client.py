@@ -10,11 +10,15 @@ from typing import Any
 
 from sluice.pipeline.core.errors import ProtocolError, RunError
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.tools.emulator.front_end import _AGAIN_S, _ANSWER_S, _LOOK_S
 from sluice.pipeline.transport.codec import pack_schema
 from sluice.pipeline.transport.curve_keys import Credentials
 from sluice.pipeline.transport.protocol import Header, Kind, unpack_text
 from sluice.pipeline.transport.socket import Socket
+
+_ANSWER_S = 10.0
+_LOOK_S = 0.1
+#: Ingest answers BOR sooner than this, or it was lost.
+_AGAIN_S = 1.0
 
 
 class Link:

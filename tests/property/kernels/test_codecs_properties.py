@@ -66,7 +66,7 @@ def same(decoded, expected):
 
 
 def test_threshold_is_its_definition(implementation):
-    kernels = implementation.kernels("codecs")
+    kernels = implementation.kernels("wafer.codecs")
 
     def holds(charge, level, spread, drop):
         expected, sizes = [], []
@@ -90,7 +90,7 @@ def test_threshold_is_its_definition(implementation):
 
 
 def test_best_choice_is_its_definition(implementation):
-    kernels = implementation.kernels("codecs")
+    kernels = implementation.kernels("wafer.codecs")
 
     def holds(charge, cells, spread, drop):
         expected = []
@@ -107,7 +107,7 @@ def test_best_choice_is_its_definition(implementation):
 
 
 def test_super_trigger_cell_is_its_definition(implementation):
-    kernels = implementation.kernels("codecs")
+    kernels = implementation.kernels("wafer.codecs")
 
     def holds(charge, groups, spread, drop):
         expected = np.zeros(charge.shape)
@@ -124,7 +124,7 @@ def test_super_trigger_cell_is_its_definition(implementation):
 
 
 def test_repeater_is_its_definition(implementation):
-    kernels = implementation.kernels("codecs")
+    kernels = implementation.kernels("wafer.codecs")
 
     def holds(charge, drop):
         expected = [[floated(float(q), drop, 16, 3) for q in row] for row in charge]

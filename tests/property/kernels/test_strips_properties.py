@@ -41,7 +41,7 @@ def random_bits(seed, events, share):
 
 
 def test_packing_is_numpy_s_and_comes_back(implementation):
-    kernels = implementation.kernels("strips")
+    kernels = implementation.kernels("antihydrogen.strips")
 
     def holds(seed, events, share):
         bits = random_bits(seed, events, share)
@@ -56,7 +56,7 @@ def test_packing_is_numpy_s_and_comes_back(implementation):
 
 
 def test_images_are_the_bits_and_numpy_s_interpolation(implementation):
-    kernels = implementation.kernels("strips")
+    kernels = implementation.kernels("antihydrogen.strips")
 
     def holds(seed, share):
         bits = random_bits(seed, 4, share)

@@ -15,7 +15,7 @@ import sluice.kernels.cuda
 from sluice.kernels.cuda.launch import SIMULATED, Kernel
 
 _GPU = Path(__file__).resolve().parents[3] / "benchmarks" / "gpu"
-_OTHERS = ("lanes_emitted",) if SIMULATED else ("lanes_simulated", "simulator")
+_OTHERS = ("intrinsics_device",) if SIMULATED else ("intrinsics_simulated", "simulator")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,10 @@ def cases():
 @pytest.fixture(scope="module")
 def kernels():
     found = {}
-    for module in pkgutil.iter_modules(sluice.kernels.cuda.__path__):
-        if module.name not in _OTHERS:
-            whole = importlib.import_module(f"sluice.kernels.cuda.{module.name}")
+    prefix = f"{sluice.kernels.cuda.__name__}."
+    for module in pkgutil.walk_packages(sluice.kernels.cuda.__path__, prefix):
+        if module.name.removeprefix(prefix) not in _OTHERS:
+            whole = importlib.import_module(module.name)
             found |= {k.name: k for k in vars(whole).values() if isinstance(k, Kernel)}
     return found
 

@@ -85,9 +85,30 @@ def test_wheel_has_every_file(root: Path, project: dict[str, Any], wheel: Path) 
     for package, room in project["tool"]["setuptools"]["package-dir"].items():
         installed = wheel / package.replace(".", "/")
         for path in (root / room).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
+            script = room == "benchmarks" and path.parent != root / room
+            if path.is_file() and "__pycache__" not in path.parts and not script:
                 assert (installed / path.relative_to(root / room)).is_file(), path
     assert list(wheel.glob("*.dist-info/licenses/LICENSE"))
+
+
+def test_wheel_holds_models_and_no_studies(wheel: Path) -> None:
+    models = wheel / "sluice" / "models"
+    for path in wheel.rglob("*.npz"):
+        assert len(path.relative_to(models).parts) == 3, path
+    assert not list((wheel / "sluice" / "pipeline").rglob("*bench*"))
+
+
+def test_wheel_is_small(wheel: Path) -> None:
+    (built,) = wheel.parent.glob("*.whl")
+    assert built.stat().st_size <= 6_000_000
+
+
+def test_model_repository_holds_nothing_but_models(root: Path) -> None:
+    named = {"__init__.py", "py.typed"}
+    for path in (root / "models").rglob("*"):
+        parts = path.relative_to(root / "models").parts
+        if path.is_file() and "__pycache__" not in parts:
+            assert parts[-1] in named or (len(parts) == 3 and parts[1].isdecimal()), path
 
 
 @pytest.mark.long

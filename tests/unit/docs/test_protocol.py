@@ -13,7 +13,7 @@ import pytest
 from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.journal import batch_record
-from sluice.pipeline.transport import batch_summary, protocol
+from sluice.pipeline.transport import batch_summary, codec, protocol
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]
@@ -73,7 +73,7 @@ def test_summary(page: Path, section: Section) -> None:
 
 def test_raw_records_are_packed_in_the_order_of_the_columns() -> None:
     schema = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
-    record = protocol.record_dtype(schema)
+    record = codec.record_dtype(schema)
     assert record.names == ("event_id", "t_event", "words")
     assert record.itemsize == 8 + 8 + 48
 

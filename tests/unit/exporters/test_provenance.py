@@ -43,11 +43,11 @@ REFUSED = "another recipe, seed or simulation"
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_reads_what_its_training_wrote(family, tmp_path):
-    of = import_module(f"sluice.exporters.families.base.{family}.recipe")
+    of = import_module(f"sluice.exporters.families.{family}.recipe")
     recipe = of.load() if hasattr(of, "load") else recipes.load(of.PATH, of.Recipe)
     note = Note(TRAINING, recipe)
     provenance.claim(tmp_path, note, resume=False)
-    training = import_module(f"sluice.exporters.families.base.{family}.training")
+    training = import_module(f"sluice.exporters.families.{family}.train")
     assert training.read_note(tmp_path) == note
     for broken, said in ((b"{", "truncated"), (b'{"training": 1}', "training")):
         (tmp_path / provenance.FILE).write_bytes(broken)

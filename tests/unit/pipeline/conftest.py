@@ -10,13 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tomli_w
 
-from sluice.exporters.families.wafers.simulation.wafers import simulate
 from sluice.pipeline.config.graph_file import load_graph
-from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 
 PARTS = '''
@@ -155,13 +152,3 @@ def words_schema() -> Schema:
 def charge_schema() -> Schema:
     """Columns of a source of charges."""
     return Schema((EVENT_ID, T_EVENT, T_INGEST, Column("charge", "float32", (48,), "ADC")))
-
-
-@pytest.fixture(scope="session")
-def wafers() -> EventBatch:
-    """500 simulated wafers as chip words, event ids from 1."""
-    columns = simulate(500, 11)
-    del columns["truth"]
-    columns["event_id"] = np.arange(1, 501, dtype=np.uint64)
-    columns["t_ingest"] = np.zeros(500, np.int64)
-    return EventBatch(columns, 500)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.benchmarks.conditions import benchmark_conditions
 from sluice.pipeline.system import machine
 
 
@@ -29,6 +30,6 @@ def test_conditions_count_the_cores_that_may_be_used():
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert machine.conditions()["cores"] == 1
+        assert benchmark_conditions()["cores"] == 1
     finally:
         os.sched_setaffinity(0, allowed)

@@ -15,7 +15,7 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
-from sluice.pipeline.tools.emulator import front_end as emulator
+from sluice.pipeline.tools.emulator import ingest_client
 from sluice.pipeline.tools.emulator.front_end import FrontEnd
 from sluice.pipeline.transport.curve_keys import Credentials, Guard, write_keys
 from sluice.pipeline.transport.protocol import Header, Kind
@@ -243,7 +243,7 @@ def test_a_front_end_with_the_right_key_is_heard(source):
     ],
 )
 def test_a_front_end_without_it_ends_with_the_reason(source, security, words, monkeypatch):
-    monkeypatch.setattr(emulator, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(ingest_client, "_ANSWER_S", 1.0)
     error = send_all(source, security)
     assert isinstance(error, RunError), error
     assert words in error.message
