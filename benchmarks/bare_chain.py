@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from sluice.kernels import wafer
-from sluice.kernels.hashing import salt_of, sampled
-from sluice.kernels.menu import judge
+from sluice.kernels.hashing import salt, sample_mask
+from sluice.kernels.menu import decide
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Array
@@ -90,7 +90,7 @@ class _Decision:
         self._bits = np.array([0, 1, 2, 63], np.uint64)
         self._before, self._outcome = np.zeros((2, batch), np.uint8)
         self._decision = np.empty(batch, np.uint64)
-        self._salt = salt_of("bench")
+        self._salt = salt("bench")
 
     def __call__(self, words: Array, ids: Array) -> None:
         n = len(words)
@@ -104,9 +104,11 @@ class _Decision:
         for line, least in enumerate((0.9, 0.9, 0.5)):
             np.greater(score[:, line], np.float32(least), out=passed[line])
         for line, fraction in ((2, 0.01), (3, 0.001)):
-            sampled(ids, self._salt, fraction, unscaled[line])
+            sample_mask(ids, self._salt, fraction, unscaled[line])
         passed[3] = unscaled[3]
-        judge(passed, unscaled, self._bits, self._before[:n], self._decision[:n], self._outcome[:n])
+        decide(
+            passed, unscaled, self._bits, self._before[:n], self._decision[:n], self._outcome[:n]
+        )
 
 
 def _session(graph: GraphConfig, stage: str) -> Session:

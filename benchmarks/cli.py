@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sluice.pipeline.cli.common.progress import bar
+from sluice.pipeline.cli.common.progress import progress_bar
 
 _DISTINCT = 131_072
 
@@ -73,7 +73,7 @@ def families(
     from .families import family_graphs, measure_families
 
     graphs = [load_graph(name) for name in graph] if graph else family_graphs()
-    with bar(len(graphs), quiet=as_json) as update:
+    with progress_bar(len(graphs), quiet=as_json) as update:
         done = iter(range(len(graphs)))
         result = measure_families(graphs, events, lambda name: update(next(done), name))
     if as_json:
@@ -167,7 +167,7 @@ def latency(
     from rich.console import Console
     from rich.table import Table
 
-    from sluice.pipeline.core.errors import ConfigError, nearest
+    from sluice.pipeline.core.errors import ConfigError, did_you_mean
     from sluice.pipeline.service.daemon import ENGINES
 
     from .latency import measure_latency
@@ -175,11 +175,11 @@ def latency(
     engines = engine or list(ENGINES)
     for name in engines:
         if name not in ENGINES:
-            raise ConfigError(f"engine {name!r}: no such engine", nearest(name, ENGINES))
+            raise ConfigError(f"engine {name!r}: no such engine", did_you_mean(name, ENGINES))
     (simulator,) = entry_points(group="sluice.simulators")
     wafers, schema = simulator.load()("wafers", _DISTINCT, 1)
     rates = sorted(rate or _RATES)
-    with bar(len(engines) * len(rates), quiet=as_json) as update:
+    with progress_bar(len(engines) * len(rates), quiet=as_json) as update:
         done = 0
 
         def show(engine: str, point: dict[str, Any]) -> None:

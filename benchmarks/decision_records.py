@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.schema import EVENT_ID, RECORD, T_EVENT, T_INGEST, Schema
+from sluice.pipeline.core.schema import DECISION_RECORD_COLUMNS, EVENT_ID, T_EVENT, T_INGEST, Schema
 from sluice.pipeline.detectors.wafer import WORDS
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import build_graph
@@ -47,7 +47,7 @@ class Way:
         """Return microseconds a batch: judge, pack, write."""
         spent = np.zeros(3)
         for batch in batches:
-            batch = batch.only(self.names)
+            batch = batch.select(self.names)
             clock = [time.thread_time()]
             kept, _ = self.chain.run(batch, 0)
             clock.append(time.thread_time())
@@ -73,7 +73,9 @@ def main() -> None:
     now = np.full(DISTINCT, time.monotonic_ns())
     batches = list(split(wafers.with_columns(t_ingest=now), EVENTS))
     full = tuple(load_graph("hgcal").sink.options["columns"])
-    plain = tuple(name for name in full if name not in {column.name for column in RECORD})
+    plain = tuple(
+        name for name in full if name not in {column.name for column in DECISION_RECORD_COLUMNS}
+    )
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         ways = {"without": Way(plain, Path(folder)), "with": Way(full, Path(folder))}
         rounds: dict[str, list[Times]] = {name: [] for name in ways}

@@ -13,11 +13,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from sluice.benchmarks.conditions import benchmark_conditions
-from sluice.pipeline.config.graph_file import GraphConfig, Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig, load_graph
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.run.run_numbers import TRIAL
-from sluice.pipeline.service.daemon import check_report, execute
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.run.run_numbers import UNNUMBERED
+from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.session import RunOptions
 
 from .throughput import memory
 
@@ -80,7 +80,7 @@ def _measure(graph: GraphConfig, events: int, folder: Path) -> dict[str, Any]:
     with RecordingWriter(path, schema, {"events": batch.events}, compression="none") as writer:
         writer.write(batch)
     source = {"path": str(path), "repeat": -(-events // batch.events)}
-    graph = replace(graph, source=Part("recording", "events", source))
+    graph = replace(graph, source=ComponentConfig("recording", "events", source))
     reports = {engine: _run(graph, engine, folder) for engine in ("inline", "distributed")}
     counts = reports["inline"]["events"]
     return {
@@ -97,6 +97,6 @@ def _run(graph: GraphConfig, engine: str, folder: Path) -> dict[str, Any]:
     sink = graph.sink
     if sink.use == "recording":
         sink = replace(sink, options={**sink.options, "path": str(folder / f"{engine}.arrows")})
-    report = execute(replace(graph, sink=sink), Wishes(TRIAL, engine))
-    check_report(report)
+    report = run_graph(replace(graph, sink=sink), RunOptions(UNNUMBERED, engine))
+    raise_on_error(report)
     return report

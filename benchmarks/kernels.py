@@ -175,7 +175,7 @@ def event_tasks(rng: np.random.Generator) -> Iterator[tuple[str, Task, Task]]:
     yield "splitmix64", lambda: hashing.splitmix64(ids, 7, out), lambda: numpy_splitmix64(ids, 7)
     yield (
         "sampled",
-        lambda: hashing.sampled(ids, 7, 0.1, yes),
+        lambda: hashing.sample_mask(ids, 7, 0.1, yes),
         lambda: numpy_splitmix64(ids, 7) < np.uint64(2**64 // 10),
     )
     yield (
@@ -197,9 +197,9 @@ def peak_gmacs() -> float:
     net = layers.compile_layers([layers.Layer(weight, np.zeros(outputs, np.float32), 0)])
     x, y = np.ones((TILE, 1), np.float32), np.empty((TILE, outputs), np.float32)
     # One input: nothing is copied in, the other rows of the tile are zeros.
-    none, work = np.empty((TILE, 0), np.float32), layers.scratch(net)
+    none, work = np.empty((TILE, 0), np.float32), layers.workspace(net)
     rest = (net.steps, net.sources, net.numbers, net.rows, work, y)
-    ns = ns_per_event(lambda: layers.run_layers(x, none, np.float32(1), False, *rest), TILE)
+    ns = ns_per_event(lambda: layers.run(x, none, np.float32(1), False, *rest), TILE)
     return rows * outputs / ns
 
 

@@ -24,7 +24,7 @@ import msgspec
 import tomli_w
 
 from sluice.benchmarks.conditions import benchmark_conditions
-from sluice.pipeline.config.durations import seconds
+from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
@@ -74,7 +74,7 @@ def measure_latency(
         (``narrowed``); ``knee_hz``: the highest rate at which nothing was lost, shed or narrowed
         and p99 kept the graph's latency budget, 0 if none did. And ``conditions``.
     """
-    budget_s = seconds(load_graph("hgcal").graph.latency_budget, "graph.latency_budget")
+    budget_s = parse_duration(load_graph("hgcal").graph.latency_budget, "graph.latency_budget")
     conditions = {
         "latency_budget_s": budget_s,
         "seconds": duration_s,

@@ -13,17 +13,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sluice.benchmarks.conditions import benchmark_conditions
-from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.run.accounting import Account
-from sluice.pipeline.run.run_numbers import TRIAL
-from sluice.pipeline.run.state import Control
-from sluice.pipeline.service.daemon import check_report, execute
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.run_numbers import UNNUMBERED
+from sluice.pipeline.run.state import RunState
+from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.sources.base import Source
-from sluice.pipeline.system.process_stats import Usage, family, usage
+from sluice.pipeline.system.process_stats import Usage, process_tree, usage
 
 #: The recording is read again and again; nobody waits for its end.
 _FOR_EVER = 1 << 40
@@ -47,7 +47,7 @@ class _Looker:
         self._begun = 0.0
         self.looks: list[Look] = []
 
-    def __call__(self, control: Control, account: Account, source: Source) -> None:
+    def __call__(self, control: RunState, account: RunAccounting, source: Source) -> None:
         """Look if it is time to; called often."""
         settled = account.ledger.settled
         now = time.monotonic()
@@ -55,11 +55,11 @@ class _Looker:
         if len(self.looks) == self._most or not settled:
             return
         if now - self._begun >= self._step_s * (len(self.looks) + 1):
-            seen = {name: usage(pid) for name, pid in family(os.getpid()).items()}
+            seen = {name: usage(pid) for name, pid in process_tree(os.getpid()).items()}
             held = {name: what for name, what in seen.items() if what is not None}
             self.looks.append(Look(now - self._begun, settled, held))
             if len(self.looks) == self._most:
-                control.ask_to_stop()
+                control.request_stop()
 
 
 def measure_memory(
@@ -95,12 +95,12 @@ def measure_memory(
         sink = {**graph.sink.options, "path": str(folder / "out.arrows")}
         config = replace(
             graph,
-            source=Part("recording", "bench", source),
-            sink=Part("recording", "kept", sink),
+            source=ComponentConfig("recording", "bench", source),
+            sink=ComponentConfig("recording", "kept", sink),
             workers=replace(graph.workers, compute=workers),
         )
-        report = execute(config, Wishes(TRIAL, "distributed"), looker)
-    check_report(report)
+        report = run_graph(config, RunOptions(UNNUMBERED, "distributed"), looker)
+    raise_on_error(report)
     looks = looker.looks
     first, last = looks[0].processes, looks[-1].processes
     return {

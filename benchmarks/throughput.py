@@ -12,14 +12,19 @@ import numpy as np
 from msgspec.structs import replace
 
 from sluice.benchmarks.conditions import benchmark_conditions
-from sluice.pipeline.config.graph_file import GraphConfig, Part, load_graph, on_backend
+from sluice.pipeline.config.graph_file import (
+    ComponentConfig,
+    GraphConfig,
+    load_graph,
+    override_backend,
+)
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.detectors.wafer import WORDS
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.run.run_numbers import TRIAL
-from sluice.pipeline.service.daemon import check_report, execute
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.run.run_numbers import UNNUMBERED
+from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.session import RunOptions
 
 from .bare_chain import Measure, bare_chain
 
@@ -75,7 +80,7 @@ def measure_pipeline(
             size = graph.graph.batch_events
             measures[f"{prefix}bare"] = bare_chain(events, graph, size, copies)
             if not prefix:
-                general = on_backend(graph, "onnxruntime")
+                general = override_backend(graph, "onnxruntime")
                 measures[f"{_GENERAL}bare"] = bare_chain(events, general, size, copies)
                 measures[f"{_GENERAL}inline"] = _inline(general, recording, 1)
             measures |= _engines(prefix, graph, recording, folder, workers)
@@ -113,7 +118,7 @@ def _engines(
     if not prefix:
         measures["inline"] = _inline(graph, recording, _TURNS)
     options = {**graph.sink.options, "path": str(folder / "kept.arrows"), "compression": "none"}
-    kept = replace(graph, sink=Part("recording", "kept", options))
+    kept = replace(graph, sink=ComponentConfig("recording", "kept", options))
     for count in range(1, workers + 1):
         crew = replace(graph.workers, compute=count)
         measures[f"{prefix}distributed-{count}"] = _run(replace(kept, workers=crew), "distributed")
@@ -121,20 +126,20 @@ def _engines(
 
 
 def _inline(graph: GraphConfig, recording: Path, turns: int) -> Measure:
-    sink = Part("null", "null", {})
+    sink = ComponentConfig("null", "null", {})
     return _run(replace(graph, source=_source(recording, turns), sink=sink), "inline")
 
 
-def _source(recording: Path, turns: int) -> Part:
-    return Part("recording", "bench", {"path": str(recording), "repeat": turns})
+def _source(recording: Path, turns: int) -> ComponentConfig:
+    return ComponentConfig("recording", "bench", {"path": str(recording), "repeat": turns})
 
 
 def _run(config: GraphConfig, engine: str) -> Measure:
     """Return a measurement of a run: events over its wall time, start-up excluded."""
 
     def measure() -> float:
-        report = execute(config, Wishes(TRIAL, engine))
-        check_report(report)
+        report = run_graph(config, RunOptions(UNNUMBERED, engine))
+        raise_on_error(report)
         rate: float = report["rate_hz"]
         return rate
 

@@ -111,9 +111,9 @@ def build_engine(
 ) -> None:
     """Build a TensorRT engine of a model for the GPU that is here."""
     from sluice.pipeline.inference import tensorrt_plans
-    from sluice.pipeline.inference.repository import find_labelled
+    from sluice.pipeline.inference.repository import find_model_by_label
 
-    chosen = find_labelled(model)
+    chosen = find_model_by_label(model)
     bits = tensorrt_plans.parse_precision(precision or chosen.manifest.precision)
     events = tensorrt_plans.parse_batch(batch) if batch else chosen.manifest.batch
     tensorrt_plans.require_tensorrt()

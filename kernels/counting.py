@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import kernel, reads, value, writes
+from sluice.kernels.compiler.jit import input_array, kernel, output_array, scalar
 
 OUTCOMES = 8
 """Length of a counter of outcomes."""
@@ -12,7 +12,7 @@ PATHS = 64
 _BLOCK = 128
 
 
-@kernel((reads("u1", 1), writes("i8", 1)), brief=True)
+@kernel((input_array("u1", 1), output_array("i8", 1)), hold_gil=True)
 def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
     """Add the number of events of each outcome.
 
@@ -48,7 +48,7 @@ def count_outcomes(outcome: NDArray[np.uint8], counts: NDArray[np.int64]) -> Non
     counts += found
 
 
-@kernel((reads("u8", 1), writes("i8", 1)), brief=True)
+@kernel((input_array("u8", 1), output_array("i8", 1)), hold_gil=True)
 def count_bits(decision: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
     """Add the number of events that have each bit of the decision set.
 
@@ -79,8 +79,8 @@ def count_bits(decision: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
             counts[bit] += found
 
 
-@kernel((reads("u1", 1), value("u1"), writes("i8", 1)), brief=True)
-def rows_of(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) -> int:
+@kernel((input_array("u1", 1), scalar("u1"), output_array("i8", 1)), hold_gil=True)
+def matching_rows(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) -> int:
     """Find the events of one outcome.
 
     Parameters
@@ -111,7 +111,7 @@ def rows_of(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int64]) ->
     return found
 
 
-@kernel((reads("u8", 1), reads("u8", 1), writes("i8", 2)), brief=True)
+@kernel((input_array("u8", 1), input_array("u8", 1), output_array("i8", 2)), hold_gil=True)
 def count_overlap(
     decision: NDArray[np.uint64], other: NDArray[np.uint64], counts: NDArray[np.int64]
 ) -> None:

@@ -5,32 +5,32 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-@inlined
+@device_function
 def _mix(state: np.uint64) -> np.uint64:
     state = (state ^ (state >> np.uint64(30))) * _MIX_1
     state = (state ^ (state >> np.uint64(27))) * _MIX_2
     return state ^ (state >> np.uint64(31))
 
 
-def salt_of(name: str) -> int:
+def salt(name: str) -> int:
     """Return the 64-bit salt of a name, such as that of a trigger path.
 
     Examples
     --------
-    >>> salt_of("egamma") == salt_of("egamma") != salt_of("jets")
+    >>> salt("egamma") == salt("egamma") != salt("jets")
     True
     """
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-@kernel((reads("u8", 1), value("u8"), writes("u8", 1)), brief=True)
+@kernel((input_array("u8", 1), scalar("u8"), output_array("u8", 1)), hold_gil=True)
 def splitmix64(
     event_id: NDArray[np.uint64], salt: np.uint64 | int, out: NDArray[np.uint64]
 ) -> None:
@@ -65,8 +65,8 @@ def splitmix64(
         out[i] = _mix(event_id[i] + offset)
 
 
-@kernel((reads("u8", 1), value("u8"), value("f8"), writes("b1", 1)), brief=True)
-def sampled(
+@kernel((input_array("u8", 1), scalar("u8"), scalar("f8"), output_array("b1", 1)), hold_gil=True)
+def sample_mask(
     event_id: NDArray[np.uint64],
     salt: np.uint64 | int,
     fraction: float,
@@ -104,8 +104,8 @@ def sampled(
         out[i] = _mix(event_id[i] + offset) < threshold
 
 
-@kernel((reads("u8", 1),), brief=True)
-def digest(event_id: NDArray[np.uint64]) -> int:
+@kernel((input_array("u8", 1),), hold_gil=True)
+def order_digest(event_id: NDArray[np.uint64]) -> int:
     """Hash a sequence of event numbers into one 64-bit number; their order matters.
 
     Parameters

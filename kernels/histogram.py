@@ -9,7 +9,7 @@ merge by addition. A histogram of another positive quantity uses the same bucket
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 SMALLEST_NS = 1_000
 """Durations below this are counted in the first bucket."""
@@ -21,19 +21,19 @@ BUCKETS = (int(np.float64(LARGEST_NS).view(np.int64)) >> 47) - _FIRST + 1
 """Number of buckets."""
 
 
-@inlined
+@device_function
 def _lower_edge(bucket: int) -> float:
     lower: float = np.int64((bucket + _FIRST) << 47).view(np.float64)
     return lower
 
 
-@inlined
+@device_function
 def _bucket(value_ns: int) -> int:
     clamped = min(max(value_ns, SMALLEST_NS), LARGEST_NS)
     return int((np.float64(clamped).view(np.int64) >> 47) - _FIRST)
 
 
-@kernel((value("i8"),), brief=True)
+@kernel((scalar("i8"),), hold_gil=True)
 def bucket_of(value_ns: int) -> int:
     """Return the bucket, 0 to BUCKETS - 1, of a duration in nanoseconds."""
     return _bucket(value_ns)
@@ -52,7 +52,7 @@ def edges() -> NDArray[np.float64]:
     return patterns.view(np.float64) * 1e-9
 
 
-@kernel((writes("u8", 1), value("i8"), value("i8")), brief=True)
+@kernel((output_array("u8", 1), scalar("i8"), scalar("i8")), hold_gil=True)
 def record(counts: NDArray[np.uint64], value_ns: int, weight: int) -> None:
     """Count one duration `weight` times.
 
@@ -70,7 +70,7 @@ def record(counts: NDArray[np.uint64], value_ns: int, weight: int) -> None:
     counts[_bucket(value_ns)] += np.uint64(weight)
 
 
-@kernel((writes("u8", 1), reads("i8", 1)), brief=True)
+@kernel((output_array("u8", 1), input_array("i8", 1)), hold_gil=True)
 def record_many(counts: NDArray[np.uint64], values_ns: NDArray[np.int64]) -> None:
     """Count many durations.
 
@@ -87,7 +87,7 @@ def record_many(counts: NDArray[np.uint64], values_ns: NDArray[np.int64]) -> Non
         counts[_bucket(values_ns[i])] += np.uint64(1)
 
 
-@kernel((writes("u8", 1), value("i8"), reads("i8", 1)), brief=True)
+@kernel((output_array("u8", 1), scalar("i8"), input_array("i8", 1)), hold_gil=True)
 def record_ages(
     counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.int64]
 ) -> tuple[int, int]:
@@ -126,7 +126,7 @@ def record_ages(
     return oldest, total
 
 
-@kernel((writes("u8", 1), reads("f4", 1), value("f8")), brief=True)
+@kernel((output_array("u8", 1), input_array("f4", 1), scalar("f8")), hold_gil=True)
 def record_scaled(counts: NDArray[np.uint64], values: NDArray[np.float32], scale: float) -> None:
     """Count numbers that are not durations, each as `value * scale` nanoseconds.
 
@@ -152,7 +152,7 @@ def record_scaled(counts: NDArray[np.uint64], values: NDArray[np.float32], scale
         counts[_bucket(int(clipped))] += np.uint64(1)
 
 
-@kernel((reads("u8", 1), value("f8")), brief=True)
+@kernel((input_array("u8", 1), scalar("f8")), hold_gil=True)
 def quantile(counts: NDArray[np.uint64], q: float) -> float:
     """Return the q-quantile in nanoseconds, interpolated inside its bucket; 0 if all is empty.
 

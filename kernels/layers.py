@@ -13,7 +13,7 @@ import numpy as np
 from numba import int64
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 from sluice.kernels.compiler.simd import LANES, OUTPUTS, TILE, dot, from_tile, to_tile
 
 F32 = NDArray[np.float32]
@@ -123,12 +123,12 @@ def _groups(used: NDArray[np.bool_]) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def scratch(program: Program) -> F32:
+def workspace(program: Program) -> F32:
     """Return the memory that `run_layers` works in; one for each thread."""
     return np.zeros((2, program.width * TILE), np.float32)
 
 
-@inlined
+@device_function
 def _exponential(x: np.float32) -> np.float32:
     # Cephes' range reduction and polynomial: 2 ulp, and no branch, so that loops vectorise.
     x = max(x, np.float32(-87.0))
@@ -146,7 +146,7 @@ def _exponential(x: np.float32) -> np.float32:
     return result
 
 
-@inlined
+@device_function
 def _softmax(tile: F32, rows: I64, outputs: int, work: F32) -> None:
     largest, total = work[:TILE], work[TILE : 2 * TILE]
     largest[:] = np.float32(-np.inf)
@@ -166,7 +166,7 @@ def _softmax(tile: F32, rows: I64, outputs: int, work: F32) -> None:
             row[n] /= total[n]
 
 
-@inlined
+@device_function
 def _fill(
     x: F32, extra: F32, start: int, events: int, scale: np.float32, cut: bool, tile: F32
 ) -> None:
@@ -186,7 +186,7 @@ def _fill(
             tile[(inputs + i) * TILE + n] = extra[start + n, i]
 
 
-@inlined
+@device_function
 def _empty(tile: F32, rows: I64, start: int, events: int, y: F32) -> None:
     outputs = y.shape[1]
     whole = outputs // LANES * LANES if events == TILE else 0
@@ -202,11 +202,19 @@ def _empty(tile: F32, rows: I64, start: int, events: int, y: F32) -> None:
 
 @kernel(
     (
-        reads("f4", 2), reads("f4", 2), value("f4"), value("b1"), reads("i8", 1), reads("u4", 1),
-        reads("f4", 1), reads("i8", 1), writes("f4", 2), writes("f4", 2),
+        input_array("f4", 2),
+        input_array("f4", 2),
+        scalar("f4"),
+        scalar("b1"),
+        input_array("i8", 1),
+        input_array("u4", 1),
+        input_array("f4", 1),
+        input_array("i8", 1),
+        output_array("f4", 2),
+        output_array("f4", 2),
     )
-)  # fmt: skip
-def run_layers(
+)
+def run(
     x: F32,
     extra: F32,
     scale: np.float32,
@@ -231,7 +239,7 @@ def run_layers(
     cut : bool
         Whether the scaled `x` loses its fractions, toward zero.
     steps, index, numbers, rows
-        See `Program`.
+        See `EnqueueFactory`.
     work : float32 array
         From `scratch`.
     y : float32 array, shape (N, O)

@@ -3,23 +3,23 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import kernel, reads, writes
+from sluice.kernels.compiler.jit import input_array, kernel, output_array
 
 _ACCEPTED, _REJECTED = 1, 2
 
 
 @kernel(
     (
-        reads("b1", 2),
-        reads("b1", 2),
-        reads("u8", 1),
-        reads("u1", 1),
-        writes("u8", 1),
-        writes("u1", 1),
+        input_array("b1", 2),
+        input_array("b1", 2),
+        input_array("u8", 1),
+        input_array("u1", 1),
+        output_array("u8", 1),
+        output_array("u1", 1),
     ),
-    brief=True,
+    hold_gil=True,
 )
-def judge(
+def decide(
     passed: NDArray[np.bool_],
     unscaled: NDArray[np.bool_],
     bit: NDArray[np.uint64],
@@ -71,8 +71,8 @@ def judge(
             decision[i] = 0
 
 
-@kernel((reads("u8", 1), reads("f4", 1), writes("f4", 1)), brief=True)
-def least_prescales(
+@kernel((input_array("u8", 1), input_array("f4", 1), output_array("f4", 1)), hold_gil=True)
+def smallest_prescale(
     decision: NDArray[np.uint64], prescale: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
     """Find the smallest prescale among the paths that kept an event.

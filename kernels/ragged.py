@@ -6,11 +6,11 @@ Items are copied as bytes, whatever they are: one machine code for all dtypes an
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import kernel, reads, value, writes
+from sluice.kernels.compiler.jit import input_array, kernel, output_array, scalar
 
 
-@kernel((reads("i8", 1), value("i8")))
-def first_fault(offsets: NDArray[np.int64], items: int) -> int:
+@kernel((input_array("i8", 1), scalar("i8")))
+def first_invalid_row(offsets: NDArray[np.int64], items: int) -> int:
     """Find the first list that is none: it ends before it begins, or beyond the items.
 
     Parameters
@@ -34,7 +34,14 @@ def first_fault(offsets: NDArray[np.int64], items: int) -> int:
 
 
 @kernel(
-    (reads("u1", 1), reads("i8", 1), value("i8"), reads("i8", 1), reads("i8", 1), writes("u1", 1))
+    (
+        input_array("u1", 1),
+        input_array("i8", 1),
+        scalar("i8"),
+        input_array("i8", 1),
+        input_array("i8", 1),
+        output_array("u1", 1),
+    )
 )
 def gather(
     values: NDArray[np.uint8],
@@ -83,12 +90,12 @@ def gather(
 
 @kernel(
     (
-        reads("u1", 1),
-        reads("i8", 1),
-        reads("i8", 1),
-        reads("u1", 1),
-        writes("u1", 2),
-        writes("i8", 1),
+        input_array("u1", 1),
+        input_array("i8", 1),
+        input_array("i8", 1),
+        input_array("u1", 1),
+        output_array("u1", 2),
+        output_array("i8", 1),
     )
 )
 def pad(

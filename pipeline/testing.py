@@ -83,7 +83,7 @@ def arrays(column: Column, events: int) -> SearchStrategy[Any]:
     @st.composite
     def ragged(draw: Any) -> Ragged:
         """Draw lists, as a rule with items of other events before and behind."""
-        most = min(7, column.most_items)
+        most = min(7, column.item_limit)
         counts = draw(st.lists(st.integers(0, most), min_size=events, max_size=events))
         before, behind = draw(st.integers(0, 2)), draw(st.integers(0, 2))
         offsets = before + offsets_of(counts)

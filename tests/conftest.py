@@ -77,7 +77,7 @@ def data_dir() -> Path:
 #: Numbers of one item of the lists that the model `list-sum` takes, and most items.
 FEATURES, MOST = 3, 20
 INPUTS = (
-    Tensor("tracks", "float32", (FEATURES,), most=MOST),
+    Tensor("tracks", "float32", (FEATURES,), max_items=MOST),
     Tensor("real", "float32", mask="tracks"),
     Tensor("number", "int64", length="tracks"),
     Tensor("scale", "float32"),

@@ -135,7 +135,7 @@ CASES = (
     Case("repeater", "wafer.codecs", "repeater", lambda n: (_whole(n), 1, _room(n, 48))),
     Case("unpack_strips", "antihydrogen.strips", "unpack_strips",
          lambda n: (_bytes(n, strips.BYTES), _room(n, strips.STRIPS, dtype="u1"))),
-    Case("images", "antihydrogen.strips", "images", _images),
+    Case("images", "antihydrogen.strips", "to_images", _images),
     Case("emd", "emd.exact", "emd", _emd, 1 << 15),
     Case("emd_pairs", "emd.exact", "emd_pairs", _emd_pairs, 1 << 15),
     Case("pad, words", "ragged", "pad", _pad(28)),

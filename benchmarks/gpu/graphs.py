@@ -16,14 +16,19 @@ from msgspec.structs import replace
 
 from sluice.benchmarks.families import family_graphs
 from sluice.benchmarks.throughput import memory
-from sluice.pipeline.config.graph_file import GraphConfig, Part, load_graph, on_backend
+from sluice.pipeline.config.graph_file import (
+    ComponentConfig,
+    GraphConfig,
+    load_graph,
+    override_backend,
+)
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.run.run_numbers import TRIAL
-from sluice.pipeline.service.daemon import check_report, execute
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.run.run_numbers import UNNUMBERED
+from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.session import RunOptions
 
 AS_IT_SHIPS = "as it ships"
 _BACKENDS = (AS_IT_SHIPS, "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt")
@@ -65,7 +70,7 @@ def measure(graph: GraphConfig, backend: str) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory(prefix="sluice-gpu-", dir=memory()) as folder:
             if backend != AS_IT_SHIPS:
-                graph = on_backend(graph, backend)
+                graph = override_backend(graph, backend)
             graph = _fed(graph, Path(folder))
             rate = _run(graph, _FIRST, "inline", None)["rate_hz"]
             whole = _run(graph, int(min(_MOST, rate * _SECONDS)), "inline", None)
@@ -95,15 +100,15 @@ def _fed(graph: GraphConfig, folder: Path) -> GraphConfig:
     path = folder / "events.arrows"
     with RecordingWriter(path, schema, {"events": batch.events}, compression="none") as writer:
         writer.write(batch)
-    source = Part("recording", "events", {"path": str(path)})
-    return replace(graph, source=source, sink=Part("null", "null", {}))
+    source = ComponentConfig("recording", "events", {"path": str(path)})
+    return replace(graph, source=source, sink=ComponentConfig("null", "null", {}))
 
 
 def _run(graph: GraphConfig, events: int, engine: str, rate_hz: float | None) -> dict[str, Any]:
     repeat = max(1, -(-events // _DISTINCT))
     source = replace(graph.source, options={**graph.source.options, "repeat": repeat})
-    report = execute(replace(graph, source=source), Wishes(TRIAL, engine, rate_hz))
-    check_report(report)
+    report = run_graph(replace(graph, source=source), RunOptions(UNNUMBERED, engine, rate_hz))
+    raise_on_error(report)
     return report
 
 

@@ -110,7 +110,7 @@ class HttpLink:
             self._poll.modify(connection.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def wait(self, timeout_s: float) -> list[int]:
-        """See `Link`."""
+        """See `IngestClient`."""
         done = []
         for fd, what in self._poll.poll(timeout_s):
             connection = self._by_fd[fd]
@@ -134,7 +134,7 @@ class HttpLink:
         return done
 
     def errors(self) -> int:
-        """See `Link`."""
+        """See `IngestClient`."""
         return self._failed + self._events.wrong
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class PvaLink:
         self._server.update("peer:images", update)
 
     def wait(self, timeout_s: float) -> list[int]:
-        """See `Link`."""
+        """See `IngestClient`."""
         if not self._done:
             select.select([self._signal], [], [], timeout_s)
         ready, _, _ = select.select([self._signal], [], [], 0)
@@ -86,7 +86,7 @@ class PvaLink:
         return numbers
 
     def errors(self) -> int:
-        """See `Link`."""
+        """See `IngestClient`."""
         return self._events.wrong
 
     def close(self) -> None:

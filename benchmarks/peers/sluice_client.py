@@ -14,8 +14,8 @@ from events import LOOK_AT, Events
 
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
-from sluice.pipeline.sources.column_spec import column_of
-from sluice.pipeline.tools.emulator.ingest_client import Link
+from sluice.pipeline.sources.column_spec import parse_column
+from sluice.pipeline.tools.emulator.ingest_client import IngestClient
 from sluice.pipeline.transport.codec import record_dtype
 from sluice.pipeline.transport.protocol import Header, Kind
 
@@ -25,11 +25,11 @@ _READY_S = 120.0
 _TOGETHER = 256
 
 
-def _begin(endpoint: str, schema: Schema) -> Link:
+def _begin(endpoint: str, schema: Schema) -> IngestClient:
     """Return a front end's link; ingest answers when every model is warm."""
     deadline = time.monotonic() + _READY_S
     while True:
-        link = Link(endpoint, schema, 1, None)
+        link = IngestClient(endpoint, schema, 1, None)
         try:
             link.begin()
             return link
@@ -48,7 +48,7 @@ class SluiceLink:
         self.room = room
         self._events = events
         name, form = os.environ["PEER_COLUMN"].split("=")
-        schema = Schema((EVENT_ID, T_EVENT, column_of(name, form, "peer")))
+        schema = Schema((EVENT_ID, T_EVENT, parse_column(name, form, "peer")))
         given = np.load(f"{os.environ['PEER_EVENTS']}/{name}.npy")
         self._records = np.zeros(len(given), record_dtype(schema))
         self._records[name] = given
@@ -88,7 +88,7 @@ class SluiceLink:
             self._link.look()
 
     def wait(self, timeout_s: float) -> list[int]:
-        """See `Link`."""
+        """See `IngestClient`."""
         ready, _, _ = select.select([self._replies], [], [], timeout_s)
         if not ready:
             return []
@@ -145,7 +145,7 @@ class SluiceLink:
         return done
 
     def errors(self) -> int:
-        """See `Link`."""
+        """See `IngestClient`."""
         return self._events.wrong
 
     def close(self) -> None:

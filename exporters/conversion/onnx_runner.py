@@ -21,7 +21,7 @@ def runner(model: bytes | Path, threads: int = 1) -> Runner:
     model
         A serialised model, or its file.
     threads
-        Cores to use.
+        CoreSet to use.
 
     Returns
     -------

@@ -18,9 +18,9 @@ from rich.progress import Progress, TaskID
 from sluice.exporters.cli import require
 from sluice.exporters.training.parallel import progress
 from sluice.pipeline.core.errors import ModelError
-from sluice.pipeline.gpu.cuda import Cuda, Gpu
+from sluice.pipeline.gpu.cuda import Cuda, GpuInfo
 from sluice.pipeline.inference import tensorrt_plans
-from sluice.pipeline.inference.manifest import Sizes, Tensor
+from sluice.pipeline.inference.manifest import BatchSizes, Tensor
 from sluice.pipeline.inference.repository import Model, all_models, find_model
 from sluice.pipeline.inference.tensorrt_plans import Fingerprint, Range
 
@@ -41,7 +41,7 @@ class Built:
 
 
 def build(
-    model: Model, precision: str, batch: Sizes, root: Path, layers: Path | None = None
+    model: Model, precision: str, batch: BatchSizes, root: Path, layers: Path | None = None
 ) -> Built:
     """Build the engine plan of a model for the first GPU.
 
@@ -77,7 +77,7 @@ def build(
     if layers is not None:
         layers.write_text(_inspect(plan, log), encoding="utf-8")
     file = tensorrt_plans.plan_file(root, model, precision, gpu)
-    sealed = tensorrt_plans.write(file, plan, _fingerprint(model, precision, gpu, ranges))
+    sealed = tensorrt_plans.save_plan(file, plan, _fingerprint(model, precision, gpu, ranges))
     return Built(file, sealed, len(plan), time.monotonic() - began)
 
 
@@ -118,13 +118,13 @@ def _told(error: trt.ParserError) -> str:
 
 def _profile(
     builder: trt.Builder, config: trt.IBuilderConfig, network: trt.INetworkDefinition,
-    model: Model, batch: Sizes,
+    model: Model, batch: BatchSizes,
 ) -> dict[str, Range]:  # fmt: skip
     """Add the one optimisation profile; return the shapes that it covers."""
     tensors = {tensor.name: tensor for tensor in model.manifest.inputs}
     profile = builder.create_optimization_profile()
     ranges = {}
-    sizes = (batch.least, batch.usual, batch.most)
+    sizes = (batch.min, batch.opt, batch.max)
     for n in range(network.num_inputs):
         tensor = network.get_input(n)
         shape = tuple(tensor.shape)
@@ -148,7 +148,7 @@ def _longest(tensors: dict[str, Tensor], name: str) -> int:
     tensor = tensors.get(name)
     if tensor is None:
         return 1
-    return (tensors[tensor.of_list] if tensor.of_list else tensor).most or 1
+    return (tensors[tensor.companion_of] if tensor.companion_of else tensor).max_items or 1
 
 
 def _compile(
@@ -171,7 +171,7 @@ def _compile(
             f"model {model.label}: TensorRT {trt.__version__} builds no engine of it: "
             + "; ".join(log.errors)
         )
-    tensorrt_plans.put(timing, bytes(config.get_timing_cache().serialize()))
+    tensorrt_plans.write_atomically(timing, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
 
 
@@ -183,7 +183,9 @@ def _inspect(plan: bytes, log: _Log) -> str:
     return said
 
 
-def _fingerprint(model: Model, precision: str, gpu: Gpu, ranges: dict[str, Range]) -> Fingerprint:
+def _fingerprint(
+    model: Model, precision: str, gpu: GpuInfo, ranges: dict[str, Range]
+) -> Fingerprint:
     return Fingerprint(
         model.label, model.manifest.sha256, precision, trt.__version__, gpu.name, gpu.capability,
         gpu.driver, ranges,

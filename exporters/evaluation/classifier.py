@@ -60,7 +60,7 @@ def roc(score: NDArray[Any], positive: NDArray[np.bool_]) -> tuple[NDArray[Any],
     return losses, wins
 
 
-def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean_and_spread(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return each metric's mean, and its standard deviation as ``<name>_spread`` where it has one.
 
     Parameters
@@ -70,7 +70,7 @@ def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
     Examples
     --------
-    >>> over_seeds([{"auc": 0.5}, {"auc": 0.75}])
+    >>> mean_and_spread([{"auc": 0.5}, {"auc": 0.75}])
     {'auc': 0.625, 'auc_spread': 0.1767766952966369}
     """
     found: dict[str, float] = {}

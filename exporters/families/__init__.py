@@ -3,13 +3,13 @@
 docs/howto/add-a-family.md walks through it.
 """
 
-from .base import EvaluateOptions, Events, Family, Later, TrainOptions, get, names
+from .base import EvaluateOptions, Events, Family, LazyFunction, TrainOptions, get, names
 
 __all__ = [
     "EvaluateOptions",
     "Events",
     "Family",
-    "Later",
+    "LazyFunction",
     "TrainOptions",
     "get",
     "names",

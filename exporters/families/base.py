@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 from sluice.pipeline.core.schema import Schema
 
 #: Columns by name: arrays, or `Ragged`.
@@ -43,7 +43,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Later:
+class LazyFunction:
     """A function of a family, imported when it is called, not before.
 
     Attributes
@@ -136,7 +136,7 @@ def get(name: str) -> Family:
     """
     known = names()
     if name not in known:
-        raise ConfigError(f"family {name!r}: no such model family", hint=nearest(name, known))
+        raise ConfigError(f"family {name!r}: no such model family", hint=did_you_mean(name, known))
     others = entry_points(group=GROUP)
     if name in others.names:
         found: Family = others[name].load()

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from sluice.exporters.families.base import Events, Family, get
-from sluice.exporters.training.parallel import progress, side_by_side
+from sluice.exporters.training.parallel import process_pool, progress
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, DataError
-from sluice.pipeline.recording import RecordingWriter, Tail, find_tail
+from sluice.pipeline.recording import RecordingWriter, ResumeOffset, find_resume_offset
 
 
 def record(
@@ -70,8 +70,8 @@ def record(
         raise DataError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
-def _tail(path: Path, bor: bytes) -> Tail:
-    tail = find_tail(path)
+def _tail(path: Path, bor: bytes) -> ResumeOffset:
+    tail = find_resume_offset(path)
     if tail.bor != bor:
         raise ConfigError(
             f"{path}: cannot go on: it holds {tail.bor.decode()}, expected {bor.decode()}",
@@ -87,7 +87,7 @@ def _simulated(
     if processes == 1:
         yield from (family.block(count, seed, start) for count, start in spans)
         return
-    with side_by_side(processes) as pool:
+    with process_pool(processes) as pool:
         waiting: deque[Future[Events]] = deque()
         for count, start in spans:
             waiting.append(pool.submit(_block, family.name, count, seed, start))

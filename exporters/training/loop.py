@@ -72,7 +72,7 @@ class Job:
 
 
 @dataclass
-class Progressed:
+class TrainingState:
     """Where a job stands; what a checkpoint holds beside the weights."""
 
     epoch: int = 0
@@ -102,7 +102,7 @@ def fit(job: Job, seed: int, folder: Path, *, resume: bool = False) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     schedule = job.schedule
     optimisers = _optimisers(job)
-    state = Progressed()
+    state = TrainingState()
     last = folder / f"{job.name}.last.pt"
     if resume and last.exists():
         state = _restore(last, job.module, optimisers)
@@ -172,7 +172,7 @@ def _validate(job: Job, batch: int = 8192) -> float:
     return total / events
 
 
-def _account(state: Progressed, validated: float, module: nn.Module, keep_last: bool) -> None:
+def _account(state: TrainingState, validated: float, module: nn.Module, keep_last: bool) -> None:
     state.epoch += 1
     state.since_best += 1
     if keep_last or validated < state.best or not state.weights:
@@ -180,7 +180,7 @@ def _account(state: Progressed, validated: float, module: nn.Module, keep_last: 
         state.weights = {k: v.clone() for k, v in module.state_dict().items()}
 
 
-def _save(path: Path, state: Progressed, module: nn.Module, optimisers: Optimisers) -> None:
+def _save(path: Path, state: TrainingState, module: nn.Module, optimisers: Optimisers) -> None:
     # Written aside and renamed: a training that is killed while writing still resumes.
     aside = path.with_suffix(".part")
     moments = [optimiser.state_dict() for optimiser in optimisers]
@@ -188,19 +188,19 @@ def _save(path: Path, state: Progressed, module: nn.Module, optimisers: Optimise
     aside.replace(path)
 
 
-def _restore(path: Path, module: nn.Module, optimisers: Optimisers) -> Progressed:
+def _restore(path: Path, module: nn.Module, optimisers: Optimisers) -> TrainingState:
     state, weights, moments = torch.load(path, weights_only=True)
     module.load_state_dict(weights)
     for optimiser, moment in zip(optimisers, moments, strict=True):
         optimiser.load_state_dict(moment)
-    return Progressed(**state)
+    return TrainingState(**state)
 
 
 def _log(
     folder: Path,
     name: str,
     seed: int,
-    state: Progressed,
+    state: TrainingState,
     trained: float,
     validated: float,
     seconds: float,

@@ -21,17 +21,17 @@ Task = tuple[Callable[..., Scores], tuple[object, ...]]
 
 
 @contextmanager
-def workers(count: int) -> Iterator[Executor | None]:
+def worker_count(count: int) -> Iterator[Executor | None]:
     """Yield a pool of processes; none if one is enough."""
     # Kept, because each makes its own sample.
     if count == 1:
         yield None
         return
-    with side_by_side(count, _one_core) as pool:
+    with process_pool(count, _one_core) as pool:
         yield pool
 
 
-def together(run: object, tasks: Iterable[Task], pool: Executor | None) -> Scores:
+def run_all(run: object, tasks: Iterable[Task], pool: Executor | None) -> Scores:
     """Run tasks, each with `run` first; return all their scores."""
     if pool is None:
         found: Iterable[Scores] = (function(run, *arguments) for function, arguments in tasks)
@@ -50,7 +50,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
-def side_by_side(
+def process_pool(
     count: int, prepare: Callable[[], None] | None = None
 ) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of processes; whatever leaves the block by an exception kills them.

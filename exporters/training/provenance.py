@@ -16,14 +16,14 @@ R = TypeVar("R")
 FILE = "training.json"
 
 
-class Note(msgspec.Struct, Generic[R], frozen=True):
+class Provenance(msgspec.Struct, Generic[R], frozen=True):
     """What `FILE` says; `R` is the family's recipe."""
 
     training: Training
     recipe: R
 
 
-def claim(folder: Path, note: Note[R], *, resume: bool) -> None:
+def claim_folder(folder: Path, note: Provenance[R], *, resume: bool) -> None:
     """Make `folder` that of one training: never some nets of this and some of an earlier one.
 
     Raises
@@ -42,7 +42,7 @@ def claim(folder: Path, note: Note[R], *, resume: bool) -> None:
     path.write_bytes(said)
 
 
-def refuse_another(folder: Path, recipe: R, kind: type[Note[R]], family: str) -> None:
+def require_same_training(folder: Path, recipe: R, kind: type[Provenance[R]], family: str) -> None:
     """Refuse to resume in a folder of another recipe; to be asked before dear events are made.
 
     Raises
@@ -54,7 +54,7 @@ def refuse_another(folder: Path, recipe: R, kind: type[Note[R]], family: str) ->
         raise _another(folder)
 
 
-def read(checkpoints: Path, kind: type[Note[R]], family: str) -> Note[R]:
+def read(checkpoints: Path, kind: type[Provenance[R]], family: str) -> Provenance[R]:
     """Return what the training of a family left beside its checkpoints.
 
     Raises

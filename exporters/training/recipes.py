@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.errors import ConfigError
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def load(path: Path, kind: type[T], *, quick: bool = False) -> T:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"recipe {path}: cannot read: {error}") from error
     over = tables.pop("quick", {})
-    return convert(overlay(tables, over) if quick else tables, kind, f"recipe {path}")
+    return strict_convert(overlay(tables, over) if quick else tables, kind, f"recipe {path}")
 
 
 def overlay(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ STEP_NS = 0.1
 LATEST_NS = 10.0
 
 
-def after_first(counts: NDArray[np.uint16], seen: NDArray[np.float32]) -> None:
+def time_since_first_hit(counts: NDArray[np.uint16], seen: NDArray[np.float32]) -> None:
     """Tell which bars have fired, and how long after the first one.
 
     Parameters

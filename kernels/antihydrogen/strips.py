@@ -13,7 +13,7 @@ P. Sadowski et al., J. Phys. Commun. 1 (2017) 025001.
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array
 
 Z, PHI, PHI_OUTER = 447, 246, 290
 #: Where each view begins, and where the last ends: inner z, inner φ, outer z, outer φ.
@@ -26,12 +26,12 @@ BYTES = (STRIPS + 7) // 8
 FINE, PADDING = 0, 1
 
 
-@inlined
+@device_function
 def _bit(packed: NDArray[np.uint8], n: int, strip: int) -> int:
     return (int(np.int64(packed[n, strip >> 3])) >> (7 - (strip & 7))) & 1
 
 
-@kernel((reads("u1", 2), writes("u1", 2)))
+@kernel((input_array("u1", 2), output_array("u1", 2)))
 def pack_strips(bits: NDArray[np.uint8], packed: NDArray[np.uint8]) -> None:
     """Pack strips, one byte each, into bits.
 
@@ -51,7 +51,7 @@ def pack_strips(bits: NDArray[np.uint8], packed: NDArray[np.uint8]) -> None:
                 packed[n, strip >> 3] |= np.uint8(1 << (7 - (strip & 7)))
 
 
-@kernel((reads("u1", 2), writes("u1", 2)))
+@kernel((input_array("u1", 2), output_array("u1", 2)))
 def unpack_strips(packed: NDArray[np.uint8], bits: NDArray[np.uint8]) -> None:
     """Unpack bits into strips, 0 or 1, one byte each: the inverse of `pack_strips`."""
     if bits.shape[1] != STRIPS or packed.shape != (bits.shape[0], BYTES):
@@ -61,8 +61,16 @@ def unpack_strips(packed: NDArray[np.uint8], bits: NDArray[np.uint8]) -> None:
             bits[n, strip] = _bit(packed, n, strip)
 
 
-@kernel((reads("u1", 2), writes("f4", 3), writes("f4", 3), writes("u1", 1), writes("u1", 1)))
-def images(
+@kernel(
+    (
+        input_array("u1", 2),
+        output_array("f4", 3),
+        output_array("f4", 3),
+        output_array("u1", 1),
+        output_array("u1", 1),
+    )
+)
+def to_images(
     packed: NDArray[np.uint8],
     z: NDArray[np.float32],
     phi: NDArray[np.float32],

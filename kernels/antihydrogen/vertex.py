@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 from .strips import BYTES, INNER_MM, OUTER_MM, VIEWS
 
@@ -25,7 +25,7 @@ MOST_APART_MM = 8.0
 MOST_RADIUS_MM = 70.0
 
 
-@inlined
+@device_function
 def _clusters(packed: NDArray[np.uint8], n: int, view: int, found: NDArray[np.float64]) -> int:
     count, begin = 0, -1
     for strip in range(VIEWS[view], VIEWS[view + 1] + 1):
@@ -42,7 +42,7 @@ def _clusters(packed: NDArray[np.uint8], n: int, view: int, found: NDArray[np.fl
     return count
 
 
-@inlined
+@device_function
 def _nearest(
     one: NDArray[np.float64], other: NDArray[np.float64], middle: NDArray[np.float64]
 ) -> float:
@@ -67,7 +67,7 @@ def _nearest(
     return math.sqrt(apart)
 
 
-@inlined
+@device_function
 def _tracks(
     found: NDArray[np.float64],
     count: NDArray[np.int64],
@@ -96,7 +96,7 @@ def _tracks(
     return tracks
 
 
-@kernel((reads("u1", 2), value("f8"), writes("f4", 2), writes("f4", 1)))
+@kernel((input_array("u1", 2), scalar("f8"), output_array("f4", 2), output_array("f4", 1)))
 def find_vertices(
     packed: NDArray[np.uint8],
     most_apart_mm: float,

@@ -29,29 +29,29 @@ _DTYPES = {
 }
 
 
-def value(dtype: str) -> Any:
+def scalar(dtype: str) -> Any:
     """Declare a scalar argument, for example ``value("i8")``."""
     return _DTYPES[dtype]
 
 
-def reads(dtype: str, ndim: int) -> Any:
+def input_array(dtype: str, ndim: int) -> Any:
     """Declare a C-contiguous input array, for example ``reads("f4", 2)``."""
     return types.Array(_DTYPES[dtype], ndim, "C", readonly=True, aligned=False)
 
 
-def writes(dtype: str, ndim: int) -> Any:
+def output_array(dtype: str, ndim: int) -> Any:
     """Declare a C-contiguous, writable, aligned output array, for example ``writes("f4", 2)``."""
     return types.Array(_DTYPES[dtype], ndim, "C")
 
 
-def kernel(*signatures: tuple[Any, ...], brief: bool = False) -> Callable[[F], F]:
+def kernel(*signatures: tuple[Any, ...], hold_gil: bool = False) -> Callable[[F], F]:
     """Compile a function for the given argument declarations.
 
     Parameters
     ----------
     *signatures : tuple
         One tuple of `reads`, `writes` and `value` declarations per accepted signature.
-    brief : bool
+    hold_gil : bool
         Keep the GIL. Giving it up for microseconds invites another thread to hold it for longer.
 
     Returns
@@ -61,14 +61,14 @@ def kernel(*signatures: tuple[Any, ...], brief: bool = False) -> Callable[[F], F
     """
 
     def compile_it(function: F) -> F:
-        compiler = njit(list(signatures), nogil=not brief, cache=True, error_model="numpy")
+        compiler = njit(list(signatures), nogil=not hold_gil, cache=True, error_model="numpy")
         with _alone():
             return cast(F, compiler(function))
 
     return compile_it
 
 
-def inlined(function: F) -> F:
+def device_function(function: F) -> F:
     """Compile a scalar building block of a kernel.
 
     Keep it in the module of the kernels that call it: numba's cache looks at the calling file only,
@@ -78,12 +78,12 @@ def inlined(function: F) -> F:
         return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
-def shared(function: F) -> F:
+def overloadable(function: F) -> F:
     """Let kernels call a function that stays plain Python for everybody else."""
     return register_jitable(function)
 
 
-def emitted(function: Callable[..., Any]) -> Any:
+def llvm_intrinsic(function: Callable[..., Any]) -> Any:
     """Make a building block whose machine instructions `function` emits itself.
 
     For what the compiler does not find by itself; see `sluice.kernels.compiler.simd`.

@@ -11,7 +11,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 
-from .jit import emitted
+from .jit import llvm_intrinsic
 
 #: Numbers in a vector register of this machine.
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
@@ -88,7 +88,7 @@ def _number(value: int) -> Value:
     return ir.Constant(_I64, value)
 
 
-@emitted
+@llvm_intrinsic
 def dot(
     _: Value, source: Value, index: Value, first: Value, count: Value, numbers: Value,
     start: Value, target: Value, row: Value, relu: Value, cut: Value,
@@ -153,7 +153,7 @@ def _sums_of_products(code: _Code, biases: list[Value]) -> list[Value]:
     return added
 
 
-@emitted
+@llvm_intrinsic
 def to_tile(
     _: Value, flat: Value, first: Value, stride: Value, tile: Value, row: Value, lane: Value,
     scale: Value, cut: Value,
@@ -182,7 +182,7 @@ def to_tile(
     return signature, emit
 
 
-@emitted
+@llvm_intrinsic
 def from_tile(
     _: Value, tile: Value, rows: Value, at: Value, lane: Value, flat: Value, first: Value,
     stride: Value,

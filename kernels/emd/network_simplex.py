@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined
+from sluice.kernels.compiler.jit import device_function
 
 MOST_CELLS = 64
 """Cells of the largest ground distance."""
@@ -34,7 +34,7 @@ F64 = NDArray[np.float64]
 Nodes = NDArray[np.uint64]
 
 
-class Scratch(NamedTuple):
+class Workspace(NamedTuple):
     """Work space of one thread: costs, then per cell, then per node."""
 
     unit: float  # distance of a cost of 1
@@ -52,8 +52,8 @@ class Scratch(NamedTuple):
     potential: I64  # times 64
 
 
-@inlined
-def _best_of_row(source: int, sources: int, sinks: int, s: Scratch) -> int:
+@device_function
+def _best_of_row(source: int, sources: int, sinks: int, s: Workspace) -> int:
     """Return the least reduced cost of a source's arcs, times 64, plus the sink's number."""
     row, potential = s.cost[source], s.potential[sources:]
     best = _HUGE
@@ -62,8 +62,8 @@ def _best_of_row(source: int, sources: int, sinks: int, s: Scratch) -> int:
     return best - s.potential[source]
 
 
-@inlined
-def _leaving(i: U64, j: U64, s: Scratch) -> tuple[U64, U64, bool]:
+@device_function
+def _leaving(i: U64, j: U64, s: Workspace) -> tuple[U64, U64, bool]:
     """Return the top of the cycle of arc i -> j, the node above which it opens, and its side."""
     one = np.uint64(1)
     bit_i, bit_j = one << i, one << j
@@ -88,8 +88,8 @@ def _leaving(i: U64, j: U64, s: Scratch) -> tuple[U64, U64, bool]:
     return top, leave, with_i
 
 
-@inlined
-def _rehang(end: U64, other: U64, leave: U64, top: U64, s: Scratch) -> None:
+@device_function
+def _rehang(end: U64, other: U64, leave: U64, top: U64, s: Workspace) -> None:
     """Hang the subtree of `leave` below `other` by its node `end`, flows updated along the way."""
     moved, amount = s.below[leave], s.flow[leave]
     change = -amount
@@ -113,8 +113,8 @@ def _rehang(end: U64, other: U64, leave: U64, top: U64, s: Scratch) -> None:
         change, node = -change, s.parent[node]
 
 
-@inlined
-def _pivot(i: U64, j: U64, reduced: int, s: Scratch) -> None:
+@device_function
+def _pivot(i: U64, j: U64, reduced: int, s: Workspace) -> None:
     """Let arc i -> j into the tree, given its reduced cost times 64."""
     top, leave, with_i = _leaving(i, j, s)
     moved = s.below[leave]
@@ -128,8 +128,8 @@ def _pivot(i: U64, j: U64, reduced: int, s: Scratch) -> None:
         s.potential[k] += reduced & -inside
 
 
-@inlined
-def optimise(sources: int, sinks: int, s: Scratch) -> None:
+@device_function
+def solve(sources: int, sinks: int, s: Workspace) -> None:
     """Pivot on the arc of the most negative reduced cost until there is none."""
     while True:
         best, source = np.int64(0), 0

@@ -14,9 +14,9 @@ import math
 
 import numpy as np
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array
 
-from .network_simplex import F64, FAR, MOST_CELLS, Nodes, Scratch, optimise
+from .network_simplex import F64, FAR, MOST_CELLS, Nodes, Workspace, solve
 
 _EQUAL_TOTALS = 1e-9
 # Beyond these, scaling to integers would leave the range of float64.
@@ -24,8 +24,8 @@ _NO_MASS = 1e-240
 _NO_DISTANCE = 1e-250
 
 
-@inlined
-def _scratch(distance: F64) -> Scratch:
+@device_function
+def _scratch(distance: F64) -> Workspace:
     cells = distance.shape[0]
     # 2**48 leaves room for a path of 63 arcs and the six bits of a sink's number.
     _, exponent = math.frexp(np.max(distance))
@@ -36,7 +36,7 @@ def _scratch(distance: F64) -> Scratch:
             cell_cost[a, b] = np.int64(np.rint(distance[a, b] * scale)) << 6
     first, second = _order(distance)
     cost = np.empty((64, 64 + 8), np.int64)
-    return Scratch(
+    return Workspace(
         *(1.0 / (64.0 * scale), cost, cell_cost, first, second),
         *(np.empty(64, np.int64), np.empty(64, np.int64)),
         *(np.empty(64, np.uint64), np.empty(64, np.uint64), np.empty(64, np.uint64)),
@@ -44,7 +44,7 @@ def _scratch(distance: F64) -> Scratch:
     )
 
 
-@inlined
+@device_function
 def _order(distance: F64) -> tuple[Nodes, Nodes]:
     """Return all pairs of cells in Russell's order.
 
@@ -66,7 +66,7 @@ def _order(distance: F64) -> tuple[Nodes, Nodes]:
     return first[order], second[order]
 
 
-@inlined
+@device_function
 def _moved(p: F64, q: F64, row: int) -> tuple[float, float]:
     """Return the mass to be moved as seen from p and from q, NaN where there is no distance."""
     total_p = total_q = more = less = 0.0
@@ -85,9 +85,9 @@ def _moved(p: F64, q: F64, row: int) -> tuple[float, float]:
     return more, less
 
 
-@inlined
+@device_function
 def _round(
-    p: F64, q: F64, row: int, more: float, less: float, s: Scratch
+    p: F64, q: F64, row: int, more: float, less: float, s: Workspace
 ) -> tuple[float, int, int]:
     """Set the masses; return their scale and the numbers of sources and of sinks."""
     _, exponent = math.frexp(more)
@@ -110,8 +110,8 @@ def _round(
     return scale, sources, sinks
 
 
-@inlined
-def _number(cells: int, sources: int, sinks: int, s: Scratch) -> None:
+@device_function
+def _number(cells: int, sources: int, sinks: int, s: Workspace) -> None:
     """Number the nodes, perturb their masses and gather their costs."""
     source, sink = 0, sources
     for k in range(cells):
@@ -132,8 +132,8 @@ def _number(cells: int, sources: int, sinks: int, s: Scratch) -> None:
             s.cost[i, j] = FAR
 
 
-@inlined
-def _start(sources: int, sinks: int, s: Scratch) -> None:
+@device_function
+def _start(sources: int, sinks: int, s: Workspace) -> None:
     """Build a tree by sending as much as possible over one pair of cells after another."""
     left = sources + sinks - 1
     order = np.empty(64, np.uint64)
@@ -166,13 +166,13 @@ def _start(sources: int, sinks: int, s: Scratch) -> None:
             s.potential[child] = s.potential[root] - _arc(above, child - sources, s)
 
 
-@inlined
-def _arc(source: int, sink: int, s: Scratch) -> int:
+@device_function
+def _arc(source: int, sink: int, s: Workspace) -> int:
     return s.cost[source, sink] - sink
 
 
-@inlined
-def _cost(distance: F64, scale: float, sources: int, nodes: int, s: Scratch) -> float:
+@device_function
+def _cost(distance: F64, scale: float, sources: int, nodes: int, s: Workspace) -> float:
     total = 0.0
     for k in range(nodes):
         flow = ((s.flow[k] + 64) >> 7) / scale
@@ -181,8 +181,8 @@ def _cost(distance: F64, scale: float, sources: int, nodes: int, s: Scratch) -> 
     return total
 
 
-@inlined
-def _one(p: F64, q: F64, row: int, distance: F64, s: Scratch) -> tuple[float, int, int]:
+@device_function
+def _one(p: F64, q: F64, row: int, distance: F64, s: Workspace) -> tuple[float, int, int]:
     """Return one distance and the numbers of sources and sinks."""
     more, less = _moved(p, q, row)
     if not (more > 0.0 and less > 0.0):
@@ -192,11 +192,11 @@ def _one(p: F64, q: F64, row: int, distance: F64, s: Scratch) -> tuple[float, in
     scale /= 0.5 + 0.5 * (less / more)
     _number(p.shape[1], sources, sinks, s)
     _start(sources, sinks, s)
-    optimise(sources, sinks, s)
+    solve(sources, sinks, s)
     return _cost(distance, scale, sources, sources + sinks, s), sources, sinks
 
 
-@inlined
+@device_function
 def _check(p: F64, q: F64, distance: F64, out: F64) -> None:
     if p.shape != q.shape or out.shape[0] != p.shape[0]:
         raise ValueError("emd: expected p (N, K), q (N, K) and out (N,)")
@@ -207,7 +207,7 @@ def _check(p: F64, q: F64, distance: F64, out: F64) -> None:
         raise ValueError("emd: expected distances that are finite and not negative")
 
 
-@kernel((reads("f8", 2), reads("f8", 2), reads("f8", 2), writes("f8", 1)))
+@kernel((input_array("f8", 2), input_array("f8", 2), input_array("f8", 2), output_array("f8", 1)))
 def emd(p: F64, q: F64, distance: F64, out: F64) -> None:
     """Find the exact Earth mover's distances of N pairs of distributions over K cells.
 
@@ -235,7 +235,15 @@ def emd(p: F64, q: F64, distance: F64, out: F64) -> None:
         out[row], _, _ = _one(p, q, row, distance, s)
 
 
-@kernel((reads("f8", 2), reads("f8", 2), reads("f8", 2), writes("f8", 1), writes("f8", 2)))
+@kernel(
+    (
+        input_array("f8", 2),
+        input_array("f8", 2),
+        input_array("f8", 2),
+        output_array("f8", 1),
+        output_array("f8", 2),
+    )
+)
 def emd_dual(p: F64, q: F64, distance: F64, out: F64, dual: F64) -> None:
     """Find what `emd` finds, and a function for each pair that certifies it.
 

@@ -6,7 +6,7 @@ from .observables import (
     OBSERVABLES,
     SOUND,
     leading_jets,
-    observe,
+    measure_substructure,
     substructure,
 )
 
@@ -16,6 +16,6 @@ __all__ = [
     "OBSERVABLES",
     "SOUND",
     "leading_jets",
-    "observe",
+    "measure_substructure",
     "substructure",
 ]

@@ -12,7 +12,7 @@ D. Krohn, J. Thaler, L.-T. Wang, JHEP 02 (2010) 084 (trimming).
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 #: Candidates are sound; or some have a value that is not finite; or a momentum below zero.
 SOUND, NOT_FINITE, NEGATIVE = 0, 1, 2
@@ -25,7 +25,7 @@ _NEIGHBOUR, _HEAD, _TAIL, _NEXT = range(4)
 _ALL = 1e6
 
 
-@inlined
+@device_function
 def _place(table: NDArray[np.float64], i: int, power: int) -> None:
     px, py, pz, e = table[_PX, i], table[_PY, i], table[_PZ, i], table[_E, i]
     pt2 = px * px + py * py
@@ -42,7 +42,7 @@ def _place(table: NDArray[np.float64], i: int, power: int) -> None:
         table[_POWER, i] = pt2
 
 
-@inlined
+@device_function
 def _distance(table: NDArray[np.float64], i: int, j: int) -> float:
     dphi = abs(table[_PHI, i] - table[_PHI, j])
     if dphi > np.pi:
@@ -51,7 +51,7 @@ def _distance(table: NDArray[np.float64], i: int, j: int) -> float:
     return float(drap * drap + dphi * dphi)
 
 
-@inlined
+@device_function
 def _look(table: NDArray[np.float64], links: NDArray[np.int64], i: int, n: int, r2: float) -> None:
     """Find the nearest neighbour of pseudo-jet `i` among `n`."""
     nearest, best = -1, r2
@@ -64,7 +64,7 @@ def _look(table: NDArray[np.float64], links: NDArray[np.int64], i: int, n: int, 
     table[_NEAREST, i] = best
 
 
-@inlined
+@device_function
 def _next_step(
     table: NDArray[np.float64], links: NDArray[np.int64], n: int, r2: float
 ) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def _next_step(
     return found, links[_NEIGHBOUR, found]
 
 
-@inlined
+@device_function
 def _move(table: NDArray[np.float64], links: NDArray[np.int64], to: int, of: int) -> None:
     for row in range(8):
         table[row, to] = table[row, of]
@@ -87,7 +87,7 @@ def _move(table: NDArray[np.float64], links: NDArray[np.int64], to: int, of: int
         links[row, to] = links[row, of]
 
 
-@inlined
+@device_function
 def _cluster(
     table: NDArray[np.float64],
     links: NDArray[np.int64],
@@ -133,7 +133,7 @@ def _cluster(
     return found
 
 
-@inlined
+@device_function
 def _relink(
     table: NDArray[np.float64], links: NDArray[np.int64], n: int, r2: float, merged: int, gone: int
 ) -> None:
@@ -151,7 +151,7 @@ def _relink(
                 table[_NEAREST, i], links[_NEIGHBOUR, i] = distance, merged
 
 
-@inlined
+@device_function
 def _fill(
     table: NDArray[np.float64], links: NDArray[np.int64], momenta: NDArray[np.float64], n: int
 ) -> None:
@@ -161,7 +161,7 @@ def _fill(
         links[_HEAD, i], links[_TAIL, i], links[_NEXT, i] = i, i, -1
 
 
-@inlined
+@device_function
 def _check(pt: NDArray[np.float32], eta: NDArray[np.float32], phi: NDArray[np.float32]) -> int:
     for i in range(pt.size):
         if not (np.isfinite(pt[i]) and np.isfinite(eta[i]) and np.isfinite(phi[i])):
@@ -171,7 +171,7 @@ def _check(pt: NDArray[np.float32], eta: NDArray[np.float32], phi: NDArray[np.fl
     return 0
 
 
-@inlined
+@device_function
 def _massless(
     pt: NDArray[np.float32], eta: NDArray[np.float32], phi: NDArray[np.float32],
     momenta: NDArray[np.float64],
@@ -182,7 +182,7 @@ def _massless(
         momenta[2, i], momenta[3, i] = p * np.sinh(rise), p * np.cosh(rise)
 
 
-@inlined
+@device_function
 def _hardest(jets: NDArray[np.float64], found: int) -> int:
     best, at = -1.0, 0
     for i in range(found):
@@ -192,7 +192,7 @@ def _hardest(jets: NDArray[np.float64], found: int) -> int:
     return at
 
 
-@inlined
+@device_function
 def _gather(
     links: NDArray[np.int64], head: int, momenta: NDArray[np.float64],
     kept: NDArray[np.float64], start: int,
@@ -208,9 +208,9 @@ def _gather(
 
 @kernel(
     (
-        reads("i8", 1), reads("f4", 1), reads("f4", 1), reads("f4", 1),
-        value("f8"), value("f8"), value("f8"),
-        writes("i8", 1), writes("f8", 2), writes("f8", 2), writes("u1", 1),
+        input_array("i8", 1), input_array("f4", 1), input_array("f4", 1), input_array("f4", 1),
+        scalar("f8"), scalar("f8"), scalar("f8"),
+        output_array("i8", 1), output_array("f8", 2), output_array("f8", 2), output_array("u1", 1),
     )
 )  # fmt: skip
 def leading_jets(

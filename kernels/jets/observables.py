@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .clustering import NEGATIVE, NOT_FINITE, SOUND, leading_jets
 from .substructure import substructure
 
-__all__ = ["NEGATIVE", "NOT_FINITE", "OBSERVABLES", "SOUND", "leading_jets", "observe",
+__all__ = ["NEGATIVE", "NOT_FINITE", "OBSERVABLES", "SOUND", "leading_jets", "measure_substructure",
            "substructure"]  # fmt: skip
 
 #: What `substructure` measures, in the order of its columns.
@@ -22,7 +22,7 @@ OBSERVABLES = (
 RADIUS, SUBJET, SHARE = 1.0, 0.2, 0.05
 
 
-def observe(
+def measure_substructure(
     offsets: NDArray[np.int64],
     pt: NDArray[np.float32],
     eta: NDArray[np.float32],

@@ -13,12 +13,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 _TINY = 1e-12
 
 
-@inlined
+@device_function
 def _rapidity(px: float, py: float, pz: float, e: float) -> float:
     transverse = max(px * px + py * py, e * e - pz * pz)
     if transverse <= 0.0:
@@ -27,7 +27,7 @@ def _rapidity(px: float, py: float, pz: float, e: float) -> float:
     return rapidity if pz > 0.0 else -rapidity
 
 
-@inlined
+@device_function
 def _apart(rap: float, phi: float, other_rap: float, other_phi: float) -> float:
     dphi = abs(phi - other_phi)
     if dphi > math.pi:
@@ -35,12 +35,12 @@ def _apart(rap: float, phi: float, other_rap: float, other_phi: float) -> float:
     return math.hypot(rap - other_rap, dphi)
 
 
-@inlined
+@device_function
 def _mass2(px: float, py: float, pz: float, e: float) -> float:
     return max(e * e - px * px - py * py - pz * pz, 0.0)
 
 
-@inlined
+@device_function
 def _correlators(points: NDArray[np.float64], pairs: NDArray[np.float64], n: int) -> tuple[
     float, float, float]:  # fmt: skip
     """Return the sums over one, two and three candidates; points are pt, rapidity, azimuth.
@@ -67,7 +67,7 @@ def _correlators(points: NDArray[np.float64], pairs: NDArray[np.float64], n: int
     return one, two, three
 
 
-@inlined
+@device_function
 def _tau21(points: NDArray[np.float64], n: int, axes: NDArray[np.float64]) -> float:
     one = two = 0.0
     for i in range(n):
@@ -79,7 +79,7 @@ def _tau21(points: NDArray[np.float64], n: int, axes: NDArray[np.float64]) -> fl
     return two / one if one > _TINY else 0.0
 
 
-@inlined
+@device_function
 def _angularity(momenta: NDArray[np.float64], jet: NDArray[np.float64], radius: float) -> float:
     """Angularity with a = −2: wide jets of evenly shared energy have more of it."""
     total = 0.0
@@ -96,7 +96,7 @@ def _angularity(momenta: NDArray[np.float64], jet: NDArray[np.float64], radius: 
     return total / mass if mass > _TINY else 0.0
 
 
-@inlined
+@device_function
 def _planar_flow(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> float:
     """4 det I / tr² I of I = Σ p⊥ p⊥ᵀ / E around the axis: 0 for a line, 1 for a disc."""
     pt = math.hypot(jet[0], jet[1])
@@ -117,7 +117,7 @@ def _planar_flow(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> floa
     return 4.0 * (aa * bb - ab * ab) / (trace * trace) if trace > _TINY else 0.0
 
 
-@inlined
+@device_function
 def _least_eigenvalue(m: NDArray[np.float64]) -> float:
     """Return that of a symmetric 3 × 3 matrix, by the trigonometric formula."""
     off = m[0, 1] ** 2 + m[0, 2] ** 2 + m[1, 2] ** 2
@@ -132,7 +132,7 @@ def _least_eigenvalue(m: NDArray[np.float64]) -> float:
     return q + 2.0 * p * math.cos(angle + 2.0 * math.pi / 3.0)
 
 
-@inlined
+@device_function
 def _at_rest(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> tuple[float, float]:
     """Return aplanarity and the ratio of Fox-Wolfram moments 2 and 0 in the jet's own frame."""
     mass = math.sqrt(_mass2(jet[0], jet[1], jet[2], jet[3]))
@@ -166,7 +166,7 @@ def _at_rest(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> tuple[fl
     return max(1.5 * _least_eigenvalue(squares), 0.0), 0.5 * (3.0 * norm - 1.0)
 
 
-@inlined
+@device_function
 def _splitting(pair: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return distance, √d12 (GeV) and zcut12 of the last kt merging."""
     first, second = math.hypot(pair[0], pair[1]), math.hypot(pair[4], pair[5])
@@ -181,7 +181,7 @@ def _splitting(pair: NDArray[np.float64]) -> tuple[float, float, float]:
     return r, split, split * split / (split * split + mass2) if split > 0.0 else 0.0
 
 
-@inlined
+@device_function
 def _axes(jet: NDArray[np.float64], pair: NDArray[np.float64], axes: NDArray[np.float64]) -> None:
     axes[0, 0], axes[0, 1] = _rapidity(jet[0], jet[1], jet[2], jet[3]), math.atan2(jet[1], jet[0])
     for k in range(2):
@@ -189,7 +189,7 @@ def _axes(jet: NDArray[np.float64], pair: NDArray[np.float64], axes: NDArray[np.
         axes[k + 1, 0], axes[k + 1, 1] = _rapidity(px, py, pz, e), math.atan2(py, px)
 
 
-@inlined
+@device_function
 def _place(momenta: NDArray[np.float64], points: NDArray[np.float64]) -> None:
     for i in range(momenta.shape[1]):
         px, py, pz, e = momenta[0, i], momenta[1, i], momenta[2, i], momenta[3, i]
@@ -197,7 +197,7 @@ def _place(momenta: NDArray[np.float64], points: NDArray[np.float64]) -> None:
         points[1, i], points[2, i] = _rapidity(px, py, pz, e), math.atan2(py, px)
 
 
-@inlined
+@device_function
 def _tell(jet: NDArray[np.float64], out: NDArray[np.float32]) -> None:
     pt = math.hypot(jet[0], jet[1])
     out[0], out[1] = pt, math.asinh(jet[2] / pt) if pt > 0.0 else 0.0
@@ -206,8 +206,8 @@ def _tell(jet: NDArray[np.float64], out: NDArray[np.float32]) -> None:
 
 @kernel(
     (
-        reads("i8", 1), reads("f8", 2), reads("f8", 2), value("f8"),
-        writes("f4", 2), writes("f4", 2),
+        input_array("i8", 1), input_array("f8", 2), input_array("f8", 2), scalar("f8"),
+        output_array("f4", 2), output_array("f4", 2),
     )
 )  # fmt: skip
 def substructure(

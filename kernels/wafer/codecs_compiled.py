@@ -13,7 +13,7 @@ ECON-T: threshold sum, best choice, super trigger cell and repeater; CMS-TDR-019
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 _CELLS = 48
 _CEILING = np.float32(1 << 40)
@@ -21,12 +21,12 @@ _CEILING = np.float32(1 << 40)
 F32 = NDArray[np.float32]
 
 
-@inlined
+@device_function
 def _whole(charge: np.float32) -> int:
     return int(np.int64(min(charge, _CEILING)))
 
 
-@inlined
+@device_function
 def _coded(charge: np.float32, drop: int, exponents: int, mantissa: int) -> np.float32:
     """Return a charge as it comes back from a truncating float of `exponents` powers of two."""
     if drop < 0:
@@ -44,18 +44,18 @@ def _coded(charge: np.float32, drop: int, exponents: int, mantissa: int) -> np.f
     return np.float32(lowest + 0.5 * ((1 << (exponent + drop)) - 1))
 
 
-@inlined
+@device_function
 def _largest(drop: int, exponents: int, mantissa: int) -> np.float32:
     shift = exponents - 2 + drop
     return np.float32((((2 << mantissa) - 1) << shift) + 0.5 * ((1 << shift) - 1))
 
 
-@inlined
+@device_function
 def _charge(charge: np.float32, drop: int) -> np.float32:
     return _coded(charge, drop, 16, 3)
 
 
-@inlined
+@device_function
 def _spread(charge: F32, kept: NDArray[np.bool_], drop: int, decoded: F32) -> None:
     """Share the sum of the cells that were not sent out among them."""
     rest, cells = 0.0, 0
@@ -69,13 +69,13 @@ def _spread(charge: F32, kept: NDArray[np.bool_], drop: int, decoded: F32) -> No
             decoded[k] = each
 
 
-@inlined
+@device_function
 def _check(charge: F32, decoded: F32) -> None:
     if charge.shape[1] != _CELLS or decoded.shape != charge.shape:
         raise ValueError("codecs: expected charge and decoded (N, 48)")
 
 
-@inlined
+@device_function
 def _threshold_bits(cells: int) -> int:
     # A word with the sum; then, unless none is sent, addresses (from 8 cells on a map) and charges.
     addresses = min(3 + 6 * cells, _CELLS) if cells > 0 else 0
@@ -84,12 +84,12 @@ def _threshold_bits(cells: int) -> int:
 
 @kernel(
     (
-        reads("f4", 2),
-        value("f4"),
-        value("b1"),
-        value("i8"),
-        writes("f4", 2),
-        writes("i8", 1),
+        input_array("f4", 2),
+        scalar("f4"),
+        scalar("b1"),
+        scalar("i8"),
+        output_array("f4", 2),
+        output_array("i8", 1),
     )
 )
 def threshold(
@@ -137,7 +137,7 @@ def threshold(
             _spread(charge[n], kept, min(drop, 0), decoded[n])
 
 
-@kernel((reads("f4", 2), value("i8"), value("b1"), value("i8"), writes("f4", 2)))
+@kernel((input_array("f4", 2), scalar("i8"), scalar("b1"), scalar("i8"), output_array("f4", 2)))
 def best_choice(charge: F32, cells: int, spread: bool, drop: int, decoded: F32) -> None:
     """Keep the largest cells; of equal ones, the one with the higher number.
 
@@ -177,7 +177,9 @@ def best_choice(charge: F32, cells: int, spread: bool, drop: int, decoded: F32) 
             _spread(charge[n], kept, drop, decoded[n])
 
 
-@kernel((reads("f4", 2), reads("i8", 2), value("b1"), value("i8"), writes("f4", 2)))
+@kernel(
+    (input_array("f4", 2), input_array("i8", 2), scalar("b1"), scalar("i8"), output_array("f4", 2))
+)
 def super_trigger_cell(
     charge: F32, groups: NDArray[np.int64], spread: bool, drop: int, decoded: F32
 ) -> None:
@@ -218,7 +220,7 @@ def super_trigger_cell(
                 decoded[n, largest] = back
 
 
-@kernel((reads("f4", 2), value("i8"), writes("f4", 2)))
+@kernel((input_array("f4", 2), scalar("i8"), output_array("f4", 2)))
 def repeater(charge: F32, drop: int, decoded: F32) -> None:
     """Send every cell as a 7-bit float.
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array
 
 from .simd import any_negative_cell, arrange_cells, sum_of_cells
 
@@ -20,7 +20,7 @@ _LARGEST = math.ldexp(1.0, 127)
 _SMALLEST = math.ldexp(1.0, -126)
 
 
-@inlined
+@device_function
 def _toward_zero(total: float) -> np.float32:
     # The chip's sum is an integer that float32 may round up into the next code; truncation cannot.
     rounded = np.float32(total)
@@ -29,14 +29,14 @@ def _toward_zero(total: float) -> np.float32:
     return rounded
 
 
-@inlined
+@device_function
 def _blank(image: NDArray[np.float32], n: int) -> None:
     for r in range(8):
         for j in range(8):
             image[n, r, j] = np.float32(0)
 
 
-@kernel((reads("f4", 2), writes("f4", 3), writes("f4", 1), writes("u1", 1)))
+@kernel((input_array("f4", 2), output_array("f4", 3), output_array("f4", 1), output_array("u1", 1)))
 def normalise(
     charge: NDArray[np.float32],
     image: NDArray[np.float32],

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array
 
 _SATURATED = 127
 _CEILING = np.float32(1 << 21)
@@ -11,7 +11,7 @@ _EXPONENT_BIAS = np.uint32((132 << 23) | (1 << 19))
 _CODE_BIAS = 129 << 3
 
 
-@inlined
+@device_function
 def _decode_cell(code: np.uint32) -> np.float32:
     # A code (e, m) is already the top of a float32 pattern; e = 0 has no leading one, so it borrows
     # the pattern of e = 1 and gives the 64 back. No table, no branch: this vectorises.
@@ -22,7 +22,7 @@ def _decode_cell(code: np.uint32) -> np.float32:
     return charge
 
 
-@inlined
+@device_function
 def _encode_cell(charge: np.float32 | np.uint32) -> int:
     if charge >= _CEILING:
         return _SATURATED
@@ -35,7 +35,7 @@ def _encode_cell(charge: np.float32 | np.uint32) -> int:
     return int(np.int64(pattern >> np.uint32(20)) - _CODE_BIAS)
 
 
-@kernel((reads("u4", 2), writes("f4", 2)))
+@kernel((input_array("u4", 2), output_array("f4", 2)))
 def unpack(words: NDArray[np.uint32], charge: NDArray[np.float32]) -> None:
     """Decode the input words of N wafers into cell charges.
 
@@ -70,7 +70,9 @@ def unpack(words: NDArray[np.uint32], charge: NDArray[np.float32]) -> None:
             flat_charge[4 * i + j] = _decode_cell(code)
 
 
-@kernel((reads("f4", 2), writes("u1", 2)), (reads("u4", 2), writes("u1", 2)))
+@kernel(
+    (input_array("f4", 2), output_array("u1", 2)), (input_array("u4", 2), output_array("u1", 2))
+)
 def encode_charge(
     charge: NDArray[np.float32] | NDArray[np.uint32], code: NDArray[np.uint8]
 ) -> None:
@@ -99,8 +101,8 @@ def encode_charge(
 
 
 @kernel(
-    (reads("f4", 2), reads("u1", 1), writes("u4", 2)),
-    (reads("u4", 2), reads("u1", 1), writes("u4", 2)),
+    (input_array("f4", 2), input_array("u1", 1), output_array("u4", 2)),
+    (input_array("u4", 2), input_array("u1", 1), output_array("u4", 2)),
 )
 def pack_words(
     charge: NDArray[np.float32] | NDArray[np.uint32],

@@ -3,9 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, shared, value, writes
+from sluice.kernels.compiler.jit import (
+    device_function,
+    input_array,
+    kernel,
+    output_array,
+    overloadable,
+    scalar,
+)
 
-from .simd import quantised
+from .simd import quantise
 
 SUM_BITS = 9
 """Bits of the module sum (5-bit exponent, 4-bit mantissa)."""
@@ -15,19 +22,19 @@ _SUM_MAX = 511
 _SUM_BIAS = 130 << 4
 
 
-@shared
+@overloadable
 def packed_bits(bits: int) -> int:
     """Return the bits of one packed wafer: the module sum and 16 latents of `bits` bits."""
     return SUM_BITS + _LATENTS * bits
 
 
-@shared
+@overloadable
 def packed_bytes(bits: int) -> int:
     """Return the bytes of one packed wafer, the last one padded with zero bits."""
     return (packed_bits(bits) + 7) // 8
 
 
-@inlined
+@device_function
 def _encode_sum(charge_sum: np.float32) -> int:
     if not charge_sum >= np.float32(16):
         return int(charge_sum) if charge_sum > np.float32(0) else 0
@@ -36,7 +43,7 @@ def _encode_sum(charge_sum: np.float32) -> int:
     return min(int(np.int64(pattern >> np.uint32(19))) - _SUM_BIAS, _SUM_MAX)
 
 
-@inlined
+@device_function
 def decode_sum(code: int) -> np.float32:
     """Return the module sum, in transverse ADC counts, of a 9-bit code (the bottom of its bin)."""
     if code < 16:
@@ -46,13 +53,13 @@ def decode_sum(code: int) -> np.float32:
     return decoded
 
 
-@inlined
+@device_function
 def _store(packed: NDArray[np.uint8], at: np.uint64, word: np.uint64) -> None:
     for b in range(8):
         packed[at + np.uint64(b)] = np.uint8(word >> np.uint64(56 - 8 * b))
 
 
-@inlined
+@device_function
 def _pack(
     latent: NDArray[np.float32],
     charge_sum: NDArray[np.float32],
@@ -75,7 +82,7 @@ def _pack(
         sum_q[n] = decode_sum(code)
         word, fill = np.uint64(code) << np.uint64(55), np.uint64(9)
         at = np.uint64(n) * stride
-        fours = quantised(values, np.int64(16 * n), np.int64(bits), scale, lsb, codes)
+        fours = quantise(values, np.int64(16 * n), np.int64(bits), scale, lsb, codes)
         for g in range(4):
             four = fours[g] << (full - width)
             word |= four >> fill
@@ -97,7 +104,14 @@ def _pack(
 
 
 @kernel(
-    (reads("f4", 2), reads("f4", 1), value("i8"), writes("u1", 2), writes("f4", 2), writes("f4", 1))
+    (
+        input_array("f4", 2),
+        input_array("f4", 1),
+        scalar("i8"),
+        output_array("u1", 2),
+        output_array("f4", 2),
+        output_array("f4", 1),
+    )
 )
 def quantise_pack(
     latent: NDArray[np.float32],

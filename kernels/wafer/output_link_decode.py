@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 from .output_link import decode_sum, packed_bytes
 
 
-@inlined
+@device_function
 def _field(packed: NDArray[np.uint8], n: int, start: int, bits: int) -> int:
     field = 0
     for at in range(start >> 3, (start + bits + 7) >> 3):
@@ -16,7 +16,7 @@ def _field(packed: NDArray[np.uint8], n: int, start: int, bits: int) -> int:
     return (field >> (-(start + bits) & 7)) & ((1 << bits) - 1)
 
 
-@kernel((reads("u1", 2), value("i8"), writes("f4", 2), writes("f4", 1)))
+@kernel((input_array("u1", 2), scalar("i8"), output_array("f4", 2), output_array("f4", 1)))
 def unpack_latents(
     packed: NDArray[np.uint8],
     bits: int,

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from sluice.kernels.compiler.jit import emitted
+from sluice.kernels.compiler.jit import llvm_intrinsic
 
 from .geometry import ARRANGE_8X8
 
@@ -53,7 +53,7 @@ def _call(builder: Value, name: str, *vectors: Value) -> Value:
     return builder.call(function, vectors)
 
 
-@emitted
+@llvm_intrinsic
 def sum_of_cells(_: Value, charge: Value, at: Value) -> Value:
     """Return the float64 sum of ``charge[at:at + 48]``, always added in the same order."""
     signature = types.float64(charge, at)
@@ -75,7 +75,7 @@ def sum_of_cells(_: Value, charge: Value, at: Value) -> Value:
     return signature, emit
 
 
-@emitted
+@llvm_intrinsic
 def any_negative_cell(_: Value, charge: Value, at: Value) -> Value:
     """Return whether one of ``charge[at:at + 48]`` is below 0."""
     signature = types.boolean(charge, at)
@@ -91,7 +91,7 @@ def any_negative_cell(_: Value, charge: Value, at: Value) -> Value:
     return signature, emit
 
 
-@emitted
+@llvm_intrinsic
 def arrange_cells(
     _: Value, charge: Value, at: Value, scale: Value, image: Value, to: Value
 ) -> Value:
@@ -124,8 +124,8 @@ def _picked(builder: Value, cells: list[Value], block: int) -> Value:
     return _shuffle(builder, vectors[0], vectors[1], lanes)
 
 
-@emitted
-def quantised(
+@llvm_intrinsic
+def quantise(
     _: Value, latent: Value, at: Value, bits: Value, scale: Value, lsb: Value, latent_q: Value
 ) -> Value:
     """Quantise ``latent[at:at + 16]`` into `latent_q`; return the codes, four in an integer.

@@ -47,7 +47,7 @@ def configure(
     address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False
 ) -> None:
     """Let a waiting daemon read its graph file anew; also leads out of ERROR."""
-    _tell(_client(address, token_file).act("configure", patience_s=60), as_json=as_json)
+    _tell(_client(address, token_file).post("configure", patience_s=60), as_json=as_json)
 
 
 def start(
@@ -58,24 +58,24 @@ def start(
 ) -> None:
     """Let a waiting daemon begin the next run; returns when it takes events."""
     client = _client(address, token_file)
-    before = client.act("start")["run"]
+    before = client.post("start")["run"]
 
     def begun(now: Status) -> bool:
         # A short run may be over before anyone looks.
         over = now["state"] == "STOPPED" and now["run"] != before
         return over or now["state"] in ("RUNNING", "PAUSED")
 
-    _tell(client.until(begun, timeout), as_json=as_json)
+    _tell(client.wait_until(begun, timeout), as_json=as_json)
 
 
 def pause(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Read nothing from the source until resume; what is in flight is judged."""
-    _tell(_client(address, token_file).act("pause"), as_json=as_json)
+    _tell(_client(address, token_file).post("pause"), as_json=as_json)
 
 
 def resume(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
     """Go on after pause."""
-    _tell(_client(address, token_file).act("resume"), as_json=as_json)
+    _tell(_client(address, token_file).post("resume"), as_json=as_json)
 
 
 def stop(
@@ -88,13 +88,13 @@ def stop(
     as_json: _Json = False,
 ) -> None:
     """End the run; returns when it is drained and closed."""
-    from sluice.pipeline.service.client import Gone
+    from sluice.pipeline.service.client import DaemonUnreachable
 
     client = _client(address, token_file)
-    last = client.act("stop", abort="1" if abort else "0")
+    last = client.post("stop", abort="1" if abort else "0")
     try:
-        last = client.until(lambda now: now["state"] == "STOPPED", timeout)
-    except Gone:  # a daemon that does not wait ends with its run
+        last = client.wait_until(lambda now: now["state"] == "STOPPED", timeout)
+    except DaemonUnreachable:  # a daemon that does not wait ends with its run
         last |= {"state": "STOPPED", "ended": True}
     _tell(last, as_json=as_json)
 
@@ -108,7 +108,7 @@ def swap(
 ) -> None:
     """Let a stage judge with another model, from some batch on, while the run goes on."""
     client = _client(address, token_file)
-    now = client.act("swap", patience_s=120, stage=stage, model=model)
+    now = client.post("swap", patience_s=120, stage=stage, model=model)
     if as_json:
         _tell(now, as_json=True)
         return

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluice.pipeline.core.errors import EXIT_UNFIT
+from sluice.pipeline.core.errors import EXIT_MACHINE_INCOMPLETE
 
 if TYPE_CHECKING:
     from sluice.pipeline.tools.doctor.finding import Finding
-    from sluice.pipeline.tools.doctor.report import Diagnosis
+    from sluice.pipeline.tools.doctor.report import DoctorReport
 
 _COLOURS = {"fine": "green", "warning": "yellow", "error": "red"}
 
@@ -35,10 +35,10 @@ def doctor(
     else:
         _show(diagnosis, gpu=gpu)
     if not (diagnosis.gpu_fit if gpu else diagnosis.cpu_fit):
-        raise typer.Exit(EXIT_UNFIT)
+        raise typer.Exit(EXIT_MACHINE_INCOMPLETE)
 
 
-def _show(diagnosis: Diagnosis, *, gpu: bool) -> None:
+def _show(diagnosis: DoctorReport, *, gpu: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table

@@ -36,23 +36,23 @@ def emulate(
     import msgspec
     from rich.console import Console
 
-    from sluice.pipeline.cli.common.progress import bar
-    from sluice.pipeline.core.endpoints import require_private
-    from sluice.pipeline.tools.emulator.front_end import FrontEnd, Sent
+    from sluice.pipeline.cli.common.progress import progress_bar
+    from sluice.pipeline.core.endpoints import require_local
+    from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator, Sent
     from sluice.pipeline.transport import socket
     from sluice.pipeline.transport.curve_keys import credentials
 
     security = credentials(key, server_key)
     if security is None and not plain_tcp:
-        require_private(to)
+        require_local(to)
     events, schema = _events(family, recording, seed)
     total = max(1, round(rate * seconds))
-    with bar(total, quiet=as_json) as update:
+    with progress_bar(total, quiet=as_json) as update:
 
         def show(sent: Sent) -> None:
-            update(sent.events + sent.dropped + sent.vetoed, "")
+            update(sent.events + sent.dropped + sent.suppressed, "")
 
-        front_end = FrontEnd(to, events, schema, security=security, first_id=first_id)
+        front_end = FrontEndEmulator(to, events, schema, security=security, first_id=first_id)
         try:
             sent = front_end.run(rate, total, per_message, show)
         finally:
@@ -63,7 +63,8 @@ def emulate(
     else:
         Console().print(
             f"sent {sent.events:,} events in {sent.messages:,} messages, {sent.seconds:.2f} s; "
-            f"dropped {sent.dropped:,}; vetoed {sent.vetoed:,}; acknowledged {sent.acknowledged:,}"
+            f"dropped {sent.dropped:,}; suppressed {sent.suppressed:,}; "
+            f"acknowledged {sent.acknowledged:,}"
         )
 
 

@@ -62,7 +62,7 @@ def check(
         if join.bypassed:
             table.add_row(join.stage, join.use, "bypassed", "")
         else:
-            table.add_row(join.stage, join.use, _forms(join.reads), _forms(join.adds))
+            table.add_row(join.stage, join.use, _forms(join.inputs), _forms(join.outputs))
     for monitor in built.monitors:
         table.add_row(monitor.name, "monitor", _forms(monitor.consumes), monitor.metric)
     console = Console()
@@ -102,8 +102,8 @@ def inspect(
         "columns": [msgspec.to_builtins(column) for column in reader.schema],
         "bor": reader.bor,
         "eor": reader.eor,
-        "whole": reader.damage is None,
-        "damage": reader.damage,
+        "whole": reader.corruption is None,
+        "damage": reader.corruption,
     }
     if as_json:
         typer.echo(msgspec.json.encode(facts).decode())
@@ -119,13 +119,13 @@ def inspect(
                 console.print(f"  {name}: {events:,} events", highlight=False)
         table = Table("column", "form", "unit")
         for column in reader.schema:
-            table.add_row(column.name, column.form, column.unit)
+            table.add_row(column.name, column.spec, column.unit)
         console.print(table)
         begin = {key: value for key, value in reader.bor.items() if key not in _LONG}
         console.print(f"begin of run: {begin}", highlight=False, markup=False)
         console.print(f"end of run:   {reader.eor}", highlight=False, markup=False)
-    if reader.damage:
-        typer.echo(f"sluice: damaged: {reader.damage}", err=True)
+    if reader.corruption:
+        typer.echo(f"sluice: damaged: {reader.corruption}", err=True)
         raise typer.Exit(EXIT_DAMAGED_INPUT)
 
 
@@ -187,4 +187,4 @@ def _measured(metrics: dict[str, float], published: list[dict[str, Any]]) -> Ite
 
 
 def _forms(columns: Any) -> str:
-    return ", ".join(f"{column.name} {column.form}" for column in columns)
+    return ", ".join(f"{column.name} {column.spec}" for column in columns)

@@ -8,8 +8,13 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
-from sluice.pipeline.cli.common.input_files import accepted, source_for
-from sluice.pipeline.cli.common.launch import judged, make_run, nursery_of, overridden
+from sluice.pipeline.cli.common.input_files import accepted_path, source_for
+from sluice.pipeline.cli.common.launch import (
+    fork_server_for,
+    run_once,
+    with_backend,
+    with_overrides,
+)
 from sluice.pipeline.cli.common.options import (
     Backend,
     Engine,
@@ -61,18 +66,18 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send recorded events through a graph."""
-    from sluice.pipeline.cli.common.comparison import against
-    from sluice.pipeline.service.session import Wishes
+    from sluice.pipeline.cli.common.comparison import configure
+    from sluice.pipeline.service.session import RunOptions
 
     if same_batches is not None and (rate or out or resume):
         raise ConfigError(
             "--same-batches: expected neither --rate nor --out nor --resume beside it"
         )
-    with nursery_of(load_graph(graph), engine) as nursery:
-        config = judged(load_graph(graph), backend)
+    with fork_server_for(load_graph(graph), engine) as nursery:
+        config = with_backend(load_graph(graph), backend)
         config = replace(config, source=source_for(source, config))
         if same_batches is not None:
-            config = against(config, same_batches, compare or [], differences)
-        config = overridden(config, out or accepted(source), workers)
-        wishes = Wishes(run_number, engine, rate, http, quarantine, reference, resume)
-        make_run(config, wishes, report, nursery, as_json=as_json)
+            config = configure(config, same_batches, compare or [], differences)
+        config = with_overrides(config, out or accepted_path(source), workers)
+        wishes = RunOptions(run_number, engine, rate, http, quarantine, reference, resume)
+        run_once(config, wishes, report, nursery, as_json=as_json)

@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sluice.pipeline.cli.common.launch import judged, make_run, nursery_of, overridden, serve
+from sluice.pipeline.cli.common.launch import (
+    fork_server_for,
+    run_once,
+    serve,
+    with_backend,
+    with_overrides,
+)
 from sluice.pipeline.cli.common.options import (
     Backend,
     Engine,
@@ -20,7 +26,7 @@ from sluice.pipeline.cli.common.options import (
     RunNumber,
     Workers,
 )
-from sluice.pipeline.cli.common.output_files import require_own_files
+from sluice.pipeline.cli.common.output_files import require_run_number_in_paths
 from sluice.pipeline.config.graph_file import GraphConfig, load_graph
 
 
@@ -47,19 +53,19 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a graph on its own source until SIGTERM; then drain and close."""
-    from sluice.pipeline.service.session import Wishes
+    from sluice.pipeline.service.session import RunOptions
 
     def load() -> GraphConfig:
-        return overridden(judged(load_graph(graph), backend), out, workers)
+        return with_overrides(with_backend(load_graph(graph), backend), out, workers)
 
-    with nursery_of(load_graph(graph), engine) as nursery:
+    with fork_server_for(load_graph(graph), engine) as nursery:
         config = load()
-        wishes = Wishes(
+        wishes = RunOptions(
             run_number, engine, http=http or config.http.listen, quarantine=quarantine,
             reference=reference, resume=resume,
         )  # fmt: skip
         if wait:
-            require_own_files(config, out, wishes, report)
+            require_run_number_in_paths(config, out, wishes, report)
             serve(load, wishes, report, nursery, as_json=as_json)
         else:
-            make_run(config, wishes, report, nursery, as_json=as_json)
+            run_once(config, wishes, report, nursery, as_json=as_json)

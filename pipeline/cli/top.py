@@ -33,26 +33,26 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from sluice.pipeline.service.client import Client, Gone
+    from sluice.pipeline.service.client import Client, DaemonUnreachable
 
     client = Client(address)
     now, seen = client.status(), time.monotonic()
     if once:
-        Console().print(page(now, now, 0.0))
+        Console().print(render(now, now, 0.0))
         return
-    with Live(page(now, now, 0.0), screen=True, auto_refresh=False) as live:
+    with Live(render(now, now, 0.0), screen=True, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(every)
                 before, then = now, seen
                 now, seen = client.status(), time.monotonic()
-                live.update(page(now, before, seen - then), refresh=True)
-        except (KeyboardInterrupt, Gone):
+                live.update(render(now, before, seen - then), refresh=True)
+        except (KeyboardInterrupt, DaemonUnreachable):
             pass
-    Console().print(page(now, now, 0.0))
+    Console().print(render(now, now, 0.0))
 
 
-def page(now: Status, before: Status, seconds: float) -> RenderableType:
+def render(now: Status, before: Status, seconds: float) -> RenderableType:
     """Return the page of a status.
 
     Parameters
@@ -75,7 +75,7 @@ def page(now: Status, before: Status, seconds: float) -> RenderableType:
     then = before["report"] if before["run"] == now["run"] and before["report"] else report
     parts: list[RenderableType] = [head, _ledger(report, then, seconds), _time(report)]
     parts.append(_stages(report, then, seconds))
-    parts += [Text(line) for line in _remarks(report)]
+    parts += [Text(line) for line in _warnings(report)]
     return Group(*parts)
 
 
@@ -117,7 +117,7 @@ def _stages(report: dict[str, Any], then: dict[str, Any], seconds: float) -> Ren
     return table
 
 
-def _remarks(report: dict[str, Any]) -> Iterable[str]:
+def _warnings(report: dict[str, Any]) -> Iterable[str]:
     """Yield what a shifter should know beside the numbers."""
     for worker, restarts in report["restarts"].items():
         yield f"{worker}: restarted {restarts} times"

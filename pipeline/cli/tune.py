@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sluice.pipeline.config.graph_file import GraphConfig, Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig, load_graph
 from sluice.pipeline.core.errors import ConfigError
 
 _SUFFIX = ".arrows"
@@ -35,16 +35,16 @@ def tune(
     from rich.console import Console
     from rich.table import Table
 
-    from sluice.pipeline.tools.autotune import tune as measure
+    from sluice.pipeline.tools.autotune import measure as measure
     from sluice.pipeline.tools.autotune import tuned_file, write_tuned
 
     if data.suffix != _SUFFIX:
         raise ConfigError(f"{data}: expected a recording that ends in {_SUFFIX}")
     config = load_graph(graph)
-    unkept = replace(config, sink=Part("null", "null", {}))
+    unkept = replace(config, sink=ComponentConfig("null", "null", {}))
     console = Console(stderr=True, quiet=as_json)
     with console.status("measuring") as status:
-        source = Part("recording", str(data), {"path": str(data)})
+        source = ComponentConfig("recording", str(data), {"path": str(data)})
         tuned = measure(unkept, source, lambda text: status.update(text))
     path = out or tuned_file(config)
     write_tuned(tuned, path)
@@ -63,9 +63,9 @@ def tune(
 
 def tuned(config: GraphConfig) -> GraphConfig:
     """Return the graph as it was tuned for this machine, if it was; say so."""
-    from sluice.pipeline.tools.autotune import apply_tuned, tuned_file
+    from sluice.pipeline.tools.autotune import apply, tuned_file
 
-    config, word = apply_tuned(config, tuned_file(config))
+    config, word = apply(config, tuned_file(config))
     if word is not None:
         typer.echo(f"sluice: {word}", err=True)
     return config

@@ -29,11 +29,11 @@ def work(
     plain_tcp: PlainTcp = False,
 ) -> None:
     """Join a run of another host as a compute worker, until it ends or SIGTERM."""
-    from sluice.pipeline.core.endpoints import require_private
-    from sluice.pipeline.engine.workers.remote import join
+    from sluice.pipeline.core.endpoints import require_local
+    from sluice.pipeline.engine.workers.remote import join_run
     from sluice.pipeline.transport.curve_keys import credentials
 
     keys = credentials(key, server_key)
     if keys is None and not plain_tcp:
-        require_private(to)
-    join(to, keys, name, patience, lambda text: typer.echo(text, err=True))
+        require_local(to)
+    join_run(to, keys, name, patience, lambda text: typer.echo(text, err=True))

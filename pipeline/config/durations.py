@@ -12,12 +12,12 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(?P<value>\d+(\.\d+)?)\s*(?P<unit>us|ms|s|min|h)\s*")
 
 
-def seconds(duration: str, where: str) -> float:
+def parse_duration(duration: str, where: str) -> float:
     """Return a duration such as ``5 ms`` in seconds.
 
     Examples
     --------
-    >>> seconds("250 us", "here")
+    >>> parse_duration("250 us", "here")
     0.00025
     """
     match = _DURATION.fullmatch(duration)

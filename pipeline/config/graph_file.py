@@ -11,18 +11,18 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from sluice.pipeline.core.endpoints import Security, require_secure
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.endpoints import Security, require_authentication
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 
-from .durations import seconds
-from .strict import convert
+from .durations import parse_duration
+from .strict import strict_convert
 
 Options = dict[str, Any]
 
 _LEAST_HANG_S = 3.0
 
 
-class Graph(Struct, frozen=True, forbid_unknown_fields=True):
+class GraphTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[graph]``."""
 
     name: str
@@ -37,7 +37,7 @@ class Graph(Struct, frozen=True, forbid_unknown_fields=True):
     window: Annotated[int, Meta(ge=1, le=4096)] = 16
 
 
-class Segment(Struct, frozen=True, forbid_unknown_fields=True):
+class SegmentTable(Struct, frozen=True, forbid_unknown_fields=True):
     """One table ``[[workers.chain]]``: stages in a row, and the workers that run them."""
 
     #: Names of the stages, in order.
@@ -46,13 +46,13 @@ class Segment(Struct, frozen=True, forbid_unknown_fields=True):
     compute: Annotated[int, Meta(ge=0, le=256)] = 1
 
 
-class Workers(Struct, frozen=True, forbid_unknown_fields=True):
+class WorkersTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[workers]``: the processes that run the chain of stages."""
 
     #: Compute workers of the distributed engine.
     compute: Annotated[int, Meta(ge=0, le=256)] = 1
     #: The chain cut into segments with workers of their own; empty for one that `compute` run.
-    chain: tuple[Segment, ...] = ()
+    chain: tuple[SegmentTable, ...] = ()
     #: Restarts of dead processes within `restart_window` before the run ends in ERROR.
     restarts: Annotated[int, Meta(ge=0)] = 8
     #: Deaths longer ago are forgiven. A duration.
@@ -69,21 +69,21 @@ class Workers(Struct, frozen=True, forbid_unknown_fields=True):
     security: Security = Security()
 
     @property
-    def crew(self) -> list[int]:
+    def segment_of_worker(self) -> list[int]:
         """The segment of each compute worker of this host."""
         if not self.chain:
             return [0] * self.compute
         return [n for n, segment in enumerate(self.chain) for _ in range(segment.compute)]
 
 
-class Run(Struct, frozen=True, forbid_unknown_fields=True):
+class RunTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[run]``."""
 
     #: The folder that remembers run numbers; SLUICE_STATE or the user's state folder unless given.
     state: str = ""
 
 
-class Http(Struct, frozen=True, forbid_unknown_fields=True):
+class HttpTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[http]``: metrics, health, status and control."""
 
     #: Where to listen, host:port; loopback only, unless there is a token.
@@ -92,7 +92,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True):
     token_file: str = ""
 
 
-class Part(Struct, frozen=True):
+class ComponentConfig(Struct, frozen=True):
     """A source, stage, monitor or sink: what it uses, its name, and options of its own."""
 
     use: str
@@ -103,26 +103,26 @@ class Part(Struct, frozen=True):
 class GraphConfig(Struct, frozen=True):
     """A graph file, checked as far as it can be without opening a part."""
 
-    graph: Graph
-    source: Part
-    stages: tuple[Part, ...]
-    monitors: tuple[Part, ...]
-    sink: Part
-    workers: Workers
-    run: Run
-    http: Http
+    graph: GraphTable
+    source: ComponentConfig
+    stages: tuple[ComponentConfig, ...]
+    monitors: tuple[ComponentConfig, ...]
+    sink: ComponentConfig
+    workers: WorkersTable
+    run: RunTable
+    http: HttpTable
     origin: str
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    graph: Graph
+    graph: GraphTable
     source: Options
     sink: Options
     stage: list[Options] = []
     monitor: list[Options] = []
-    workers: Workers = Workers()
-    run: Run = Run()
-    http: Http = Http()
+    workers: WorkersTable = WorkersTable()
+    run: RunTable = RunTable()
+    http: HttpTable = HttpTable()
 
 
 def load_graph(name_or_path: str) -> GraphConfig:
@@ -140,7 +140,7 @@ def load_graph(name_or_path: str) -> GraphConfig:
             shipped = [file.stem for file in path.parent.glob("*.toml")]
             raise ConfigError(
                 f"graph {name_or_path!r}: no such graph ships",
-                hint=nearest(name_or_path, shipped) or "give a path that ends in .toml",
+                hint=did_you_mean(name_or_path, shipped) or "give a path that ends in .toml",
             )
     try:
         text = path.read_text(encoding="utf-8")
@@ -155,11 +155,11 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin}: not TOML: {error}") from error
-    file = convert(tables, _File, origin)
-    seconds(file.graph.latency_budget, f"{origin}: graph.latency_budget")
-    seconds(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
+    file = strict_convert(tables, _File, origin)
+    parse_duration(file.graph.latency_budget, f"{origin}: graph.latency_budget")
+    parse_duration(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
     _check_workers(file.workers, f"{origin}: workers")
-    seconds(file.workers.restart_window, f"{origin}: workers.restart_window")
+    parse_duration(file.workers.restart_window, f"{origin}: workers.restart_window")
     stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
     _check_chain(file.workers.chain, [part.name for part in stages], f"{origin}: workers.chain")
     monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
@@ -173,12 +173,12 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     )  # fmt: skip
 
 
-def runs_model(part: Part) -> bool:
+def runs_model(part: ComponentConfig) -> bool:
     """Whether a stage of the graph file runs models of the repository."""
     return part.use == "infer"
 
 
-def with_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConfig:
+def override_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConfig:
     """Return the graph with the models of these stages, by name, on other backends."""
     stages = tuple(
         replace(part, options={**part.options, "backend": backends[part.name]})
@@ -189,18 +189,18 @@ def with_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConf
     return replace(config, stages=stages)
 
 
-def on_backend(config: GraphConfig, backend: str) -> GraphConfig:
+def override_backend(config: GraphConfig, backend: str) -> GraphConfig:
     """Return the graph with all its models on one backend; refused where it has none."""
     stages = [part.name for part in config.stages if runs_model(part)]
     if not stages:
         raise ConfigError(
             f"backend {backend!r}: expected a stage that runs a model, {config.origin} has none"
         )
-    return with_backends(config, dict.fromkeys(stages, backend))
+    return override_backends(config, dict.fromkeys(stages, backend))
 
 
-def _check_workers(workers: Workers, where: str) -> None:
-    if seconds(workers.hang_timeout, f"{where}.hang_timeout") < _LEAST_HANG_S:
+def _check_workers(workers: WorkersTable, where: str) -> None:
+    if parse_duration(workers.hang_timeout, f"{where}.hang_timeout") < _LEAST_HANG_S:
         raise ConfigError(
             f"{where}.hang_timeout: expected at least {_LEAST_HANG_S:g} s, since workers speak "
             f"once a second, got {workers.hang_timeout!r}"
@@ -216,10 +216,10 @@ def _check_workers(workers: Workers, where: str) -> None:
             hint="0 is for runs whose workers all join from other hosts: set listen and results",
         )
     for address in filter(None, (workers.listen, workers.results)):
-        require_secure(address, workers.security, where)
+        require_authentication(address, workers.security, where)
 
 
-def _check_chain(chain: tuple[Segment, ...], stages: list[str], where: str) -> None:
+def _check_chain(chain: tuple[SegmentTable, ...], stages: list[str], where: str) -> None:
     """Refuse segments that are not the graph's stages in their order, each in one of them."""
     named = [name for segment in chain for name in segment.stages]
     if chain and (named != stages or not all(segment.stages for segment in chain)):
@@ -229,7 +229,7 @@ def _check_chain(chain: tuple[Segment, ...], stages: list[str], where: str) -> N
         )
 
 
-def _part(table: Options, where: str) -> Part:
+def _part(table: Options, where: str) -> ComponentConfig:
     use = table.get("use")
     if not isinstance(use, str):
         raise ConfigError(f"{where}: expected a string `use`, got {use!r}")
@@ -237,4 +237,4 @@ def _part(table: Options, where: str) -> Part:
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{where}: expected a string `name`, got {name!r}")
     options = {key: value for key, value in table.items() if key not in ("use", "name")}
-    return Part(use, name, options)
+    return ComponentConfig(use, name, options)

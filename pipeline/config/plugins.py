@@ -16,15 +16,17 @@ from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 
-from .graph_file import Part
-from .strict import convert
+from .graph_file import ComponentConfig
+from .strict import strict_convert
 
 _PIPELINE = __package__.rpartition(".")[0]
 _DETECTORS = f"{_PIPELINE}.detectors"
 #: What a detector's module calls its parts, by kind.
 _TABLES = {"stage": "STAGES", "monitor": "MONITORS"}
+#: Names of an earlier release, by kind; they hold until the next one.
+_RENAMED = {"stage": {"device": "gpu-chain"}}
 
 
 def _group(kind: str) -> EntryPoints:
@@ -39,7 +41,7 @@ def _entry_points(_: tuple[str, ...]) -> Any:  # before Python 3.12 of another t
     return entry_points()
 
 
-def load(kind: str, use: str, where: str) -> Any:
+def load_class(kind: str, use: str, where: str) -> Any:
     """Return the class called `use`: an entry point of ``sluice.<kind>s``, or a detector's own.
 
     Raises
@@ -47,13 +49,13 @@ def load(kind: str, use: str, where: str) -> Any:
     ConfigError
         If nothing is called so, or its module cannot be imported.
     """
-    group = _group(kind)
+    group, use = _group(kind), _RENAMED.get(kind, {}).get(use, use)
     module, _, part = use.partition(".")
     try:
         if use in group.names:
             return group[use].load()
         if kind in _TABLES and module.isidentifier() and find_spec(f"{_DETECTORS}.{module}"):
-            return own(kind, module)[part]
+            return detector_table(kind, module)[part]
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"{where}: {kind} {use!r} cannot be loaded: {error}",
@@ -61,37 +63,36 @@ def load(kind: str, use: str, where: str) -> Any:
         ) from error
     except KeyError:
         pass
-    raise ConfigError(f"{where}: no {kind} is called {use!r}", nearest(use, names(kind)))
+    raise ConfigError(f"{where}: no {kind} is called {use!r}", did_you_mean(use, available(kind)))
 
 
 def module_of(kind: str, use: str) -> str | None:
     """Return the name of our own module that has the part called `use`; nothing is imported."""
-    group = _group(kind)
-    ours = _PIPELINE
+    group, use = _group(kind), _RENAMED.get(kind, {}).get(use, use)
     if use in group.names:
         found = group[use].module
-        return found if found.startswith(f"{ours}.") else None
+        return found if found.startswith(f"{_PIPELINE}.") else None
     module = use.partition(".")[0]
     return f"{_DETECTORS}.{module}" if kind in _TABLES and module.isidentifier() else None
 
 
-def own(kind: str, module: str) -> dict[str, Any]:
+def detector_table(kind: str, module: str) -> dict[str, Any]:
     """Return the stages or monitors in a module of ``pipeline/detectors`` by name."""
     table: dict[str, Any] = getattr(import_module(f"{_DETECTORS}.{module}"), _TABLES[kind], {})
     return table
 
 
-def names(kind: str) -> list[str]:
+def available(kind: str) -> list[str]:
     """Return all that a graph file may use; imports every detector's module."""
     known = set(_group(kind).names)
     if kind in _TABLES:
         modules = [found.name for found in pkgutil.iter_modules(import_module(_DETECTORS).__path__)]
-        known |= {f"{module}.{part}" for module in modules for part in own(kind, module)}
+        known |= {f"{module}.{part}" for module in modules for part in detector_table(kind, module)}
     return sorted(known)
 
 
-def build(kind: str, part: Part, origin: str) -> Any:
+def build(kind: str, part: ComponentConfig, origin: str) -> Any:
     """Return an instance of the part: ``cls(name, options)``, its options typed and checked."""
     where = f"{origin}: {kind} {part.name!r}"
-    cls = load(kind, part.use, where)
-    return cls(part.name, convert(part.options, cls.Options, where))
+    cls = load_class(kind, part.use, where)
+    return cls(part.name, strict_convert(part.options, cls.Options, where))

@@ -9,28 +9,58 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]+)`")
 
 
-def convert(tables: Mapping[str, Any], kind: type[T], where: str) -> T:
+def strict_convert(
+    tables: Mapping[str, Any],
+    kind: type[T],
+    where: str,
+    renamed: Mapping[str, Mapping[str, str]] | None = None,
+) -> T:
     """Return `tables` as the struct `kind`, strictly.
+
+    Parameters
+    ----------
+    tables
+        As a TOML or JSON file has them.
+    kind
+        The struct.
+    where
+        What the tables are, for errors.
+    renamed
+        Keys of files that an earlier release wrote: name of a table (of a list of tables) in
+        `tables` to its old keys and what they are called now.
 
     Raises
     ------
     ConfigError
         Naming the key, what was expected and what came; for an unknown key the nearest known one.
     """
+    if renamed:
+        tables = {
+            name: _with_new_keys(table, renamed.get(name, {})) for name, table in tables.items()
+        }
     try:
         return msgspec.convert(tables, kind)
     except msgspec.ValidationError as error:
         text = str(error)
         unknown = _UNKNOWN.search(text)
-        hint = nearest(unknown["key"], _keys(kind, text)) if unknown else None
+        hint = did_you_mean(unknown["key"], _keys(kind, text)) if unknown else None
         raise ConfigError(f"{where}: {text}", hint) from error
+
+
+def _with_new_keys(table: Any, renamed: Mapping[str, str]) -> Any:
+    """Return a table, or each of a list of tables, with old keys replaced by the new ones."""
+    if isinstance(table, list):
+        return [_with_new_keys(one, renamed) for one in table]
+    if not isinstance(table, dict) or not renamed:
+        return table
+    return {renamed.get(key, key): value for key, value in table.items()}
 
 
 def _keys(kind: Any, text: str) -> list[str]:

@@ -112,7 +112,7 @@ def _item_count(values: pa.Array, column: Column) -> int:
         ) from error
 
 
-def content(batch: EventBatch, schema: Schema) -> Iterator[Array]:
+def checksum_buffers(batch: EventBatch, schema: Schema) -> Iterator[Array]:
     """Yield the bytes that a batch has in Arrow's form, for checksums: of lists also offsets."""
     for column in schema:
         if not column.ragged:
@@ -144,7 +144,7 @@ def _slot(data: pa.Buffer, table: int, slot: int) -> int:
 
 def _field(column: Column) -> pa.Field:
     if np.dtype(column.dtype).kind not in "iuf":
-        raise DataError(f"column {column.name!r}: expected numbers, got {column.form}")
+        raise DataError(f"column {column.name!r}: expected numbers, got {column.spec}")
     kind = pa.from_numpy_dtype(np.dtype(column.dtype))
     if column.item_shape:
         length = math.prod(column.item_shape)
@@ -156,7 +156,7 @@ def _field(column: Column) -> pa.Field:
     }
     if column.ragged:
         kind = pa.list_(pa.field("item", kind, nullable=False))
-        about["most"] = str(column.most)
+        about["most"] = str(column.max_items)
     return pa.field(column.name, kind, nullable=False, metadata=about)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import hugepages
 from .errors import DataError
-from .ragged import Ragged, join
+from .ragged import Ragged, concatenate_ragged
 from .schema import OUTCOME, Array, Column, Schema
 
 
@@ -74,7 +74,7 @@ class EventBatch(msgspec.Struct, frozen=True):
         """Return this batch with columns added or replaced."""
         return EventBatch({**self.columns, **columns}, self.events, self.seq, self.flags)
 
-    def only(self, names: Iterable[str]) -> EventBatch:
+    def select(self, names: Iterable[str]) -> EventBatch:
         """Return this batch with only the columns named."""
         columns = self.columns
         return EventBatch({n: columns[n] for n in names}, self.events, self.seq, self.flags)
@@ -107,26 +107,28 @@ class EventBatch(msgspec.Struct, frozen=True):
         DataError
             Naming `where`, the column, what was expected and what came.
         """
-        for name, dtype, shape in schema.forms:
+        for name, dtype, shape in schema.specs:
             array = self.columns.get(name)
             if array is None:
                 raise DataError(
-                    f"{where}: column {name!r}: expected {schema[name].form}, got no such column",
+                    f"{where}: column {name!r}: expected {schema[name].spec}, got no such column",
                     hint=f"columns here: {', '.join(self.columns)}",
                 )
             if array.shape == (self.events, *shape) and array.dtype == dtype:
                 continue
             if array.dtype != dtype or array.shape[1:] != shape:
-                got = Column("", str(array.dtype), array.shape[1:]).form
+                got = Column("", str(array.dtype), array.shape[1:]).spec
                 raise DataError(
-                    f"{where}: column {name!r}: expected {schema[name].form}, got {got}"
+                    f"{where}: column {name!r}: expected {schema[name].spec}, got {got}"
                 )
             raise DataError(
                 f"{where}: column {name!r}: expected {self.events} events, got {len(array)}"
             )
 
 
-def concatenate(batches: Iterable[EventBatch], loans: hugepages.Loans | None = None) -> EventBatch:
+def concatenate(
+    batches: Iterable[EventBatch], loans: hugepages.ArenaPool | None = None
+) -> EventBatch:
     """Join batches of the same columns, in order; sequence number of the first.
 
     The joined columns lie in a room of `loans`, if there are any.
@@ -136,8 +138,8 @@ def concatenate(batches: Iterable[EventBatch], loans: hugepages.Loans | None = N
         return parts[0]
     whole = {name: [part.columns[name] for part in parts] for name in parts[0].columns}
     plain = [arrays for arrays in whole.values() if type(arrays[0]) is not Ragged]
-    size = sum(hugepages.taken_by(sum(array.nbytes for array in arrays)) for arrays in plain)
-    empty = loans.room(size).empty if loans else np.empty
+    size = sum(hugepages.padded_size(sum(array.nbytes for array in arrays)) for arrays in plain)
+    empty = loans.get(size).empty if loans else np.empty
     columns = {name: _join(arrays, empty) for name, arrays in whole.items()}
     return EventBatch(columns, sum(part.events for part in parts), parts[0].seq)
 
@@ -145,6 +147,6 @@ def concatenate(batches: Iterable[EventBatch], loans: hugepages.Loans | None = N
 def _join(arrays: Sequence[Any], empty: Callable[..., Array]) -> Any:
     first = arrays[0]
     if type(first) is Ragged:
-        return join(arrays)
+        return concatenate_ragged(arrays)
     events = sum(len(array) for array in arrays)
     return np.concatenate(arrays, out=empty((events, *first.shape[1:]), first.dtype))

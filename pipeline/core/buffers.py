@@ -10,7 +10,7 @@ from .batch import EventBatch
 from .schema import Array, Schema
 
 
-class Pool:
+class OutputBuffers:
     """Output arrays of a stage, allocated once and reused from batch to batch.
 
     Parameters
@@ -27,12 +27,12 @@ class Pool:
         self._arrays = self._views = [
             column.empty(events)
             if column.ragged
-            else hugepages.empty((events, *column.item_shape), column.dtype)
+            else hugepages.allocate((events, *column.item_shape), column.dtype)
             for column in schema
         ]
         self._events = events
 
-    def views(self, events: int) -> list[Array]:
+    def arrays(self, events: int) -> list[Array]:
         """Return the first `events` rows of each array, in the schema's order.
 
         The same objects as before for as many events, so that what has checked them knows them.
@@ -45,7 +45,7 @@ class Pool:
         return self._views
 
 
-class Gate:
+class ColumnCheck:
     """Checks the columns that a stage gives; arrays that it gives again pass at a glance.
 
     Parameters

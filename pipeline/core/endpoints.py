@@ -23,7 +23,7 @@ class Security(Struct, frozen=True, forbid_unknown_fields=True):
     plain_tcp: str = ""
 
 
-def endpoint(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int]:
+def parse_host_port(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int]:
     """Return (host, port) of ``host:port``; only loopback unless it may be `anywhere`."""
     host, _, port = text.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
@@ -33,7 +33,7 @@ def endpoint(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int
     return host.strip("[]"), int(port)
 
 
-def require_secure(address: str, security: Security, where: str) -> None:
+def require_authentication(address: str, security: Security, where: str) -> None:
     """Refuse an edge that others can reach without keys, unless the file says so in words.
 
     Raises
@@ -55,7 +55,7 @@ def require_secure(address: str, security: Security, where: str) -> None:
         )
     if not address.startswith(("tcp://", "ipc://")):
         raise ConfigError(f"{where}: expected tcp://HOST:PORT or ipc://PATH, got {address!r}")
-    if not (security.key or security.plain_tcp or is_private(address)):
+    if not (security.key or security.plain_tcp or is_local(address)):
         raise ConfigError(
             f"{where}: expected keys for {address}, which others can reach",
             hint="set security = { key = FILE, allow = [FILES] }, or listen on 127.0.0.1; "
@@ -63,21 +63,21 @@ def require_secure(address: str, security: Security, where: str) -> None:
         )
 
 
-def is_private(address: str) -> bool:
+def is_local(address: str) -> bool:
     """Whether only this host reaches an endpoint: ``ipc://``, or ``tcp://`` on loopback.
 
     Examples
     --------
-    >>> is_private("tcp://127.0.0.1:5560"), is_private("tcp://*:5560")
+    >>> is_local("tcp://127.0.0.1:5560"), is_local("tcp://*:5560")
     (True, False)
     """
     scheme, _, rest = address.partition("://")
     return scheme == "ipc" or (scheme == "tcp" and is_loopback(rest.rpartition(":")[0]))
 
 
-def require_private(address: str) -> None:
+def require_local(address: str) -> None:
     """Refuse to connect beyond this host without keys."""
-    if not is_private(address):
+    if not is_local(address):
         raise ConfigError(
             f"{address}: expected keys for an address beyond this host, got none",
             hint="give --key and --server-key, or --plain-tcp if nobody on the way matters",

@@ -64,10 +64,10 @@ EXIT_DAMAGED_INPUT = 6
 #: A replay of the same batches has decided otherwise than the recorded run.
 EXIT_DIFFERENT = 7
 #: This machine lacks something that was asked for.
-EXIT_UNFIT = 8
+EXIT_MACHINE_INCOMPLETE = 8
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """Return a hint naming the known word closest to `name`, or all of them."""
     words = sorted(known)
     close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
@@ -91,7 +91,7 @@ class ProtocolError(DataError):
 _KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
 
 
-class LastWords(Struct, frozen=True):
+class ErrorRecord(Struct, frozen=True):
     """Why a process ended, as it travels in an ERROR message."""
 
     process: str
@@ -100,7 +100,7 @@ class LastWords(Struct, frozen=True):
     hint: str | None = None
 
     @classmethod
-    def of(cls, error: Exception, process: str) -> LastWords:
+    def of(cls, error: Exception, process: str) -> ErrorRecord:
         """Return the last words of a process that `error` ends."""
         name = type(error).__name__
         if isinstance(error, SluiceError):

@@ -28,7 +28,7 @@ _RANGE = 1 << 26
 _LINE = 64
 
 
-class Room:
+class Arena:
     """Gives out its bytes once, from front to back; without enough of them, what NumPy gives."""
 
     def __init__(self, whole: Array) -> None:
@@ -39,42 +39,42 @@ class Room:
         kind: np.dtype[Any] = np.dtype(dtype)
         sides = (shape,) if isinstance(shape, int) else tuple(shape)
         size = math.prod(sides) * kind.itemsize
-        if taken_by(size) > len(self._rest):
+        if padded_size(size) > len(self._rest):
             return np.empty(sides, kind)
         array = self._rest[:size].view(kind).reshape(sides)
-        self._rest = self._rest[taken_by(size) :]
+        self._rest = self._rest[padded_size(size) :]
         return array
 
-    def has(self, size: int) -> bool:
+    def fits(self, size: int) -> bool:
         """Whether an array of so many bytes fits."""
-        return taken_by(size) <= len(self._rest)
+        return padded_size(size) <= len(self._rest)
 
 
-class Loans:
+class ArenaPool:
     """Rooms that are lent, and lent again once nobody holds any array of theirs."""
 
     def __init__(self) -> None:
         self._idle: deque[mmap.mmap] = deque()
 
-    def stock(self, rooms: int, size: int) -> None:
+    def preallocate(self, rooms: int, size: int) -> None:
         """Have so many rooms of that size ready: to touch a page first can take milliseconds."""
-        held = [self.room(size).empty(size, np.uint8) for _ in range(rooms)]
+        held = [self.get(size).empty(size, np.uint8) for _ in range(rooms)]
         for array in held:
             array.fill(0)
 
-    def room(self, size: int) -> Room:
+    def get(self, size: int) -> Arena:
         """Return a room for one array of so many bytes, or for several; see `taken_by`."""
-        wanted = -(-taken_by(size) // _HUGE) * _HUGE
+        wanted = -(-padded_size(size) // _HUGE) * _HUGE
         pages = self._idle.pop() if self._idle else _map(wanted)
         if len(pages) < wanted + _HUGE:
             pages = _map(wanted)  # the smaller one goes
         whole = _aligned(pages)
         # All arrays of the room have this one as their base.
         weakref.finalize(whole, self._idle.append, pages).atexit = False
-        return Room(whole)
+        return Arena(whole)
 
 
-def taken_by(size: int) -> int:
+def padded_size(size: int) -> int:
     """Return the bytes that an array of so many takes: whole lines, and one of nothing."""
     return (size // _LINE + 2) * _LINE
 
@@ -93,11 +93,11 @@ def _aligned(pages: mmap.mmap) -> Array:
     return np.frombuffer(pages, np.uint8, size, first)
 
 
-_stays = Room(np.empty(0, np.uint8))
+_stays = Arena(np.empty(0, np.uint8))
 _lock = threading.Lock()
 
 
-def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
+def allocate(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
     """Return an uninitialised array that is kept for long, behind the one given out before.
 
     Its memory is given back when all that lie near it are gone too.
@@ -106,6 +106,6 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
     sides = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(sides) * np.dtype(dtype).itemsize
     with _lock:
-        if not _stays.has(size):
-            _stays = Room(_aligned(_map(max(_RANGE, taken_by(size)))))
+        if not _stays.fits(size):
+            _stays = Arena(_aligned(_map(max(_RANGE, padded_size(size)))))
         return _stays.empty(sides, dtype)

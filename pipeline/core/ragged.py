@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sluice.kernels.ragged import first_fault, gather
+from sluice.kernels.ragged import first_invalid_row, gather
 
 from .errors import DataError
 
@@ -91,7 +91,7 @@ class Ragged(msgspec.Struct, frozen=True, eq=False):
         rows = np.where(rows < 0, rows + len(self), rows) if len(rows) else rows
         places = offsets_of(offsets[rows + 1] - offsets[rows])
         values = np.empty((places[-1], *self.values.shape[1:]), self.dtype)
-        gather(flat(self.values), offsets, self.item_bytes, rows, places, flat(values))
+        gather(as_bytes(self.values), offsets, self.item_bytes, rows, places, as_bytes(values))
         return Ragged(values, places)
 
     def tolist(self) -> list[Any]:
@@ -117,7 +117,7 @@ def offsets_of(counts: Sequence[int] | Array) -> Array:
 
 def check_offsets(offsets: Array, items: int, where: str) -> None:
     """Raise DataError, naming `where` and the event, unless offsets rise and are within `items`."""
-    row = int(first_fault(np.ascontiguousarray(offsets, np.int64), items))
+    row = int(first_invalid_row(np.ascontiguousarray(offsets, np.int64), items))
     if row < 0:
         return
     start, stop = int(offsets[row]), int(offsets[row + 1]) if len(offsets) > 1 else None
@@ -127,12 +127,12 @@ def check_offsets(offsets: Array, items: int, where: str) -> None:
     )
 
 
-def join(parts: Sequence[Ragged]) -> Ragged:
+def concatenate_ragged(parts: Sequence[Ragged]) -> Ragged:
     """Return the events of all parts, in order, copied."""
     counts = np.concatenate([part.counts for part in parts])
     return Ragged(np.concatenate([part.items for part in parts]), offsets_of(counts))
 
 
-def flat(values: Array) -> Array:
+def as_bytes(values: Array) -> Array:
     """Return the bytes of a contiguous array, uint8 (bytes,), a view."""
     return values.reshape(-1).view(np.uint8)

@@ -34,7 +34,7 @@ class Column(msgspec.Struct, frozen=True):
     shape: tuple[int | None, ...] = ()
     unit: str = "1"
     labels: tuple[str, ...] = ()
-    most: int = 0
+    max_items: int = 0
 
     @property
     def ragged(self) -> bool:
@@ -42,7 +42,7 @@ class Column(msgspec.Struct, frozen=True):
         return self.shape[:1] == (None,)
 
     @property
-    def form(self) -> str:
+    def spec(self) -> str:
         """Dtype and item shape, as error messages print them: ``uint32[12]``, ``float32[*,7]``."""
         shape = ",".join("*" if n is None else str(n) for n in self.shape)
         return f"{self.dtype}[{shape}]" if self.shape else self.dtype
@@ -58,10 +58,10 @@ class Column(msgspec.Struct, frozen=True):
         return np.dtype(self.dtype).itemsize * math.prod(self.item_shape)
 
     @property
-    def most_items(self) -> int:
+    def item_limit(self) -> int:
         """Most items that one event may have in a ragged column."""
         room = MAX_ITEM // max(1, math.prod(self.item_shape))
-        return min(self.most or _MOST_ITEMS, room)
+        return min(self.max_items or _MOST_ITEMS, room)
 
     def empty(self, events: int) -> Any:
         """Return an uninitialised array for `events` events, or a `Ragged` without items."""
@@ -76,11 +76,11 @@ class Column(msgspec.Struct, frozen=True):
             return Ragged.from_counts(nothing, np.zeros(events, np.int64))
         return np.zeros((events, *self.item_shape), dtype=self.dtype)
 
-    def blank(self, events: int) -> Any:
+    def sample_zeros(self, events: int) -> Any:
         """Return zeros as `zeros` does, but a few items for each event of a ragged column."""
         if not self.ragged:
             return self.zeros(events)
-        counts = np.full(events, min(_BLANK_ITEMS, self.most_items))
+        counts = np.full(events, min(_BLANK_ITEMS, self.item_limit))
         items = np.zeros((counts.sum(), *self.item_shape), dtype=self.dtype)
         return Ragged.from_counts(items, counts)
 
@@ -99,7 +99,7 @@ EPOCH = Column("epoch", "uint32")
 PRESCALE = Column("prescale", "float32")
 WAIT_NS = Column("wait_ns", "int64", unit="ns")
 SERVICE_NS = Column("service_ns", "int64", unit="ns")
-RECORD = (BATCH_SEQ, BATCH_EVENTS, RUNG, EPOCH, PRESCALE, WAIT_NS, SERVICE_NS)
+DECISION_RECORD_COLUMNS = (BATCH_SEQ, BATCH_EVENTS, RUNG, EPOCH, PRESCALE, WAIT_NS, SERVICE_NS)
 
 
 class Schema:
@@ -110,7 +110,7 @@ class Schema:
     >>> schema = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))
     >>> schema.names
     ('event_id', 'charge')
-    >>> schema["charge"].form
+    >>> schema["charge"].spec
     'float32[48]'
     """
 
@@ -128,7 +128,7 @@ class Schema:
         return tuple(self._columns)
 
     @property
-    def forms(self) -> list[tuple[str, np.dtype[Any], tuple[int | None, ...]]]:
+    def specs(self) -> list[tuple[str, np.dtype[Any], tuple[int | None, ...]]]:
         """Name, dtype and item shape of each column, for checks in the hot path."""
         return self._forms
 
@@ -151,13 +151,13 @@ class Schema:
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"Schema({', '.join(f'{column.name} {column.form}' for column in self)})"
+        return f"Schema({', '.join(f'{column.name} {column.spec}' for column in self)})"
 
     def merge(self, columns: Iterable[Column]) -> Schema:
         """Return this schema with `columns` added; a column of the same name is replaced."""
         return Schema((*self, *columns))
 
-    def only(self, names: Iterable[str]) -> Schema:
+    def select(self, names: Iterable[str]) -> Schema:
         """Return the columns named, in this schema's order."""
         wanted = set(names)
         return Schema(column for column in self if column.name in wanted)

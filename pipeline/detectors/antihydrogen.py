@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from sluice.kernels.antihydrogen import hodoscope, strips, vertex
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.buffers import OutputBuffers
 from sluice.pipeline.core.schema import Column, Schema
 
 STRIPS = Column("strips", "uint8", (strips.BYTES,), "bits")
@@ -36,12 +36,12 @@ class Unpack:
 
     def open(self, events: int) -> None:
         """Allocate images, layers and the status of each event."""
-        self._pool = Pool(Schema((*self.provides, Column("status", "uint8"))), events)
+        self._pool = OutputBuffers(Schema((*self.provides, Column("status", "uint8"))), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `z`, `phi` and `layers`, bad events flagged invalid."""
-        z, phi, layers, status = self._pool.views(batch.events)
-        bad = strips.images(batch["strips"], z, phi, layers, status)
+        z, phi, layers, status = self._pool.arrays(batch.events)
+        bad = strips.to_images(batch["strips"], z, phi, layers, status)
         batch = batch.with_columns(z=z, phi=phi, layers=layers)
         if bad:
             rows = np.flatnonzero(status == strips.PADDING)
@@ -70,11 +70,11 @@ class Vertex:
 
     def open(self, events: int) -> None:
         """Allocate the vertices."""
-        self._pool = Pool(self.provides, events)
+        self._pool = OutputBuffers(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `vertex` and `vertex_r`, -1 where there is none."""
-        where, radius = self._pool.views(batch.events)
+        where, radius = self._pool.arrays(batch.events)
         vertex.find_vertices(batch["strips"], self._most_apart, where, radius)
         return batch.with_columns(vertex=where, vertex_r=radius)
 
@@ -96,12 +96,12 @@ class Hodoscope:
 
     def open(self, events: int) -> None:
         """Allocate what is seen."""
-        self._pool = Pool(self.provides, events)
+        self._pool = OutputBuffers(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `hodoscope`."""
-        (seen,) = self._pool.views(batch.events)
-        hodoscope.after_first(batch["bars"], seen)
+        (seen,) = self._pool.arrays(batch.events)
+        hodoscope.time_since_first_hit(batch["bars"], seen)
         return batch.with_columns(hodoscope=seen)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from sluice.kernels.jets import observables as jets
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.buffers import OutputBuffers
 from sluice.pipeline.core.ragged import Ragged, offsets_of
 from sluice.pipeline.core.schema import OUTCOME, Array, Column, Schema
 
@@ -24,7 +24,7 @@ KINEMATICS = Column(
 _REASONS = {jets.NOT_FINITE: "candidate is not finite", jets.NEGATIVE: "candidate's pt is negative"}
 
 
-class Observe:
+class Substructure:
     """Finds and trims the hardest large-radius jet of each event, and measures its substructure.
 
     An event without candidates has zeros.
@@ -47,11 +47,11 @@ class Observe:
 
     def open(self, events: int) -> None:
         """Allocate the observables and the status of each event."""
-        self._pool = Pool(Schema((*self.provides, Column("status", "uint8"))), events)
+        self._pool = OutputBuffers(Schema((*self.provides, Column("status", "uint8"))), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `observables` and `jet`, bad events flagged invalid."""
-        observables, kinematics, status = self._pool.views(batch.events)
+        observables, kinematics, status = self._pool.arrays(batch.events)
         names = [PT.name, ETA.name, PHI.name, *([WEIGHT.name] if self._weighted else [])]
         lists = [batch.ragged(name) for name in names]
         counts = [column.counts for column in lists]
@@ -59,7 +59,7 @@ class Observe:
         if uneven.any():
             lists = [_emptied(column, uneven) for column in lists]
         offsets, pt, eta, phi = _flat(lists)
-        jets.observe(offsets, pt, eta, phi, observables, kinematics, status)
+        jets.measure_substructure(offsets, pt, eta, phi, observables, kinematics, status)
         batch = batch.with_columns(observables=observables, jet=kinematics)
         batch = batch.flag(self.name, "candidates' lists differ in length", np.flatnonzero(uneven))
         if status.any():
@@ -89,4 +89,4 @@ def _flat(lists: list[Ragged]) -> tuple[Array, Array, Array, Array]:
     return offsets, pt, eta, phi
 
 
-STAGES = {"observe": Observe}
+STAGES = {"observe": Substructure}

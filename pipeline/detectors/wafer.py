@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from sluice.kernels import wafer
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.buffers import OutputBuffers
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import Array, Column, Schema
 from sluice.pipeline.inference.repository import Model, find_model
@@ -39,23 +39,23 @@ class Unpack:
 
     consumes = Schema((WORDS,))
     provides = Schema((CHARGE,))
-    verdicts = Schema()
+    status_columns = Schema()
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
 
     def open(self, events: int) -> None:
         """Allocate the charges."""
-        self._pool = Pool(self.provides, events)
+        self._pool = OutputBuffers(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `charge`."""
-        (charge,) = self._pool.views(batch.events)
+        (charge,) = self._pool.arrays(batch.events)
         wafer.unpack(batch["words"], charge)
         return batch.with_columns(charge=charge)
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Do the same on a GPU; see `OnDevice`."""
+        """Do the same on a GPU; see `RunsOnGpu`."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.unpack(columns["words"], columns["charge"], stream=stream)
@@ -76,24 +76,24 @@ class Normalise:
 
     consumes = Schema((CHARGE,))
     provides = Schema((IMAGE, CHARGE_SUM))
-    verdicts = Schema((STATUS,))
+    status_columns = Schema((STATUS,))
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
 
     def open(self, events: int) -> None:
         """Allocate images, sums and the status of each event."""
-        self._pool = Pool(Schema((*self.provides, *self.verdicts)), events)
+        self._pool = OutputBuffers(Schema((*self.provides, *self.status_columns)), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `image` and `charge_sum`, bad events flagged invalid."""
-        image, charge_sum, status = self._pool.views(batch.events)
+        image, charge_sum, status = self._pool.arrays(batch.events)
         bad = wafer.normalise(batch["charge"], image, charge_sum, status)
         batch = batch.with_columns(image=image, charge_sum=charge_sum)
         return self.judge(batch, {STATUS.name: status}) if bad else batch
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Do the same on a GPU, statuses for `judge`; see `OnDevice`."""
+        """Do the same on a GPU, statuses for `judge`; see `RunsOnGpu`."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.normalise(
@@ -121,7 +121,7 @@ class Pack:
         bits: Annotated[int, Meta(ge=1, le=16)] = 9
 
     consumes = Schema((LATENT, CHARGE_SUM))
-    verdicts = Schema()
+    status_columns = Schema()
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -131,18 +131,18 @@ class Pack:
 
     def open(self, events: int) -> None:
         """Allocate the frames and the values read back."""
-        self._pool = Pool(self.provides, events)
+        self._pool = OutputBuffers(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `packed`, `latent_q` and `sum_q`."""
-        packed, latent_q, sum_q = self._pool.views(batch.events)
+        packed, latent_q, sum_q = self._pool.arrays(batch.events)
         wafer.quantise_pack(
             batch["latent"], batch["charge_sum"], self.bits, packed, latent_q, sum_q
         )
         return batch.with_columns(packed=packed, latent_q=latent_q, sum_q=sum_q)
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Do the same on a GPU; see `OnDevice`."""
+        """Do the same on a GPU; see `RunsOnGpu`."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.quantise_pack(

@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.graph.graph import Graph
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.run.accounting import Account
-from sluice.pipeline.run.state import Control
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.state import RunState
 from sluice.pipeline.sinks.base import Sink
-from sluice.pipeline.sources.base import Dictates, Source
-from sluice.pipeline.system.fork_server.client import Nursery
+from sluice.pipeline.sources.base import FixesRung, Source
+from sluice.pipeline.system.fork_server.client import ForkServer
 
-from .swap_requests import OrderBook
+from .swap_requests import SwapQueue
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunContext:
     """All that an engine needs for one run.
 
     Attributes
@@ -45,38 +45,38 @@ class Plan:
     graph: Graph
     source: Source
     sink: Sink
-    account: Account
-    control: Control
+    account: RunAccounting
+    control: RunState
     bor: dict[str, Any]
     runtime: Path
-    resumed: Commit | None = None
-    nursery: Nursery | None = None
-    orders: OrderBook = field(default_factory=OrderBook)
+    resumed: CommitRecord | None = None
+    nursery: ForkServer | None = None
+    orders: SwapQueue = field(default_factory=SwapQueue)
     #: The source where it says on which rung to judge; asked once, for the question is slow.
-    _dictator: Dictates | None = field(init=False)
+    _dictator: FixesRung | None = field(init=False)
 
     def __post_init__(self) -> None:
-        found = self.source if isinstance(self.source, Dictates) else None
+        found = self.source if isinstance(self.source, FixesRung) else None
         object.__setattr__(self, "_dictator", found)
 
-    def number(self, batch: EventBatch, seq: int) -> EventBatch:
+    def assign_sequence(self, batch: EventBatch, seq: int) -> EventBatch:
         """Return the batch with its sequence number, columns checked and cut to what travels."""
         batch.check(self.graph.inputs, "source")
         return EventBatch(batch.columns, batch.events, seq)
 
-    def dictated_rung(self) -> int | None:
+    def replayed_rung(self) -> int | None:
         """Return the rung that the source wants for its latest batch, None if it does not care."""
         dictator = self._dictator
         return None if dictator is None else min(dictator.rung, self.graph.rungs - 1)
 
-    def give_up_source(self, why: str) -> None:
+    def fail_remaining(self, why: str) -> None:
         """Stop the source; what it took and nobody will judge is counted as failed."""
         self.source.stop()
         most = self.graph.config.graph.batch_events
         while (batch := self.source.read(most)) is not None:
-            self.account.offer(batch)
-            self.account.fail(batch, "engine", why)
-        self.account.lose(self.source.losses(), "source")
+            self.account.record_offered(batch)
+            self.account.record_failed(batch, "engine", why)
+        self.account.record_losses(self.source.losses(), "source")
 
     def eor(self) -> dict[str, Any]:
         """Return the end-of-run record."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from sluice.pipeline.sources.base import Waiting
+from sluice.pipeline.sources.base import Available
 
 #: Share of the difference between a measured time and the curve that the curve takes over.
 _GAIN = 0.05
@@ -62,16 +62,16 @@ class ServiceCurve:
         times = self._times
         return times[below] + share * (times[below + 1] - times[below]) if share else times[below]
 
-    def safe(self, events: int) -> float:
+    def upper_bound(self, events: int) -> float:
         """Return the seconds that hardly any batch of `events` events exceeds."""
         return self(events) * (1.0 + _MARGIN * self.deviation)
 
-    def within(self, budget_s: float) -> int:
+    def largest_within(self, budget_s: float) -> int:
         """Return the largest batch up to the last point that takes so long at most, or the first.
 
         Examples
         --------
-        >>> ServiceCurve([(1, 0.001), (101, 0.002)]).within(0.0015)
+        >>> ServiceCurve([(1, 0.001), (101, 0.002)]).largest_within(0.0015)
         51
         """
         sizes, times = self._sizes, self._times
@@ -85,13 +85,13 @@ class ServiceCurve:
         return low + int(share * (high - low))
 
     @property
-    def frugal(self) -> int:
+    def efficient_size(self) -> int:
         """The smallest measured size in which an event takes hardly longer than in any other."""
         each = [took_s / size for size, took_s in zip(self._sizes, self._times, strict=True)]
         least = _AS_GOOD * min(each)
         return next(size for size, took_s in zip(self._sizes, each, strict=True) if took_s <= least)
 
-    def learn(self, events: int, took_s: float) -> None:
+    def update(self, events: int, took_s: float) -> None:
         """Move the two points beside `events` toward what a batch took."""
         error = min(took_s / self(events), 3.0) - 1.0  # a preempted process says little
         self.deviation += _GAIN * (abs(error) - self.deviation)
@@ -109,7 +109,7 @@ class ServiceCurve:
         return below, max(0.0, (events - low) / (high - low))
 
 
-class Batching:
+class BatchingPolicy:
     """The rule by which batches close.
 
     Parameters
@@ -127,7 +127,7 @@ class Batching:
         self.curves = [ServiceCurve([(1, 0.0)])]
         #: On which the next batch will be judged.
         self.rung = 0
-        self._rested_ns = 0
+        self._earliest_idle_close_ns = 0
         #: What a batch takes beside its service: two hops, packing, waking.
         self._travel_s = 0.0
 
@@ -136,11 +136,11 @@ class Batching:
         self.curves = [ServiceCurve(of_rung) for of_rung in times_s]
 
     @property
-    def most(self) -> int:
+    def target_events(self) -> int:
         """Events of a batch that is full where time matters."""
         return self._full(self.curves[self.rung])
 
-    def needs(self, events: int, rung: int) -> float:
+    def required_s(self, events: int, rung: int) -> float:
         """Return the seconds that so many events need on a rung, if batches may grow to fit.
 
         That is what they take as a batch, or their share of what a full one takes.
@@ -149,7 +149,7 @@ class Batching:
         full = self._full(curve)
         return min(curve(events), events * curve(full) / full)
 
-    def due_in(self, waiting: Waiting, now_ns: int, *, idle: bool) -> float:
+    def due_in(self, waiting: Available, now_ns: int, *, idle: bool) -> float:
         """Return the seconds until the batch of what waits closes, 0 if it is to go now.
 
         Parameters
@@ -161,15 +161,15 @@ class Batching:
         idle
             Whether a worker has nothing to do.
         """
-        if waiting.events >= self.most:
+        if waiting.events >= self.target_events:
             return 0.0
         age_s, curve = (now_ns - waiting.oldest_ns) * 1e-9, self.curves[self.rung]
-        due_s = self._budget_s - age_s - curve.safe(waiting.events) - self._travel_s
+        due_s = self._budget_s - age_s - curve.upper_bound(waiting.events) - self._travel_s
         if idle:
-            due_s = min(due_s, (self._rested_ns - now_ns) * 1e-9)
+            due_s = min(due_s, (self._earliest_idle_close_ns - now_ns) * 1e-9)
         return max(0.0, due_s)
 
-    def late(self, events: int, age_s: float) -> bool:
+    def is_late(self, events: int, age_s: float) -> bool:
         """Tell whether a batch that goes now, its oldest event so old, breaks the budget."""
         return age_s + self.curves[self.rung](events) > self._budget_s
 
@@ -177,16 +177,18 @@ class Batching:
         budget_s = _SERVICE * self._budget_s
         if curve(self._most) <= budget_s:
             return self._most
-        return min(self._most, max(curve.within(budget_s), curve.frugal))
+        return min(self._most, max(curve.largest_within(budget_s), curve.efficient_size))
 
-    def sent(self, events: int, now_ns: int, workers: int) -> None:
+    def on_sent(self, events: int, now_ns: int, workers: int) -> None:
         """Note that a batch went out, to one of so many workers."""
         rest_ns = int(1e9 * self.curves[self.rung](events) / (_DUTY * workers))
-        self._rested_ns = max(self._rested_ns, now_ns - _SLACK * rest_ns) + rest_ns
+        self._earliest_idle_close_ns = (
+            max(self._earliest_idle_close_ns, now_ns - _SLACK * rest_ns) + rest_ns
+        )
 
-    def done(self, events: int, service_ns: int, away_ns: int | None, rung: int = 0) -> None:
+    def on_done(self, events: int, service_ns: int, away_ns: int | None, rung: int = 0) -> None:
         """Note what a batch took: in the worker; from sent to heard of, if it was alone there."""
-        self.curves[rung].learn(events, service_ns * 1e-9)
+        self.curves[rung].update(events, service_ns * 1e-9)
         if away_ns is not None:
             travel_s = max(0, away_ns - service_ns) * 1e-9
             self._travel_s += _GAIN * (travel_s - self._travel_s)

@@ -6,10 +6,10 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from sluice.pipeline.config.graph_file import Graph
+from sluice.pipeline.config.graph_file import GraphTable
 from sluice.pipeline.core.batch import EventBatch, concatenate
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.journal.commit import Commit, Journal, Result, Swapped
+from sluice.pipeline.journal.commit import BatchResult, CommitRecord, Journal, ModelSwapRecord
 from sluice.pipeline.sinks.base import Sink
 
 #: How long a batch waits of which nothing was kept: its commit costs a write and saves nothing.
@@ -19,7 +19,7 @@ _IDLE_HOLD_S = 0.250
 Acknowledge = Callable[[int, int, bytes], None]
 
 
-class Committer:
+class GroupCommit:
     """Gives results to the sink in groups, each with its commit record; then acknowledges.
 
     A group closes when it has enough events, when it holds a quarter of what may be in flight, or
@@ -42,9 +42,14 @@ class Committer:
     """
 
     def __init__(
-        self, sink: Sink, schema: Schema, limits: Graph, last: Commit, acknowledge: Acknowledge,
+        self,
+        sink: Sink,
+        schema: Schema,
+        limits: GraphTable,
+        last: CommitRecord,
+        acknowledge: Acknowledge,
         most_judged: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._sink = sink
         self._journal = Journal(last)
         self._acknowledge = acknowledge
@@ -54,11 +59,11 @@ class Committer:
         self._most_judged = max(1, window // 4) if most_judged is None else most_judged
         self._most_batches = 16 * limits.window
         self._hasty = False
-        self._sealed: deque[tuple[EventBatch, Commit, bytes]] = deque()
+        self._sealed: deque[tuple[EventBatch, CommitRecord, bytes]] = deque()
         self._begin()
 
     def _begin(self) -> None:
-        self._results: list[Result] = []
+        self._results: list[BatchResult] = []
         self._judged = 0
         self._kept = 0
         self._close_at = math.inf
@@ -68,13 +73,13 @@ class Committer:
         """Number of the batch that is to be added next."""
         return self._journal.next + len(self._results)
 
-    def add(self, result: Result, now_s: float) -> None:
+    def add(self, result: BatchResult, now_s: float) -> None:
         """Take the result of batch `next`; OSError if a group was due and could not be written."""
         events = result.kept.events
         if events >= self._large and self._kept:
-            self._seal()
+            self._close_group()
         self._close_at = min(
-            self._close_at, now_s + (self._sink.hold_s if events else _IDLE_HOLD_S)
+            self._close_at, now_s + (self._sink.max_group_delay_s if events else _IDLE_HOLD_S)
         )
         self._results.append(result)
         self._judged += result.judged
@@ -85,22 +90,22 @@ class Committer:
             or self._judged >= self._most_judged
             or len(self._results) >= self._most_batches
         ):
-            self._seal()
+            self._close_group()
         self._write()
 
-    def announce(self, swap: Swapped) -> None:
+    def register_swap(self, swap: ModelSwapRecord) -> None:
         """Note what a swap is, before the first result of its epoch."""
-        self._journal.announce(swap)
+        self._journal.register_swap(swap)
 
-    def knows(self, epoch: int) -> bool:
+    def knows_epoch(self, epoch: int) -> bool:
         """Whether all swaps up to an epoch were announced."""
-        return self._journal.knows(epoch)
+        return self._journal.knows_epoch(epoch)
 
     def due_in(self, now_s: float) -> float:
         """Return the seconds until the open group is to be written."""
         return self._close_at - now_s
 
-    def hurry(self) -> None:
+    def flush_eagerly(self) -> None:
         """From now on hold nothing back: no more company will come."""
         self._hasty = True
         self._close_at = -math.inf
@@ -108,12 +113,12 @@ class Committer:
     def flush(self) -> None:
         """Write what is held and acknowledge it; OSError leaves it held, to be tried again."""
         if self._results:
-            self._seal()
+            self._close_group()
         self._write()
 
-    def _seal(self) -> None:
+    def _close_group(self) -> None:
         """Close the open group: what is in it is decided, though not written yet."""
-        self._sealed.append((self._join(), *self._journal.settle(self._results)))
+        self._sealed.append((self._join(), *self._journal.append(self._results)))
         self._begin()
 
     def _write(self) -> None:

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.errors import LastWords, RunError, SluiceError
+from sluice.pipeline.core.errors import ErrorRecord, RunError, SluiceError
 from sluice.pipeline.execution.chain import Chain
-from sluice.pipeline.journal.commit import Commit, Result
+from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.run.ledger import Time
+from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.batch_summary import pack_summary, unpack_summaries
 from sluice.pipeline.transport.socket import Poller
 
-from .base import Plan
-from .batch_reader import Intake, Pause
-from .group_commit import Committer
-from .model_epochs import Epochs
-from .model_swap import Preparation
-from .storage_retry import HOLDER, RETRY_S, Room
+from .base import RunContext
+from .batch_reader import BatchReader, Pause
+from .group_commit import GroupCommit
+from .model_epochs import ModelEpochs
+from .model_swap import ModelPreload
+from .storage_retry import HOLDER, RETRY_S, StorageRetry
 
 _WAIT_S = 0.05
 
@@ -31,15 +31,15 @@ _WAIT_S = 0.05
 class InlineEngine:
     """See `Engine`. One batch is judged at a time."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RunContext) -> None:
         self._plan = plan
         block = MeterBlock(*plan.graph.meter_names(), shadows=plan.graph.shadow_names())
         plan.account.blocks.append(block)
         self._chain = Chain(plan.graph, block, plan.sink.keep)
-        self._epochs = Epochs(plan)
-        self._preparation: Preparation | None = None
+        self._epochs = ModelEpochs(plan)
+        self._preparation: ModelPreload | None = None
         self._failure: SluiceError | None = None
-        self._room = Room(plan.sink.full_timeout_s)
+        self._room = StorageRetry(plan.sink.disk_full_timeout_s)
         #: Batches that are not committed.
         self._open: dict[int, EventBatch] = {}
         self._small = plan.graph.config.graph.batch_events // 4
@@ -49,7 +49,7 @@ class InlineEngine:
         self._chain.open()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         resumed = self._plan.resumed
-        self._intake = Intake(self._plan, self._epochs)
+        self._intake = BatchReader(self._plan, self._epochs)
         self._intake.batching.begin(self._chain.service_s)
         try:
             commits = self._plan.sink.open(
@@ -58,9 +58,9 @@ class InlineEngine:
         except OSError as error:
             self._chain.close()
             raise RunError(f"sink: cannot open: {error}") from error
-        last = commits[-1] if commits else Commit()
+        last = commits[-1] if commits else CommitRecord()
         limits = self._plan.graph.config.graph
-        self._committer = Committer(
+        self._committer = GroupCommit(
             self._plan.sink, self._plan.graph.outputs, limits, last, self._acknowledge,
             limits.window * limits.batch_events,  # nobody waits for an acknowledgement here
         )  # fmt: skip
@@ -74,7 +74,7 @@ class InlineEngine:
             self._failure = error
             raise
         finally:
-            ledger.enter(self._time(), time.monotonic_ns())
+            ledger.enter_state(self._time(), time.monotonic_ns())
             self._epochs.close()
             self._give_up()
 
@@ -92,9 +92,9 @@ class InlineEngine:
                 stopped = True
             self._swap(intake.next_seq)
             intake.rungs.tick()
-            taken = None if pause.holds() else intake.take(1)
-            ledger.enter(self._time(), time.monotonic_ns())
-            account.lose(source.losses(), "source")
+            taken = None if pause.holds() else intake.next(1)
+            ledger.enter_state(self._time(), time.monotonic_ns())
+            account.record_losses(source.losses(), "source")
             if taken is not None:
                 self._judge(*taken)
             due_s = self._committer.due_in(time.monotonic())
@@ -107,12 +107,12 @@ class InlineEngine:
                 source.receive()
         self._flush()
 
-    def _time(self) -> Time:
-        return Time.PAUSED if self._plan.control.paused else Time.LIVE
+    def _time(self) -> RunTime:
+        return RunTime.PAUSED if self._plan.control.paused else RunTime.LIVE
 
     def _patience(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
-        more_s = self._plan.source.waiting().more_in_s
+        more_s = self._plan.source.available().next_in_s
         return _WAIT_S if self._plan.control.paused else min(_WAIT_S, more_s)
 
     def finish(self) -> dict[str, Any]:
@@ -129,15 +129,15 @@ class InlineEngine:
         """Prepare the next swap that was ordered; it begins with batch `seq` once it is ready."""
         preparation = self._preparation
         if preparation is None:
-            swap = self._epochs.next()
-            self._preparation = None if swap is None else Preparation(self._chain, swap)
+            swap = self._epochs.take_request()
+            self._preparation = None if swap is None else ModelPreload(self._chain, swap)
         elif preparation.done:
             self._preparation = None
             if preparation.error is None:
-                self._committer.announce(preparation.swap.for_journal())
-                self._epochs.begin(seq)
+                self._committer.register_swap(preparation.swap.for_journal())
+                self._epochs.activate(seq)
             else:
-                self._epochs.refuse(LastWords.of(preparation.error, "swap").error())
+                self._epochs.refuse(ErrorRecord.of(preparation.error, "swap").error())
 
     def _judge(self, batch: EventBatch, rung: int) -> None:
         self._open[batch.seq] = batch
@@ -145,18 +145,18 @@ class InlineEngine:
         kept, summary = self._chain.run(batch, began_ns, rung, self._epochs.epoch)
         if 0 < kept.events < self._small:  # it may wait while the stages reuse their arrays
             kept = kept.take(np.arange(kept.events))
-        result = Result(batch.seq, batch.events, kept, pack_summary(summary))
+        result = BatchResult(batch.seq, batch.events, kept, pack_summary(summary))
         # What could not be added is held all the same.
         self._write(lambda: self._committer.add(result, time.monotonic()), self._committer.flush)
         took_ns = time.monotonic_ns() - began_ns
-        self._intake.batching.done(batch.events, took_ns, None, rung)
+        self._intake.batching.on_done(batch.events, took_ns, None, rung)
 
     def _flush(self) -> None:
         self._write(self._committer.flush, self._committer.flush)
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
         for seq, summary in enumerate(unpack_summaries(payload), first):
-            self._plan.account.commit(self._open.pop(seq), summary)
+            self._plan.account.record_committed(self._open.pop(seq), summary)
 
     def _write(self, write: Callable[[], None], again: Callable[[], None]) -> None:
         """Let the sink write; without room pause the run and do `again` until there is."""
@@ -169,18 +169,18 @@ class InlineEngine:
                 self._lose_room(error)
             else:
                 break
-        if room.found():
-            control.release(HOLDER)
+        if room.on_success():
+            control.remove_hold(HOLDER)
 
     def _lose_room(self, error: OSError) -> None:
         plan = self._plan
         try:
-            news = self._room.lost(error, time.monotonic())
+            news = self._room.on_error(error, time.monotonic())
         except RunError as failure:
             raise RunError(f"sink: {failure.message}", failure.hint) from error
         if news:
-            plan.control.hold(HOLDER, str(error))
-        plan.account.ledger.enter(self._time(), time.monotonic_ns())
+            plan.control.add_hold(HOLDER, str(error))
+        plan.account.ledger.enter_state(self._time(), time.monotonic_ns())
         if plan.control.aborting:
             raise RunError("stopped a second time while the sink has no room")
         poller = Poller([plan.source.socket] if plan.source.socket else [])
@@ -191,6 +191,6 @@ class InlineEngine:
         """Count what the sink has not got as failed."""
         why = self._failure.message if self._failure else "the engine broke off"
         for batch in self._open.values():
-            self._plan.account.fail(batch, "engine", why)
+            self._plan.account.record_failed(batch, "engine", why)
         self._open.clear()
-        self._plan.give_up_source(why)
+        self._plan.fail_remaining(why)

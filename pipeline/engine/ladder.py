@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import time
 
-from sluice.pipeline.sources.base import Spares, Waiting
-from sluice.pipeline.stages.base import Spares as SparingStage
+from sluice.pipeline.sources.base import Available, ProtectsPassThrough
+from sluice.pipeline.stages.base import PassesThrough as SparingStage
 
-from .base import Plan
-from .batching import Batching
+from .base import RunContext
+from .batching import BatchingPolicy
 
 #: Batches in a row that are late before a step down: one late batch says little.
 _LATE = 8
@@ -28,7 +28,7 @@ _ROOM = 0.7
 _DOUBT, _TRY = 2.0, 8
 
 
-class Ladder:
+class LadderPolicy:
     """Which rung judges the next batch.
 
     Parameters
@@ -48,11 +48,11 @@ class Ladder:
         self._late = 0
         self._needed_s = 0.0
         self._quiet_since_s = 0.0
-        self._doubtful = 0
+        self._retries = 0
         self._rest_s = _REST_S
         self._up_at_s = float("-inf")
 
-    def note(self, *, late: bool, above_s: float, now_s: float) -> None:
+    def on_batch(self, *, late: bool, above_s: float, now_s: float) -> None:
         """Take a batch into account.
 
         Parameters
@@ -67,22 +67,22 @@ class Ladder:
         self._late = self._late + 1 if late else 0
         self._needed_s += above_s
         if late:
-            self._doubtful = 0
+            self._retries = 0
             self._begin(now_s)
         if self._late >= _LATE and self.rung < self._last:
             self._down(now_s)
 
-    def tick(self, now_s: float) -> None:
+    def on_tick(self, now_s: float) -> None:
         """Step up if it is time; called now and then, with batches or without."""
         quiet_s = now_s - self._quiet_since_s
         if quiet_s < self._rest_s:
             return
         if self.rung:
             needed = self._needed_s / (_ROOM * quiet_s)
-            self._doubtful = self._doubtful + 1 if 1.0 <= needed < _DOUBT else 0
-            if needed < 1.0 or self._doubtful == _TRY:
+            self._retries = self._retries + 1 if 1.0 <= needed < _DOUBT else 0
+            if needed < 1.0 or self._retries == _TRY:
                 self.rung -= 1
-                self._doubtful = 0
+                self._retries = 0
                 self._up_at_s = now_s
         self._begin(now_s)
 
@@ -98,7 +98,7 @@ class Ladder:
         self._quiet_since_s, self._needed_s = now_s, 0.0
 
 
-class Rungs:
+class LadderController:
     """Chooses rungs by what waits; tells the source which events it may not shed.
 
     Parameters
@@ -109,34 +109,34 @@ class Rungs:
         Knows the budget, and what batches take on each rung; is told the rung.
     """
 
-    def __init__(self, plan: Plan, batching: Batching) -> None:
+    def __init__(self, plan: RunContext, batching: BatchingPolicy) -> None:
         self._batching, self._account = batching, plan.account
-        self._ladder = Ladder(plan.graph.rungs)
-        judge = plan.graph.judge()
-        if isinstance(judge, SparingStage) and isinstance(plan.source, Spares):
-            plan.source.spare(*judge.spared())
+        self._ladder = LadderPolicy(plan.graph.rungs)
+        judge = plan.graph.decision_stage()
+        if isinstance(judge, SparingStage) and isinstance(plan.source, ProtectsPassThrough):
+            plan.source.protect(*judge.pass_through())
 
-    def choose(self, waiting: Waiting, events: int, workers: int) -> int:
+    def choose(self, waiting: Available, events: int, workers: int) -> int:
         """Return the rung of a batch of so many of the waiting events, which goes now."""
         now_ns = time.monotonic_ns()
         if waiting.oldest_ns:  # a file has all the time in the world
-            above_s = self._batching.needs(events, max(0, self._ladder.rung - 1))
+            above_s = self._batching.required_s(events, max(0, self._ladder.rung - 1))
             age_s = (now_ns - waiting.oldest_ns) * 1e-9
-            self._ladder.note(
-                late=self._batching.late(events, age_s),
+            self._ladder.on_batch(
+                late=self._batching.is_late(events, age_s),
                 above_s=above_s / max(1, workers),
                 now_s=now_ns * 1e-9,
             )
-            self._go(now_ns)
+            self._apply(now_ns)
         return self._ladder.rung
 
     def tick(self) -> None:
         """Let the ladder see that time has passed."""
         now_ns = time.monotonic_ns()
-        self._ladder.tick(now_ns * 1e-9)
-        self._go(now_ns)
+        self._ladder.on_tick(now_ns * 1e-9)
+        self._apply(now_ns)
 
-    def _go(self, now_ns: int) -> None:
+    def _apply(self, now_ns: int) -> None:
         if self._ladder.rung != self._batching.rung:
             self._batching.rung = self._ladder.rung
-            self._account.ladder.go(self._ladder.rung, now_ns)
+            self._account.ladder.enter(self._ladder.rung, now_ns)

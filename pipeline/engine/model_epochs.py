@@ -8,14 +8,14 @@ from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.core.schema import EVENT_ID
-from sluice.pipeline.run.resume import with_model
+from sluice.pipeline.run.resume import replace_model
 
-from .base import Plan
+from .base import RunContext
 from .model_swap import Swap
 from .swap_requests import Order, over
 
 
-class Epochs:
+class ModelEpochs:
     """Takes orders one after the other and keeps what a restarted worker must know.
 
     Attributes
@@ -32,7 +32,7 @@ class Epochs:
         All that have begun in this life of the run, for a sink that is restarted.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RunContext) -> None:
         self._plan = plan
         self._order: Order | None = None
         self._attempts = 0
@@ -43,7 +43,7 @@ class Epochs:
         self.models = dict(plan.account.models)
         self.last: Swap | None = None
 
-    def next(self) -> Swap | None:
+    def take_request(self) -> Swap | None:
         """Take the next order, if there is one."""
         order = self._plan.orders.take()
         if order is None:
@@ -57,20 +57,20 @@ class Epochs:
         )  # fmt: skip
         return self.pending
 
-    def settle(self) -> None:
+    def retire_previous(self) -> None:
         """Forget the epoch before: no batch of it is left."""
         if self.last is not None:
             swap = self.last
-            self.config = with_model(self.config, swap.stage, swap.model, swap.version)
+            self.config = replace_model(self.config, swap.stage, swap.model, swap.version)
             self.models = dict(self._plan.account.models)
             self.last = None
 
-    def begin(self, seq: int) -> None:
+    def activate(self, seq: int) -> None:
         """Let the pending swap begin with batch `seq`."""
         swap, order = self.pending, self._order
         if swap is None or order is None:
             return
-        self.settle()
+        self.retire_previous()
         self.epoch, self.last = swap.epoch, swap
         self.begun += (swap,)
         self.pending = self._order = None
@@ -83,7 +83,7 @@ class Epochs:
         if order is not None:
             order.refuse(error)
 
-    def began(self, batch: EventBatch) -> None:
+    def record_first_event(self, batch: EventBatch) -> None:
         """Note the first event of a swap that begins with this batch."""
         swaps = self._plan.account.swaps
         if swaps and swaps[-1]["first_event"] is None and batch.events:

@@ -7,13 +7,13 @@ import threading
 
 from msgspec import Struct
 
-from sluice.pipeline.core.errors import ConfigError, ModelError, nearest
+from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.execution.chain import Chain
-from sluice.pipeline.inference.repository import Model, find_labelled, find_model
-from sluice.pipeline.journal.commit import Swapped
-from sluice.pipeline.stages.base import Swaps
+from sluice.pipeline.inference.repository import Model, find_model, find_model_by_label
+from sluice.pipeline.journal.commit import ModelSwapRecord
+from sluice.pipeline.stages.base import SwapsModel
 
-from .base import Plan
+from .base import RunContext
 from .swap_requests import Order
 
 
@@ -37,9 +37,9 @@ class Swap(Struct, frozen=True):
     version: int
     sha256: str
 
-    def for_journal(self) -> Swapped:
+    def for_journal(self) -> ModelSwapRecord:
         """Return what the journal notes of it."""
-        return Swapped(self.epoch, self.stage, self.model, str(self.version), self.sha256)
+        return ModelSwapRecord(self.epoch, self.stage, self.model, str(self.version), self.sha256)
 
     def load(self) -> Model:
         """Find the model; ModelError if the repository has another file by now."""
@@ -52,7 +52,7 @@ class Swap(Struct, frozen=True):
         return model
 
 
-def order_swap(plan: Plan, stage: str, label: str) -> Order:
+def request_swap(plan: RunContext, stage: str, label: str) -> Order:
     """Check what can be checked at once and hand the order to the engine.
 
     Parameters
@@ -69,12 +69,13 @@ def order_swap(plan: Plan, stage: str, label: str) -> Order:
     SluiceError
         If there is no such stage or model, its tensors are others, or it is in use already.
     """
-    swappable = {s.name: s for s in plan.graph.stages if isinstance(s, Swaps)}
+    swappable = {s.name: s for s in plan.graph.stages if isinstance(s, SwapsModel)}
     if stage not in swappable:
         raise ConfigError(
-            f"swap: expected a stage that runs a model, got {stage!r}", nearest(stage, swappable)
+            f"swap: expected a stage that runs a model, got {stage!r}",
+            did_you_mean(stage, swappable),
         )
-    model = find_labelled(label)
+    model = find_model_by_label(label)
     swappable[stage].check_swap(model)
     now = plan.account.models[stage]
     if now["sha256"] == model.manifest.sha256 and now["version"] == str(model.manifest.version):
@@ -84,7 +85,7 @@ def order_swap(plan: Plan, stage: str, label: str) -> Order:
     return order
 
 
-class Preparation:
+class ModelPreload:
     """A model that is loaded, held to its golden outputs and warmed in a thread beside the chain.
 
     Parameters

@@ -7,7 +7,7 @@ import errno
 from sluice.pipeline.core.errors import RunError
 
 #: Failures that pass when somebody makes room.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Between two tries.
 RETRY_S = 0.25
 #: Who holds the run meanwhile.
@@ -15,7 +15,7 @@ HOLDER = "sink"
 _HINT = "make room and replay the events that the report counts as failed"
 
 
-class Room:
+class StorageRetry:
     """Whether the sink has room, since when not, and when it shall try again.
 
     Parameters
@@ -34,7 +34,7 @@ class Room:
         """Return the seconds until the next try; 0 while there is room."""
         return max(0.0, self._again_s - now_s) if self.full else 0.0
 
-    def lost(self, error: OSError, now_s: float) -> bool:
+    def on_error(self, error: OSError, now_s: float) -> bool:
         """Note that a write failed; whether this is news.
 
         Raises
@@ -42,7 +42,7 @@ class Room:
         RunError
             If more room would not help, or it has been waited for long enough.
         """
-        if error.errno not in NO_ROOM:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise RunError(f"cannot write: {error}", _HINT) from error
         news = not self.full
         if news:
@@ -54,7 +54,7 @@ class Room:
         self._again_s = now_s + RETRY_S
         return news
 
-    def found(self) -> bool:
+    def on_success(self) -> bool:
         """Note that a write went well; whether this is news."""
         news, self.full = self.full, False
         return news

@@ -58,7 +58,7 @@ class Order:
         return self._future.done()
 
 
-class OrderBook:
+class SwapQueue:
     """Orders of one run, given from any thread, taken by the engine until the run is over."""
 
     def __init__(self) -> None:

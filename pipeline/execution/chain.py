@@ -8,20 +8,20 @@ from collections.abc import Iterable
 import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
-from sluice.pipeline.core.buffers import Gate
+from sluice.pipeline.core.buffers import ColumnCheck
 from sluice.pipeline.core.errors import DataError, DeviceLostError, RunError
 from sluice.pipeline.core.schema import DECISION, OUTCOME
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.inference.repository import Model
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.stages.base import Spares, Stage, Swaps, Truncates
-from sluice.pipeline.transport.batch_summary import Summary
-from sluice.pipeline.transport.segment_state import NOTHING, Carry
+from sluice.pipeline.stages.base import PassesThrough, Stage, SwapsModel, TruncatesLists
+from sluice.pipeline.transport.batch_summary import BatchSummary
+from sluice.pipeline.transport.segment_state import EMPTY, SegmentState
 
-from .decision_record import Judgement
-from .isolation import pass_over
-from .monitor_runner import Watcher
-from .summarise import Tally
+from .decision_record import BatchFacts
+from .isolation import blank_failed_rows
+from .monitor_runner import MonitorRunner
+from .summarise import BatchSummariser
 
 #: A batch in which more than this many events break a stage fails as a whole.
 _ISOLATE_AT_MOST = 16
@@ -48,16 +48,18 @@ class Chain:
         self._blank_decision = np.zeros(0, np.uint64)
         self._block = block
         self._times = np.zeros(len(graph.stages) + 2, np.int64)
-        self._steps = [(stage.process, Gate(stage.provides, stage.name)) for stage in graph.stages]
-        self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, Swaps)}
+        self._steps = [
+            (stage.process, ColumnCheck(stage.provides, stage.name)) for stage in graph.stages
+        ]
+        self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, SwapsModel)}
         self._epoch = self._rung = 0
-        self._watcher = Watcher(graph.monitors, block.monitor_meters())
+        self._watcher = MonitorRunner(graph.monitors, block.monitor_meters())
         meters = block.shadow_meters()
         for shadow, meter in zip(graph.shadows, meters, strict=True):
             shadow.meter = meter
         #: In a thread of their own: a slow shadow must not make monitors blind.
-        self._shadower = Watcher(graph.shadows, meters)
-        self._tally = Tally(graph, keep)
+        self._shadower = MonitorRunner(graph.shadows, meters)
+        self._tally = BatchSummariser(graph, keep)
         #: By rung: batch size and seconds that such a batch took at the warm-up.
         self.service_s: list[list[tuple[int, float]]] = []
 
@@ -75,11 +77,11 @@ class Chain:
                 stage.open(most)
                 opened.append(stage)
             for rung in reversed(range(self._graph.rungs)):
-                self._step(rung)
+                self._set_rung(rung)
                 self.service_s.insert(0, [(n, self._warm(n)) for n in sizes(most)])
             for number, stage in enumerate(self._graph.stages):
-                if isinstance(stage, Truncates):  # only now: what warms it is no event
-                    stage.count_cut(self._block.cut_counter(number))
+                if isinstance(stage, TruncatesLists):  # only now: what warms it is no event
+                    stage.set_counter(self._block.truncation_counter(number))
             self._watcher.open(most)
             self._shadower.open(most)
         except BaseException:
@@ -100,8 +102,8 @@ class Chain:
         t_ready_ns: int,
         rung: int = 0,
         epoch: int = 0,
-        carry: Carry = NOTHING,
-    ) -> tuple[EventBatch, Summary]:
+        carry: SegmentState = EMPTY,
+    ) -> tuple[EventBatch, BatchSummary]:
         """Judge a batch to the end.
 
         Parameters
@@ -121,14 +123,14 @@ class Chain:
             The events for the sink, with the columns of ``graph.outputs``, and what to account.
         """
         judged, carry = self._judge(batch, t_ready_ns, rung, epoch, carry)
-        facts = Judgement(batch.seq, batch.events, rung, epoch, carry.started, time.monotonic_ns())
+        facts = BatchFacts(batch.seq, batch.events, rung, epoch, carry.started, time.monotonic_ns())
         self._watcher.offer(judged)
         self._shadower.offer(judged)
-        return self._tally.sum_up(judged, carry.flags, facts)
+        return self._tally.summarise(judged, carry.flags, facts)
 
-    def pass_on(
-        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, carry: Carry
-    ) -> tuple[EventBatch, Carry]:
+    def run_segment(
+        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, carry: SegmentState
+    ) -> tuple[EventBatch, SegmentState]:
         """Do the part of a segment that is not the last; see `run`.
 
         Returns
@@ -137,21 +139,21 @@ class Chain:
             All events, with the columns of ``graph.outputs``, and what goes with them.
         """
         judged, carry = self._judge(batch, t_ready_ns, rung, epoch, carry)
-        return judged.only(self._graph.outputs.names), carry
+        return judged.select(self._graph.outputs.names), carry
 
     def prepare(self, stage: str, epoch: int, model: Model) -> None:
-        """Make a stage ready to judge with another model from `epoch` on; see `Swaps`."""
+        """Make a stage ready to judge with another model from `epoch` on; see `SwapsModel`."""
         if stage in self._swaps:  # else other workers run it
             self._swaps[stage].prepare(epoch, model)
 
     def _judge(
-        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, carry: Carry
-    ) -> tuple[EventBatch, Carry]:
+        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, carry: SegmentState
+    ) -> tuple[EventBatch, SegmentState]:
         if epoch != self._epoch:
             self._switch(epoch)
         if rung != self._rung:
-            self._step(rung)
-        judged = self._unjudged(batch)
+            self._set_rung(rung)
+        judged = self._with_blank_decision(batch)
         flags: tuple[Flag, ...] = ()
         started = time.monotonic_ns()
         try:
@@ -162,42 +164,42 @@ class Chain:
         except Exception:  # a stage may raise anything; the guilty events are looked for
             judged, flags = self._isolate(judged)
         if carry.flags and (gone := carry.failed()):
-            made = [c for join in self._graph.joins for c in join.adds]
-            judged, flags = pass_over(judged, flags, gone, made)
-        return judged, Carry((*carry.flags, *flags), carry.started or started)
+            made = [c for join in self._graph.joins for c in join.outputs]
+            judged, flags = blank_failed_rows(judged, flags, gone, made)
+        return judged, SegmentState((*carry.flags, *flags), carry.started or started)
 
-    def _step(self, rung: int) -> None:
+    def _set_rung(self, rung: int) -> None:
         """Judge on a rung of the ladder from now on."""
         cut = [stage.name for stage in self._graph.ladders if not stage.step(rung)]
-        judge = self._graph.judge()
-        if isinstance(judge, Spares):
-            judge.mute(self._graph.made_of(cut))
+        judge = self._graph.decision_stage()
+        if isinstance(judge, PassesThrough):
+            judge.disable_paths(self._graph.derived_columns(cut))
         self._rung = rung
 
     def _switch(self, epoch: int) -> None:
         for stage in self._swaps.values():
-            stage.switch(epoch)
+            stage.activate(epoch)
         self._epoch = epoch
 
     def _warm(self, events: int) -> float:
         """Send blank events through the stages; return the least seconds of a few such batches."""
-        blank = {c.name: c.blank(events) for c in self._graph.inputs}
+        blank = {c.name: c.sample_zeros(events) for c in self._graph.inputs}
         took = []
         for _ in range(_WARM_TIMES if events < _LARGE else 2):
             began = time.perf_counter()
-            self._try(self._unjudged(EventBatch(blank, events)))
+            self._warm_once(self._with_blank_decision(EventBatch(blank, events)))
             took.append(time.perf_counter() - began)
         return min(took)
 
-    def _try(self, batch: EventBatch) -> None:
+    def _warm_once(self, batch: EventBatch) -> None:
         for stage in self._graph.stages:
             try:
                 batch = stage.process(batch)
                 batch.check(stage.provides, stage.name)
             except Exception as error:
                 raise RunError(f"stage {stage.name!r}: cannot warm up: {_reason(error)}") from error
-        if not self._graph.passes_on:
-            self._tally.sum_up(batch, (), Judgement(0, batch.events, 0, 0, 0, 0))
+        if not self._graph.has_next_segment:
+            self._tally.summarise(batch, (), BatchFacts(0, batch.events, 0, 0, 0, 0))
 
     def _process(self, batch: EventBatch, t_ready_ns: int) -> EventBatch:
         times = self._times
@@ -218,7 +220,7 @@ class Chain:
         """Halve the batch until the events that break a stage stand alone; fail those only."""
         watching = (*self._graph.monitors, *self._graph.shadows)
         names = {c.name for m in watching for c in m.consumes}
-        names |= self._tally.reads
+        names |= self._tally.needed_columns
         good: list[EventBatch] = []
         flags: list[Flag] = []
         broken = 0
@@ -244,13 +246,13 @@ class Chain:
             else:
                 flags += [_shift(flag, start) for flag in done.flags]
             good.append(
-                done.only(names | {OUTCOME.name, DECISION.name}).take(np.arange(done.events))
+                done.select(names | {OUTCOME.name, DECISION.name}).take(np.arange(done.events))
             )
         return concatenate(good), tuple(flags)
 
     def _failed(self, part: EventBatch, names: Iterable[str]) -> EventBatch:
         """Return the events with outcome failed and zeros in every column a stage would add."""
-        made = {c.name: c for join in self._graph.joins for c in join.adds}
+        made = {c.name: c for join in self._graph.joins for c in join.outputs}
         zeros = {n: made[n].zeros(part.events) for n in names if n in made}
         outcome = np.full(part.events, Outcome.FAILED, np.uint8)
         decision = np.zeros(part.events, np.uint64)
@@ -265,7 +267,7 @@ class Chain:
             trace = trace.tb_next
         return next((s.name for s in self._graph.stages if any(f is s for f in frames)), "chain")
 
-    def _unjudged(self, batch: EventBatch) -> EventBatch:
+    def _with_blank_decision(self, batch: EventBatch) -> EventBatch:
         """Return the batch with outcome and decision, blank if no segment has been before.
 
         Nobody writes to these arrays.

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sluice.kernels.menu import least_prescales
+from sluice.kernels.menu import smallest_prescale
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import (
     BATCH_EVENTS,
     BATCH_SEQ,
     DECISION,
+    DECISION_RECORD_COLUMNS,
     EPOCH,
     PRESCALE,
-    RECORD,
     RUNG,
     SERVICE_NS,
     T_INGEST,
@@ -25,7 +25,7 @@ from sluice.pipeline.core.schema import (
 )
 
 
-class Judgement(NamedTuple):
+class BatchFacts(NamedTuple):
     """What all events of one batch have in common.
 
     Attributes
@@ -46,7 +46,7 @@ class Judgement(NamedTuple):
     ended: int
 
 
-class Recorder:
+class DecisionRecord:
     """Adds the columns of the decision record to the events that are kept.
 
     Parameters
@@ -61,7 +61,7 @@ class Recorder:
 
     def __init__(self, wanted: Iterable[str], prescales: Array | None, events: int) -> None:
         names = set(wanted)
-        self._schema = Schema(column for column in RECORD if column.name in names)
+        self._schema = Schema(column for column in DECISION_RECORD_COLUMNS if column.name in names)
         self._allocate(events)
         self._constant = self._arrays.keys() - {WAIT_NS.name, PRESCALE.name}
         self._prescales = prescales
@@ -71,8 +71,8 @@ class Recorder:
         """Columns of the source that the record is made of."""
         return {T_INGEST.name} if WAIT_NS.name in self._schema else set()
 
-    def add(
-        self, kept: EventBatch, judged: EventBatch, rows: Array | None, facts: Judgement
+    def columns_for(
+        self, kept: EventBatch, judged: EventBatch, rows: Array | None, facts: BatchFacts
     ) -> EventBatch:
         """Return `kept` with the record's columns; they hold until the next batch.
 
@@ -107,7 +107,7 @@ class Recorder:
             wait = columns[WAIT_NS.name]
             np.subtract(facts.started, arrived if rows is None else arrived.take(rows), out=wait)
         if PRESCALE.name in columns:
-            self._weigh(judged, rows, columns[PRESCALE.name])
+            self._fill_prescale(judged, rows, columns[PRESCALE.name])
         return kept.with_columns(**columns)
 
     def _allocate(self, events: int) -> None:
@@ -123,9 +123,9 @@ class Recorder:
             self._arrays[name][:events] = value
             self._filled[name] = (value, events)
 
-    def _weigh(self, judged: EventBatch, rows: Array | None, out: Array) -> None:
+    def _fill_prescale(self, judged: EventBatch, rows: Array | None, out: Array) -> None:
         if self._prescales is None:
             out.fill(1)
             return
         decision = judged[DECISION.name]
-        least_prescales(decision if rows is None else decision.take(rows), self._prescales, out)
+        smallest_prescale(decision if rows is None else decision.take(rows), self._prescales, out)

@@ -10,7 +10,7 @@ from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
 from sluice.pipeline.core.schema import OUTCOME, Column
 
 
-def pass_over(
+def blank_failed_rows(
     batch: EventBatch, flags: tuple[Flag, ...], gone: list[int], made: Iterable[Column]
 ) -> tuple[EventBatch, tuple[Flag, ...]]:
     """Return a batch and its flags as if no stage had seen some of its events.
@@ -27,7 +27,7 @@ def pass_over(
     blank = {column.name: column.zeros(1) for column in made if column.name in batch}
     rows = np.arange(batch.events)
     rows[np.array(gone)] = batch.events
-    columns = concatenate((batch.only(blank), EventBatch(blank, 1))).take(rows).columns
+    columns = concatenate((batch.select(blank), EventBatch(blank, 1))).take(rows).columns
     outcome = batch[OUTCOME.name].copy()
     outcome[gone] = Outcome.FAILED
     left = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sluice.kernels.hashing import salt_of, sampled
+from sluice.kernels.hashing import salt, sample_mask
 from sluice.pipeline.core.batch import EventBatch, Outcome, concatenate
 from sluice.pipeline.core.schema import OUTCOME
 from sluice.pipeline.metrics.meters import MonitorMeter
@@ -34,18 +34,18 @@ _UNJUDGED = np.uint8(Outcome.SHED)
 
 
 @dataclass(slots=True)
-class _Tap:
+class _Subscription:
     """One monitor, and the sample that gathers for it."""
 
     monitor: Monitor
     meter: Meter
     salt: int
-    gathered: list[EventBatch] = field(default_factory=list)
+    pending: list[EventBatch] = field(default_factory=list)
     events: int = 0
     shown_at: float = 0.0
 
 
-class Watcher:
+class MonitorRunner:
     """Shows a sample of judged events to the monitors, in a thread of its own.
 
     Parameters
@@ -58,10 +58,12 @@ class Watcher:
 
     def __init__(self, monitors: Sequence[Monitor], meters: Sequence[Meter]) -> None:
         self._taps = [
-            _Tap(monitor, meter, salt_of(f"monitor/{monitor.name}"))
+            _Subscription(monitor, meter, salt(f"monitor/{monitor.name}"))
             for monitor, meter in zip(monitors, meters, strict=True)
         ]
-        self._queue: queue.Queue[tuple[_Tap, list[EventBatch]] | None] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[tuple[_Subscription, list[EventBatch]] | None] = queue.Queue(
+            _QUEUE
+        )
         self._thread = threading.Thread(target=self._watch, name="sluice-monitors", daemon=True)
 
     def open(self, events: int) -> None:
@@ -84,11 +86,11 @@ class Watcher:
         for tap in self._taps:
             monitor = tap.monitor
             mask = np.empty(batch.events, np.bool_)
-            sampled(batch["event_id"], tap.salt, monitor.sample, mask)
+            sample_mask(batch["event_id"], tap.salt, monitor.sample, mask)
             (rows,) = mask.nonzero()
             rows = rows[batch[OUTCOME.name][rows] < _UNJUDGED]
             if len(rows):
-                tap.gathered.append(batch.only(monitor.consumes.names).take(rows))
+                tap.pending.append(batch.select(monitor.consumes.names).take(rows))
                 tap.events += len(rows)
             if tap.events >= _ENOUGH or (tap.events and now - tap.shown_at > _GATHER_S):
                 self._show(tap, now)
@@ -104,14 +106,14 @@ class Watcher:
         for tap in self._taps:
             tap.monitor.close()
 
-    def _show(self, tap: _Tap, now: float) -> None:
+    def _show(self, tap: _Subscription, now: float) -> None:
         """Hand a tap's sample to the thread, or drop it if the queue is full."""
         if tap.events:
             try:
-                self._queue.put_nowait((tap, tap.gathered))
+                self._queue.put_nowait((tap, tap.pending))
             except queue.Full:
                 tap.meter.drop(tap.events)
-        tap.gathered, tap.events, tap.shown_at = [], 0, now
+        tap.pending, tap.events, tap.shown_at = [], 0, now
 
     def _watch(self) -> None:
         change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # a sample must not interrupt physics

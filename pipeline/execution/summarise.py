@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from sluice.kernels.counting import count_bits, count_outcomes, rows_of
+from sluice.kernels.counting import count_bits, count_outcomes, matching_rows
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
-from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, RECORD, Array
+from sluice.pipeline.core.schema import DECISION, DECISION_RECORD_COLUMNS, EVENT_ID, OUTCOME, Array
 from sluice.pipeline.graph.graph import Graph
-from sluice.pipeline.journal.batch_record import compose
-from sluice.pipeline.transport.batch_summary import Summary
+from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.transport.batch_summary import BatchSummary
 
-from .decision_record import Judgement, Recorder
+from .decision_record import BatchFacts, DecisionRecord
 
 #: What is open becomes accepted by the larger number; all other outcomes have one that is larger.
 _SOUND = np.uint8(Outcome.ACCEPTED)
 
 
-class Tally:
+class BatchSummariser:
     """Sums up judged batches.
 
     Parameters
@@ -32,25 +32,25 @@ class Tally:
         self._has_menu = bool(graph.paths())
         self._rows = np.empty(0, np.int64)
         self._keep_all = keep == "all"
-        made_here = {column.name for column in RECORD}
+        made_here = {column.name for column in DECISION_RECORD_COLUMNS}
         self._keeps = len(graph.outputs) > 0
         #: Columns of the judged batch that are kept.
         self.names = tuple(name for name in graph.outputs.names if name not in made_here)
-        judge = graph.judge()
-        self._recorder = Recorder(
+        judge = graph.decision_stage()
+        self._recorder = DecisionRecord(
             graph.outputs.names,
             judge.prescales() if judge else None,
             graph.config.graph.batch_events,
         )
 
     @property
-    def reads(self) -> set[str]:
+    def needed_columns(self) -> set[str]:
         """Columns of the judged batch that it needs."""
         return {*self.names, EVENT_ID.name, *self._recorder.reads}
 
-    def sum_up(
-        self, batch: EventBatch, flags: tuple[Flag, ...], facts: Judgement
-    ) -> tuple[EventBatch, Summary]:
+    def summarise(
+        self, batch: EventBatch, flags: tuple[Flag, ...], facts: BatchFacts
+    ) -> tuple[EventBatch, BatchSummary]:
         """Return the events for the sink, with the columns of ``graph.outputs``, and the summary.
 
         Parameters
@@ -70,19 +70,19 @@ class Tally:
         count_outcomes(outcome, counts)
         count_bits(batch[DECISION.name], paths)
         rows = self._accepted(outcome) if self._keeps and not self._keep_all else None
-        kept = batch.only(self.names)
+        kept = batch.select(self.names)
         if not self._keeps:
             kept = EventBatch({}, 0, batch.seq)
         elif rows is not None:
             kept = kept.take(rows)
-        kept = self._recorder.add(kept, batch, rows, facts)
-        composition = compose(
+        kept = self._recorder.columns_for(kept, batch, rows, facts)
+        composition = pack_batch_record(
             facts.seq, batch[EVENT_ID.name], counts.tolist(), facts.epoch, facts.rung
         )
         found = (counts.tobytes(), paths.tobytes(), facts.ended, list(flags), composition)
-        return kept, Summary(*found)
+        return kept, BatchSummary(*found)
 
     def _accepted(self, outcome: Array) -> Array:
         if len(self._rows) < len(outcome):
             self._rows = np.empty(len(outcome), np.int64)
-        return self._rows[: rows_of(outcome, Outcome.ACCEPTED, self._rows)]
+        return self._rows[: matching_rows(outcome, Outcome.ACCEPTED, self._rows)]

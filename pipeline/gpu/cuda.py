@@ -33,7 +33,7 @@ _MISSING = {
 _LOST = frozenset({46, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
 
 
-class Gpu(Struct, frozen=True):
+class GpuInfo(Struct, frozen=True):
     """What a GPU is.
 
     Attributes
@@ -120,11 +120,11 @@ class Cuda:
         """Let this thread's calls go to this device."""
         self.call(self.api.cudaSetDevice, self.index)
 
-    def gpu(self) -> Gpu:
+    def gpu(self) -> GpuInfo:
         """Return what the device is."""
         about = self.call(self.api.cudaGetDeviceProperties, self.index)
         driver = self.call(self.api.cudaDriverGetVersion)
-        return Gpu(
+        return GpuInfo(
             about.name.decode().rstrip("\0"),
             f"{about.major}.{about.minor}",
             f"{driver // 1000}.{driver % 1000 // 10}",
@@ -187,7 +187,7 @@ class Memory:
         self._cuda.call(self._free, self.address)
 
 
-class Graph:
+class CapturedGraph:
     """Work of a stream, captured once and launched as one call."""
 
     def __init__(self, cuda: Cuda, executable: Any) -> None:
@@ -225,7 +225,7 @@ class Stream:
             self._api.cudaMemcpyAsync, to.address, of.address, nbytes, kind, self.handle
         )
 
-    def capture(self, enqueue: Callable[[], None]) -> Graph:
+    def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         """Return the work that `enqueue` gives this stream, without doing it."""
         api, call = self._api, self._cuda.call
         mode = api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -237,11 +237,11 @@ class Stream:
             raise
         graph = call(api.cudaStreamEndCapture, self.handle)
         try:
-            return Graph(self._cuda, call(api.cudaGraphInstantiate, graph, 0))
+            return CapturedGraph(self._cuda, call(api.cudaGraphInstantiate, graph, 0))
         finally:
             call(api.cudaGraphDestroy, graph)
 
-    def launch(self, graph: Graph) -> None:
+    def launch(self, graph: CapturedGraph) -> None:
         """Queue captured work."""
         self._cuda.call(self._api.cudaGraphLaunch, graph.executable, self.handle)
 

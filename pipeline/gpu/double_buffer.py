@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from sluice.pipeline.core.schema import Array
 
-from .cuda import Cuda, DeviceArray, Event, Graph, Memory, Stream
+from .cuda import CapturedGraph, Cuda, DeviceArray, Event, Memory, Stream
 
 #: Fewer events are padded to this many.
 _FEWEST = 64
@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 
-class Room(Struct, frozen=True):
+class TensorSpec(Struct, frozen=True):
     """What a berth has room for, for each event: items of `shape`, lists at their longest."""
 
     name: str
@@ -39,27 +39,27 @@ class Room(Struct, frozen=True):
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class Cargo(Struct, frozen=True):
+class TensorLayout(Struct, frozen=True):
     """The arrays of a berth: `up` come from the host, `down` go back, `inner` never leave."""
 
-    up: Sequence[Room]
-    inner: Sequence[Room]
-    down: Sequence[Room]
+    inputs: Sequence[TensorSpec]
+    scratch: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
 
 
 #: Given a berth and the shapes of its arrays, returns what queues the work between the copies.
-Program = Callable[["Berth", Shapes], Callable[[], None]]
+EnqueueFactory = Callable[["StreamBuffers", Shapes], Callable[[], None]]
 
 
 class _Voyage(Struct):
     """A captured graph and the host's side of its arrays."""
 
-    graph: Graph
+    graph: CapturedGraph
     up: list[tuple[str, Array]]
     down: list[tuple[str, Array]]
 
 
-class Berth:
+class StreamBuffers:
     """A place for one piece: memory, a stream, and the graphs that were captured for it.
 
     Attributes
@@ -71,7 +71,7 @@ class Berth:
     """
 
     def __init__(
-        self, cuda: Cuda, cargo: Cargo, rows: int, program: Program, own: ExitStack
+        self, cuda: Cuda, cargo: TensorLayout, rows: int, program: EnqueueFactory, own: ExitStack
     ) -> None:
         self._cargo, self._program, self._own = cargo, program, own
         self.stream = Stream(cuda)
@@ -80,9 +80,9 @@ class Berth:
         own.callback(self._done.free)
         self.device: dict[str, Memory] = {}
         self._host: dict[str, Memory] = {}
-        for room in (*cargo.up, *cargo.inner, *cargo.down):
+        for room in (*cargo.inputs, *cargo.scratch, *cargo.outputs):
             self.device[room.name] = self._memory(cuda, rows * room.nbytes, pinned=False)
-        for room in (*cargo.up, *cargo.down):
+        for room in (*cargo.inputs, *cargo.outputs):
             self._host[room.name] = self._memory(cuda, rows * room.nbytes, pinned=True)
         self._voyages: dict[tuple[Shape, ...], _Voyage] = {}
         self._landing: Callable[[], None] | None = None
@@ -94,7 +94,7 @@ class Berth:
 
     def arrays(self, shapes: Shapes) -> dict[str, DeviceArray]:
         """Return its memory on the device as arrays of these shapes."""
-        rooms = (*self._cargo.up, *self._cargo.inner, *self._cargo.down)
+        rooms = (*self._cargo.inputs, *self._cargo.scratch, *self._cargo.outputs)
         return {r.name: self.device[r.name].on_device(shapes[r.name], r.dtype) for r in rooms}
 
     def prepare(self, size: int, items: Shapes) -> _Voyage:
@@ -105,17 +105,17 @@ class Berth:
         return self._voyages[key]
 
     def _capture(self, size: int, items: Shapes) -> _Voyage:
-        rooms = (*self._cargo.up, *self._cargo.inner, *self._cargo.down)
+        rooms = (*self._cargo.inputs, *self._cargo.scratch, *self._cargo.outputs)
         shapes = {room.name: (size, *items.get(room.name, room.shape)) for room in rooms}
         work = self._program(self, shapes)
         bytes_ = {r.name: math.prod(shapes[r.name]) * np.dtype(r.dtype).itemsize for r in rooms}
 
         def enqueue() -> None:
-            for room in self._cargo.up:
+            for room in self._cargo.inputs:
                 name = room.name
                 self.stream.upload(self.device[name], self._host[name], bytes_[name])
             work()
-            for room in self._cargo.down:
+            for room in self._cargo.outputs:
                 name = room.name
                 self.stream.download(self._host[name], self.device[name], bytes_[name])
 
@@ -127,11 +127,11 @@ class Berth:
         self._own.callback(graph.free)
         up, down = (
             [(r.name, self._host[r.name].on_host(shapes[r.name], r.dtype)) for r in part]
-            for part in (self._cargo.up, self._cargo.down)
+            for part in (self._cargo.inputs, self._cargo.outputs)
         )
         return _Voyage(graph, up, down)
 
-    def depart(
+    def launch(
         self,
         voyage: _Voyage,
         rows: slice,
@@ -152,19 +152,19 @@ class Berth:
 
         self._landing = landing
 
-    def land(self) -> None:
+    def collect(self) -> None:
         """Wait for the piece that is under way, if any, and hand out what came of it."""
         landing, self._landing = self._landing, None
         if landing is not None:
             landing()
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Wait for whatever is under way, and hand out nothing."""
         self._landing = None
         self.stream.synchronise()
 
 
-class Ferry:
+class DoubleBufferedExecutor:
     """Two berths on a device.
 
     Parameters
@@ -182,17 +182,22 @@ class Ferry:
     """
 
     def __init__(
-        self, cuda: Cuda, cargo: Cargo, rows: tuple[int, int], program: Program, own: ExitStack
+        self,
+        cuda: Cuda,
+        cargo: TensorLayout,
+        rows: tuple[int, int],
+        program: EnqueueFactory,
+        own: ExitStack,
     ) -> None:
         self._cuda = cuda
         self._most = rows[1]
         self._sizes = list(_sizes(*rows))
-        self._berths = [Berth(cuda, cargo, self._most, program, own) for _ in range(2)]
-        self._up = [room.name for room in cargo.up]
+        self._berths = [StreamBuffers(cuda, cargo, self._most, program, own) for _ in range(2)]
+        self._up = [room.name for room in cargo.inputs]
         #: Most events that graphs were captured for, by the items of their inputs.
         self._prepared: dict[tuple[Shape, ...], int] = {}
 
-    def prepare(self, items: Shapes, events: int) -> None:
+    def capture(self, items: Shapes, events: int) -> None:
         """Capture the graphs for so many events with such items in the inputs, and for fewer."""
         key = tuple(items.values())
         if self._prepared.get(key, 0) < events:
@@ -206,20 +211,20 @@ class Ferry:
         """Return the number of events that graphs are captured for and these are padded to."""
         return next(size for size in self._sizes if size >= events)
 
-    def carry(self, events: int, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def run(self, events: int, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Fill `outputs` from `inputs`, for so many events."""
         self._cuda.use()
         items = {name: inputs[name].shape[1:] for name in self._up}
-        self.prepare(items, min(events, self._most))
+        self.capture(items, min(events, self._most))
         try:
             for number, start in enumerate(range(0, events, self._most)):
                 rows = slice(start, min(start + self._most, events))
                 berth = self._berths[number % 2]
-                berth.land()
+                berth.collect()
                 voyage = berth.prepare(self._padded(rows.stop - start), items)
-                berth.depart(voyage, rows, inputs, outputs)
+                berth.launch(voyage, rows, inputs, outputs)
             for berth in self._berths:
-                berth.land()
+                berth.collect()
         except BaseException:
             with suppress(Exception):  # the first failure is what counts
                 self._abandon()
@@ -227,7 +232,7 @@ class Ferry:
 
     def _abandon(self) -> None:
         for berth in self._berths:
-            berth.abandon()
+            berth.discard()
 
 
 def _sizes(least: int, most: int) -> Iterator[int]:

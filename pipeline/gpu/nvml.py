@@ -76,7 +76,7 @@ class Sample(Struct):
     errors: int = 0
 
 
-class Device:
+class GpuProbe:
     """One GPU, asked through NVML's functions.
 
     Parameters
@@ -147,7 +147,7 @@ class Device:
             return None
 
 
-class Gpus:
+class GpuSampler:
     """All GPUs, sampled every other second until closed.
 
     Parameters
@@ -160,7 +160,7 @@ class Gpus:
 
     def __init__(self, nvml: Any, period_s: float = _PERIOD_S) -> None:
         self._nvml, self._period_s = nvml, period_s
-        self._devices = [Device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        self._devices = [GpuProbe(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
         self._done = threading.Event()
         self._latest: tuple[float, list[Sample]] = (0.0, [])
         # The driver may hang for good: the end of the process must not wait for it.
@@ -220,13 +220,13 @@ def gpu_names() -> list[str]:
         nvml.nvmlShutdown()
 
 
-def watch() -> Gpus | None:
+def start_sampler() -> GpuSampler | None:
     """Begin to sample the GPUs; None where there are none, or NVML cannot be asked."""
     nvml = load()
     if nvml is None:
         return None
     try:
-        return Gpus(nvml)
+        return GpuSampler(nvml)
     except nvml.NVMLError:
         return None
 

@@ -22,16 +22,16 @@ _LOAD, _DYNAMIC = 1, 2
 _NEEDED, _NAMES = 1, 5
 
 
-class Fix(NamedTuple):
+class InstallHint(NamedTuple):
     """What a library belongs to, and how one gets it."""
 
     what: str
     command: str
 
 
-_CUDA = Fix("CUDA 13 and cuDNN 9", "pip install 'onnxruntime-gpu[cuda,cudnn]'")
-_TENSORRT = Fix("TensorRT 10.16", "pip install 'tensorrt-cu13==10.16.*'")
-DRIVER = Fix(
+_CUDA = InstallHint("CUDA 13 and cuDNN 9", "pip install 'onnxruntime-gpu[cuda,cudnn]'")
+_TENSORRT = InstallHint("TensorRT 10.16", "pip install 'tensorrt-cu13==10.16.*'")
+DRIVER = InstallHint(
     "the NVIDIA driver, 580 or later",
     "apt-get install nvidia-driver, on the host; in a container: docker run --gpus all",
 )
@@ -45,18 +45,18 @@ _FIXES = {
 }
 
 
-def fix_for(name: str) -> Fix:
+def install_hint(name: str) -> InstallHint:
     """Return what a library belongs to, and the command that brings it.
 
     Examples
     --------
-    >>> fix_for("libnvinfer.so.10").what
+    >>> install_hint("libnvinfer.so.10").what
     'TensorRT 10.16'
     """
     return next(fix for start, fix in _FIXES.items() if name.startswith(start))
 
 
-def missing(library: Path, besides: tuple[str, ...] = ()) -> dict[str, str]:
+def missing_libraries(library: Path, besides: tuple[str, ...] = ()) -> dict[str, str]:
     """Load all that a library needs; return what cannot be had, each with the loader's words.
 
     Parameters
@@ -66,7 +66,7 @@ def missing(library: Path, besides: tuple[str, ...] = ()) -> dict[str, str]:
     besides
         Names that it opens by itself when it runs.
     """
-    told = {name: load(name) for name in (*needed(library), *besides)}
+    told = {name: load(name) for name in (*needed_libraries(library), *besides)}
     return {name: text for name, text in told.items() if text is not None}
 
 
@@ -81,7 +81,7 @@ def load(name: str) -> str | None:
             return str(error)
     else:
         return None
-    for other in needed(path):  # in another wheel's folder, perhaps
+    for other in needed_libraries(path):  # in another wheel's folder, perhaps
         load(other)
     try:
         ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
@@ -106,7 +106,7 @@ def wheel_folders() -> Iterator[Path]:
             yield from (Path(place), *sorted(Path(place).glob("*/lib")))
 
 
-def needed(library: Path) -> list[str]:
+def needed_libraries(library: Path) -> list[str]:
     """Return the names of the libraries that a 64-bit ELF library says it needs.
 
     Raises

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, RECORD, T_INGEST, Schema
+from sluice.pipeline.core.schema import (
+    DECISION,
+    DECISION_RECORD_COLUMNS,
+    EVENT_ID,
+    OUTCOME,
+    T_INGEST,
+    Schema,
+)
 
-from .graph import Graph, Join
+from .graph import Graph, StageJoin
 
 
-def cut(graph: Graph) -> list[Graph]:
+def split(graph: Graph) -> list[Graph]:
     """Return the segments of a graph as its file says: each a graph of the stages in it.
 
     The outputs of each are the inputs of the next: what later stages, monitors, shadows and the
@@ -26,7 +33,7 @@ def cut(graph: Graph) -> list[Graph]:
         replace(
             graph,
             stages=tuple(s for s in graph.stages if s.name in names[segment]),
-            elsewhere=tuple(s for s in graph.stages if s.name not in names[segment]),
+            remote_stages=tuple(s for s in graph.stages if s.name not in names[segment]),
             monitors=graph.monitors if segment == last else (),
             shadows=graph.shadows if segment == last else (),
             inputs=columns[segment],
@@ -37,21 +44,23 @@ def cut(graph: Graph) -> list[Graph]:
     ]
 
 
-def edges(graph: Graph) -> list[Schema]:
+def edge_schemas(graph: Graph) -> list[Schema]:
     """Return the columns that ingest gives, those between segments, and those the sink gets."""
-    return [*(segment.inputs for segment in cut(graph)), graph.outputs]
+    return [*(segment.inputs for segment in split(graph)), graph.outputs]
 
 
 def _edge(graph: Graph, behind: set[str]) -> Schema:
     """Return the columns that travel to the stages `behind`."""
-    before: list[Join] = [join for join in graph.joins if join.stage not in behind]
+    before: list[StageJoin] = [join for join in graph.joins if join.stage not in behind]
     needed, made = {EVENT_ID.name, OUTCOME.name, DECISION.name}, set[str]()
     for join in graph.joins:
         if join.stage in behind:
-            needed |= set(join.reads.names) - made
-            made |= set(join.adds.names)
+            needed |= set(join.inputs.names) - made
+            made |= set(join.outputs.names)
     watched = {c.name for one in (*graph.monitors, *graph.shadows) for c in one.consumes}
-    kept = set(graph.outputs.names) - {column.name for column in RECORD} | {T_INGEST.name}
+    kept = set(graph.outputs.names) - {column.name for column in DECISION_RECORD_COLUMNS} | {
+        T_INGEST.name
+    }
     needed |= (watched | kept) - made
     there = graph.inputs.merge((OUTCOME, DECISION))
-    return there.merge(column for join in before for column in join.adds).only(needed)
+    return there.merge(column for join in before for column in join.outputs).select(needed)

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Part
+from sluice.pipeline.config.graph_file import ComponentConfig
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Column, Schema
-from sluice.pipeline.inference.repository import find_labelled
+from sluice.pipeline.inference.repository import find_model_by_label
 from sluice.pipeline.metrics.shadow_meter import ShadowMeter
-from sluice.pipeline.stages.base import Connects, Judges, Shadowed, Stage
+from sluice.pipeline.stages.base import BindsInputs, Decides, HasShadows, Stage
 
 #: A sample may be this many events larger than a batch: what had gathered before.
 _MORE = 512
@@ -50,9 +50,14 @@ class Shadow:
     metric, labels = "", dict[str, str]()
 
     def __init__(
-        self, stage: Shadowed, label: str, parts: Sequence[Part], available: Schema, origin: str
+        self,
+        stage: HasShadows,
+        label: str,
+        parts: Sequence[ComponentConfig],
+        available: Schema,
+        origin: str,
     ) -> None:
-        model = find_labelled(label)
+        model = find_model_by_label(label)
         stage.check_swap(model)
         version = model.manifest.version
         self.name = f"{parts[0].name}/{model.manifest.name}@{version}"
@@ -61,7 +66,7 @@ class Shadow:
         options = {"model": model.manifest.name, "version": version, "shadow": [], "ladder": []}
         own = replace(parts[0], options=parts[0].options | options)
         self._stages: list[Stage] = [build("stage", p, origin) for p in (own, *parts[1:])]
-        if not any(isinstance(s, Judges) for s in self._stages):
+        if not any(isinstance(s, Decides) for s in self._stages):
             raise ConfigError(f"{origin}: {self.name}: expected a menu behind the stage, got none")
         self.consumes = self._connect(available, origin)
         self._off = False
@@ -71,7 +76,7 @@ class Shadow:
         reads: dict[str, Column] = {}
         made: set[str] = set()
         for stage in self._stages:
-            columns = stage.connect(available) if isinstance(stage, Connects) else stage.consumes
+            columns = stage.connect(available) if isinstance(stage, BindsInputs) else stage.consumes
             reads |= {c.name: c for c in columns if c.name not in made}
             made |= set(stage.provides.names)
             available = available.merge(stage.provides)
@@ -101,7 +106,7 @@ class Shadow:
         if meter is None:
             return _NOTHING
         if self._off:
-            meter.miss(batch.events)
+            meter.skip(batch.events)
             return _NOTHING
         try:
             judged = batch.with_columns(
@@ -113,7 +118,7 @@ class Shadow:
             meter.compare(batch[DECISION.name], batch[OUTCOME.name], shadow)
         except Exception as error:  # as above
             self._fail(error)
-            meter.miss(batch.events)
+            meter.skip(batch.events)
         return _NOTHING
 
     def close(self) -> None:
@@ -128,7 +133,10 @@ class Shadow:
 
 
 def build_shadows(
-    stages: Sequence[Stage], parts: Sequence[Part], available: Sequence[Schema], origin: str
+    stages: Sequence[Stage],
+    parts: Sequence[ComponentConfig],
+    available: Sequence[Schema],
+    origin: str,
 ) -> tuple[Shadow, ...]:
     """Return the shadows of all stages.
 
@@ -144,7 +152,7 @@ def build_shadows(
     shadows = [
         Shadow(stage, label, parts[index:], available[index], origin)
         for index, stage in enumerate(stages)
-        if isinstance(stage, Shadowed)
+        if isinstance(stage, HasShadows)
         for label in stage.shadows
     ]
     names = [shadow.name for shadow in shadows]

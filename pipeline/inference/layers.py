@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sluice.kernels.layers import Layer, compile_layers, run_layers, scratch
+from sluice.kernels.layers import Layer, compile_layers, run, workspace
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.core.schema import Array
 
@@ -38,7 +38,7 @@ class LayersSession:
             self._extra_scales = arrays["extra_scales"]
         except (KeyError, IndexError, ValueError) as error:
             raise ModelError(f"model {model.label}: layers file: {error!r}") from error
-        self._work = scratch(self._program)
+        self._work = workspace(self._program)
         self._extra = np.empty((0, len(self._extra_scales)), np.float32)
         self._main, *self._others = (tensor.name for tensor in model.manifest.inputs)
         (self._output,) = (tensor.name for tensor in model.manifest.outputs)
@@ -54,7 +54,7 @@ class LayersSession:
             np.log1p(inputs[name], out=extra[:, n])
             extra[:, n] *= self._extra_scales[n]
         program = self._program
-        run_layers(
+        run(
             main.reshape(events, -1), extra, self._scale, self._cut, program.steps,
             program.sources, program.numbers, program.rows, self._work, output,
         )  # fmt: skip

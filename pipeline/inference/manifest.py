@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from sluice.pipeline.core.errors import ModelError, nearest
+from sluice.pipeline.core.errors import ModelError, did_you_mean
 from sluice.pipeline.core.schema import Column
+
+_TENSOR = {"most": "max_items"}
+#: Keys of manifests that an earlier release wrote, by table: what they are called now.
+RENAMED_KEYS = {
+    "inputs": _TENSOR,
+    "outputs": _TENSOR,
+    "batch": {"least": "min", "usual": "opt", "most": "max"},
+}
 
 
 class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,28 +27,28 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     #: Names of the entries of the last axis, for outputs that the menu reads.
     labels: tuple[str, ...] = ()
     #: Of an input: it takes lists of items of `shape`, (events, K, *shape) for any K up to this.
-    most: int = 0
+    max_items: int = 0
     #: Name of the input whose items this one marks: (events, K), 1 where an item is no padding.
     mask: str = ""
     #: Name of the input whose items this one counts: (events,), without padding.
     length: str = ""
 
     @property
-    def of_list(self) -> str:
+    def companion_of(self) -> str:
         """The input that this one is made of, if it is no column itself."""
         return self.mask or self.length
 
     @property
     def axes(self) -> tuple[int | None, ...]:
         """Shape without the event axis; None for the items of a list."""
-        return (None, *self.shape) if self.most or self.mask else self.shape
+        return (None, *self.shape) if self.max_items or self.mask else self.shape
 
     @property
     def column(self) -> Column:
         """The column that this tensor is in a batch."""
-        return Column(self.name, self.dtype, self.axes, self.unit, self.labels, self.most)
+        return Column(self.name, self.dtype, self.axes, self.unit, self.labels, self.max_items)
 
-    def fits(self, shape: tuple[int, ...], events: int) -> bool:
+    def matches(self, shape: tuple[int, ...], events: int) -> bool:
         """Whether an array of this shape holds so many events, lists padded to any length."""
         wanted = (events, *self.axes)
         return len(shape) == len(wanted) and all(
@@ -54,12 +62,12 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
     kernel: str = ""
 
 
-class Sizes(Struct, frozen=True, forbid_unknown_fields=True):
+class BatchSizes(Struct, frozen=True, forbid_unknown_fields=True):
     """How many events a model gets at once; engines of a GPU are built and tuned for these."""
 
-    least: int = 1
-    usual: int = 1024
-    most: int = 4096
+    min: int = 1
+    opt: int = 1024
+    max: int = 4096
 
 
 class Training(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +81,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     recipe_sha256: str = ""
 
 
-class Published(Struct, frozen=True, forbid_unknown_fields=True):
+class PublishedResult(Struct, frozen=True, forbid_unknown_fields=True):
     """A number from the literature, to stand beside ours."""
 
     #: Which of the manifest's metrics it stands beside.
@@ -83,12 +91,12 @@ class Published(Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
 
 
-class Card(Struct, frozen=True, forbid_unknown_fields=True):
+class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
     """What a reader needs to judge a model's numbers: they are a toy's, and reproduce nothing."""
 
     #: Where the method and the published numbers come from.
     reference: str = ""
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
     #: Where simulation, net or measurement fall short.
     shortcomings: tuple[str, ...] = ()
 
@@ -114,15 +122,15 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     #: Greatest allowed absolute difference from the golden outputs.
     tolerance: float = 1e-5
     #: What a GPU's engine takes; a larger batch goes in pieces.
-    batch: Sizes = Sizes()
+    batch: BatchSizes = BatchSizes()
     preprocessing: Preprocessing = Preprocessing()
     training: Training = Training()
     #: Those called ``X_spread`` are the standard deviation of X between trainings.
     metrics: dict[str, float] = {}
-    card: Card = Card()
+    card: ModelCard = ModelCard()
 
 
-def hold(manifest: Manifest, where: str) -> None:
+def validate_manifest(manifest: Manifest, where: str) -> None:
     """Refuse a manifest that contradicts itself.
 
     Raises
@@ -150,26 +158,28 @@ def _require_numbers(tensor: Tensor, where: str) -> None:
 
 def _require_lists(manifest: Manifest, where: str) -> None:
     """Refuse masks and lengths of what is no list, and lists among the outputs."""
-    lists = {tensor.name for tensor in manifest.inputs if tensor.most}
+    lists = {tensor.name for tensor in manifest.inputs if tensor.max_items}
     for tensor in (*manifest.inputs, *manifest.outputs):
         at = f"{where}: tensor {tensor.name!r}"
-        special = (tensor.most != 0) + bool(tensor.mask) + bool(tensor.length)
+        special = (tensor.max_items != 0) + bool(tensor.mask) + bool(tensor.length)
         if special and tensor in manifest.outputs:
-            raise ModelError(f"{at}: expected `most`, `mask` and `length` of inputs only")
-        if special > 1 or (tensor.of_list and tensor.shape):
+            raise ModelError(f"{at}: expected `max_items`, `mask` and `length` of inputs only")
+        if special > 1 or (tensor.companion_of and tensor.shape):
             raise ModelError(f"{at}: expected a list, or a mask or a length of numbers, got both")
-        if tensor.of_list and tensor.of_list not in lists:
+        if tensor.companion_of and tensor.companion_of not in lists:
             raise ModelError(
-                f"{at}: expected an input with `most`, got {tensor.of_list!r}",
-                nearest(tensor.of_list, lists),
+                f"{at}: expected an input with `max_items`, got {tensor.companion_of!r}",
+                did_you_mean(tensor.companion_of, lists),
             )
-        if special and not 0 <= tensor.most == (tensor.column.most_items if tensor.most else 0):
-            raise ModelError(f"{at}: most: expected few enough items, got {tensor.most}")
+        if special and not 0 <= tensor.max_items == (
+            tensor.column.item_limit if tensor.max_items else 0
+        ):
+            raise ModelError(f"{at}: max_items: expected few enough items, got {tensor.max_items}")
 
 
-def _require_sizes(sizes: Sizes, where: str) -> None:
-    if not 1 <= sizes.least <= sizes.usual <= sizes.most:
+def _require_sizes(sizes: BatchSizes, where: str) -> None:
+    if not 1 <= sizes.min <= sizes.opt <= sizes.max:
         raise ModelError(
-            f"{where}: batch: expected 1 <= least <= usual <= most, got {sizes.least}, "
-            f"{sizes.usual}, {sizes.most}"
+            f"{where}: batch: expected 1 <= min <= opt <= max, got {sizes.min}, "
+            f"{sizes.opt}, {sizes.max}"
         )

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import onnxruntime as ort
 
-from sluice.pipeline.core.errors import ModelError, nearest
+from sluice.pipeline.core.errors import ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array
 
-from .onnxruntime_providers import compare_tensors
+from .onnxruntime_providers import check_signature
 from .repository import Model
 from .session import Session
 
@@ -39,8 +39,8 @@ class OnnxRuntimeSession:
         self.infer, self.close = session.infer, session.close
 
     @staticmethod
-    def require(device: str) -> None:
-        """Refuse a device that is not here; see `Demands`."""
+    def require_available(device: str) -> None:
+        """Refuse a device that is not here; see `ChecksAvailability`."""
         kind, number = _device(device or "cpu")
         if kind in _GPU:
             from sluice.pipeline.gpu.cuda import Cuda
@@ -57,10 +57,10 @@ def _open(model: Model, device: str) -> Session:
     except ModelError as error:
         raise ModelError(f"model {model.label}: {error.message}", error.hint) from error
     if kind == "cpu":
-        return _OnCpu(model)
-    from .onnxruntime_gpu import OnGpu
+        return OnnxRuntimeCpuSession(model)
+    from .onnxruntime_gpu import OnnxRuntimeGpuSession
 
-    return OnGpu(model, kind, number)
+    return OnnxRuntimeGpuSession(model, kind, number)
 
 
 def _device(device: str) -> tuple[str, int]:
@@ -69,12 +69,12 @@ def _device(device: str) -> tuple[str, int]:
     if kind not in ("cpu", *_GPU) or (colon and not (number.isdigit() and kind in _GPU)):
         raise ModelError(
             f"backend 'onnxruntime' has no device {device!r}",
-            nearest(device, ("cpu", *_GPU)),
+            did_you_mean(device, ("cpu", *_GPU)),
         )
     return kind, int(number or 0)
 
 
-class _OnCpu:
+class OnnxRuntimeCpuSession:
     """One intra-op thread a session, outputs bound to preallocated arrays."""
 
     backend = "onnxruntime:cpu"
@@ -95,7 +95,7 @@ class _OnCpu:
                 f"model {model.label}: asked for {_PROVIDER}, got "
                 f"{self._session.get_providers()[0]}"
             )
-        compare_tensors(model, self._session)
+        check_signature(model, self._session)
         self._binding = self._session.io_binding()
         self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}
 

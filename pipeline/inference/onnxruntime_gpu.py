@@ -15,12 +15,12 @@ import onnxruntime as ort
 
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.core.schema import Array
-from sluice.pipeline.gpu.cuda import Cuda, Gpu, Memory, Stream
+from sluice.pipeline.gpu.cuda import Cuda, GpuInfo, Memory, Stream
 
 from .manifest import Tensor
 from .onnxruntime_providers import (
     PROVIDERS,
-    compare_tensors,
+    check_signature,
     cuda_options,
     require,
     tensorrt_options,
@@ -61,11 +61,11 @@ class _Tensor:
         stream.upload(self.device, self.host, pinned.nbytes)
 
 
-class OnGpu:
+class OnnxRuntimeGpuSession:
     """A model on a GPU by one of ONNX Runtime's providers; see `Session`.
 
     What comes is copied into pinned memory and from there to the device, is judged, and comes back,
-    all on one stream without a stop between. Batches larger than the manifest's `batch.most` go in
+    all on one stream without a stop between. Batches larger than the manifest's `batch.max` go in
     pieces. The CUDA provider captures its work into graphs, one for each of a few sizes to which
     batches are padded, where no input has lists.
 
@@ -79,10 +79,10 @@ class OnGpu:
         require(kind, number)
         self.backend = f"onnxruntime:{kind}:{number}" if number else f"onnxruntime:{kind}"
         self._number = number
-        self._least, self._most = model.manifest.batch.least, model.manifest.batch.most
+        self._least, self._most = model.manifest.batch.min, model.manifest.batch.max
         # The TensorRT provider keeps one graph only, whatever the size.
         self._captured = kind == "cuda" and not any(
-            tensor.most or tensor.of_list for tensor in model.manifest.inputs
+            tensor.max_items or tensor.companion_of for tensor in model.manifest.inputs
         )
         self._bindings: dict[tuple[tuple[int, ...], ...], tuple[Any, Any]] = {}
         self._own = ExitStack()
@@ -99,7 +99,7 @@ class OnGpu:
         self._stream = Stream(self._cuda)
         self._own.callback(self._stream.free)
         manifest = model.manifest
-        lists = {tensor.name: tensor.most for tensor in manifest.inputs if tensor.most}
+        lists = {tensor.name: tensor.max_items for tensor in manifest.inputs if tensor.max_items}
         made = {
             tensor.name: _Tensor(self._cuda, tensor, lists, self._most, self._own)
             for tensor in (*manifest.inputs, *manifest.outputs)
@@ -108,7 +108,7 @@ class OnGpu:
         self._outputs = {tensor.name: made[tensor.name] for tensor in manifest.outputs}
         self._session = self._load(model, kind)
         self._own.callback(self._release)
-        compare_tensors(model, self._session)
+        check_signature(model, self._session)
         if self._captured:
             self._capture(model)
 
@@ -234,10 +234,10 @@ class OnGpu:
         return [tensorrt_options(model, self._number, stream, cache), cuda]
 
 
-def engine_cache(root: Path, model: Model, gpu: Gpu) -> Path:
+def engine_cache(root: Path, model: Model, gpu: GpuInfo) -> Path:
     """Return the folder of a model's engines: another for another GPU, driver, version or file."""
     sizes = model.manifest.batch
     here = f"{gpu.name} {gpu.capability} {gpu.driver} {ort.__version__}"
-    what = f"{model.manifest.sha256} {sizes.least} {sizes.usual} {sizes.most}"
+    what = f"{model.manifest.sha256} {sizes.min} {sizes.opt} {sizes.max}"
     digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (here, what)]
     return root / "onnxruntime" / digests[0] / f"{model.manifest.name}-{digests[1]}"

@@ -13,7 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from sluice.pipeline.core.errors import ModelError
-from sluice.pipeline.gpu.shared_libraries import fix_for, missing
+from sluice.pipeline.gpu.shared_libraries import install_hint, missing_libraries
 
 from .manifest import Tensor
 from .repository import Model
@@ -49,28 +49,30 @@ def require(kind: str, number: int = 0) -> None:
                 f"it has {', '.join(built)}",
                 _INSTALL,
             )
-    absent = {name: None for provider in PROVIDERS[kind] for name in lacking(provider)}
+    absent = {
+        name: None for provider in PROVIDERS[kind] for name in missing_provider_libraries(provider)
+    }
     if absent:
         raise ModelError(
             f"{where}: {PROVIDERS[kind][0]} cannot be loaded: missing {', '.join(absent)}",
-            "\n  ".join(remedies(absent)),
+            "\n  ".join(install_commands(absent)),
         )
 
 
-def lacking(provider: str) -> dict[str, str]:
+def missing_provider_libraries(provider: str) -> dict[str, str]:
     """Return the shared libraries that a provider needs and that cannot be loaded, with why."""
     library = Path(ort.__file__).parent / "capi" / _LIBRARIES[provider]
     if not library.is_file():
         return {library.name: "not in this onnxruntime"}
-    return missing(library, _OPENED)
+    return missing_libraries(library, _OPENED)
 
 
-def remedies(names: Mapping[str, Any]) -> list[str]:
+def install_commands(names: Mapping[str, Any]) -> list[str]:
     """Return a line for each thing that is to be installed: what, for which of these names, how."""
-    fixes = dict.fromkeys(fix_for(name) for name in names)
+    hints = dict.fromkeys(install_hint(name) for name in names)
     return [
-        f"{fix.what} ({', '.join(name for name in names if fix_for(name) == fix)}): {fix.command}"
-        for fix in fixes
+        f"{hint.what} ({', '.join(n for n in names if install_hint(n) == hint)}): {hint.command}"
+        for hint in hints
     ]
 
 
@@ -110,9 +112,9 @@ def tensorrt_options(model: Model, number: int, stream: int, cache: Path) -> dic
     """
     sizes = model.manifest.batch
     shapes = {
-        "min": _shapes(model.manifest.inputs, sizes.least, shortest=True),
-        "opt": _shapes(model.manifest.inputs, sizes.usual),
-        "max": _shapes(model.manifest.inputs, sizes.most),
+        "min": _shapes(model.manifest.inputs, sizes.min, shortest=True),
+        "opt": _shapes(model.manifest.inputs, sizes.opt),
+        "max": _shapes(model.manifest.inputs, sizes.max),
     }
     precision = model.manifest.precision
     return {
@@ -130,7 +132,7 @@ def tensorrt_options(model: Model, number: int, stream: int, cache: Path) -> dic
 
 def _shapes(tensors: tuple[Tensor, ...], events: int, *, shortest: bool = False) -> str:
     """Return shapes as TensorRT's provider reads them: ``a:1x8x8,b:1``."""
-    lengths = {tensor.name: 1 if shortest else tensor.most for tensor in tensors}
+    lengths = {tensor.name: 1 if shortest else tensor.max_items for tensor in tensors}
 
     def axes(tensor: Tensor) -> Iterator[int]:
         yield events
@@ -146,7 +148,7 @@ _TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64
           "tensor(bool)": "bool"}  # fmt: skip
 
 
-def compare_tensors(model: Model, session: Any) -> None:
+def check_signature(model: Model, session: Any) -> None:
     """Refuse a session of a file whose inputs or outputs are not those of the manifest."""
     _compare(model, "input", model.manifest.inputs, session.get_inputs())
     _compare(model, "output", model.manifest.outputs, session.get_outputs())
@@ -169,5 +171,5 @@ def _compare(model: Model, role: str, tensors: tuple[Tensor, ...], nodes: Sequen
         if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
             raise ModelError(
                 f"model {model.label}: {role} {tensor.name!r}: manifest says "
-                f"{tensor.column.form}, the file has {dtype}{list(item)}"
+                f"{tensor.column.spec}, the file has {dtype}{list(item)}"
             )

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from sluice.pipeline.config.strict import convert
-from sluice.pipeline.core.errors import ConfigError, ModelError, nearest
+from sluice.pipeline.config.strict import strict_convert
+from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array
 
-from .manifest import Manifest, hold
+from .manifest import RENAMED_KEYS, Manifest, validate_manifest
 
 MANIFEST = "manifest.toml"
 _LAYERS = "layers.npz"
@@ -111,7 +111,7 @@ def find_model(name: str, version: int | None = None) -> Model:
         known = {path.name for root in repositories() for path in _folders(root)}
         raise ModelError(
             f"model {name!r}: not in the repository",
-            hint=nearest(name, known) or "`sluice models` lists what is there",
+            hint=did_you_mean(name, known) or "`sluice models` lists what is there",
         )
     versions = sorted(int(p.name) for p in found[0].iterdir() if p.is_dir() and p.name.isdigit())
     chosen = versions[-1] if version is None and versions else version
@@ -120,7 +120,7 @@ def find_model(name: str, version: int | None = None) -> Model:
     return read_model(found[0] / str(chosen))
 
 
-def find_labelled(label: str) -> Model:
+def find_model_by_label(label: str) -> Model:
     """Return the model that ``name`` or ``name@version`` stands for; see `find_model`."""
     name, at, version = label.partition("@")
     if at and not version.isdigit():
@@ -141,10 +141,10 @@ def read_model(folder: Path) -> Model:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ModelError(f"{path}: cannot read: {error}") from error
     try:
-        model = Model(convert(tables, Manifest, str(path)), folder)
+        model = Model(strict_convert(tables, Manifest, str(path), RENAMED_KEYS), folder)
     except ConfigError as error:
         raise ModelError(error.message, error.hint) from error
-    hold(model.manifest, str(path))
+    validate_manifest(model.manifest, str(path))
     _verify(model.path, model.manifest.sha256, model.label)
     return model
 
@@ -155,7 +155,7 @@ def all_models() -> list[Path]:
     return sorted(versions, key=lambda path: (path.parent.name, path.name))
 
 
-def find_models_of(family: str) -> list[Model]:
+def find_family_models(family: str) -> list[Model]:
     """Return the newest version of every model of a family, by name; see `find_model`."""
     names = sorted({folder.parent.name for folder in all_models()})
     return [model for model in map(find_model, names) if model.manifest.family == family]

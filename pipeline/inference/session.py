@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from sluice.pipeline.config.plugins import load
+from sluice.pipeline.config.plugins import load_class
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.core.schema import Array
 
@@ -31,11 +31,11 @@ class Session(Protocol):
 
 
 @runtime_checkable
-class Demands(Protocol):
+class ChecksAvailability(Protocol):
     """A backend that runs only where more is installed than its own module imports."""
 
     @staticmethod
-    def require(device: str) -> None:
+    def require_available(device: str) -> None:
         """Refuse a device that is not here, or lacks something, with ModelError; quick."""
 
 
@@ -48,9 +48,9 @@ def require_backend(backend: str, where: str) -> None:
         With what is missing, and the command that brings it.
     """
     runtime, _, device = backend.partition(":")
-    found = load("backend", runtime, where)
-    if isinstance(found, Demands):
-        found.require(device)
+    found = load_class("backend", runtime, where)
+    if isinstance(found, ChecksAvailability):
+        found.require_available(device)
 
 
 def open_session(model: Model, backend: str, where: str) -> Session:
@@ -63,7 +63,7 @@ def open_session(model: Model, backend: str, where: str) -> Session:
         outputs differ by more than the manifest's tolerance.
     """
     runtime, _, device = backend.partition(":")
-    session: Session = load("backend", runtime, where)(model, device)
+    session: Session = load_class("backend", runtime, where)(model, device)
     try:
         _reproduce_golden(model, session)
     except BaseException:
@@ -82,10 +82,10 @@ def _reproduce_golden(model: Model, session: Session) -> None:
         (t, expected) for t in model.manifest.outputs
     ]:
         array = arrays[tensor.name]
-        if array.dtype != tensor.dtype or not tensor.fits(array.shape, events):
+        if array.dtype != tensor.dtype or not tensor.matches(array.shape, events):
             raise ModelError(
                 f"model {model.label}: golden {tensor.name!r}: expected {events} events of "
-                f"{tensor.column.form}, got {array.dtype} {array.shape}"
+                f"{tensor.column.spec}, got {array.dtype} {array.shape}"
             )
     # Fewer bits than the model's own, where the backend was asked for that.
     tolerance = max(model.manifest.tolerance, getattr(session, "tolerance", 0.0))

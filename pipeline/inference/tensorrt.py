@@ -9,11 +9,11 @@ from functools import partial
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.core.schema import Array
 from sluice.pipeline.gpu.cuda import Cuda
-from sluice.pipeline.gpu.double_buffer import Cargo, Ferry
+from sluice.pipeline.gpu.double_buffer import DoubleBufferedExecutor, TensorLayout
 
 from . import tensorrt_plans
 from .repository import Model
-from .tensorrt_engine import Engine
+from .tensorrt_engine import TensorRtEngine
 
 
 class TensorRtSession:
@@ -45,8 +45,8 @@ class TensorRtSession:
             raise
 
     @staticmethod
-    def require(device: str) -> None:
-        """Refuse where TensorRT, the driver or the GPU is missing; see `Demands`."""
+    def require_available(device: str) -> None:
+        """Refuse where TensorRT, the driver or the GPU is missing; see `ChecksAvailability`."""
         index, _ = parse_device(device)
         tensorrt_plans.require_tensorrt()
         Cuda(index)
@@ -54,16 +54,16 @@ class TensorRtSession:
     def _open(self, model: Model, index: int, precision: str) -> None:
         cuda = Cuda(index)
         cuda.use()
-        engine = Engine(model, cuda, precision, self._own)
-        cargo = Cargo(engine.inputs, (), engine.outputs)
+        engine = TensorRtEngine(model, cuda, precision, self._own)
+        cargo = TensorLayout(engine.inputs, (), engine.outputs)
         program = partial(engine.bind, columns={})
-        self._ferry = Ferry(cuda, cargo, engine.rows, program, self._own)
-        if not any(tensor.most for tensor in model.manifest.inputs):
-            self._ferry.prepare({room.name: room.shape for room in engine.inputs}, engine.rows[1])
+        self._ferry = DoubleBufferedExecutor(cuda, cargo, engine.rows, program, self._own)
+        if not any(tensor.max_items for tensor in model.manifest.inputs):
+            self._ferry.capture({room.name: room.shape for room in engine.inputs}, engine.rows[1])
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Fill `outputs` from `inputs`; see `Session.infer`."""
-        self._ferry.carry(len(next(iter(inputs.values()))), inputs, outputs)
+        self._ferry.run(len(next(iter(inputs.values()))), inputs, outputs)
 
     def close(self) -> None:
         """Free graphs, contexts, the engine, memory, streams."""

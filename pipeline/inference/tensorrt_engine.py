@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.gpu.cuda import Cuda, Memory
-from sluice.pipeline.gpu.double_buffer import Berth, Room, Shapes
+from sluice.pipeline.gpu.double_buffer import Shapes, StreamBuffers, TensorSpec
 
 from . import tensorrt_plans
 from .manifest import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 
-class Engine:
+class TensorRtEngine:
     """The plan of a model on a device.
 
     Parameters
@@ -47,14 +47,14 @@ class Engine:
         import tensorrt as trt
 
         self._cuda, self._own, self._model = cuda, own, model
-        plan = tensorrt_plans.find(model, precision, cuda.gpu(), trt.__version__)
+        plan = tensorrt_plans.load_plan(model, precision, cuda.gpu(), trt.__version__)
         self._user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise ModelError(
                 f"model {model.label}: TensorRT {trt.__version__} does not take its plan",
-                f"rebuild: {tensorrt_plans.command(model, precision)}",
+                f"rebuild: {tensorrt_plans.build_command(model, precision)}",
             )
         self._engine: trt.ICudaEngine = engine
         self._runtime: trt.Runtime = runtime
@@ -62,8 +62,8 @@ class Engine:
         self._compare(trt.TensorIOMode.INPUT, model.manifest.inputs, "input")
         self._compare(trt.TensorIOMode.OUTPUT, model.manifest.outputs, "output")
         widest = {t.name: self._widest(t) for t in model.manifest.inputs}
-        self.inputs = [Room(t.name, t.dtype, widest[t.name]) for t in model.manifest.inputs]
-        self.outputs = [Room(t.name, t.dtype, t.shape) for t in model.manifest.outputs]
+        self.inputs = [TensorSpec(t.name, t.dtype, widest[t.name]) for t in model.manifest.inputs]
+        self.outputs = [TensorSpec(t.name, t.dtype, t.shape) for t in model.manifest.outputs]
         limits = [engine.get_tensor_profile_shape(room.name, 0) for room in self.inputs]
         self.rows = (
             max(least[0] for least, _, _ in limits), min(most[0] for _, _, most in limits)
@@ -91,7 +91,7 @@ class Engine:
             known = [a == b for a, b in zip(item, tensor.axes, strict=False) if a != -1 and b]
             if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
                 raise ModelError(
-                    f"{where}: {role} {tensor.name!r}: manifest says {tensor.column.form}, the "
+                    f"{where}: {role} {tensor.name!r}: manifest says {tensor.column.spec}, the "
                     f"plan has {dtype}{list(item)}"
                 )
 
@@ -100,7 +100,9 @@ class Engine:
         _, _, most = self._engine.get_tensor_profile_shape(tensor.name, 0)
         return tuple(most)[1:]
 
-    def bind(self, berth: Berth, shapes: Shapes, columns: Mapping[str, str]) -> Callable[[], None]:
+    def bind(
+        self, berth: StreamBuffers, shapes: Shapes, columns: Mapping[str, str]
+    ) -> Callable[[], None]:
         """Return what runs the engine in a berth's stream, on its arrays.
 
         Each has an execution context of its own: a captured graph holds only as long as nobody
@@ -150,7 +152,7 @@ class Engine:
                     "build its plan for such shapes: sluice build-engine --batch",
                 )
 
-    def _working_memory(self, berth: Berth) -> Memory:
+    def _working_memory(self, berth: StreamBuffers) -> Memory:
         if _WORK not in berth.device:
             memory = Memory(self._cuda, self._engine.device_memory_size_v2)
             self._own.callback(memory.free)

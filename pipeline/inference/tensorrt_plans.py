@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from sluice.pipeline.core.errors import ConfigError, ModelError
-from sluice.pipeline.gpu.cuda import Gpu
-from sluice.pipeline.gpu.shared_libraries import fix_for
+from sluice.pipeline.gpu.cuda import GpuInfo
+from sluice.pipeline.gpu.shared_libraries import install_hint
 
-from .manifest import Sizes
+from .manifest import BatchSizes
 from .repository import Model
 
 #: What an engine may compute in. A model's own precision is one of them; `tf32` is fp32 with
@@ -34,9 +34,9 @@ _MOST = 1 << 20
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
     """Shapes of an input that an engine takes: least, the one it was tuned for, most."""
 
-    least: tuple[int, ...]
-    usual: tuple[int, ...]
-    most: tuple[int, ...]
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
 
 
 class Fingerprint(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +63,7 @@ def require_tensorrt() -> None:
     try:
         import_module("tensorrt")
     except ImportError as error:
-        fix = fix_for("libnvinfer")
+        fix = install_hint("libnvinfer")
         raise ModelError(
             f"backend 'tensorrt': TensorRT cannot be loaded: {error}", f"{fix.what}: {fix.command}"
         ) from error
@@ -76,7 +76,7 @@ def parse_precision(text: str) -> str:
     return text
 
 
-def parse_batch(text: str) -> Sizes:
+def parse_batch(text: str) -> BatchSizes:
     """Return least, usual and most events at once, from ``MIN,OPT,MAX``; or raise ConfigError."""
     sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= _MOST:
@@ -84,7 +84,7 @@ def parse_batch(text: str) -> Sizes:
             f"expected least, usual and most events, such as 1,1024,4096, got {text!r}",
             f"at most {_MOST} at once",
         )
-    return Sizes(*sizes)
+    return BatchSizes(*sizes)
 
 
 def folder() -> Path:
@@ -96,33 +96,33 @@ def folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "sluice" / "engines"
 
 
-def plan_file(root: Path, model: Model, precision: str, gpu: Gpu) -> Path:
+def plan_file(root: Path, model: Model, precision: str, gpu: GpuInfo) -> Path:
     """Return where the plan of a model for a kind of GPU is kept."""
-    return root / model.label / f"{precision}-{_slug(gpu.name)}.plan"
+    return root / model.label / f"{precision}-{slug(gpu.name)}.plan"
 
 
-def timing_file(root: Path, gpu: Gpu, tensorrt: str) -> Path:
+def timing_file(root: Path, gpu: GpuInfo, tensorrt: str) -> Path:
     """Return where the times of kernels on a kind of GPU are kept."""
-    return root / f"{_slug(gpu.name)}-{tensorrt}.timing"
+    return root / f"{slug(gpu.name)}-{tensorrt}.timing"
 
 
-def command(model: Model, precision: str) -> str:
+def build_command(model: Model, precision: str) -> str:
     """Return the command that builds a plan."""
     asked = "" if precision == model.manifest.precision else f" --precision {precision}"
     name = f"{model.manifest.name}@{model.manifest.version}"
     return f"sluice build-engine {name}{asked}"
 
 
-def write(file: Path, plan: bytes, fingerprint: Fingerprint) -> Fingerprint:
+def save_plan(file: Path, plan: bytes, fingerprint: Fingerprint) -> Fingerprint:
     """Write a plan, and beside it what it was built for, which is returned with its hash."""
     sealed = msgspec.structs.replace(fingerprint, plan_sha256=hashlib.sha256(plan).hexdigest())
     about = msgspec.json.format(msgspec.json.encode(sealed))
-    put(file, plan)
-    put(_about(file), about)
+    write_atomically(file, plan)
+    write_atomically(_about(file), about)
     return sealed
 
 
-def put(file: Path, data: bytes) -> None:
+def write_atomically(file: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")
@@ -130,7 +130,7 @@ def put(file: Path, data: bytes) -> None:
     new.replace(file)
 
 
-def find(model: Model, precision: str, gpu: Gpu, tensorrt: str) -> bytes:
+def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> bytes:
     """Return the plan of a model for what is here.
 
     Raises
@@ -144,7 +144,7 @@ def find(model: Model, precision: str, gpu: Gpu, tensorrt: str) -> bytes:
         model.label, model.manifest.sha256, precision, tensorrt, gpu.name, gpu.capability,
         gpu.driver, {},
     )  # fmt: skip
-    hint = f"rebuild: {command(model, precision)}"
+    hint = f"rebuild: {build_command(model, precision)}"
     about = f"model {model.label}: {precision} plan"
     try:
         built = _read(file)
@@ -182,5 +182,6 @@ def _about(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as part of a file name: lower case, dashes between words."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

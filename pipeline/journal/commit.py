@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.transport.batch_summary import (
-    Summary,
+    BatchSummary,
     join_summaries,
     unpack_summaries,
     unpack_summary,
 )
 
-from .batch_record import epoch_of, first_of
+from .batch_record import record_epoch, record_first_id
 
 _OUTCOMES = len(Outcome)
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -34,7 +34,7 @@ _Bit = Annotated[int, Meta(ge=0, lt=64)]
 _MOST_BYTES = 1 << 28
 
 
-class Result(NamedTuple):
+class BatchResult(NamedTuple):
     """What came of one batch.
 
     Attributes
@@ -55,7 +55,7 @@ class Result(NamedTuple):
     summary: memoryview | bytes
 
 
-class Swapped(msgspec.Struct, frozen=True):
+class ModelSwapRecord(msgspec.Struct, frozen=True):
     """A swap of a model, as the journal has it.
 
     Attributes
@@ -81,7 +81,7 @@ class Swapped(msgspec.Struct, frozen=True):
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
 
 
-class Commit(msgspec.Struct, frozen=True):
+class CommitRecord(msgspec.Struct, frozen=True):
     """A commit record: what one record batch settles, and all before it.
 
     Attributes
@@ -117,7 +117,7 @@ class Commit(msgspec.Struct, frozen=True):
     summaries: bytes = b""
     epoch: Annotated[int, Meta(ge=0, lt=2**24)] = 0
     models: dict[str, dict[str, str]] = {}
-    swaps: list[Swapped] = []
+    swaps: list[ModelSwapRecord] = []
 
     @property
     def first(self) -> int:
@@ -143,7 +143,7 @@ class Commit(msgspec.Struct, frozen=True):
             )
         return payload
 
-    def unpacked(self) -> list[Summary]:
+    def unpacked(self) -> list[BatchSummary]:
         """Return the summaries of the batches that this record settles."""
         return unpack_summaries(self.payload())
 
@@ -152,10 +152,10 @@ class Commit(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self)
 
 
-def read_commit(text: bytes, where: str) -> Commit:
+def read_commit(text: bytes, where: str) -> CommitRecord:
     """Return the commit record in `text`; DataError naming `where` if it is none."""
     try:
-        commit = msgspec.json.decode(text, type=Commit)
+        commit = msgspec.json.decode(text, type=CommitRecord)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: not a commit record: {error}") from error
     if commit.first < 0 or len(commit.kept) != len(commit.judged):
@@ -175,8 +175,8 @@ class Journal:
         Where an earlier life of the run stood.
     """
 
-    def __init__(self, last: Commit | None = None) -> None:
-        last = last or Commit()
+    def __init__(self, last: CommitRecord | None = None) -> None:
+        last = last or CommitRecord()
         self.next = last.next
         self._counts = np.array(last.counts, np.int64)
         self._paths = np.zeros(64, np.int64)
@@ -184,22 +184,22 @@ class Journal:
             self._paths[bit] = events
         self._written = last.written
         self._epoch, self._models = last.epoch, dict(last.models)
-        self._announced: dict[int, Swapped] = {}
+        self._announced: dict[int, ModelSwapRecord] = {}
 
-    def announce(self, swap: Swapped) -> None:
+    def register_swap(self, swap: ModelSwapRecord) -> None:
         """Note what a swap is, before the first batch of its epoch."""
         self._announced[swap.epoch] = swap
 
-    def knows(self, epoch: int) -> bool:
+    def knows_epoch(self, epoch: int) -> bool:
         """Whether all swaps up to an epoch were announced."""
-        return epoch <= self._epoch or (epoch in self._announced and self.knows(epoch - 1))
+        return epoch <= self._epoch or (epoch in self._announced and self.knows_epoch(epoch - 1))
 
-    def settle(self, results: Sequence[Result]) -> tuple[Commit, bytes]:
+    def append(self, results: Sequence[BatchResult]) -> tuple[CommitRecord, bytes]:
         """Return the commit record of the next batches, and the payload of their ACK."""
-        swaps: list[Swapped] = []
+        swaps: list[ModelSwapRecord] = []
         for result in results:
             summary = unpack_summary(result.summary)
-            swaps += self._begun(result.seq, summary.composition)
+            swaps += self._begun(result.seq, summary.batch_record)
             self._counts += np.frombuffer(summary.counts, np.int64)
             self._paths += np.frombuffer(summary.paths, np.int64)
         kept = [result.kept.events for result in results]
@@ -207,7 +207,7 @@ class Journal:
         self.next += len(results)
         payload = join_summaries([result.summary for result in results])
         bits = np.flatnonzero(self._paths).tolist()
-        commit = Commit(
+        commit = CommitRecord(
             self.next,
             [result.judged for result in results],
             kept,
@@ -221,9 +221,9 @@ class Journal:
         )
         return commit, payload
 
-    def _begun(self, seq: int, composition: bytes) -> list[Swapped]:
+    def _begun(self, seq: int, composition: bytes) -> list[ModelSwapRecord]:
         """Return the swaps of which batch `seq` is the first; mostly none."""
-        epoch, begun = epoch_of(composition), []
+        epoch, begun = record_epoch(composition), []
         while self._epoch < epoch:
             self._epoch += 1
             swap = self._announced.pop(self._epoch, None)
@@ -233,5 +233,5 @@ class Journal:
                     f"{self._epoch} was never announced"
                 )
             self._models[swap.stage] = swap.info()
-            begun.append(replace(swap, seq=seq, first_event=first_of(composition)))
+            begun.append(replace(swap, seq=seq, first_event=record_first_id(composition)))
         return begun

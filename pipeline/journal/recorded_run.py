@@ -13,7 +13,7 @@ from sluice.pipeline.core.schema import Array
 from sluice.pipeline.recording import Recording
 
 from .batch_record import unpack
-from .commit import Commit, read_commit
+from .commit import CommitRecord, read_commit
 
 
 class RecordedRun:
@@ -74,7 +74,7 @@ class RecordedRun:
             for record, start, stop in zip(records, [0, *stops], stops, strict=False):
                 yield record, group.slice(start, stop)
 
-    def _groups(self) -> Iterator[tuple[EventBatch, Commit]]:
+    def _groups(self) -> Iterator[tuple[EventBatch, CommitRecord]]:
         """Yield the record batches, with what each settles."""
         reader = Recording(self.path)
         try:
@@ -85,5 +85,5 @@ class RecordedRun:
             reader.close()
 
 
-def _records(commit: Commit) -> Array:
-    return unpack(b"".join(summary.composition for summary in commit.unpacked()))
+def _records(commit: CommitRecord) -> Array:
+    return unpack(b"".join(summary.batch_record for summary in commit.unpacked()))

@@ -12,21 +12,21 @@ from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.recording import (
     Info,
     Recording,
-    Tail,
-    await_last,
+    ResumeOffset,
     await_writer,
-    find_tail,
+    find_resume_offset,
     part_path,
-    require_whole,
+    require_complete,
+    wait_for_writer,
 )
 
-from .commit import Commit, Swapped, read_commit
+from .commit import CommitRecord, ModelSwapRecord, read_commit
 
 #: Later than any batch: of the commit records only the last ones matter.
 _LAST = 2**63
 
 
-def find_commits(files: Sequence[Path], since: int) -> tuple[Tail, list[Commit]]:
+def find_commits(files: Sequence[Path], since: int) -> tuple[ResumeOffset, list[CommitRecord]]:
     """Return where a recording ends, and its commit records that settle batches from `since` on.
 
     The last one is always there, if any is.
@@ -54,26 +54,26 @@ def find_commits(files: Sequence[Path], since: int) -> tuple[Tail, list[Commit]]
     return tail, [c for c in commits if c.next > since] or commits[-1:]
 
 
-def _commits(path: Path, since: int) -> tuple[Tail, list[Commit]]:
+def _commits(path: Path, since: int) -> tuple[ResumeOffset, list[CommitRecord]]:
     """Return the end of one file, and commit records from the end back to `since`."""
     most = 256
     while True:
-        tail = find_tail(path, most)
+        tail = find_resume_offset(path, most)
         commits = [read_commit(text, str(path)) for text in tail.commits]
         if tail.complete or (commits and commits[0].next <= since):
             return tail, commits
         most *= 4
 
 
-class Standing(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a run stood: begin-of-run record, last commit record, and the swaps up to there."""
 
     bor: Info
-    commit: Commit
-    swaps: tuple[Swapped, ...] = ()
+    commit: CommitRecord
+    swaps: tuple[ModelSwapRecord, ...] = ()
 
 
-def read_standing(path: Path, *, parts: bool = False) -> Standing:
+def read_resume_point(path: Path, *, parts: bool = False) -> ResumePoint:
     """Return where the run stood that a recording is of; whoever writes it still is waited for.
 
     Parameters
@@ -89,7 +89,7 @@ def read_standing(path: Path, *, parts: bool = False) -> Standing:
         If there is nothing to go on with, or the run has ended.
     """
     try:
-        files = require_whole(await_last(path), path) if parts else [path]
+        files = require_complete(wait_for_writer(path), path) if parts else [path]
         if not files:
             raise DataError(f"{path}: cannot open: expected {part_path(path, 1).name}, got no part")
         await_writer(files[-1])
@@ -106,11 +106,11 @@ def read_standing(path: Path, *, parts: bool = False) -> Standing:
         bor = msgspec.json.decode(tail.bor, type=Info)
     except msgspec.MsgspecError as error:
         raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
-    last = commits[-1] if commits else Commit()
-    return Standing(bor, last, tuple(_swaps(path)) if last.epoch else ())
+    last = commits[-1] if commits else CommitRecord()
+    return ResumePoint(bor, last, tuple(_swaps(path)) if last.epoch else ())
 
 
-def _swaps(path: Path) -> Iterator[Swapped]:
+def _swaps(path: Path) -> Iterator[ModelSwapRecord]:
     """Yield the swaps of a run, in order."""
     recording = Recording(path)
     try:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from sluice.kernels.compiler.jit import kernel, reads, value, writes
+from sluice.kernels.compiler.jit import input_array, kernel, output_array, scalar
 from sluice.kernels.histogram import BUCKETS, bucket_of, record_scaled
 from sluice.pipeline.core.schema import Array
 
@@ -27,7 +27,7 @@ MONITOR_SCALE = 1e9
 RECENT = 1000
 
 
-@kernel((writes("u8", 2), value("i8"), reads("i8", 1)))
+@kernel((output_array("u8", 2), scalar("i8"), input_array("i8", 1)))
 def _count(meters: Array, events: int, times: Array) -> None:
     before = times[0]
     for stage in range(times.size - 2):
@@ -121,19 +121,19 @@ class MeterBlock:
         """
         _count(self.rows, events, times_ns)
 
-    def cut_counter(self, stage: int) -> Array:
+    def truncation_counter(self, stage: int) -> Array:
         """Return where a stage counts events that had a list cut, uint64 (1,)."""
         counter: Array = self.rows[stage, -1:]
         return counter
 
-    def row_of(self, monitor: str) -> Array:
+    def row(self, monitor: str) -> Array:
         """Return the meter of a monitor."""
         row: Array = self.rows[len(self.stages) + self.monitors.index(monitor)]
         return row
 
-    def seen(self, monitor: str) -> int:
+    def count(self, monitor: str) -> int:
         """Return how many values a monitor has seen here."""
-        return int(self.row_of(monitor)[0])
+        return int(self.row(monitor)[0])
 
     def monitor_meters(self) -> list[MonitorMeter]:
         """Return one meter a monitor."""

@@ -13,23 +13,23 @@ from .meters import RECENT
 from .totals import MonitorTotals
 
 #: Half the width of a band, in standard deviations of the difference of the two means.
-_SIGMAS = 5.0
+BAND_SIGMAS = 5.0
 #: Fewer values than this raise no alarm.
-_LEAST = 100
+MIN_SAMPLES = 100
 
 
-class Band(NamedTuple):
+class ReferenceBand(NamedTuple):
     """Where a recent mean should be."""
 
     low: float
     high: float
 
-    def alarm(self, total: MonitorTotals) -> bool:
+    def is_outside(self, total: MonitorTotals) -> bool:
         """Whether enough was seen, and its recent mean is outside."""
-        return total.n >= _LEAST and not self.low <= total.recent <= self.high
+        return total.n >= MIN_SAMPLES and not self.low <= total.recent <= self.high
 
 
-def read_bands(report: Path, monitors: list[str]) -> dict[str, Band]:
+def read_reference_bands(report: Path, monitors: list[str]) -> dict[str, ReferenceBand]:
     """Return the band of each monitor that the report of the reference run knows.
 
     A band is the reference's mean, five standard deviations of the difference between that mean
@@ -55,8 +55,8 @@ def read_bands(report: Path, monitors: list[str]) -> dict[str, Band]:
     for name in monitors:
         seen = content.get(name)
         if isinstance(seen, dict) and isinstance(seen.get("std"), float) and seen.get("n", 0):
-            reach = _SIGMAS * seen["std"] * (1 / seen["n"] + 1 / RECENT) ** 0.5
-            bands[name] = Band(seen["mean"] - reach, seen["mean"] + reach)
+            reach = BAND_SIGMAS * seen["std"] * (1 / seen["n"] + 1 / RECENT) ** 0.5
+            bands[name] = ReferenceBand(seen["mean"] - reach, seen["mean"] + reach)
     if not bands:
         raise ConfigError(
             f"reference {report}: expected a monitor of {monitors} with values, got none",

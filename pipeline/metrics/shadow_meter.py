@@ -40,7 +40,7 @@ class ShadowMeter:
         """Count events that it did not get to see: it was busy."""
         self._row[_DROPPED] += np.uint64(events)
 
-    def miss(self, events: int) -> None:
+    def skip(self, events: int) -> None:
         """Count events that it did not see because it is off."""
         self._row[_UNSEEN] += np.uint64(events)
 
@@ -70,7 +70,7 @@ class ShadowMeter:
         self._row[_LOST] += np.uint64(int(np.count_nonzero(kept)) - both)
 
 
-def overlap_report(rows: list[Array], paths: list[str]) -> dict[str, Any]:
+def shadow_overlap(rows: list[Array], paths: list[str]) -> dict[str, Any]:
     """Return the report of one shadow.
 
     Parameters

@@ -10,7 +10,7 @@ from sluice.kernels.histogram import BUCKETS, edges, quantile
 from sluice.pipeline.core.schema import Array
 
 from .meters import _HEAD, MONITOR_SCALE, MeterBlock
-from .shadow_meter import overlap_report
+from .shadow_meter import shadow_overlap
 
 
 def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[str, Any]]:
@@ -19,7 +19,7 @@ def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[
     for block in blocks:
         for name, row in block.shadow_rows().items():
             rows.setdefault(name, []).append(np.array(row))
-    return {name: overlap_report(found, paths) for name, found in rows.items()}
+    return {name: shadow_overlap(found, paths) for name, found in rows.items()}
 
 
 class StageTotals(NamedTuple):
@@ -94,8 +94,8 @@ def monitor_totals(blocks: list[MeterBlock]) -> dict[str, MonitorTotals]:
     """Return monitor name to the sum of its meters over all workers."""
     found = {}
     for name, row in _added(blocks)[1].items():
-        seen = [block for block in blocks if name in block.monitors and block.seen(name)]
-        recent = [int(block.row_of(name)[3]) for block in seen]
+        seen = [block for block in blocks if name in block.monitors and block.count(name)]
+        recent = [int(block.row(name)[3]) for block in seen]
         found[name] = MonitorTotals(
             int(row[0]),
             int(row[1]),

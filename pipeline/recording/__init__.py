@@ -8,32 +8,39 @@ recording may be in parts, each a file that can be read by itself.
 
 from .flusher import Flusher, flush_folder
 from .lock import await_writer
-from .metadata import Info, Part
-from .part_files import await_last, find_files, list_parts, named_part, part_path, require_whole
+from .metadata import FilePart, Info
+from .part_files import (
+    find_files,
+    find_parts,
+    parse_part_name,
+    part_path,
+    require_complete,
+    wait_for_writer,
+)
 from .reader import Recording, RecordingReader
 from .rotation import RotatingWriter, Rotation
-from .tail import Tail, find_tail
+from .tail import ResumeOffset, find_resume_offset
 from .writer import SUFFIX, Compression, RecordingWriter
 
 __all__ = [
     "SUFFIX",
     "Compression",
+    "FilePart",
     "Flusher",
     "Info",
-    "Part",
     "Recording",
     "RecordingReader",
     "RecordingWriter",
+    "ResumeOffset",
     "RotatingWriter",
     "Rotation",
-    "Tail",
-    "await_last",
     "await_writer",
     "find_files",
-    "find_tail",
+    "find_parts",
+    "find_resume_offset",
     "flush_folder",
-    "list_parts",
-    "named_part",
+    "parse_part_name",
     "part_path",
-    "require_whole",
+    "require_complete",
+    "wait_for_writer",
 ]

@@ -31,7 +31,7 @@ class Flusher:
         self._thread = threading.Thread(target=self._loop, name="sluice-flusher", daemon=True)
         self._thread.start()
 
-    def wrote(self, descriptor: int, path: Path) -> None:
+    def mark_dirty(self, descriptor: int, path: Path) -> None:
         """Note that the file of a descriptor has grown.
 
         Raises

@@ -21,7 +21,7 @@ Info = dict[str, Any]
 Metadata = Mapping[bytes, bytes]
 
 
-class Part(Struct, frozen=True):
+class FilePart(Struct, frozen=True):
     """Which file of a recording in parts a file is.
 
     Attributes
@@ -36,10 +36,10 @@ class Part(Struct, frozen=True):
     events: int
 
 
-def part_of(metadata: Metadata | None) -> Part | None:
+def part_of(metadata: Metadata | None) -> FilePart | None:
     """Return which part a stream is by its schema's metadata; None where it is no part."""
     try:
-        return msgspec.json.decode((metadata or {}).get(PART, b"null"), type=Part | None)
+        return msgspec.json.decode((metadata or {}).get(PART, b"null"), type=FilePart | None)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

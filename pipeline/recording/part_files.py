@@ -16,7 +16,7 @@ import pyarrow as pa
 from sluice.pipeline.core.errors import DataError
 
 from .lock import await_writer
-from .metadata import Part, part_of
+from .metadata import FilePart, part_of
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{4,})", re.DOTALL)
 _SUFFIXES = (".arrows", ".arrow")
@@ -33,17 +33,17 @@ def part_path(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number:04d}{path.suffix}")
 
 
-def list_parts(path: Path) -> dict[int, Path]:
+def find_parts(path: Path) -> dict[int, Path]:
     """Return the parts of the recording `path` that are there, by number, in order."""
     found = {}
     for file in path.parent.glob(f"{escape(path.stem)}-*{escape(path.suffix)}"):
-        named = named_part(file)
+        named = parse_part_name(file)
         if named is not None and named[0] == path and _may_be(file, named[1]):
             found[named[1]] = file
     return dict(sorted(found.items()))
 
 
-def require_whole(parts: dict[int, Path], path: Path) -> list[Path]:
+def require_complete(parts: dict[int, Path], path: Path) -> list[Path]:
     """Return the parts in order; DataError if one before the last is missing."""
     for expected, (number, file) in enumerate(parts.items(), 1):
         if number != expected:
@@ -73,32 +73,32 @@ def find_files(path: Path) -> list[Path]:
     if path.is_dir():
         return _only(path, (file for file in path.iterdir() if file.suffix in _SUFFIXES))
     if path.is_file():
-        named = named_part(path)
+        named = parse_part_name(path)
         if named is None or named[1] != 1 or not _may_be(path, 1):
             return [path]
-        return require_whole(list_parts(named[0]), named[0])
+        return require_complete(find_parts(named[0]), named[0])
     if path.exists():  # a pipe can be read only once
         return [path]
     if has_magic(str(path)):
         return _only(path, map(Path, glob(str(path))))
-    parts = list_parts(path)
+    parts = find_parts(path)
     if not parts:
         raise DataError(f"{path}: cannot open: no such file, nor one in parts")
-    return require_whole(parts, path)
+    return require_complete(parts, path)
 
 
-def await_last(path: Path) -> dict[int, Path]:
+def wait_for_writer(path: Path) -> dict[int, Path]:
     """Return the parts of a recording once nobody writes to the last; OSError if in vain."""
-    while parts := list_parts(path):
+    while parts := find_parts(path):
         await_writer(parts[max(parts)])
-        if list_parts(path) == parts:  # else the writer went on to another part meanwhile
+        if find_parts(path) == parts:  # else the writer went on to another part meanwhile
             break
     return parts
 
 
 def remove_parts(path: Path) -> None:
     """Remove the parts of an earlier recording of the same name, that nobody writes any more."""
-    for number, file in reversed(await_last(path).items()):
+    for number, file in reversed(wait_for_writer(path).items()):
         with suppress(DataError):  # what cannot be read need not be ours
             if (part := _read_part(file)) is not None and part.number == number:
                 file.unlink()
@@ -108,7 +108,7 @@ def _only(path: Path, files: Iterable[Path]) -> list[Path]:
     """Return the files of the one recording among `files`."""
     found: dict[Path, dict[int, Path]] = {}
     for file in sorted(files):
-        part, named = _read_part(file), named_part(file)
+        part, named = _read_part(file), parse_part_name(file)
         if part is not None and named is not None and part.number == named[1]:
             found.setdefault(named[0], {})[part.number] = file
         else:
@@ -120,10 +120,10 @@ def _only(path: Path, files: Iterable[Path]) -> list[Path]:
             hint="name a file, or the first part" if found else None,
         )
     ((recording, parts),) = found.items()
-    return require_whole(dict(sorted(parts.items())), recording)
+    return require_complete(dict(sorted(parts.items())), recording)
 
 
-def named_part(file: Path) -> tuple[Path, int] | None:
+def parse_part_name(file: Path) -> tuple[Path, int] | None:
     """Return recording and number by a file's name; None where it is not that of a part."""
     match = _NUMBERED.fullmatch(file.stem)
     if match is None or part_path(Path(match["stem"]), int(match["number"])).name != file.stem:
@@ -140,7 +140,7 @@ def _may_be(file: Path, number: int) -> bool:
     return part is not None and part.number == number
 
 
-def _read_part(file: Path) -> Part | None:
+def _read_part(file: Path) -> FilePart | None:
     try:
         with pa.OSFile(str(file)) as opened, pa.ipc.open_stream(opened) as stream:
             return part_of(stream.schema.metadata)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from sluice.pipeline.core.arrow import content, from_arrow, from_arrow_schema, validate
+from sluice.pipeline.core.arrow import checksum_buffers, from_arrow, from_arrow_schema, validate
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
 
@@ -43,7 +43,7 @@ class RecordingReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.eor: Info | None = None
-        self.damage: str | None = None
+        self.corruption: str | None = None
         self.commit: bytes | None = None
         try:
             # Read, not mapped: a file that is cut while it is read would kill the process.
@@ -116,7 +116,7 @@ class RecordingReader:
         expected = metadata.get(CHECKSUM)
         if expected is None:  # not written by us, or not by this version
             return True
-        got = checksum(metadata, content(batch, self.schema) if batch.events else ())
+        got = checksum(metadata, checksum_buffers(batch, self.schema) if batch.events else ())
         if got != expected:
             self._note(
                 f"batch {index} (of {batch.events} events): expected the checksum "
@@ -135,7 +135,7 @@ class RecordingReader:
 
     def _note(self, damage: str) -> None:
         """Keep the first damage; what follows may be its consequence."""
-        self.damage = self.damage or f"{self.path}: {damage}"
+        self.corruption = self.corruption or f"{self.path}: {damage}"
 
     def close(self) -> None:
         """Let go of the file; arrays that were read stay valid."""
@@ -176,7 +176,7 @@ class Recording:
         self.files = find_files(path)
         self._reader = RecordingReader(self.files[0])
         self.schema, self.bor = self._reader.schema, self._reader.bor
-        self.damage: str | None = None
+        self.corruption: str | None = None
 
     @property
     def file(self) -> Path:
@@ -209,7 +209,7 @@ class Recording:
             for batch in self._reader.batches(empty=empty):
                 before += batch.events
                 yield batch
-            self._note(self._reader.damage)
+            self._note(self._reader.corruption)
         ahead = (self.eor or {}).get(CONTINUED)
         if ahead is not None and self._begins():
             self._note(f"{self.file}: cut short: expected to go on in {ahead}, which is missing")
@@ -240,4 +240,4 @@ class Recording:
 
     def _note(self, damage: str | None) -> None:
         """Keep the first damage; what follows may be its consequence."""
-        self.damage = self.damage or damage
+        self.corruption = self.corruption or damage

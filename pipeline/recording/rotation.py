@@ -14,9 +14,9 @@ from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import Schema
 
 from .flusher import flush_folder
-from .metadata import CONTINUED, Info, Part
-from .part_files import list_parts, part_path, remove_parts
-from .tail import Tail
+from .metadata import CONTINUED, FilePart, Info
+from .part_files import find_parts, part_path, remove_parts
+from .tail import ResumeOffset
 from .writer import Compression, RecordingWriter
 
 #: Until it is whole, a new part has another name: what has a part's name can be read.
@@ -67,16 +67,16 @@ class RotatingWriter:
         rotation: Rotation,
         *,
         compression: Compression = "zstd",
-        tail: Tail | None = None,
+        tail: ResumeOffset | None = None,
     ) -> None:
         self._name = path
         self.path = part_path(path, 1)
         self._made_of = schema, bor, compression
         self._rotation = rotation
-        part = tail.part if tail and tail.part else Part(1, 0)
+        part = tail.part if tail and tail.part else FilePart(1, 0)
         if tail is None:
             remove_parts(path)
-        before = (file for number, file in list_parts(path).items() if number < part.number)
+        before = (file for number, file in find_parts(path).items() if number < part.number)
         self._closed_bytes = sum(file.stat().st_size for file in before)
         self._writer = self._make(part, part_path(path, part.number), tail)
         flush_folder(self.path)
@@ -112,9 +112,9 @@ class RotatingWriter:
         """Write the end-of-run record to the last part and close it; OSError as for `write`."""
         self._writer.close({"part": self._part.number, **(eor or {})})
 
-    def abandon(self) -> None:
+    def close_incomplete(self) -> None:
         """Close without the end-of-run record, as after a failed write."""
-        self._writer.abandon()
+        self._writer.close_incomplete()
 
     def _due(self) -> bool:
         if self._writer.bytes == self._empty_bytes:
@@ -124,7 +124,7 @@ class RotatingWriter:
 
     def _rotate(self) -> None:
         """Begin the next part, then end this one: without room for either all is as before."""
-        following = Part(self._part.number + 1, self.events)
+        following = FilePart(self._part.number + 1, self.events)
         path = part_path(self._name, following.number)
         unfinished = path.with_name(path.name + _UNFINISHED)
         unfinished.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class RotatingWriter:
         except OSError as error:  # the part before says by now that it is over
             raise RunError(f"cannot rename {unfinished} to {path.name}: {error}") from error
         self._closed_bytes += self._writer.bytes
-        self._writer.abandon()
+        self._writer.close_incomplete()
         self._writer, writer.path = writer, path
         self._begin(following)
         flush_folder(path)
@@ -150,14 +150,16 @@ class RotatingWriter:
             os.fsync(following.descriptor)
             self._writer.end({"part": self._part.number, CONTINUED: path.name})
         except OSError:
-            following.abandon()
+            following.close_incomplete()
             raise
 
-    def _make(self, part: Part, path: Path, tail: Tail | None = None) -> RecordingWriter:
+    def _make(
+        self, part: FilePart, path: Path, tail: ResumeOffset | None = None
+    ) -> RecordingWriter:
         schema, bor, compression = self._made_of
         return RecordingWriter(path, schema, bor, compression=compression, tail=tail, part=part)
 
-    def _begin(self, part: Part) -> None:
+    def _begin(self, part: FilePart) -> None:
         self._part = part
         self._since_s = time.monotonic()
         self._empty_bytes = 0 if self._writer.events else self._writer.bytes

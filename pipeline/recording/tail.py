@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from sluice.pipeline.core.arrow import content, from_arrow, from_arrow_schema, validate
+from sluice.pipeline.core.arrow import checksum_buffers, from_arrow, from_arrow_schema, validate
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import Schema
 
@@ -19,9 +19,9 @@ from .metadata import (
     CONTINUED,
     EOR,
     ROWS,
+    FilePart,
     Info,
     Metadata,
-    Part,
     checksum,
     part_of,
 )
@@ -29,7 +29,7 @@ from .metadata import (
 _UNREADABLE = (OSError, EOFError, ValueError, DataError, pa.ArrowException)
 
 
-class Tail(Struct, frozen=True):
+class ResumeOffset(Struct, frozen=True):
     """Where and how to go on with a recording.
 
     Attributes
@@ -59,10 +59,10 @@ class Tail(Struct, frozen=True):
     commits: list[bytes]
     complete: bool
     ended: bool
-    part: Part | None = None
+    part: FilePart | None = None
 
 
-def find_tail(path: Path, most: int = 256) -> Tail:
+def find_resume_offset(path: Path, most: int = 256) -> ResumeOffset:
     """Look for the last whole batch of a recording; its checksum decides.
 
     Parameters
@@ -99,7 +99,7 @@ def find_tail(path: Path, most: int = 256) -> Tail:
     commits = [metadata[COMMIT] for metadata in found if COMMIT in metadata]
     batches = first + len(found)
     part = part_of(schema.metadata)
-    return Tail(bor, ends[batches], rows, batches, commits, first == 0, ended, part)
+    return ResumeOffset(bor, ends[batches], rows, batches, commits, first == 0, ended, part)
 
 
 def _continued(eor: bytes) -> bool:
@@ -134,7 +134,7 @@ def _metadata(stream: bytes, columns: Schema) -> list[Metadata]:
             events = from_arrow(record_batch, columns)
         except (StopIteration, *_UNREADABLE):
             return found
-        held = content(events, columns) if events.events else ()
+        held = checksum_buffers(events, columns) if events.events else ()
         if metadata.get(CHECKSUM) != checksum(metadata, held):
             return found
         found.append(metadata)

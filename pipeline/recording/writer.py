@@ -16,8 +16,8 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
 
 from .lock import lock
-from .metadata import BOR, CHECKSUM, COMMIT, EOR, PART, ROWS, SEQ, Info, Part, checksum
-from .tail import Tail
+from .metadata import BOR, CHECKSUM, COMMIT, EOR, PART, ROWS, SEQ, FilePart, Info, checksum
+from .tail import ResumeOffset
 
 SUFFIX = ".arrows"
 Compression = Literal["zstd", "lz4", "none"]
@@ -66,8 +66,8 @@ class RecordingWriter:
         bor: Info | None = None,
         *,
         compression: Compression = "zstd",
-        tail: Tail | None = None,
-        part: Part | None = None,
+        tail: ResumeOffset | None = None,
+        part: FilePart | None = None,
     ) -> None:
         self.path = path
         self.files = 1
@@ -89,17 +89,17 @@ class RecordingWriter:
             self._file.close()
             raise
 
-    def _begin(self, tail: Tail | None) -> None:
+    def _begin(self, tail: ResumeOffset | None) -> None:
         """Let the stream write its schema; cut off what the file has already, and the torn end.
 
         The schema comes with the first batch, therefore an empty one is written and cut off.
         """
         self.bytes = 0
         if tail is None:
-            self._cut_back()
+            self._truncate()
         self.bytes = tail.end if tail else self._arrow_schema.serialize().size
         self._stream.write_batch(self._empty)
-        self._cut_back()
+        self._truncate()
 
     def write(self, batch: EventBatch, commit: bytes | None = None) -> None:
         """Append a batch; it is in the operating system's hands when this returns.
@@ -154,11 +154,11 @@ class RecordingWriter:
             os.fsync(self.descriptor)
         except OSError:
             self.bytes = before
-            self._cut_back()
+            self._truncate()
             raise
         self.bytes += len(_END_OF_STREAM)
 
-    def abandon(self) -> None:
+    def close_incomplete(self) -> None:
         """Close without the end-of-run record, as after a failed write."""
         self._file.close()
 
@@ -166,11 +166,11 @@ class RecordingWriter:
         try:
             self._stream.write_batch(record_batch, custom_metadata=metadata)
         except OSError:
-            self._cut_back()
+            self._truncate()
             raise
         self.bytes = self._file.tell()
 
-    def _cut_back(self) -> None:
+    def _truncate(self) -> None:
         """Take off what a write has left behind the last whole batch."""
         with contextlib.suppress(OSError):  # what is no plain file cannot be cut
             os.ftruncate(self.descriptor, self.bytes)
@@ -184,4 +184,4 @@ class RecordingWriter:
         if kind is None:
             self.close()
         else:
-            self.abandon()
+            self.close_incomplete()

@@ -14,13 +14,13 @@ import numpy as np
 from sluice.kernels.histogram import BUCKETS, quantile, record, record_ages
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.graph.graph import Graph
-from sluice.pipeline.journal.batch_record import rung_of
-from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.batch_record import record_rung
+from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.metrics.reference_band import Band
+from sluice.pipeline.metrics.reference_band import ReferenceBand
 from sluice.pipeline.metrics.totals import monitor_totals, shadow_report, stage_report
 from sluice.pipeline.sources.base import Losses, Rejected
-from sluice.pipeline.transport.batch_summary import Summary
+from sluice.pipeline.transport.batch_summary import BatchSummary
 
 from .ledger import Ledger
 from .quarantine import Quarantine
@@ -28,7 +28,7 @@ from .quarantine import Quarantine
 _NO_LOSSES = Losses()
 
 
-class LadderTally:
+class LadderTime:
     """Events and time of a run by rung of the ladder.
 
     Attributes
@@ -45,7 +45,7 @@ class LadderTally:
         self._spent_ns = [0] * rungs
         self._since_ns = 0
 
-    def go(self, rung: int, now_ns: int) -> None:
+    def enter(self, rung: int, now_ns: int) -> None:
         """Go to another rung."""
         self._spent_ns[self.rung] += now_ns - self._since_ns if self.rung else 0
         self.rung, self._since_ns = rung, now_ns
@@ -65,7 +65,7 @@ class LadderTally:
         return {"rung": self.rung, "events": list(self.events), "seconds": seconds}
 
 
-class Account:
+class RunAccounting:
     """Adds up one run.
 
     Parameters
@@ -91,9 +91,9 @@ class Account:
         self.paths = np.zeros(64, np.int64)
         self.quarantine = quarantine
         #: Of the reference run, by monitor; empty without one.
-        self.bands: dict[str, Band] = {}
+        self.bands: dict[str, ReferenceBand] = {}
         self.restarts: dict[str, int] = {}
-        self.ladder = LadderTally(graph.rungs)
+        self.ladder = LadderTime(graph.rungs)
         #: The models in use by stage; replaced as a whole at a swap.
         self.models = graph.models()
         self.swaps: list[dict[str, Any]] = []
@@ -105,32 +105,32 @@ class Account:
         self.clock = "CLOCK_MONOTONIC"
         self.in_flight = 0
         #: Where an earlier life of the run stood.
-        self.resumed: Commit | None = None
+        self.resumed: CommitRecord | None = None
         #: Guards against a scrape between two lines of `commit`.
         self.lock = threading.Lock()
 
-    def offer(self, batch: EventBatch) -> None:
+    def record_offered(self, batch: EventBatch) -> None:
         """Count a batch that enters."""
         with self.lock:
             self.ledger.offer(batch.events)
             self.in_flight += 1
 
-    def resume(self, commit: Commit) -> None:
+    def resume(self, commit: CommitRecord) -> None:
         """Count what an earlier life of the run had committed."""
         with self.lock:
             self.resumed = commit
             self.ledger.offer(commit.events)
-            self.ledger.settle_all(list(commit.counts))
+            self.ledger.count_all(list(commit.counts))
             for bit, events in commit.paths.items():
                 self.paths[bit] += events
 
-    def commit(self, batch: EventBatch, summary: Summary) -> None:
+    def record_committed(self, batch: EventBatch, summary: BatchSummary) -> None:
         """Count a batch that the sink has for good; `batch` as it entered."""
         ages = batch["t_ingest"]
         with self.lock:
-            self.ledger.settle_all(np.frombuffer(summary.counts, np.int64).tolist())
+            self.ledger.count_all(np.frombuffer(summary.counts, np.int64).tolist())
             self.in_flight -= 1
-            self.ladder.events[rung_of(summary.composition)] += batch.events
+            self.ladder.events[record_rung(summary.batch_record)] += batch.events
             if batch.events and ages.strides == (0,):  # read at once: one age for all
                 oldest = summary.t_decided - int(ages[0])
                 total = oldest * batch.events
@@ -143,37 +143,37 @@ class Account:
         for flag in summary.flags:
             self.quarantine.add_flagged(flag, batch)
 
-    def fail(self, batch: EventBatch, stage: str, reason: str) -> None:
+    def record_failed(self, batch: EventBatch, stage: str, reason: str) -> None:
         """Count a batch that entered and that nobody will judge."""
         with self.lock:
-            self.ledger.settle(Outcome.FAILED, batch.events)
+            self.ledger.count(Outcome.FAILED, batch.events)
             self.in_flight -= 1
         flag = Flag(stage, reason, Outcome.FAILED, list(range(batch.events)))
         self.quarantine.add_flagged(flag, batch)
 
-    def lose(self, losses: Losses, source: str) -> None:
+    def record_losses(self, losses: Losses, source: str) -> None:
         """Count what the source could not give as events."""
         if losses == _NO_LOSSES:
             return
-        if losses.more_events:
+        if losses.unlisted_events:
             reason = "more than are kept one by one"
-            losses.invalid.append(Rejected(source, reason, b"", losses.more_events))
+            losses.invalid.append(Rejected(source, reason, b"", losses.unlisted_events))
         invalid = sum(rejected.events for rejected in losses.invalid)
         with self.lock:
             self.ledger.offer(invalid + losses.lost + losses.shed)
-            self.ledger.settle(Outcome.INVALID, invalid)
-            self.ledger.settle(Outcome.LOST, losses.lost)
-            self.ledger.settle(Outcome.SHED, losses.shed)
-            self.refused_connections += losses.refused
-            self.protocol_errors += losses.more_errors
+            self.ledger.count(Outcome.INVALID, invalid)
+            self.ledger.count(Outcome.LOST, losses.lost)
+            self.ledger.count(Outcome.SHED, losses.shed)
+            self.refused_connections += losses.rejected_connections
+            self.protocol_errors += losses.unlisted_errors
             self.protocol_errors += sum(1 for rejected in losses.invalid if not rejected.events)
         for rejected in losses.invalid:
             self.quarantine.add_rejected(source, rejected)
 
-    def alarms(self) -> list[str]:
+    def monitors_out_of_band(self) -> list[str]:
         """Return the monitors whose recent mean has left the band of the reference run."""
         totals = monitor_totals(self.blocks) if self.bands else {}
-        return [n for n, band in self.bands.items() if n in totals and band.alarm(totals[n])]
+        return [n for n, band in self.bands.items() if n in totals and band.is_outside(totals[n])]
 
     def report(self) -> dict[str, Any]:
         """Return the run report, as far as the run has come."""
@@ -212,7 +212,7 @@ class Account:
         }
         for name, total in monitor_totals(self.blocks).items():
             band = self.bands.get(name)
-            alarm = {"band": band, "alarm": band.alarm(total)} if band else {}
+            alarm = {"band": band, "alarm": band.is_outside(total)} if band else {}
             report[name] = {**total.report(), **alarm}
         return report | self.graph.report(max(0, judged))
 

@@ -20,7 +20,7 @@ _PACKAGES = ("sluice-daq", "numpy", "numba", "llvmlite", "pyarrow", "pyzmq", "on
              "onnxruntime-gpu", "tensorrt-cu13")  # fmt: skip
 
 
-def begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, Any]:
+def make_begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, Any]:
     """Return the begin-of-run record.
 
     Parameters
@@ -32,7 +32,7 @@ def begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, Any]:
     run
         The run number.
     """
-    judge = graph.judge()
+    judge = graph.decision_stage()
     wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
     return {
         "run": run,
@@ -43,7 +43,7 @@ def begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, Any]:
         "menu": judge.menu_info() if judge else None,
         "config": msgspec.to_builtins(config),
         "config_sha256": config_sha256(config),
-        "software": software(),
+        "software": installed_versions(),
         "host": {"name": platform.node(), "system": platform.platform(),
                  "machine": platform.machine(), "processor": processor(), "gpus": gpu_names()},
         # Read at the same instant: they turn t_ingest into a time of day.
@@ -62,7 +62,7 @@ def config_sha256(config: GraphConfig) -> str:
     return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
 
 
-def software() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that are installed and matter."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:

@@ -9,7 +9,7 @@ from sluice.pipeline.core.batch import Outcome
 CLASSES = tuple(outcome for outcome in Outcome if outcome is not Outcome.OPEN)
 
 
-class Time(Enum):
+class RunTime(Enum):
     """What a nanosecond of a run was spent on."""
 
     LIVE = "live"
@@ -33,28 +33,28 @@ class Ledger:
         self.offered = 0
         self.counts = [0] * len(Outcome)
         self._started = self._since = 0
-        self._time = Time.DOWN
-        self._spent = dict.fromkeys(Time, 0)
+        self._time = RunTime.DOWN
+        self._spent = dict.fromkeys(RunTime, 0)
 
     def start(self, now_ns: int) -> None:
         """Begin the run's time at `now_ns`, CLOCK_MONOTONIC."""
         self._started = self._since = now_ns
-        self._time = Time.LIVE
+        self._time = RunTime.LIVE
 
     def offer(self, events: int) -> None:
         """Count events that enter."""
         self.offered += events
 
-    def settle(self, outcome: Outcome, events: int) -> None:
+    def count(self, outcome: Outcome, events: int) -> None:
         """Count events that leave in one class."""
         self.counts[outcome] += events
 
-    def settle_all(self, counts: list[int]) -> None:
+    def count_all(self, counts: list[int]) -> None:
         """Count events that leave, by outcome."""
         for outcome, events in enumerate(counts):
             self.counts[outcome] += events
 
-    def enter(self, state: Time, now_ns: int) -> None:
+    def enter_state(self, state: RunTime, now_ns: int) -> None:
         """Spend the time since the last call on the state that lasted, and go to `state`."""
         self._spent[self._time] += now_ns - self._since
         self._since = now_ns

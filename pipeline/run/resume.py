@@ -11,17 +11,19 @@ from msgspec.structs import replace
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.errors import ConfigError, DataError, ModelError
 from sluice.pipeline.graph.graph import Graph
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.journal.resume_point import Standing
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.journal.resume_point import ResumePoint
 from sluice.pipeline.sources.base import Source
 
-from .accounting import Account
+from .accounting import RunAccounting
 
 #: Tables of the graph file on which decisions and recordings depend.
 _DECISIVE = ("graph", "source", "stages", "monitors", "sink")
 
 
-def require_same(began: dict[str, Any], now: dict[str, Any], commit: Commit) -> None:
+def require_same_configuration(
+    began: dict[str, Any], now: dict[str, Any], commit: CommitRecord
+) -> None:
     """Refuse to go on with another graph, or other models, than the run had.
 
     Parameters
@@ -51,7 +53,7 @@ def require_same(began: dict[str, Any], now: dict[str, Any], commit: Commit) -> 
         )
 
 
-def with_model(config: GraphConfig, stage: str, model: str, version: int) -> GraphConfig:
+def replace_model(config: GraphConfig, stage: str, model: str, version: int) -> GraphConfig:
     """Return the graph file with another model in a stage."""
     changed = {"model": model, "version": version}
     stages = tuple(
@@ -61,8 +63,8 @@ def with_model(config: GraphConfig, stage: str, model: str, version: int) -> Gra
     return replace(config, stages=stages)
 
 
-def swapped_graph(
-    config: GraphConfig, standing: Standing, build: Callable[[GraphConfig], Graph]
+def graph_with_swaps(
+    config: GraphConfig, standing: ResumePoint, build: Callable[[GraphConfig], Graph]
 ) -> Graph:
     """Return the graph with the models that the run had at its last commit.
 
@@ -72,7 +74,7 @@ def swapped_graph(
         If one of them is gone.
     """
     for stage, model in standing.commit.models.items():
-        config = with_model(config, stage, model["name"], int(model["version"]))
+        config = replace_model(config, stage, model["name"], int(model["version"]))
     try:
         return build(config)
     except ModelError as error:
@@ -89,7 +91,7 @@ def swapped_graph(
         ) from error
 
 
-def swap_report(standing: Standing) -> list[dict[str, Any]]:
+def swap_report(standing: ResumePoint) -> list[dict[str, Any]]:
     """Return the swaps of the earlier lives of a run, as the report lists them."""
     models = dict(standing.bor.get("models", {}))
     found = []
@@ -102,7 +104,7 @@ def swap_report(standing: Standing) -> list[dict[str, Any]]:
     return found
 
 
-def skip(source: Source, events: int, most: int, account: Account) -> None:
+def skip_committed(source: Source, events: int, most: int, account: RunAccounting) -> None:
     """Read past the events that were committed; what is no event is counted once more.
 
     Raises
@@ -120,4 +122,4 @@ def skip(source: Source, events: int, most: int, account: Account) -> None:
                 hint="the input is not what it was",
             )
         left -= batch.events
-        account.lose(source.losses(), "source")
+        account.record_losses(source.losses(), "source")

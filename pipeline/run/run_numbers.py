@@ -21,7 +21,7 @@ from sluice.pipeline.core.errors import ConfigError
 #: Run numbers are uint32 in the header of every message.
 MOST = 2**32 - 1
 #: The number of a trial: never remembered, never given.
-TRIAL = 0
+UNNUMBERED = 0
 _LOCK_S = 10.0
 _RETRY_S = 0.01
 
@@ -45,13 +45,13 @@ class RunNumbers:
         self._folder = folder
         self._file = folder / "runs.json"
 
-    def claim(self, wanted: int | None = None) -> int:
+    def allocate(self, wanted: int | None = None) -> int:
         """Return a run number that nobody had before, and remember it.
 
         Parameters
         ----------
         wanted
-            Take this one; None takes one more than the greatest given so far. `TRIAL` is always
+            Take this one; None takes one more than the greatest given so far. `UNNUMBERED` is always
             free and is not remembered.
 
         Raises
@@ -59,8 +59,8 @@ class RunNumbers:
         ConfigError
             If the number was given before, or the folder cannot be used.
         """
-        if wanted == TRIAL:
-            return TRIAL
+        if wanted == UNNUMBERED:
+            return UNNUMBERED
         try:
             with self._locked():
                 given = self._read()
@@ -155,7 +155,7 @@ def state_folder(configured: str) -> Path:
     return (Path(home) if home else Path("~/.local/state").expanduser()) / "sluice"
 
 
-def in_run(template: Path | None, run: int) -> Path | None:
+def expand_run_number(template: Path | None, run: int) -> Path | None:
     """Put the run number where a path says ``{run}``, or raise ConfigError."""
     if template is None:
         return None

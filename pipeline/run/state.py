@@ -31,7 +31,7 @@ _NEXT = {
 USERS = "run control"
 
 
-class Control:
+class RunState:
     """The state of a run and the wishes of its users; shared by engine, signals and HTTP.
 
     A run is PAUSED as long as anyone holds it: its users, or a part that cannot go on for now.
@@ -56,7 +56,7 @@ class Control:
         self.stopping = self.aborting = False
         self._lock = threading.RLock()  # a signal may come while the main thread has it
 
-    def go(self, state: State) -> None:
+    def transition(self, state: State) -> None:
         """Change the state.
 
         Raises
@@ -75,14 +75,14 @@ class Control:
             self.cause = self.cause or cause
             self.state = State.ERROR
 
-    def hold(self, who: str, why: str) -> None:
+    def add_hold(self, who: str, why: str) -> None:
         """Pause the run until `who` releases it; RunError unless it runs or is paused already."""
         with self._lock:
             self._require_run("pause")
             self.holds = self.holds | {who: why}
             self.state = State.PAUSED
 
-    def release(self, who: str) -> None:
+    def remove_hold(self, who: str) -> None:
         """Take back the hold of `who`, if there is one; the last one lets the run go on."""
         with self._lock:
             self.holds = {holder: why for holder, why in self.holds.items() if holder != who}
@@ -94,13 +94,13 @@ class Control:
         with self._lock:
             if self.stopping:
                 raise RunError("run: cannot pause: it drains to its end")
-            self.hold(USERS, "paused by its users")
+            self.add_hold(USERS, "paused by its users")
 
     def resume(self) -> None:
         """Take back the users' hold; RunError if there is no run, or something else holds it."""
         with self._lock:
             self._require_run("resume")
-            self.release(USERS)
+            self.remove_hold(USERS)
             if self.holds:
                 others = "; ".join(f"{who}: {why}" for who, why in self.holds.items())
                 raise RunError(f"run: still PAUSED: {others}")
@@ -109,11 +109,11 @@ class Control:
         if self.state not in (State.RUNNING, State.PAUSED):
             raise RunError(f"run: cannot {action} while {self.state.value}")
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Drain and stop; asked a second time, stop without draining."""
         self.aborting = self.stopping
         self.stopping = True
-        self.release(USERS)  # what the source has taken shall be judged
+        self.remove_hold(USERS)  # what the source has taken shall be judged
 
     @property
     def paused(self) -> bool:

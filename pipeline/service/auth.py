@@ -6,7 +6,7 @@ import hmac
 import stat
 from pathlib import Path
 
-from sluice.pipeline.core.endpoints import endpoint, is_loopback
+from sluice.pipeline.core.endpoints import is_loopback, parse_host_port
 from sluice.pipeline.core.errors import ConfigError
 
 #: A shorter token can be guessed.
@@ -14,7 +14,7 @@ _LEAST = 16
 _MOST = 4096
 
 
-class Access:
+class HttpAuth:
     """Where HTTP listens, and what it asks of those who want to control.
 
     Parameters
@@ -31,16 +31,16 @@ class Access:
     """
 
     def __init__(self, listen: str, token_file: str = "") -> None:
-        self.host, self.port = endpoint(listen, "http.listen", anywhere=bool(token_file))
+        self.host, self.port = parse_host_port(listen, "http.listen", anywhere=bool(token_file))
         self.listen = listen
         self._token = read_token(Path(token_file)) if token_file else None
 
     @property
-    def wants_token(self) -> bool:
+    def requires_token(self) -> bool:
         """Whether control needs the token."""
         return self._token is not None
 
-    def permits(self, authorization: str) -> bool:
+    def is_authorised(self, authorization: str) -> bool:
         """Whether a request with this Authorization header may control.
 
         The time that it takes does not tell how much of a wrong token is right.
@@ -62,7 +62,7 @@ class Access:
         if origin and origin.partition("//")[2] != host:
             return False
         # A name of elsewhere that resolves to loopback is another site too.
-        return not origin or self.wants_token or is_loopback(host.rpartition(":")[0])
+        return not origin or self.requires_token or is_loopback(host.rpartition(":")[0])
 
 
 def read_token(path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sluice.pipeline.core.endpoints import endpoint
+from sluice.pipeline.core.endpoints import parse_host_port
 from sluice.pipeline.core.errors import ConfigError, RunError
 
 from .auth import read_token
@@ -23,7 +23,7 @@ _ANSWER_S = 10.0
 _LOOK_S = 0.1
 
 
-class Gone(RunError):
+class DaemonUnreachable(RunError):
     """Nobody answers at the address."""
 
 
@@ -39,15 +39,15 @@ class Client:
     """
 
     def __init__(self, address: str, token_file: Path | None = None) -> None:
-        endpoint(address, "--address", anywhere=True)
+        parse_host_port(address, "--address", anywhere=True)
         self.address = address
         self._token = read_token(token_file) if token_file else None
 
     def status(self) -> Status:
-        """Return what /status shows; `Gone` if nobody answers."""
+        """Return what /status shows; `DaemonUnreachable` if nobody answers."""
         return self._ask("GET", "/status", _ANSWER_S)
 
-    def act(self, action: str, *, patience_s: float = _ANSWER_S, **options: str) -> Status:
+    def post(self, action: str, *, patience_s: float = _ANSWER_S, **options: str) -> Status:
         """Do an action and return how the run stands.
 
         Raises
@@ -60,7 +60,7 @@ class Client:
         query = f"?{urllib.parse.urlencode(options)}" if options else ""
         return self._ask("POST", f"/{action}{query}", patience_s)
 
-    def until(self, good: Callable[[Status], bool], timeout_s: float) -> Status:
+    def wait_until(self, good: Callable[[Status], bool], timeout_s: float) -> Status:
         """Ask for the status until it is good; RunError on ERROR or when time runs out."""
         deadline = time.monotonic() + timeout_s
         while not good(status := self.status()):
@@ -84,7 +84,7 @@ class Client:
                 raise _refused(error.code, error.read(), self.address) from error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise Gone(
+            raise DaemonUnreachable(
                 f"no daemon answers at {self.address}: {reason}",
                 hint="does it run? is this its --http? `--address HOST:PORT` names another",
             ) from error

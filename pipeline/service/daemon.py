@@ -11,28 +11,28 @@ from types import FrameType
 from typing import Any
 
 from sluice.pipeline.config.graph_file import GraphConfig
-from sluice.pipeline.core.errors import ConfigError, RunError, SluiceError, nearest
-from sluice.pipeline.engine.base import Engine, Plan
+from sluice.pipeline.core.errors import ConfigError, RunError, SluiceError, did_you_mean
+from sluice.pipeline.engine.base import Engine, RunContext
 from sluice.pipeline.engine.distributed.engine import DistributedEngine
 from sluice.pipeline.engine.inline import InlineEngine
-from sluice.pipeline.engine.model_swap import order_swap
-from sluice.pipeline.gpu.nvml import watch
-from sluice.pipeline.run.accounting import Account
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.engine.model_swap import request_swap
+from sluice.pipeline.gpu.nvml import start_sampler
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sources.base import Source
-from sluice.pipeline.system.cpu_scheduling import short_turns
-from sluice.pipeline.system.fork_server.client import Nursery
+from sluice.pipeline.system.cpu_scheduling import short_switch_interval
+from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.transport import socket
 
-from .auth import Access
-from .session import Wishes, check, conclude, prepare
+from .auth import HttpAuth
+from .session import RunOptions, finish_run, open_run, validate
 
-ENGINES: dict[str, Callable[[Plan], Engine]] = {
+ENGINES: dict[str, Callable[[RunContext], Engine]] = {
     "inline": InlineEngine,
     "distributed": DistributedEngine,
 }
 
-Progress = Callable[[Control, Account, Source], None]
+Progress = Callable[[RunState, RunAccounting, Source], None]
 Announce = Callable[[str], None]
 #: How long somebody waits for a swap at most.
 _SWAP_S = 90.0
@@ -59,14 +59,14 @@ class Daemon:
     def __init__(
         self,
         load: Callable[[], GraphConfig],
-        wishes: Wishes,
+        wishes: RunOptions,
         progress: Progress | None = None,
         announce: Announce | None = None,
-        nursery: Nursery | None = None,
+        nursery: ForkServer | None = None,
     ) -> None:
         if wishes.engine not in ENGINES:
             raise ConfigError(
-                f"engine {wishes.engine!r}: no such engine", nearest(wishes.engine, ENGINES)
+                f"engine {wishes.engine!r}: no such engine", did_you_mean(wishes.engine, ENGINES)
             )
         self._load = load
         self._wishes = wishes
@@ -76,10 +76,10 @@ class Daemon:
         self._lock = threading.Lock()
         self._waits = self._idle = self._ending = False
         #: Filled from HTTP and from signals, whose handlers may take no lock.
-        self._orders: SimpleQueue[str] = SimpleQueue()
-        self._plan: Plan | None = None
-        self.control = Control()
-        self.account: Account | None = None
+        self._commands: SimpleQueue[str] = SimpleQueue()
+        self._plan: RunContext | None = None
+        self.control = RunState()
+        self.account: RunAccounting | None = None
 
     def run_once(self) -> dict[str, Any]:
         """Make one run at once and return its report; SluiceError if it could not even start."""
@@ -103,15 +103,15 @@ class Daemon:
             self._configure()
             self._serve(stack)
             self._waits = self._idle = True
-            while self._orders.get() == "start":
-                report = self._attempt()
+            while self._commands.get() == "start":
+                report = self._run_once()
                 if report is not None:
                     done(report)
                 self._idle = True
         if self.control.cause:
             raise RunError(self.control.cause)
 
-    def _attempt(self) -> dict[str, Any] | None:
+    def _run_once(self) -> dict[str, Any] | None:
         """Make one run; None if it could not start, which its control then says."""
         try:
             if self.control.state is State.STOPPED:
@@ -124,27 +124,27 @@ class Daemon:
 
     def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
         control = self.control
-        plan = prepare(self._config, self._wishes, control, stack, self._nursery)
+        plan = open_run(self._config, self._wishes, control, stack, self._nursery)
         self._plan, self.account = plan, plan.account
         if control.state is State.INITIAL:
-            control.go(State.CONFIGURED)
+            control.transition(State.CONFIGURED)
         planned()
         engine = ENGINES[self._wishes.engine](plan)
         engine.start()
-        control.go(State.RUNNING)
-        stack.enter_context(short_turns())
+        control.transition(State.RUNNING)
+        stack.enter_context(short_switch_interval())
         show = self._progress
         if show is not None:
             stack.enter_context(_ticker(lambda: show(control, plan.account, plan.source)))
-        return conclude(plan, engine)
+        return finish_run(plan, engine)
 
     def _configure(self) -> None:
         config = self._load()
-        check(config)
-        self._config, self.control = config, Control()
-        self.control.go(State.CONFIGURED)
+        validate(config)
+        self._config, self.control = config, RunState()
+        self.control.transition(State.CONFIGURED)
         if self._ending and not self.control.stopping:  # the signal met the control before
-            self.control.ask_to_stop()
+            self.control.request_stop()
 
     def _serve(self, stack: ExitStack) -> None:
         listen = self._wishes.http
@@ -156,10 +156,10 @@ class Daemon:
         from .prometheus import RunCollector
         from .prometheus_gpu import GpuCollector
 
-        access = Access(listen, self._config.http.token_file)
+        access = HttpAuth(listen, self._config.http.token_file)
         registry = CollectorRegistry()
         registry.register(RunCollector(lambda: (self.account, self.control)))
-        gpus = watch()
+        gpus = start_sampler()
         if gpus is not None:
             stack.callback(gpus.close)
             registry.register(GpuCollector(gpus.samples))
@@ -178,8 +178,8 @@ class Daemon:
 
         def ask(_: int, __: FrameType | None) -> None:
             self._ending = True
-            self._orders.put("end")
-            self.control.ask_to_stop()
+            self._commands.put("end")
+            self.control.request_stop()
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -204,16 +204,16 @@ class Daemon:
                     hint="put it right, then configure",
                 )
             self._idle = False
-        self._orders.put("start")
+        self._commands.put("start")
 
     def stop(self, *, abort: bool) -> None:
         """Drain and end the run, or end it without draining; see `web.Desk`."""
         if self._idle:
             raise RunError(f"run: cannot stop while {self.control.state.value}: there is no run")
         if not self.control.stopping:
-            self.control.ask_to_stop()
+            self.control.request_stop()
         if abort:
-            self.control.ask_to_stop()
+            self.control.request_stop()
 
     def swap(self, stage: str, model: str) -> dict[str, Any]:
         """Let a stage judge with another model; see `web.Desk`."""
@@ -221,7 +221,7 @@ class Daemon:
         if control.state not in (State.RUNNING, State.PAUSED) or control.stopping or plan is None:
             where = "draining" if control.stopping else control.state.value
             raise RunError(f"run: cannot swap a model while {where}")
-        return order_swap(plan, stage, model).wait(_SWAP_S)
+        return request_swap(plan, stage, model).wait(_SWAP_S)
 
     def _require_idle(self, action: str) -> None:
         if not self._idle:
@@ -230,12 +230,12 @@ class Daemon:
             raise RunError(f"run: cannot {action} while {where}", hint)
 
 
-def execute(
+def run_graph(
     config: GraphConfig,
-    wishes: Wishes,
+    wishes: RunOptions,
     progress: Progress | None = None,
     announce: Announce | None = None,
-    nursery: Nursery | None = None,
+    nursery: ForkServer | None = None,
 ) -> dict[str, Any]:
     """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
 
@@ -261,7 +261,7 @@ def execute(
     return Daemon(lambda: config, wishes, progress, announce, nursery).run_once()
 
 
-def check_report(report: dict[str, Any]) -> None:
+def raise_on_error(report: dict[str, Any]) -> None:
     """Raise RunError if the run ended in ERROR."""
     if report["error"]:
         raise RunError(report["error"], report["hint"])

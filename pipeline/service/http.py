@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sluice.pipeline.core.errors import ConfigError, SluiceError
-from sluice.pipeline.run.accounting import Account
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.state import RunState, State
 
-from .auth import Access
+from .auth import HttpAuth
 
 _START_S = 10.0
 _STOP_S = 5.0
@@ -27,7 +27,7 @@ _STOP_S = 5.0
 _GRACE_S = 2
 
 
-class Desk(Protocol):
+class RunController(Protocol):
     """From where runs are controlled. Each action raises SluiceError where it is refused.
 
     Attributes
@@ -38,8 +38,8 @@ class Desk(Protocol):
         Of the run that is or was; None before the first.
     """
 
-    control: Control
-    account: Account | None
+    control: RunState
+    account: RunAccounting | None
 
     def configure(self) -> None:
         """Read the graph file anew."""
@@ -54,7 +54,7 @@ class Desk(Protocol):
         """Let a stage judge with ``model[@version]``; returns the swap's record once it begins."""
 
 
-def application(desk: Desk, registry: CollectorRegistry, access: Access) -> Starlette:
+def application(desk: RunController, registry: CollectorRegistry, access: HttpAuth) -> Starlette:
     """Return the web application of a daemon.
 
     Parameters
@@ -93,7 +93,7 @@ def application(desk: Desk, registry: CollectorRegistry, access: Access) -> Star
     return Starlette(routes=routes)
 
 
-def _actions(desk: Desk) -> dict[str, Callable[[Request], dict[str, Any] | None]]:
+def _actions(desk: RunController) -> dict[str, Callable[[Request], dict[str, Any] | None]]:
     return {
         "configure": lambda _: desk.configure(),
         "start": lambda _: desk.start(),
@@ -106,7 +106,7 @@ def _actions(desk: Desk) -> dict[str, Callable[[Request], dict[str, Any] | None]
     }
 
 
-def _standing(desk: Desk) -> dict[str, Any]:
+def _standing(desk: RunController) -> dict[str, Any]:
     control = desk.control
     run = desk.account.run if desk.account else None
     return {"state": control.state.value, "cause": control.cause, "run": run,
@@ -114,7 +114,7 @@ def _standing(desk: Desk) -> dict[str, Any]:
 
 
 def _guarded(
-    desk: Desk, access: Access, act: Callable[[Request], dict[str, Any] | None]
+    desk: RunController, access: HttpAuth, act: Callable[[Request], dict[str, Any] | None]
 ) -> Callable[[Request], Response]:
     """Return the handler of an action: refused without the token, or where it cannot be."""
 
@@ -122,7 +122,7 @@ def _guarded(
         headers = request.headers
         if not access.same_origin(headers.get("origin", ""), headers.get("host", "")):
             return _refusal(403, "control: refused to a page of another site")
-        if not access.permits(headers.get("authorization", "")):
+        if not access.is_authorised(headers.get("authorization", "")):
             return _refusal(
                 401, "control: expected the token of http.token_file",
                 "send the header `Authorization: Bearer TOKEN`; sluice ctl --token-file FILE does",
@@ -157,7 +157,7 @@ class WebServer:
         If the address is taken, or is none of this host.
     """
 
-    def __init__(self, access: Access, app: Starlette) -> None:
+    def __init__(self, access: HttpAuth, app: Starlette) -> None:
         try:
             family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
             self._socket = socket.create_server((access.host, access.port), family=family)

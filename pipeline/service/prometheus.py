@@ -17,9 +17,9 @@ from sluice.kernels.histogram import edges
 from sluice.pipeline.core.batch import Outcome
 from sluice.pipeline.core.schema import Array
 from sluice.pipeline.metrics.totals import monitor_totals, shadow_report, stage_totals
-from sluice.pipeline.run.accounting import Account
-from sluice.pipeline.run.ledger import CLASSES, Time
-from sluice.pipeline.run.state import USERS, Control, State
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.ledger import CLASSES, RunTime
+from sluice.pipeline.run.state import USERS, RunState, State
 from sluice.pipeline.stages.base import Steps
 
 _UPPER_S = edges()
@@ -36,7 +36,7 @@ class RunCollector(Collector):
         Returns its account, None before the first run, and its control.
     """
 
-    def __init__(self, now: Callable[[], tuple[Account | None, Control]]) -> None:
+    def __init__(self, now: Callable[[], tuple[RunAccounting | None, RunState]]) -> None:
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
@@ -47,7 +47,7 @@ class RunCollector(Collector):
             yield from _AccountCollector(account).collect()
 
 
-def _states(control: Control) -> Iterator[Metric]:
+def _states(control: RunState) -> Iterator[Metric]:
     states = GaugeMetricFamily("sluice_run_state", "1 for the run's state.", labels=["state"])
     for state in State:
         states.add_metric([state.value], control.state is state)
@@ -65,7 +65,7 @@ def _states(control: Control) -> Iterator[Metric]:
 class _AccountCollector:
     """Shows the account of one run."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: RunAccounting) -> None:
         self._account = account
 
     def collect(self) -> Iterator[Metric]:
@@ -85,7 +85,7 @@ class _AccountCollector:
         run_seconds = CounterMetricFamily(
             "sluice_run_seconds", "Seconds of the run by state.", labels=["state"]
         )
-        for state in Time:
+        for state in RunTime:
             run_seconds.add_metric([state.value], seconds[state.value])
         yield run_seconds
         yield GaugeMetricFamily("sluice_inflight_batches", "Ingest to sink.", value=in_flight)
@@ -151,7 +151,7 @@ class _AccountCollector:
                 yield _histogram(monitor.metric, text, monitor.labels, total.values, total.sum)
                 dropped.add_metric([monitor.name], total.dropped)
                 recent.add_metric([monitor.name], total.recent)
-        alarms = self._account.alarms()
+        alarms = self._account.monitors_out_of_band()
         for name in self._account.bands:
             alarm.add_metric([name], name in alarms)
         yield from (dropped, recent, alarm)

@@ -13,29 +13,34 @@ from msgspec import Struct
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.errors import ConfigError, SluiceError
-from sluice.pipeline.engine.base import Engine, Plan
+from sluice.pipeline.engine.base import Engine, RunContext
 from sluice.pipeline.graph.graph import Graph, build_graph
-from sluice.pipeline.metrics.reference_band import read_bands
-from sluice.pipeline.run.accounting import Account
-from sluice.pipeline.run.begin_of_run import begin_of_run
+from sluice.pipeline.metrics.reference_band import read_reference_bands
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.begin_of_run import make_begin_of_run
 from sluice.pipeline.run.quarantine import Quarantine
-from sluice.pipeline.run.resume import require_same, skip, swap_report, swapped_graph
-from sluice.pipeline.run.run_numbers import RunNumbers, in_run, state_folder
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.run.resume import (
+    graph_with_swaps,
+    require_same_configuration,
+    skip_committed,
+    swap_report,
+)
+from sluice.pipeline.run.run_numbers import RunNumbers, expand_run_number, state_folder
+from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sinks.base import Sink
-from sluice.pipeline.sources.base import Prepares, Source
-from sluice.pipeline.sources.paced import Paced
-from sluice.pipeline.system.fork_server.client import Nursery
-from sluice.pipeline.system.run_directory import runtime_folder
+from sluice.pipeline.sources.base import SelectsColumns, Source
+from sluice.pipeline.sources.paced import PacedSource
+from sluice.pipeline.system.fork_server.client import ForkServer
+from sluice.pipeline.system.run_directory import run_directory
 
 
-class Wishes(Struct, frozen=True):
+class RunOptions(Struct, frozen=True):
     """What the command line asks of a run beside its graph.
 
     Attributes
     ----------
     run
-        The run number; None for the next one, `TRIAL` for one that is not remembered.
+        The run number; None for the next one, `UNNUMBERED` for one that is not remembered.
     engine
         ``inline`` or ``distributed``.
     rate_hz
@@ -59,7 +64,7 @@ class Wishes(Struct, frozen=True):
     resume: bool = False
 
 
-def check(config: GraphConfig) -> None:
+def validate(config: GraphConfig) -> None:
     """Refuse a graph whose parts cannot be built and joined; nothing is left open."""
     source: Source = build("source", config.source, config.origin)
     if not len(source.schema):  # it learns its columns from its input
@@ -69,13 +74,13 @@ def check(config: GraphConfig) -> None:
     build_graph(config, source.schema, sink.columns)
 
 
-def prepare(
+def open_run(
     config: GraphConfig,
-    wishes: Wishes,
-    control: Control,
+    wishes: RunOptions,
+    control: RunState,
     stack: ExitStack,
-    nursery: Nursery | None = None,
-) -> Plan:
+    nursery: ForkServer | None = None,
+) -> RunContext:
     """Open the source and plan a run; what it opens is closed with `stack`."""
     source: Source = build("source", config.source, config.origin)
     source.open()
@@ -85,47 +90,49 @@ def prepare(
             "--resume: expected a source that reads a file, got a live one",
             hint="what a live source gave is gone: start a new run",
         )
-    runtime = stack.enter_context(runtime_folder())
+    runtime = stack.enter_context(run_directory())
     plan = replace(_plan(config, wishes, source, control, runtime), nursery=nursery)
     stack.callback(plan.account.quarantine.close)
     return plan
 
 
 def _plan(
-    config: GraphConfig, wishes: Wishes, source: Source, control: Control, runtime: Path
-) -> Plan:
+    config: GraphConfig, wishes: RunOptions, source: Source, control: RunState, runtime: Path
+) -> RunContext:
     sink: Sink = build("sink", config.sink, config.origin)
-    standing = sink.standing(wishes.run) if wishes.resume else None
+    standing = sink.resume_point(wishes.run) if wishes.resume else None
 
     def built(config: GraphConfig) -> Graph:
         return build_graph(config, source.schema, sink.columns)
 
-    graph = swapped_graph(config, standing, built) if standing else built(config)
-    if isinstance(source, Prepares):
-        source.prepare(graph.inputs.names, config.graph.batch_events)
+    graph = graph_with_swaps(config, standing, built) if standing else built(config)
+    if isinstance(source, SelectsColumns):
+        source.select_columns(graph.inputs.names, config.graph.batch_events)
     if standing is None:
-        run = RunNumbers(state_folder(config.run.state)).claim(wishes.run)
-        bor = begin_of_run(config, graph, run)
+        run = RunNumbers(state_folder(config.run.state)).allocate(wishes.run)
+        bor = make_begin_of_run(config, graph, run)
     else:
         run, bor = int(standing.bor.get("run", 0)), standing.bor
-        require_same(bor, begin_of_run(config, graph, run), standing.commit)
-    refused = in_run(wishes.quarantine, run)
+        require_same_configuration(bor, make_begin_of_run(config, graph, run), standing.commit)
+    refused = expand_run_number(wishes.quarantine, run)
     if standing is not None and refused is not None:  # the earlier life's stays as it is
         refused = refused.with_stem(f"{refused.stem}.from-{standing.commit.next}")
-    account = Account(graph, run, Quarantine(refused, graph.inputs))
+    account = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
     if wishes.reference is not None:
-        account.bands = read_bands(wishes.reference, [part.name for part in config.monitors])
+        account.bands = read_reference_bands(
+            wishes.reference, [part.name for part in config.monitors]
+        )
     commit = standing.commit if standing else None
     if commit is not None:
         account.resume(commit)
         account.swaps += swap_report(standing) if standing else []
-        skip(source, commit.events, config.graph.batch_events, account)
+        skip_committed(source, commit.events, config.graph.batch_events, account)
     if wishes.rate_hz:
-        source = Paced(source, wishes.rate_hz)
-    return Plan(graph, source, sink, account, control, bor, runtime, commit)
+        source = PacedSource(source, wishes.rate_hz)
+    return RunContext(graph, source, sink, account, control, bor, runtime, commit)
 
 
-def conclude(plan: Plan, engine: Engine) -> dict[str, Any]:
+def finish_run(plan: RunContext, engine: Engine) -> dict[str, Any]:
     """Run a started engine to its end and make the report, whatever happens."""
     control, written = plan.control, {}
     hint = None
@@ -147,7 +154,7 @@ def conclude(plan: Plan, engine: Engine) -> dict[str, Any]:
     if not report["closed"]:
         control.fail(f"the ledger does not close: {report['events']}")
     if control.state is not State.ERROR:
-        control.go(State.STOPPED)
+        control.transition(State.STOPPED)
     report |= {"state": control.state.value, "error": control.cause, "hint": hint,
-               "output": written, "damage": plan.source.damage}  # fmt: skip
+               "output": written, "damage": plan.source.corruption}  # fmt: skip
     return report

@@ -6,8 +6,8 @@ from typing import Any, Literal, Protocol
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.journal.resume_point import Standing
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.journal.resume_point import ResumePoint
 
 #: `hold_s` of a sink for which every write costs.
 HOLD_S = 0.020
@@ -32,10 +32,12 @@ class Sink(Protocol):
 
     columns: tuple[str, ...]
     keep: Keep
-    full_timeout_s: float
-    hold_s: float
+    disk_full_timeout_s: float
+    max_group_delay_s: float
 
-    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+    def open(
+        self, schema: Schema, bor: dict[str, Any], since: int | None = None
+    ) -> list[CommitRecord]:
         """Make ready for batches of `schema`; OSError if that cannot be.
 
         Parameters
@@ -55,7 +57,7 @@ class Sink(Protocol):
             `since` on and at least the last; none from a sink that keeps no journal.
         """
 
-    def standing(self, run: int | None) -> Standing:
+    def resume_point(self, run: int | None) -> ResumePoint:
         """Return where an earlier life of a run stood, before `open`; nobody writes to it now.
 
         Raises
@@ -65,7 +67,7 @@ class Sink(Protocol):
             with.
         """
 
-    def write(self, batch: EventBatch, commit: Commit) -> None:
+    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Take a batch for good, with what it settles; OSError if that fails, to be tried again.
 
         The batch may be empty.

@@ -9,12 +9,12 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from sluice.pipeline.core.batch import EventBatch, Outcome
-from sluice.pipeline.core.errors import ConfigError, DataError, nearest
+from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
-from sluice.pipeline.journal.batch_record import JUDGED
-from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.batch_record import DECIDED_OUTCOMES
+from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.recorded_run import RecordedRun
-from sluice.pipeline.journal.resume_point import Standing
+from sluice.pipeline.journal.resume_point import ResumePoint
 
 from .base import HOLD_S, Keep
 
@@ -43,8 +43,8 @@ class ComparisonSink:
         most: Annotated[int, Meta(ge=0)] = 20
 
     keep: Keep = "all"
-    full_timeout_s = 0.0
-    hold_s = HOLD_S
+    disk_full_timeout_s = 0.0
+    max_group_delay_s = HOLD_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -56,24 +56,26 @@ class ComparisonSink:
             if column not in recorded:
                 raise ConfigError(
                     f"{options.run}: column {column!r}: expected the run to keep it",
-                    nearest(column, recorded.names),
+                    did_you_mean(column, recorded.names),
                 )
         ours = (EVENT_ID.name, OUTCOME.name, DECISION.name)
         self.columns = ours + tuple(name for name in options.columns if name not in ours)
 
-    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+    def open(
+        self, schema: Schema, bor: dict[str, Any], since: int | None = None
+    ) -> list[CommitRecord]:
         """Begin to read the run; OSError for going on, which a comparison cannot."""
         if since is not None:
             raise OSError("a comparison cannot go on where it was broken off")
         for name in self._more:
-            ours, theirs = schema[name].form, self._run.schema[name].form
+            ours, theirs = schema[name].spec, self._run.schema[name].spec
             if ours != theirs:
                 raise ConfigError(
                     f"{self._run.path}: column {name!r}: expected {ours}, got {theirs}"
                 )
         self._bor = bor
         self._recorded = (pair for pair in self._run.batches() if pair[0]["events"])
-        self._seen = dict.fromkeys(("batches", "events", "missing_batches"), 0)
+        self._compared = dict.fromkeys(("batches", "events", "missing_batches"), 0)
         self._different = dict.fromkeys(
             ("batches", "events", DECISION.name, OUTCOME.name, *self._more), 0
         )
@@ -81,11 +83,11 @@ class ComparisonSink:
         self._first: list[dict[str, Any]] = []
         return []
 
-    def standing(self, run: int | None) -> Standing:
+    def resume_point(self, run: int | None) -> ResumePoint:
         """Refuse: there is no journal."""
         raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
-    def write(self, batch: EventBatch, commit: Commit) -> None:
+    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Compare the batches of a group with the run's next ones."""
         stops = np.cumsum(commit.kept).tolist()
         for start, stop in zip([0, *stops], stops, strict=False):
@@ -94,7 +96,7 @@ class ComparisonSink:
 
     def close(self, eor: dict[str, Any] | None) -> None:
         """Count the batches that were not replayed."""
-        self._seen["missing_batches"] = sum(1 for _ in self._recorded)
+        self._compared["missing_batches"] = sum(1 for _ in self._recorded)
 
     def describe(self) -> dict[str, Any]:
         """Return as ``comparison`` what was compared and what differs; ``same`` if nothing does."""
@@ -104,7 +106,7 @@ class ComparisonSink:
         comparison = {
             "recording": str(self._run.path),
             "run": bor.get("run"),
-            **self._seen,
+            **self._compared,
             "different": self._different,
             "epochs": self._epochs,
             "first": self._first,
@@ -114,7 +116,7 @@ class ComparisonSink:
                 for stage in sorted({*models, *ours})
                 if models.get(stage) != ours.get(stage)
             },
-            "same": not (self._different["batches"] or self._seen["missing_batches"]),
+            "same": not (self._different["batches"] or self._compared["missing_batches"]),
         }
         return {"comparison": comparison}
 
@@ -132,18 +134,22 @@ class ComparisonSink:
             recorded[name] = batch[name].copy()
         for name in recorded.keys() & set(self._run.schema.names):
             recorded[name][rows] = kept[name]
-        different = {name: _differs(batch[name], array) for name, array in recorded.items()}
+        different = {
+            name: _bitwise_different(batch[name], array) for name, array in recorded.items()
+        }
         counts = np.bincount(batch[OUTCOME.name], minlength=len(Outcome))
         events = self._count(int(record["seq"]), batch, recorded, different)
         epoch = str(record["epoch"])
         self._epochs[epoch] = self._epochs.get(epoch, 0) + events
-        if events or any(counts[outcome] != record[outcome.name.lower()] for outcome in JUDGED):
+        if events or any(
+            counts[outcome] != record[outcome.name.lower()] for outcome in DECIDED_OUTCOMES
+        ):
             self._different["batches"] += 1
 
     def _count(self, seq: int, batch: EventBatch, recorded: Columns, different: Columns) -> int:
         """Count the events that differ, list the first of them, and return how many."""
-        self._seen["batches"] += 1
-        self._seen["events"] += batch.events
+        self._compared["batches"] += 1
+        self._compared["events"] += batch.events
         for name, mask in different.items():
             self._different[name] += int(mask.sum())
         rows = np.flatnonzero(np.logical_or.reduce(list(different.values())))
@@ -173,7 +179,7 @@ def _rows_of(wanted: Array, ids: Array) -> Array:
     return rows
 
 
-def _differs(one: Array, other: Array) -> Array:
+def _bitwise_different(one: Array, other: Array) -> Array:
     """Return which events differ in a bit."""
     events = len(one)
     bits = (np.ascontiguousarray(a).reshape(events, -1).view(np.uint8) for a in (one, other))

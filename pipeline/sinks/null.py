@@ -9,8 +9,8 @@ from msgspec import Struct
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.journal.resume_point import Standing
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.journal.resume_point import ResumePoint
 
 from .base import HOLD_S, Keep
 
@@ -23,21 +23,23 @@ class NullSink:
 
     columns: tuple[str, ...] = ()
     keep: Keep = "accepted"
-    full_timeout_s = 0.0
-    hold_s = HOLD_S
+    disk_full_timeout_s = 0.0
+    max_group_delay_s = HOLD_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
 
-    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+    def open(
+        self, schema: Schema, bor: dict[str, Any], since: int | None = None
+    ) -> list[CommitRecord]:
         """Nothing to make ready, nothing to go on with."""
         return []
 
-    def standing(self, run: int | None) -> Standing:
+    def resume_point(self, run: int | None) -> ResumePoint:
         """Refuse: there is no journal."""
         raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
-    def write(self, batch: EventBatch, commit: Commit) -> None:
+    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Forget the batch."""
 
     def close(self, eor: dict[str, Any] | None) -> None:

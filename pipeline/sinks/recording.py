@@ -8,22 +8,22 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from sluice.pipeline.config.durations import seconds
+from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.journal.resume_point import Standing, find_commits, read_standing
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.journal.resume_point import ResumePoint, find_commits, read_resume_point
 from sluice.pipeline.recording import (
     SUFFIX,
     Compression,
     Flusher,
     RecordingWriter,
+    ResumeOffset,
     RotatingWriter,
     Rotation,
-    Tail,
+    find_parts,
     flush_folder,
-    list_parts,
 )
 
 from .base import HOLD_S, Keep
@@ -53,14 +53,16 @@ class RecordingSink:
         #: Flush to the device so often. A duration, or ``never``: then only a file's end is.
         fsync: str = "1 s"
 
-    hold_s = HOLD_S
+    max_group_delay_s = HOLD_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.columns = options.columns
         self.keep: Keep = options.keep
         self._compression: Compression = options.compression
-        self.full_timeout_s = seconds(options.full_timeout, f"sink {name!r}: full_timeout")
+        self.disk_full_timeout_s = parse_duration(
+            options.full_timeout, f"sink {name!r}: full_timeout"
+        )
         self._rotation = Rotation(
             options.rotate_bytes, _seconds(options.rotate_after, f"sink {name!r}: rotate_after")
         )
@@ -75,20 +77,22 @@ class RecordingSink:
                 f"'run-{{run:06d}}.arrows', got {options.path!r}"
             ) from error
 
-    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+    def open(
+        self, schema: Schema, bor: dict[str, Any], since: int | None = None
+    ) -> list[CommitRecord]:
         """Make the file, or go on with it; see `Sink` and `RecordingWriter`."""
         path = Path(self._template.format(run=bor.get("run", 0)))
-        tail: Tail | None = None
-        commits: list[Commit] = []
+        tail: ResumeOffset | None = None
+        commits: list[CommitRecord] = []
         if since is not None:
-            parts = list(list_parts(path).values()) if self._rotation else []
+            parts = list(find_parts(path).values()) if self._rotation else []
             tail, commits = find_commits(parts or [path], since)
         self._writer = self._make(path, schema, bor, tail)
         if self._fsync_s < math.inf:
             self._flusher = Flusher(self._fsync_s)
         return commits
 
-    def standing(self, run: int | None) -> Standing:
+    def resume_point(self, run: int | None) -> ResumePoint:
         """Return where the run stood that the file is of; see `Sink`."""
         path = Path(self._template.format(run=run or 0))
         if run is None and str(path) != self._template:
@@ -96,19 +100,19 @@ class RecordingSink:
                 f"sink {self.name!r}: expected the number of the run to resume, got none",
                 hint=f"the path {self._template!r} depends on it: say --run NUMBER",
             )
-        return read_standing(path, parts=bool(self._rotation))
+        return read_resume_point(path, parts=bool(self._rotation))
 
-    def write(self, batch: EventBatch, commit: Commit) -> None:
+    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Append the batch and its commit record."""
         writer = self._writer
         writer.write(batch, commit.encode())
         if self._flusher is not None:
-            self._flusher.wrote(writer.descriptor, writer.path)
+            self._flusher.mark_dirty(writer.descriptor, writer.path)
 
     def close(self, eor: dict[str, Any] | None) -> None:
         """End the file."""
         if eor is None:
-            self._writer.abandon()
+            self._writer.close_incomplete()
         else:
             self._writer.close(eor)
         if self._flusher is not None:
@@ -122,7 +126,7 @@ class RecordingSink:
                 "files": writer.files}  # fmt: skip
 
     def _make(
-        self, path: Path, schema: Schema, bor: dict[str, Any], tail: Tail | None
+        self, path: Path, schema: Schema, bor: dict[str, Any], tail: ResumeOffset | None
     ) -> RecordingWriter | RotatingWriter:
         if self._rotation:
             return RotatingWriter(
@@ -135,4 +139,4 @@ class RecordingSink:
 
 def _seconds(duration: str, where: str) -> float:
     """Return a duration in seconds, infinity for never."""
-    return math.inf if duration == NEVER else seconds(duration, where)
+    return math.inf if duration == NEVER else parse_duration(duration, where)

@@ -29,7 +29,7 @@ def now_for(events: int) -> Array:
     return np.ndarray(events, np.int64, now, strides=(0,))
 
 
-class Waiting(NamedTuple):
+class Available(NamedTuple):
     """What a source could give.
 
     Attributes
@@ -44,12 +44,12 @@ class Waiting(NamedTuple):
 
     events: int
     oldest_ns: int = 0
-    more_in_s: float = NEVER
+    next_in_s: float = NEVER
 
 
-NOTHING = Waiting(0)
+NONE = Available(0)
 #: Of a source that is read as fast as it goes: any batch is full.
-ENDLESS = Waiting(1 << 62)
+UNLIMITED = Available(1 << 62)
 
 
 class Rejected(Struct, frozen=True):
@@ -70,18 +70,18 @@ class Losses(Struct):
     #: Events dropped on purpose because the pipeline was full.
     shed: int = 0
     #: Connections that were dropped because they did not show the right key.
-    refused: int = 0
+    rejected_connections: int = 0
     #: Events and messages that were refused beyond those that `invalid` lists one by one.
-    more_events: int = 0
-    more_errors: int = 0
+    unlisted_events: int = 0
+    unlisted_errors: int = 0
     #: Of the payloads in `invalid`.
     payload_bytes: int = 0
 
     def reject(self, rejected: Rejected) -> None:
         """Add what is no event; bounded, for a hostile sender may send nothing else."""
         if len(self.invalid) >= _MOST_REJECTED:
-            self.more_events += rejected.events
-            self.more_errors += not rejected.events
+            self.unlisted_events += rejected.events
+            self.unlisted_errors += not rejected.events
             return
         self.payload_bytes += len(rejected.payload)
         if self.payload_bytes > _MOST_PAYLOAD_BYTES:
@@ -91,10 +91,10 @@ class Losses(Struct):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class SelectsColumns(Protocol):
     """A source that reads better for knowing what will be asked of it."""
 
-    def prepare(self, names: Collection[str], events: int) -> None:
+    def select_columns(self, names: Collection[str], events: int) -> None:
         """Give these columns, in batches of `events` as a rule; called once, before any `read`."""
 
 
@@ -110,7 +110,7 @@ class Source(Protocol):
         """Whether no more events will come."""
 
     @property
-    def damage(self) -> str | None:
+    def corruption(self) -> str | None:
         """What is wrong with the input as a whole, None while nothing is."""
 
     @property
@@ -127,7 +127,7 @@ class Source(Protocol):
     def receive(self) -> None:
         """Take what the socket has; called when it is readable."""
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return what `read` could give; it may still give less, or None."""
 
     def read(self, most: int) -> EventBatch | None:
@@ -144,7 +144,7 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class Dictates(Protocol):
+class FixesRung(Protocol):
     """A source that knows which rung of the ladder is to judge its batches.
 
     Attributes
@@ -157,18 +157,18 @@ class Dictates(Protocol):
 
 
 @runtime_checkable
-class Spares(Protocol):
+class ProtectsPassThrough(Protocol):
     """A source that sheds when it has no room."""
 
-    def spare(self, share: float, salt: int) -> None:
+    def protect(self, share: float, salt: int) -> None:
         """Shed none of the events that a hash of their id draws with `salt`."""
 
 
 @runtime_checkable
-class Rests(Protocol):
+class HasSchedule(Protocol):
     """A source with a schedule of its own, which stands still while the run is paused."""
 
-    def rest(self, ns: int) -> None:
+    def shift(self, ns: int) -> None:
         """Move what is due by the `ns` nanoseconds of a pause that is over."""
 
 
@@ -188,7 +188,7 @@ def within_limits(
     """
     refused: dict[int, str] = {}
     for name in schema.ragged:
-        counts, most = batch.ragged(name).counts, schema[name].most_items
+        counts, most = batch.ragged(name).counts, schema[name].item_limit
         for row in np.flatnonzero(counts > most).tolist():
             reason = f"column {name!r}: expected at most {most} items, got {counts[row]}"
             refused.setdefault(row, reason)

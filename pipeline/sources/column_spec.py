@@ -12,16 +12,16 @@ from sluice.pipeline.core.schema import Column
 _FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>(\*|(<=)?\d{1,9})(,\d{1,9})*)\])?")
 
 
-def column_of(name: str, form: str, where: str, unit: str = "1") -> Column:
+def parse_column(name: str, form: str, where: str, unit: str = "1") -> Column:
     """Return the column that `form` describes; ConfigError, naming `where`, if it is none.
 
     ``*`` as the first axis stands for lists of any length, ``<=512`` for lists of at most so many.
 
     Examples
     --------
-    >>> column_of("words", "uint32[12]", "here").shape
+    >>> parse_column("words", "uint32[12]", "here").shape
     (12,)
-    >>> column_of("tracks", "float32[<=512,7]", "here").shape
+    >>> parse_column("tracks", "float32[<=512,7]", "here").shape
     (None, 7)
     """
     match = _FORM.fullmatch(form)
@@ -39,5 +39,5 @@ def column_of(name: str, form: str, where: str, unit: str = "1") -> Column:
     if first == "*":
         return Column(name, str(dtype), (None, *item), unit)
     if first.startswith("<="):
-        return Column(name, str(dtype), (None, *item), unit, most=max(1, int(first[2:])))
+        return Column(name, str(dtype), (None, *item), unit, max_items=max(1, int(first[2:])))
     return Column(name, str(dtype), (int(first), *item) if first else (), unit)

@@ -17,14 +17,14 @@ from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Column, Schema
 from sluice.pipeline.transport.socket import Socket
 
-from .base import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
+from .base import NONE, UNLIMITED, Available, Losses, Rejected, now_for
 
 #: Time between bunch crossings at the LHC.
 CROSSING_NS = 25
 _LINES = 65_536
 
 
-class Table(Struct, frozen=True):
+class CsvLayout(Struct, frozen=True):
     """A kind of table: its header, the column it fills, how a field is written."""
 
     header: tuple[str, ...]
@@ -47,12 +47,12 @@ class Table(Struct, frozen=True):
 
 
 TABLES = (
-    Table(
+    CsvLayout(
         tuple(f"RX_DATA_{i}" for i in range(12)),
         Column("words", "uint32", (12,), "link words"),
         16,
     ),
-    Table(tuple(f"CALQ_{i}" for i in range(48)), Column("charge", "float32", (48,), "ADC"), 10),
+    CsvLayout(tuple(f"CALQ_{i}" for i in range(48)), Column("charge", "float32", (48,), "ADC"), 10),
 )
 
 
@@ -69,7 +69,7 @@ class CsvSource:
         self._path = Path(options.path)
         self.schema = Schema()
         self.exhausted = False
-        self.damage: str | None = None
+        self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
         self._line = 1
@@ -95,9 +95,9 @@ class CsvSource:
     def receive(self) -> None:
         """Nothing comes by socket."""
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return all there is: a file can always be read."""
-        return NOTHING if self.exhausted else ENDLESS
+        return NONE if self.exhausted else UNLIMITED
 
     def read(self, most: int) -> EventBatch | None:
         """Return the events of the next `most` lines; fewer where lines are bad."""

@@ -10,10 +10,10 @@ import numpy as np
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import T_INGEST, Schema
 
-from .base import NOTHING, Losses, Prepares, Source, Waiting
+from .base import NONE, Available, Losses, SelectsColumns, Source
 
 
-class Paced:
+class PacedSource:
     """Gives events of another source when they are due, ``1 / rate`` apart; see `Source`.
 
     Parameters
@@ -42,9 +42,9 @@ class Paced:
         return self._inner.exhausted
 
     @property
-    def damage(self) -> str | None:
+    def corruption(self) -> str | None:
         """What is wrong with the inner source's input."""
-        return self._inner.damage
+        return self._inner.corruption
 
     @property
     def expected(self) -> int | None:
@@ -57,28 +57,28 @@ class Paced:
 
     def prepare(self, names: Collection[str], events: int) -> None:
         """Let the inner source read these columns alone, if it can choose."""
-        if isinstance(self._inner, Prepares):
-            self._inner.prepare(names, events)
+        if isinstance(self._inner, SelectsColumns):
+            self._inner.select_columns(names, events)
 
     def receive(self) -> None:
         """Let the inner source take what its socket has."""
         self._inner.receive()
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return the events that are due."""
         if self._inner.exhausted:
-            return NOTHING
+            return NONE
         now = time.monotonic_ns()
         self._started_ns = self._started_ns or now
         due = int((now - self._started_ns) / self._period_ns) + 1 - self._given
         next_ns = self._due_ns(self._given)
         if due < 1:
-            return Waiting(0, more_in_s=(next_ns - now) / 1e9)
-        return Waiting(due, next_ns, self._period_ns / 1e9)
+            return Available(0, next_in_s=(next_ns - now) / 1e9)
+        return Available(due, next_ns, self._period_ns / 1e9)
 
     def read(self, most: int) -> EventBatch | None:
         """Return the events that are due."""
-        due = self.waiting().events
+        due = self.available().events
         batch = self._inner.read(min(most, due)) if due else None
         if batch is None:
             return None
@@ -87,7 +87,7 @@ class Paced:
         due_ns = self._started_ns + (numbers * self._period_ns).astype(np.int64)
         return batch.with_columns(**{T_INGEST.name: due_ns})
 
-    def rest(self, ns: int) -> None:
+    def shift(self, ns: int) -> None:
         """Let everything be due `ns` nanoseconds later."""
         self._started_ns += ns if self._started_ns else 0
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch, concatenate
 from sluice.pipeline.core.errors import DataError
-from sluice.pipeline.core.hugepages import Loans
+from sluice.pipeline.core.hugepages import ArenaPool
 from sluice.pipeline.core.ragged import Ragged
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _AHEAD = 2
 _MOST_BYTES = 1 << 26
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Takes items from an iterator before they are asked for, in a thread.
 
     Parameters
@@ -81,8 +81,8 @@ def chunk_events(event_bytes: int) -> int:
     return min(_MOST_EVENTS, max(1, _CHUNK_BYTES // max(1, event_bytes)))
 
 
-def chunks(
-    batches: Iterator[EventBatch], events: int, large: float = inf, loans: Loans | None = None
+def rebatch(
+    batches: Iterator[EventBatch], events: int, large: float = inf, loans: ArenaPool | None = None
 ) -> Iterator[EventBatch]:
     """Join and cut batches to chunks of so many events; what `batches` raises comes last.
 
@@ -97,7 +97,7 @@ def chunks(
             failure.append(error)
             return None
 
-    portions = Portions(following, loans)
+    portions = Rebatcher(following, loans)
     while (there := portions.peek()) is not None:
         chunk = portions.take(min(events, there.events) if there.events >= large else events)
         if chunk is not None:
@@ -106,7 +106,7 @@ def chunks(
         raise error
 
 
-class Portions:
+class Rebatcher:
     """Batches as they come, joined and cut to portions of any size.
 
     Parameters
@@ -118,7 +118,7 @@ class Portions:
     """
 
     def __init__(
-        self, following: Callable[[], EventBatch | None], loans: Loans | None = None
+        self, following: Callable[[], EventBatch | None], loans: ArenaPool | None = None
     ) -> None:
         self._following, self._loans = following, loans
         #: What was cut off the last portion.
@@ -144,7 +144,7 @@ class Portions:
             if part is None:
                 break
             taken = min(wanted, part.events)
-            fitting, used = fit(part, taken, room)
+            fitting, used = fitting_events(part, taken, room)
             if fitting < taken:
                 taken, wanted = max(fitting, 0 if parts else 1), 0
             self.held = part.slice(taken, part.events) if part.events > taken else None
@@ -158,7 +158,7 @@ class Portions:
         self.held = None
 
 
-def fit(batch: EventBatch, events: int, room: int) -> tuple[int, int]:
+def fitting_events(batch: EventBatch, events: int, room: int) -> tuple[int, int]:
     """Return how many of the first `events` have lists that fit into `room` bytes, and the bytes.
 
     The bytes are those of all these events.

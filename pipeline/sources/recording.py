@@ -12,13 +12,13 @@ from msgspec import Meta, Struct
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
-from sluice.pipeline.core.hugepages import Loans
+from sluice.pipeline.core.hugepages import ArenaPool
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Schema
 from sluice.pipeline.recording import Recording
 from sluice.pipeline.transport.socket import Socket
 
-from .base import ENDLESS, NOTHING, Losses, Waiting, now_for, within_limits
-from .prefetch import Ahead, Portions, chunk_events, chunks
+from .base import NONE, UNLIMITED, Available, Losses, now_for, within_limits
+from .prefetch import Prefetcher, Rebatcher, chunk_events, rebatch
 
 #: So many chunks are worth rooms that are touched before the first event; so many are under way.
 _MANY, _ROOMS = 16, 7
@@ -44,7 +44,7 @@ class RecordingSource:
         self._read = 0
         self.schema = Schema()
         self.exhausted = False
-        self.damage: str | None = None
+        self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
         self._next_id = self._given = 0
@@ -55,36 +55,36 @@ class RecordingSource:
         self._reader = Recording(self._path)
         self._recorded = self._reader.schema
         for column in (EVENT_ID, T_EVENT):
-            if column.name in self._recorded and self._recorded[column.name].form != column.form:
-                got = self._recorded[column.name].form
+            if column.name in self._recorded and self._recorded[column.name].spec != column.spec:
+                got = self._recorded[column.name].spec
                 raise DataError(
-                    f"{self._path}: column {column.name!r}: expected {column.form}, got {got}"
+                    f"{self._path}: column {column.name!r}: expected {column.spec}, got {got}"
                 )
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
         self._large = math.inf
-        self._loans = Loans()
-        self._ahead: Ahead[EventBatch] | None = None
-        self._portions = Portions(self._next)
+        self._loans = ArenaPool()
+        self._ahead: Prefetcher[EventBatch] | None = None
+        self._portions = Rebatcher(self._next)
 
     def prepare(self, names: Collection[str], events: int) -> None:
-        """Join no recorded batches that are large beside `events`; see `Prepares`.
+        """Join no recorded batches that are large beside `events`; see `SelectsColumns`.
 
         All columns are read: an event that is put into quarantine has them.
         """
         self._large = _LARGE * events
         most, event_bytes = self._chunk()
         if self._large > most and self.expected and self.expected >= _MANY * most:
-            self._loans.stock(_ROOMS, most * event_bytes)
+            self._loans.preallocate(_ROOMS, most * event_bytes)
         self._ahead = self._begin()
 
     def receive(self) -> None:
         """Nothing comes by socket."""
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return all there is: a file can always be read."""
-        return NOTHING if self.exhausted else ENDLESS
+        return NONE if self.exhausted else UNLIMITED
 
     def read(self, most: int) -> EventBatch | None:
         """Return the next `most` events, fewer only at the end."""
@@ -114,10 +114,10 @@ class RecordingSource:
                 self._ahead = self._begin()
             part = self._ahead.next()
         except DataError as error:
-            part, self.damage = None, f"{self._path}: {error.message}"
+            part, self.corruption = None, f"{self._path}: {error.message}"
         if part is None:
             self.exhausted = True
-            self.damage = self.damage or self._reader.damage
+            self.corruption = self.corruption or self._reader.corruption
         elif self.schema.ragged:
             first, name = self._given, self._path.name
             self._given += part.events
@@ -128,17 +128,17 @@ class RecordingSource:
                 self._losses.reject(rejected)
         return part
 
-    def _begin(self) -> Ahead[EventBatch]:
+    def _begin(self) -> Prefetcher[EventBatch]:
         """Decompress and join what comes while what came is judged, from now on."""
         most, _ = self._chunk()
-        return Ahead(chunks(self._again_and_again(), most, self._large, self._loans))
+        return Prefetcher(rebatch(self._repeated(), most, self._large, self._loans))
 
     def _chunk(self) -> tuple[int, int]:
         """Return how many events make a chunk, and the bytes of one."""
         size = sum(column.item_bytes for column in self._recorded)
         return chunk_events(size), size
 
-    def _again_and_again(self) -> Iterator[EventBatch]:
+    def _repeated(self) -> Iterator[EventBatch]:
         for turn in range(self._repeat):
             if turn:
                 self._reader.close()
@@ -147,7 +147,7 @@ class RecordingSource:
             for batch in self._reader.batches():
                 self._read += 1
                 yield batch
-            if self._reader.damage or self._read == before:
+            if self._reader.corruption or self._read == before:
                 return
 
     def _complete(self, batch: EventBatch) -> EventBatch:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from sluice.kernels.hashing import digest
-from sluice.pipeline.config.graph_file import Part
+from sluice.kernels.hashing import order_digest
+from sluice.pipeline.config.graph_file import ComponentConfig
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch, concatenate
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import EVENT_ID, Schema
 from sluice.pipeline.journal.recorded_run import RecordedRun
 
-from .base import ENDLESS, NOTHING, Losses, Prepares, Source, Waiting
+from .base import NONE, UNLIMITED, Available, Losses, SelectsColumns, Source
 
 #: Events asked of the other source at once.
 _READ = 16_384
@@ -41,7 +41,7 @@ class SameBatches:
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         of = dict(options.of)
-        part = Part(str(of.pop("use", "")), name, of)
+        part = ComponentConfig(str(of.pop("use", "")), name, of)
         self._inner: Source = build("source", part, name)
         self._run = Path(options.run)
         self.socket = None
@@ -61,9 +61,9 @@ class SameBatches:
         return self._next >= len(self._records)
 
     @property
-    def damage(self) -> str | None:
+    def corruption(self) -> str | None:
         """What is wrong with the other source's input."""
-        return self._inner.damage
+        return self._inner.corruption
 
     def open(self) -> None:
         """Read the composition, open the other source."""
@@ -79,12 +79,12 @@ class SameBatches:
 
     def prepare(self, names: Collection[str], events: int) -> None:
         """Let the other source read these columns only, if it can."""
-        if isinstance(self._inner, Prepares):
-            self._inner.prepare(names, _READ)
+        if isinstance(self._inner, SelectsColumns):
+            self._inner.select_columns(names, _READ)
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return all there is: a file can always be read."""
-        return NOTHING if self.exhausted else ENDLESS
+        return NONE if self.exhausted else UNLIMITED
 
     def read(self, most: int) -> EventBatch | None:
         """Return the next batch of the run, whatever its size.
@@ -100,11 +100,11 @@ class SameBatches:
         self._next += 1
         self.rung = int(record["rung"])
         held = self._find(record)
-        while held.events < record["events"] and (part := self._more()) is not None:
+        while held.events < record["events"] and (part := self._read_more()) is not None:
             held = concatenate([held, part])
         batch = held.slice(0, int(record["events"]))
-        if batch.events < record["events"] or digest(_ids(batch)) != record["ids"]:
-            raise self._other(record, f"other events behind event {record['first']}")
+        if batch.events < record["events"] or order_digest(_ids(batch)) != record["ids"]:
+            raise self._mismatch(record, f"other events behind event {record['first']}")
         self._held = held.slice(batch.events, held.events) if held.events > batch.events else None
         return batch
 
@@ -125,18 +125,18 @@ class SameBatches:
     def _find(self, record: np.void) -> EventBatch:
         """Return waiting events, the batch's first in front."""
         while True:
-            part = self._held if self._held is not None else self._more()
+            part = self._held if self._held is not None else self._read_more()
             if part is None:
-                raise self._other(record, f"no event {record['first']}")
+                raise self._mismatch(record, f"no event {record['first']}")
             places = np.flatnonzero(_ids(part) == record["first"])
             if len(places):
                 return part.slice(int(places[0]), part.events)
             self._held = None
 
-    def _more(self) -> EventBatch | None:
+    def _read_more(self) -> EventBatch | None:
         return self._inner.read(_READ)
 
-    def _other(self, record: np.void, got: str) -> DataError:
+    def _mismatch(self, record: np.void, got: str) -> DataError:
         self.stop()
         return DataError(
             f"batch {record['seq']} of {self._run}: expected {record['events']} events from event "

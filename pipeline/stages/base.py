@@ -44,8 +44,8 @@ class Stage(Protocol):
 
 
 @runtime_checkable
-class OnDevice(Protocol):
-    """A stage whose work a GPU can do, as a step of the stage ``device``.
+class RunsOnGpu(Protocol):
+    """A stage whose work a GPU can do, as a step of the stage ``gpu-chain``.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class OnDevice(Protocol):
 
     consumes: Schema
     provides: Schema
-    verdicts: Schema
+    status_columns: Schema
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
         """Put its kernels into a CUDA stream; `columns` are arrays of the device."""
@@ -67,7 +67,7 @@ class OnDevice(Protocol):
 
 
 @runtime_checkable
-class Connects(Protocol):
+class BindsInputs(Protocol):
     """A stage whose inputs depend on what is there, as a menu's expressions do."""
 
     def connect(self, available: Schema) -> Schema:
@@ -75,7 +75,7 @@ class Connects(Protocol):
 
 
 @runtime_checkable
-class UsesModel(Protocol):
+class RunsModel(Protocol):
     """A stage that runs a model, for reports and metrics."""
 
     def model_info(self) -> dict[str, str]:
@@ -83,7 +83,7 @@ class UsesModel(Protocol):
 
 
 @runtime_checkable
-class Swaps(Protocol):
+class SwapsModel(Protocol):
     """A stage whose model may be another from some batch on, while the run goes on.
 
     Its options ``model`` and ``version`` name the model that it begins with.
@@ -98,20 +98,20 @@ class Swaps(Protocol):
         Called from a thread while `process` runs. Until the epoch before is over, both are kept.
         """
 
-    def switch(self, epoch: int) -> None:
+    def activate(self, epoch: int) -> None:
         """Judge with the model of an epoch that was prepared, or that the stage began with."""
 
 
 @runtime_checkable
-class Truncates(Protocol):
+class TruncatesLists(Protocol):
     """A stage that may cut lists which are longer than its model takes."""
 
-    def count_cut(self, counter: Array) -> None:
+    def set_counter(self, counter: Array) -> None:
         """Count in `counter`, uint64 (1,), from now on the events that had a list cut."""
 
 
 @runtime_checkable
-class Laddered(Protocol):
+class HasLadder(Protocol):
     """A stage that has models for the lower rungs of its ladder."""
 
     def rung_models(self) -> dict[int, dict[str, str]]:
@@ -119,7 +119,7 @@ class Laddered(Protocol):
 
 
 @runtime_checkable
-class Shadowed(Protocol):
+class HasShadows(Protocol):
     """A stage whose model may have shadows: models that judge a sample too and decide nothing.
 
     Attributes
@@ -160,18 +160,18 @@ class Steps(Protocol):
 
 
 @runtime_checkable
-class Spares(Protocol):
+class PassesThrough(Protocol):
     """A stage that decides, and that keeps a random share of the events in any case."""
 
-    def spared(self) -> tuple[float, int]:
+    def pass_through(self) -> tuple[float, int]:
         """Return the share, and the salt of the hash of the event id that draws it."""
 
-    def mute(self, columns: frozenset[str]) -> None:
+    def disable_paths(self, columns: frozenset[str]) -> None:
         """Let nothing fire from now on that reads any of these columns."""
 
 
 @runtime_checkable
-class Judges(Protocol):
+class Decides(Protocol):
     """A stage that decides, as the trigger menu does; for decision records."""
 
     def prescales(self) -> Array:

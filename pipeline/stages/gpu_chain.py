@@ -10,21 +10,27 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Part
+from sluice.pipeline.config.graph_file import ComponentConfig
 from sluice.pipeline.config.plugins import build
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Pool
-from sluice.pipeline.core.errors import ConfigError, ModelError, nearest
+from sluice.pipeline.core.buffers import OutputBuffers
+from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.core.schema import Column, Schema
 from sluice.pipeline.gpu.cuda import INSTALL, Cuda
-from sluice.pipeline.gpu.double_buffer import Berth, Cargo, Ferry, Room, Shapes
+from sluice.pipeline.gpu.double_buffer import (
+    DoubleBufferedExecutor,
+    Shapes,
+    StreamBuffers,
+    TensorLayout,
+    TensorSpec,
+)
 from sluice.pipeline.inference.repository import find_model
 from sluice.pipeline.inference.session import open_session
 from sluice.pipeline.inference.tensorrt import parse_device
-from sluice.pipeline.inference.tensorrt_engine import Engine
+from sluice.pipeline.inference.tensorrt_engine import TensorRtEngine
 
-from .base import OnDevice
+from .base import RunsOnGpu
 
 
 class _Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +42,7 @@ class _Model(Struct, frozen=True, forbid_unknown_fields=True):
     outputs: dict[str, str] = {}
 
 
-class Device:
+class GpuChain:
     """Stages that a GPU does in a row, one model among them, as one stage of the graph."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,10 +57,10 @@ class Device:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name, self._device = name, options.device
-        self._kernels: list[OnDevice | None] = [self._step(step) for step in options.steps]
+        self._kernels: list[RunsOnGpu | None] = [self._step(step) for step in options.steps]
         self._join(options.columns)
 
-    def _step(self, table: dict[str, Any]) -> OnDevice | None:
+    def _step(self, table: dict[str, Any]) -> RunsOnGpu | None:
         """Return the stage of a step, None for the model's, which is looked up here."""
         where = f"stage {self.name!r}: steps"
         options = dict(table)
@@ -62,12 +68,12 @@ class Device:
         if use == "infer":
             if hasattr(self, "model"):
                 raise ConfigError(f"{where}: expected one step 'infer', got more")
-            chosen = convert(options, _Model, f"{where}: infer")
+            chosen = strict_convert(options, _Model, f"{where}: infer")
             self.model = find_model(chosen.model, chosen.version)
             self._tensors = {**chosen.inputs, **chosen.outputs}
             return None
-        stage = build("stage", Part(str(use), self.name, options), where)
-        if not isinstance(stage, OnDevice):
+        stage = build("stage", ComponentConfig(str(use), self.name, options), where)
+        if not isinstance(stage, RunsOnGpu):
             raise ConfigError(f"{where}: no GPU does {use!r}")
         return stage
 
@@ -83,7 +89,7 @@ class Device:
                 if (before.dtype, before.shape) != (column.dtype, column.shape):
                     raise ConfigError(
                         f"stage {self.name!r}: steps: column {column.name!r}: expected "
-                        f"{column.form}, got {before.form}"
+                        f"{column.spec}, got {before.spec}"
                     )
             for column in provided:
                 if column.name in made:
@@ -94,16 +100,17 @@ class Device:
         for name in wanted:
             if name not in made:
                 raise ConfigError(
-                    f"stage {self.name!r}: columns: no step provides {name!r}", nearest(name, made)
+                    f"stage {self.name!r}: columns: no step provides {name!r}",
+                    did_you_mean(name, made),
                 )
-        verdicts = [column for stage in self._kernels if stage for column in stage.verdicts]
-        self.consumes, self.provides = Schema(up.values()), Schema(made.values()).only(wanted)
+        verdicts = [column for stage in self._kernels if stage for column in stage.status_columns]
+        self.consumes, self.provides = Schema(up.values()), Schema(made.values()).select(wanted)
         self._down = Schema((*self.provides, *verdicts))
         self._inner = [column for column in made.values() if column.name not in self._down]
 
     def _of_model(self) -> tuple[list[Column], list[Column]]:
         manifest = self.model.manifest
-        lists = [tensor.name for tensor in manifest.inputs if tensor.most]
+        lists = [tensor.name for tensor in manifest.inputs if tensor.max_items]
         if lists:
             raise ConfigError(f"stage {self.name!r}: steps: model {self.model.label} takes lists")
         inputs, outputs = (
@@ -127,19 +134,21 @@ class Device:
             with suppress(Exception):  # the first failure is what counts
                 self._own.close()
             raise
-        self._pool = Pool(self._down, events)
+        self._pool = OutputBuffers(self._down, events)
 
     def _take(self) -> None:
         index, precision = parse_device(self._device)
         cuda = Cuda(index)
         cuda.use()
         asked = precision or self.model.manifest.precision
-        self._engine = Engine(self.model, cuda, asked, self._own)
-        cargo = Cargo(_rooms(self.consumes), _rooms(self._inner), _rooms(self._down))
-        self._ferry = Ferry(cuda, cargo, self._engine.rows, self._program, self._own)
-        self._ferry.prepare({room.name: room.shape for room in cargo.up}, self._engine.rows[1])
+        self._engine = TensorRtEngine(self.model, cuda, asked, self._own)
+        cargo = TensorLayout(_rooms(self.consumes), _rooms(self._inner), _rooms(self._down))
+        self._ferry = DoubleBufferedExecutor(
+            cuda, cargo, self._engine.rows, self._program, self._own
+        )
+        self._ferry.capture({room.name: room.shape for room in cargo.inputs}, self._engine.rows[1])
 
-    def _program(self, berth: Berth, shapes: Shapes) -> Callable[[], None]:
+    def _program(self, berth: StreamBuffers, shapes: Shapes) -> Callable[[], None]:
         """Return what queues all steps: kernels write where the engine reads, and back."""
         arrays = berth.arrays(shapes)
         run_model = self._engine.bind(berth, shapes, self._tensors)
@@ -156,9 +165,9 @@ class Device:
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the columns asked for, bad events flagged."""
-        made = dict(zip(self._down.names, self._pool.views(batch.events), strict=True))
+        made = dict(zip(self._down.names, self._pool.arrays(batch.events), strict=True))
         inputs = {name: batch[name] for name in self.consumes.names}
-        self._ferry.carry(batch.events, inputs, made)
+        self._ferry.run(batch.events, inputs, made)
         batch = batch.with_columns(**{name: made[name] for name in self.provides.names})
         for stage in self._kernels:
             if stage is not None:
@@ -184,9 +193,9 @@ class Device:
                 "sha256": manifest.sha256, "backend": f"tensorrt{device}"}  # fmt: skip
 
 
-def _of(stage: OnDevice) -> tuple[Schema, list[Column]]:
-    return stage.consumes, [*stage.provides, *stage.verdicts]
+def _of(stage: RunsOnGpu) -> tuple[Schema, list[Column]]:
+    return stage.consumes, [*stage.provides, *stage.status_columns]
 
 
-def _rooms(columns: Iterable[Column]) -> list[Room]:
-    return [Room(column.name, column.dtype, column.item_shape) for column in columns]
+def _rooms(columns: Iterable[Column]) -> list[TensorSpec]:
+    return [TensorSpec(column.name, column.dtype, column.item_shape) for column in columns]

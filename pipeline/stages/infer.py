@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Pool
-from sluice.pipeline.core.errors import ConfigError, ModelError, nearest
+from sluice.pipeline.core.buffers import OutputBuffers
+from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array, Schema
 from sluice.pipeline.inference.manifest import Preprocessing, Tensor
 from sluice.pipeline.inference.repository import Model, find_model
@@ -18,7 +18,7 @@ from sluice.pipeline.inference.session import DEFAULT, Session, open_session
 from .padding import Padding
 
 #: The foot of a ladder: no model, so that only what needs none decides.
-CUTS = "cuts"
+NO_MODEL = "cuts"
 
 
 class Infer:
@@ -49,7 +49,7 @@ class Infer:
         self.shadows, self.shadow_sample = options.shadow, options.shadow_sample
         self.model = find_model(options.model, options.version)
         manifest = self.model.manifest
-        columns = [tensor for tensor in manifest.inputs if not tensor.of_list]
+        columns = [tensor for tensor in manifest.inputs if not tensor.companion_of]
         self._require(options.inputs, [tensor.name for tensor in columns])
         self._require(options.outputs, [tensor.name for tensor in manifest.outputs])
         self._inputs = {t.name: options.inputs.get(t.name, t.name) for t in columns}
@@ -58,8 +58,8 @@ class Infer:
         self.provides = Schema(
             replace(t.column, name=self._outputs[t.name]) for t in manifest.outputs
         )
-        self._buckets = self._lengths(options.buckets)
-        self._narrower = [self._rung(step, options.ladder) for step in options.ladder]
+        self._buckets = self._bucket_sizes(options.buckets)
+        self._ladder_models = [self._rung(step, options.ladder) for step in options.ladder]
         self.rungs = 1 + len(options.ladder)
 
     def open(self, events: int) -> None:
@@ -68,33 +68,33 @@ class Infer:
         self._session: Session = open_session(self.model, self._backend, f"stage {self.name!r}")
         #: By the epoch from which on each is used.
         self._sessions = {0: self._session}
-        self._pool = Pool(self.provides, events)
+        self._pool = OutputBuffers(self.provides, events)
         #: From the second rung on; None where nothing is judged.
-        self._lower = [
+        self._ladder_sessions = [
             None if model is None else open_session(model, self._backend, f"stage {self.name!r}")
-            for model in self._narrower
+            for model in self._ladder_models
         ]
         self._step = 0
         self._padding: Padding | None = None
         if self._buckets:
             self._padding = Padding(self.model.manifest.inputs, self._inputs, self._buckets)
-            for session in (self._session, *filter(None, self._lower)):
-                self._padding.warm(session, self._made(events), events)
+            for session in (self._session, *filter(None, self._ladder_sessions)):
+                self._padding.warm(session, self._output_arrays(events), events)
 
-    def count_cut(self, counter: Array) -> None:
-        """Count events with lists that were cut in `counter` from now on; see `Truncates`."""
+    def set_counter(self, counter: Array) -> None:
+        """Count events with lists that were cut in `counter` from now on; see `TruncatesLists`."""
         if self._padding is not None:
             self._padding.cut = counter
 
     def step(self, rung: int) -> bool:
         """Judge on a rung from now on; see `Steps`."""
-        self._step = min(rung, len(self._narrower))
-        return not self._step or self._narrower[self._step - 1] is not None
+        self._step = min(rung, len(self._ladder_models))
+        return not self._step or self._ladder_models[self._step - 1] is not None
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the model's outputs."""
-        outputs = self._made(batch.events)
-        session = self._lower[self._step - 1] if self._step else self._session
+        outputs = self._output_arrays(batch.events)
+        session = self._ladder_sessions[self._step - 1] if self._step else self._session
         if session is None:
             for array in outputs.values():
                 array.fill(0)
@@ -107,12 +107,12 @@ class Infer:
 
     def close(self) -> None:
         """Free the models."""
-        for session in (*self._sessions.values(), *self._lower):
+        for session in (*self._sessions.values(), *self._ladder_sessions):
             if session is not None:
                 session.close()
 
     def check_swap(self, model: Model) -> None:
-        """Refuse a model with other tensors or another preprocessing; see `Swaps`."""
+        """Refuse a model with other tensors or another preprocessing; see `SwapsModel`."""
         old, new = self.model.manifest, model.manifest
         for kind, before, after in (
             ("inputs", old.inputs, new.inputs),
@@ -122,12 +122,12 @@ class Infer:
             if before != after:
                 raise ModelError(
                     f"stage {self.name!r}: {kind}: expected those of {self.model.label}, "
-                    f"{_told(before)}, got those of {model.label}, {_told(after)}",
+                    f"{_describe(before)}, got those of {model.label}, {_describe(after)}",
                     hint="a model that reads or gives something else needs a new run",
                 )
 
     def prepare(self, epoch: int, model: Model) -> None:
-        """Load and warm a model for batches from `epoch` on; see `Swaps`."""
+        """Load and warm a model for batches from `epoch` on; see `SwapsModel`."""
         self.check_swap(model)
         session = open_session(model, self._backend, f"stage {self.name!r}")
         for events in (1, self._events):
@@ -145,24 +145,24 @@ class Infer:
             if known != kept:
                 stale.close()
 
-    def switch(self, epoch: int) -> None:
-        """Judge with the model of an epoch; see `Swaps`."""
+    def activate(self, epoch: int) -> None:
+        """Judge with the model of an epoch; see `SwapsModel`."""
         sessions = self._sessions
         self._session = sessions[max(known for known in sessions if known <= epoch)]
 
-    def _made(self, events: int) -> dict[str, Array]:
+    def _output_arrays(self, events: int) -> dict[str, Array]:
         """Return arrays for the outputs of so many events; they hold until the next call."""
-        return dict(zip(self._outputs, self._pool.views(events), strict=True))
+        return dict(zip(self._outputs, self._pool.arrays(events), strict=True))
 
-    def _lengths(self, buckets: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    def _bucket_sizes(self, buckets: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """Return the lengths to which the lists of each input are padded, rising."""
-        most = {t.name: t.most for t in self.model.manifest.inputs if t.most}
+        most = {t.name: t.max_items for t in self.model.manifest.inputs if t.max_items}
         where = f"stage {self.name!r}: buckets"
         for tensor, sizes in buckets.items():
             if tensor not in most:
                 raise ConfigError(
                     f"{where}: model {self.model.label} takes no lists as {tensor!r}",
-                    nearest(tensor, most),
+                    did_you_mean(tensor, most),
                 )
             if not sizes or min(sizes) < 1 or max(sizes) > most[tensor]:
                 raise ConfigError(
@@ -172,10 +172,11 @@ class Infer:
 
     def _rung(self, step: str, ladder: tuple[str, ...]) -> Model | None:
         """Return the model of one step of the ladder, None for the cuts at its foot."""
-        if step == CUTS:
+        if step == NO_MODEL:
             if ladder.index(step) != len(ladder) - 1:
                 raise ConfigError(
-                    f"stage {self.name!r}: ladder: expected {CUTS!r} once and last, got {ladder}"
+                    f"stage {self.name!r}: ladder: expected {NO_MODEL!r} once and last, "
+                    f"got {ladder}"
                 )
             return None
         model = find_model(step)
@@ -189,7 +190,7 @@ class Infer:
         for key in mapped.keys() - set(tensors):
             raise ConfigError(
                 f"stage {self.name!r}: model {self.model.label} has no tensor {key!r}",
-                nearest(key, tensors),
+                did_you_mean(key, tensors),
             )
 
     def model_info(self) -> dict[str, str]:
@@ -197,8 +198,8 @@ class Infer:
         return self._info(self.model)
 
     def rung_models(self) -> dict[int, dict[str, str]]:
-        """Return the same of the model of each lower rung; see `Laddered`."""
-        rungs = enumerate(self._narrower, 1)
+        """Return the same of the model of each lower rung; see `HasLadder`."""
+        rungs = enumerate(self._ladder_models, 1)
         return {rung: self._info(model) for rung, model in rungs if model is not None}
 
     def _info(self, model: Model) -> dict[str, str]:
@@ -207,8 +208,8 @@ class Infer:
                 "sha256": manifest.sha256, "backend": self._backend}  # fmt: skip
 
 
-def _told(what: tuple[Tensor, ...] | Preprocessing) -> str:
+def _describe(what: tuple[Tensor, ...] | Preprocessing) -> str:
     """Return tensors or a preprocessing in words."""
     if isinstance(what, Preprocessing):
         return what.kernel or "none"
-    return ", ".join(f"{t.name} {t.column.form} [{t.unit}] {' '.join(t.labels)}" for t in what)
+    return ", ".join(f"{t.name} {t.column.spec} [{t.unit}] {' '.join(t.labels)}" for t in what)

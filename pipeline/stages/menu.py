@@ -14,21 +14,21 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from sluice.kernels.hashing import salt_of, sampled
-from sluice.kernels.menu import judge
+from sluice.kernels.hashing import salt, sample_mask
+from sluice.kernels.menu import decide
 from sluice.pipeline.core import hugepages
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.buffers import OutputBuffers
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Schema
 
-from .menu_expression import Condition
+from .menu_expression import MenuExpression
 
 #: The decision bit of events that are kept whatever the paths say.
 PASS_THROUGH_BIT = 63
 
 
-class Path(Struct, frozen=True, forbid_unknown_fields=True):
+class TriggerPath(Struct, frozen=True, forbid_unknown_fields=True):
     """One line of the menu."""
 
     name: str
@@ -44,7 +44,7 @@ class Menu:
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """The paths, in the order of their bits."""
 
-        path: tuple[Path, ...]
+        path: tuple[TriggerPath, ...]
         #: Fraction of events kept in any case.
         pass_through: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
@@ -62,12 +62,12 @@ class Menu:
                 f"own, got {names}"
             )
 
-    def spared(self) -> tuple[float, int]:
-        """Return the pass-through and the salt that draws it; see `Spares`."""
-        return self._pass_through, salt_of(self.name)
+    def pass_through(self) -> tuple[float, int]:
+        """Return the pass-through and the salt that draws it; see `ProtectsPassThrough`."""
+        return self._pass_through, salt(self.name)
 
-    def mute(self, columns: frozenset[str]) -> None:
-        """Let no path fire that reads any of these columns; see `Spares`."""
+    def disable_paths(self, columns: frozenset[str]) -> None:
+        """Let no path fire that reads any of these columns; see `ProtectsPassThrough`."""
         self._muted = [
             line
             for line, condition in enumerate(self._conditions)
@@ -95,7 +95,7 @@ class Menu:
     def connect(self, available: Schema) -> Schema:
         """Bind each path's condition to columns; return all columns that the menu reads."""
         self._conditions = [
-            Condition(path.where, available, f"stage {self.name!r}: path {path.name!r}")
+            MenuExpression(path.where, available, f"stage {self.name!r}: path {path.name!r}")
             for path in self.paths
         ]
         used = [column for condition in self._conditions for column in condition.columns]
@@ -103,30 +103,30 @@ class Menu:
 
     def open(self, events: int) -> None:
         """Allocate decisions, outcomes and the masks of the paths, pass-through last."""
-        self._pool = Pool(self.provides, events)
+        self._pool = OutputBuffers(self.provides, events)
         self._muted = []
         lines = [(path.name, path.prescale) for path in self.paths]
         self._draws = [
-            (line, salt_of(f"{self.name}/{name}"), 1 / prescale)
+            (line, salt(f"{self.name}/{name}"), 1 / prescale)
             for line, (name, prescale) in enumerate(lines)
             if prescale > 1
         ]
-        self._draws.append((len(lines), salt_of(self.name), self._pass_through))
+        self._draws.append((len(lines), salt(self.name), self._pass_through))
         self._bits = np.array([*range(len(lines)), PASS_THROUGH_BIT], np.uint64)
-        self._room = hugepages.empty(2 * len(self._bits) * events, np.bool_)
+        self._room = hugepages.allocate(2 * len(self._bits) * events, np.bool_)
         self._masks = np.ones((2, len(self._bits), 0), np.bool_)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `decision` and `outcome`; events flagged before stay so."""
-        decision, outcome = self._pool.views(batch.events)
+        decision, outcome = self._pool.arrays(batch.events)
         passed, unscaled = self._masks_for(batch.events)
         for line, condition in enumerate(self._conditions):
             condition(batch, passed[line])
         passed[self._muted] = False
-        for line, salt, fraction in self._draws:
-            sampled(batch["event_id"], salt, fraction, unscaled[line])
+        for line, salted, fraction in self._draws:
+            sample_mask(batch["event_id"], salted, fraction, unscaled[line])
         passed[-1] = unscaled[-1]  # who is not drawn for pass-through has not fired it either
-        judge(passed, unscaled, self._bits, batch["outcome"], decision, outcome)
+        decide(passed, unscaled, self._bits, batch["outcome"], decision, outcome)
         return batch.with_columns(decision=decision, outcome=outcome)
 
     def _masks_for(self, events: int) -> Array:

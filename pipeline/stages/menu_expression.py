@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 from sluice.pipeline.core.schema import Array, Column, Schema
 
 #: Writes the mask of events that fulfil something into an array.
-Judge = Callable[[EventBatch, Array], object]
+FillMask = Callable[[EventBatch, Array], object]
 Evaluate = Callable[[EventBatch], Array]
 
 _COMPARE: dict[type[ast.cmpop], np.ufunc] = {
@@ -25,7 +25,7 @@ _JOIN: dict[type[ast.boolop], np.ufunc] = {
 }  # fmt: skip
 
 
-class Condition:
+class MenuExpression:
     """A condition bound to the columns of a schema; call it with a batch and a mask to fill.
 
     Parameters
@@ -46,7 +46,7 @@ class Condition:
     Examples
     --------
     >>> schema = Schema((Column("score", "float32", (2,), labels=("signal", "background")),))
-    >>> hot = Condition("score.signal > 0.5", schema, "here")
+    >>> hot = MenuExpression("score.signal > 0.5", schema, "here")
     >>> mask = np.empty(2, bool)
     >>> hot(EventBatch({"score": np.array([[0.9, 0.1], [0.2, 0.8]], "f4")}, 2), mask)
     >>> mask.tolist()
@@ -59,15 +59,15 @@ class Condition:
         self.columns: list[Column] = []
         try:
             tree = ast.parse(text, mode="eval")
-            self._judge = self._logic(tree.body)
+            self._fill = self._logic(tree.body)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             raise self._refuse(f"not an expression: {error}") from error
 
     def __call__(self, batch: EventBatch, mask: Array) -> None:
         """Fill `mask`, bool (N,), with whether each event fulfils the condition."""
-        self._judge(batch, mask)
+        self._fill(batch, mask)
 
-    def _logic(self, node: ast.expr) -> Judge:
+    def _logic(self, node: ast.expr) -> FillMask:
         if isinstance(node, ast.BoolOp):
             join = _JOIN[type(node.op)]
             first, *rest = [self._logic(value) for value in node.values]
@@ -102,7 +102,8 @@ class Condition:
             column = self._column(node.value, (1,))
             if node.attr not in column.labels:
                 raise self._refuse(
-                    f"{column.name} has no label {node.attr!r}", nearest(node.attr, column.labels)
+                    f"{column.name} has no label {node.attr!r}",
+                    did_you_mean(node.attr, column.labels),
                 )
             return self._entry(column, column.labels.index(node.attr))
         if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
@@ -119,14 +120,14 @@ class Condition:
     def _column(self, node: ast.Name, ranks: tuple[int, ...]) -> Column:
         if node.id not in self._available:
             raise self._refuse(
-                f"no column {node.id!r} here", nearest(node.id, self._available.names)
+                f"no column {node.id!r} here", did_you_mean(node.id, self._available.names)
             )
         column = self._available[node.id]
         if column.ragged:
-            raise self._refuse(f"{column.name} is {column.form}: expected one value an event")
+            raise self._refuse(f"{column.name} is {column.spec}: expected one value an event")
         if len(column.shape) not in (ranks or (0,)):
             raise self._refuse(
-                f"{column.name} is {column.form}: name one entry"
+                f"{column.name} is {column.spec}: name one entry"
                 + (f", such as {column.name}.{column.labels[0]}" if column.labels else "")
             )
         self.columns.append(column)

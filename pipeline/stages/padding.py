@@ -10,7 +10,7 @@ import numpy as np
 from sluice.kernels.ragged import pad
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ModelError
-from sluice.pipeline.core.ragged import Ragged, flat
+from sluice.pipeline.core.ragged import Ragged, as_bytes
 from sluice.pipeline.core.schema import Array
 from sluice.pipeline.inference.manifest import Tensor
 from sluice.pipeline.inference.session import Session
@@ -46,7 +46,7 @@ class Padding:
         columns: Mapping[str, str],
         buckets: Mapping[str, Sequence[int]],
     ) -> None:
-        self._tensors = [tensor for tensor in tensors if not tensor.of_list]
+        self._tensors = [tensor for tensor in tensors if not tensor.companion_of]
         self._masks = [tensor for tensor in tensors if tensor.mask]
         self._lengths = [tensor for tensor in tensors if tensor.length]
         self._columns = columns
@@ -113,11 +113,11 @@ class Padding:
     def _fill(self, batch: EventBatch, rows: Array, widths: tuple[int, ...]) -> Arrays:
         """Return the model's inputs for some events; they hold until the next call."""
         events = len(rows)
-        arrays = {name: array[:events] for name, array in self._room(widths, events).items()}
+        arrays = {name: array[:events] for name, array in self._buffers(widths, events).items()}
         lengths: Arrays = {}
         for tensor in self._tensors:
             column = batch.columns[self._columns[tensor.name]]
-            if tensor.most:
+            if tensor.max_items:
                 lengths[tensor.name] = _pad(column, rows, arrays[tensor.name])
             else:
                 np.take(column, rows, axis=0, out=arrays[tensor.name])
@@ -128,17 +128,17 @@ class Padding:
             np.less(np.arange(mask.shape[1]), lengths[tensor.mask][:, None], out=mask)
         return arrays
 
-    def _room(self, widths: tuple[int, ...], events: int) -> Arrays:
+    def _buffers(self, widths: tuple[int, ...], events: int) -> Arrays:
         """Return arrays for at least so many events padded to these lengths."""
         arrays = self._arrays.get(widths, {})
         if any(len(array) < events for array in arrays.values()) or not arrays:
-            arrays = dict(self._allocate(dict(zip(self._buckets, widths, strict=True)), events))
+            arrays = dict(self._new_buffers(dict(zip(self._buckets, widths, strict=True)), events))
             self._arrays[widths] = arrays
         return arrays
 
-    def _allocate(self, widths: Mapping[str, int], events: int) -> Iterator[tuple[str, Array]]:
+    def _new_buffers(self, widths: Mapping[str, int], events: int) -> Iterator[tuple[str, Array]]:
         for tensor in self._tensors:
-            width = (widths[tensor.name],) if tensor.most else ()
+            width = (widths[tensor.name],) if tensor.max_items else ()
             yield tensor.name, np.empty((events, *width, *tensor.shape), tensor.dtype)
         for tensor in self._lengths:
             yield tensor.name, np.empty(events, tensor.dtype)
@@ -151,5 +151,5 @@ def _pad(lists: Ragged, rows: Array, out: Array) -> Array:
     lengths = np.empty(len(rows), np.int64)
     item = np.zeros(out.shape[2:], out.dtype)
     bytes_ = out.reshape(len(rows), -1).view(np.uint8)
-    pad(flat(lists.values), lists.offsets, rows, flat(item), bytes_, lengths)
+    pad(as_bytes(lists.values), lists.offsets, rows, as_bytes(item), bytes_, lengths)
     return lengths

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 #: How long a thread may go on in the interpreter while another waits for it. Python's own 5 ms are
 #: the whole latency budget of a trigger: a monitor or a progress bar must not take them from it.
-TURN_S = 200e-6
+SWITCH_INTERVAL_S = 200e-6
 
 
 def change_policy(before: int, after: int) -> None:
@@ -31,10 +31,10 @@ def change_policy(before: int, after: int) -> None:
 
 
 @contextmanager
-def short_turns() -> Iterator[None]:
+def short_switch_interval() -> Iterator[None]:
     """Let threads of this process take short turns in the interpreter."""
     before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         yield
     finally:

@@ -47,7 +47,7 @@ def usage(pid: int) -> Usage | None:
     return Usage(int(status["VmRSS"].split()[0]) * 1024 / 1e6, fds, int(status["Threads"]))
 
 
-def family(engine: int) -> dict[str, int]:
+def process_tree(engine: int) -> dict[str, int]:
     """Return name to process id of an engine and of the processes that it has started."""
     found = {"engine": engine}
     for folder in _PROC.glob("[0-9]*"):

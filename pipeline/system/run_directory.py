@@ -15,7 +15,7 @@ _LOCK = "lock"
 
 
 @contextmanager
-def runtime_folder() -> Iterator[Path]:
+def run_directory() -> Iterator[Path]:
     """Yield a new folder, in memory where the system has such a place; gone afterwards.
 
     A run that is killed cannot tidy up. Each folder has a lock that ends with its process, whatever
@@ -23,7 +23,7 @@ def runtime_folder() -> Iterator[Path]:
     """
     shared = Path("/dev/shm")  # noqa: S108
     parent = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    _sweep(parent)
+    _remove_stale(parent)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         # Locked under another name first: a lock that can be seen is held.
@@ -35,7 +35,7 @@ def runtime_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
+def _remove_stale(parent: Path) -> None:
     for lock in parent.glob(f"{_PREFIX}*/{_LOCK}"):
         try:
             with lock.open("rb") as file:

@@ -14,14 +14,19 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import GraphConfig, Part, runs_model, with_backends
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.graph_file import (
+    ComponentConfig,
+    GraphConfig,
+    override_backends,
+    runs_model,
+)
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import DEFAULT, open_session
-from sluice.pipeline.run.run_numbers import TRIAL, state_folder
-from sluice.pipeline.service.daemon import check_report, execute
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.run.run_numbers import UNNUMBERED, state_folder
+from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.system.machine import processor
 
 BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
@@ -31,7 +36,7 @@ _MODEL_EVENTS = 4096
 Told = Callable[[str], None]
 
 
-class Tuned(Struct, frozen=True, forbid_unknown_fields=True):
+class TuningResult(Struct, frozen=True, forbid_unknown_fields=True):
     """The file: what to use, for which graph and machine, and what was measured.
 
     Attributes
@@ -59,7 +64,7 @@ class Tuned(Struct, frozen=True, forbid_unknown_fields=True):
     nanoseconds: dict[str, dict[str, float]]
 
 
-def tune(config: GraphConfig, source: Part, tell: Told) -> Tuned:
+def measure(config: GraphConfig, source: ComponentConfig, tell: Told) -> TuningResult:
     """Measure a graph on a recording; return what was fastest.
 
     First each model on each backend that has it, on one core; then the whole graph at several batch
@@ -85,7 +90,7 @@ def tune(config: GraphConfig, source: Part, tell: Told) -> Tuned:
             tell(f"models of stage {part.name}")
             found[part.name] = dict(_models(part))
     backends = {stage: min(costs, key=costs.__getitem__) for stage, costs in found.items()}
-    config = with_backends(replace(config, source=source), backends)
+    config = override_backends(replace(config, source=source), backends)
     cores = len(os.sched_getaffinity(0))
     rates: dict[tuple[int, int], float] = {}
     for batch in BATCHES:
@@ -96,7 +101,7 @@ def tune(config: GraphConfig, source: Part, tell: Told) -> Tuned:
         tell(f"{workers} workers, batches of {best:,}")
         rates[workers, best] = _rate(config, workers, best)
     compute, batch = max(rates, key=rates.__getitem__)
-    return Tuned(
+    return TuningResult(
         config.graph.name, fingerprint(config), batch, compute, backends,
         {f"{workers}x{size}": rate for (workers, size), rate in rates.items()}, found,
     )  # fmt: skip
@@ -107,13 +112,13 @@ def tuned_file(config: GraphConfig) -> Path:
     return state_folder(config.run.state) / "tuned" / f"{config.graph.name}.toml"
 
 
-def write_tuned(tuned: Tuned, path: Path) -> None:
+def write_tuned(tuned: TuningResult, path: Path) -> None:
     """Write the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.toml.encode(tuned))
 
 
-def apply_tuned(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:
+def apply(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:
     """Return the graph as a file says, and a word on it; the graph itself if there is no file.
 
     Raises
@@ -129,7 +134,7 @@ def apply_tuned(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | Non
         raise ConfigError(
             f"{path}: cannot read: {error}", hint="remove it, or run `sluice tune` again"
         ) from error
-    tuned = convert(tables, Tuned, str(path))
+    tuned = strict_convert(tables, TuningResult, str(path))
     if tuned.fingerprint != fingerprint(config):
         return (
             config,
@@ -138,7 +143,7 @@ def apply_tuned(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | Non
     table = replace(config.graph, batch_events=tuned.batch_events)
     workers = replace(config.workers, compute=tuned.compute)
     config = replace(config, graph=table, workers=workers)
-    return with_backends(config, tuned.backends), f"tuned by {path}"
+    return override_backends(config, tuned.backends), f"tuned by {path}"
 
 
 def fingerprint(config: GraphConfig) -> str:
@@ -156,7 +161,7 @@ def fingerprint(config: GraphConfig) -> str:
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
-def _models(part: Part) -> Iterator[tuple[str, float]]:
+def _models(part: ComponentConfig) -> Iterator[tuple[str, float]]:
     """Yield each backend that has a stage's model, and its ns an event."""
     model = find_model(part.options["model"], part.options.get("version"))
     for backend in dict.fromkeys((*_BACKENDS, part.options.get("backend", DEFAULT))):
@@ -183,7 +188,7 @@ def _nanoseconds(model: Model, backend: str) -> float:
 def _rate(config: GraphConfig, workers: int, batch: int) -> float:
     table = replace(config.graph, batch_events=batch)
     config = replace(config, graph=table, workers=replace(config.workers, compute=workers))
-    report = execute(config, Wishes(TRIAL, "distributed"))
-    check_report(report)
+    report = run_graph(config, RunOptions(UNNUMBERED, "distributed"))
+    raise_on_error(report)
     rate: float = report["rate_hz"]
     return rate

@@ -10,7 +10,7 @@ from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.errors import ProtocolError
 
 
-class Summary(msgspec.Struct, array_like=True):
+class BatchSummary(msgspec.Struct, array_like=True):
     """What a worker found in one batch, beside the events that are kept.
 
     Attributes
@@ -31,23 +31,23 @@ class Summary(msgspec.Struct, array_like=True):
     paths: bytes
     t_decided: int
     flags: list[Flag] = []
-    composition: bytes = b""
+    batch_record: bytes = b""
 
 
 _summary_encoder = msgspec.msgpack.Encoder()
 #: Of a summary: an int64 an outcome, and one a bit of the decision word.
 _COUNT_BYTES = (8 * len(Outcome), 8 * 64)
-_summary_decoder = msgspec.msgpack.Decoder(Summary)
-_summaries_decoder = msgspec.msgpack.Decoder(list[Summary])
+_summary_decoder = msgspec.msgpack.Decoder(BatchSummary)
+_summaries_decoder = msgspec.msgpack.Decoder(list[BatchSummary])
 _raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
-def pack_summary(summary: Summary) -> bytes:
+def pack_summary(summary: BatchSummary) -> bytes:
     """Return a summary as MessagePack."""
     return _summary_encoder.encode(summary)
 
 
-def unpack_summary(frame: memoryview | bytes) -> Summary:
+def unpack_summary(frame: memoryview | bytes) -> BatchSummary:
     """Return the summary in a RESULT's first frame, or raise ProtocolError."""
     try:
         summary = _summary_decoder.decode(frame)
@@ -62,14 +62,14 @@ def join_summaries(packed: Sequence[memoryview | bytes]) -> bytes:
     return _summary_encoder.encode([msgspec.Raw(summary) for summary in packed])
 
 
-def join_payloads(payloads: Sequence[bytes]) -> bytes:
+def merge_acks(payloads: Sequence[bytes]) -> bytes:
     """Return the payloads of ACKs that follow each other as the payload of one."""
     if len(payloads) == 1:
         return payloads[0]
     return join_summaries([raw for payload in payloads for raw in _raws_decoder.decode(payload)])
 
 
-def unpack_summaries(frame: memoryview | bytes) -> list[Summary]:
+def unpack_summaries(frame: memoryview | bytes) -> list[BatchSummary]:
     """Return the summaries of an ACK, or raise ProtocolError."""
     try:
         summaries = _summaries_decoder.decode(frame)
@@ -80,7 +80,7 @@ def unpack_summaries(frame: memoryview | bytes) -> list[Summary]:
     return summaries
 
 
-def _check_counts(summary: Summary) -> None:
+def _check_counts(summary: BatchSummary) -> None:
     if (len(summary.counts), len(summary.paths)) != _COUNT_BYTES:
         raise ProtocolError(
             f"summary: expected counts of {_COUNT_BYTES} bytes, "

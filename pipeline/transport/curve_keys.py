@@ -41,7 +41,7 @@ class KeyPair(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class ServerAuth:
     """Of a socket that listens: its own keys and the public keys that it lets in."""
 
     keys: KeyPair
@@ -49,7 +49,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class ClientAuth:
     """Of a socket that connects: its own keys and the public key of whom it expects there."""
 
     keys: KeyPair
@@ -107,7 +107,7 @@ def read_public(path: Path) -> str:
     return _read(path, PublicKey).public
 
 
-def guard(security: Security, where: str) -> Guard | None:
+def load_server_auth(security: Security, where: str) -> ServerAuth | None:
     """Return who may come in at an edge that listens; None where it is plain."""
     if not security.key:
         return None
@@ -121,10 +121,10 @@ def guard(security: Security, where: str) -> Guard | None:
         raise ConfigError(
             f"{where}: security.allow: expected at most {_MOST_KEYS} keys, got {len(allowed)}"
         )
-    return Guard(read_keys(Path(security.key)), allowed)
+    return ServerAuth(read_keys(Path(security.key)), allowed)
 
 
-def credentials(key: Path | None, server_key: Path | None) -> Credentials | None:
+def credentials(key: Path | None, server_key: Path | None) -> ClientAuth | None:
     """Return what to show at an edge, from the two files; None without either."""
     if key is None and server_key is None:
         return None
@@ -133,7 +133,7 @@ def credentials(key: Path | None, server_key: Path | None) -> Credentials | None
             "expected both --key and --server-key, got one of them",
             hint="--key is your own secret key file, --server-key the server's public one",
         )
-    return Credentials(read_keys(key), read_public(server_key))
+    return ClientAuth(read_keys(key), read_public(server_key))
 
 
 def _allowed(paths: list[Path]) -> list[str]:

@@ -96,12 +96,12 @@ def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
         magic != MAGIC or version != VERSION or len(frames) > MAX_FRAMES
         or size != length or size > _MOST_BYTES[kind] or events > MAX_EVENTS
     ):  # fmt: skip
-        raise _breach(magic, version, kind, length, size, events)
+        raise _explain(magic, version, kind, length, size, events)
     fields = (kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
     return tuple.__new__(Header, fields), payload
 
 
-def _breach(
+def _explain(
     magic: bytes, version: int, kind: int, length: int, size: int, events: int
 ) -> ProtocolError:
     """Say what is wrong with a header of the right length."""
@@ -131,12 +131,12 @@ _KINDS = frozenset(int(kind) for kind in Kind)
 _MOST_BYTES = [_MOST.get(Kind(k), MAX_TEXT_BYTES) if k in _KINDS else -1 for k in range(256)]
 
 
-def pack_text(value: Any) -> bytes:
+def pack_json(value: Any) -> bytes:
     """Return `value` as JSON."""
     return msgspec.json.encode(value)
 
 
-def unpack_text(payload: Sequence[memoryview], kind: type[T], what: str) -> T:
+def unpack_json(payload: Sequence[memoryview], kind: type[T], what: str) -> T:
     """Return the JSON in a message's only frame as `kind`, or raise ProtocolError."""
     if len(payload) != 1:
         raise ProtocolError(f"{what}: expected 1 payload frame, got {len(payload)}")

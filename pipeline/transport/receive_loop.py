@@ -11,7 +11,14 @@ from llvmlite import ir
 from numba import types
 from numba.np.numpy_support import carray
 
-from sluice.kernels.compiler.jit import emitted, inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import (
+    device_function,
+    input_array,
+    kernel,
+    llvm_intrinsic,
+    output_array,
+    scalar,
+)
 
 #: Bytes of a message's header: magic, version, kind and 0; run, source; sequence number; first
 #: event; events, length; two times; a word for the kind. docs/protocol.md has the layout.
@@ -27,7 +34,7 @@ _NOW = 1  # ZMQ_DONTWAIT
 _INT, _WORD = ir.IntType(32), ir.IntType(64)
 
 
-@emitted
+@llvm_intrinsic
 def _call_on(typing: Any, address: Any, message: Any) -> Any:
     """Call a function of libzmq that takes a message and returns a word."""
 
@@ -38,7 +45,7 @@ def _call_on(typing: Any, address: Any, message: Any) -> Any:
     return types.int64(types.int64, types.int64), emit
 
 
-@emitted
+@llvm_intrinsic
 def _receive(typing: Any, address: Any, message: Any, socket: Any) -> Any:
     """Call `zmq_msg_recv` without waiting; return what it returns, -1 if there is nothing."""
 
@@ -51,7 +58,7 @@ def _receive(typing: Any, address: Any, message: Any, socket: Any) -> Any:
     return types.int64(types.int64, types.int64, types.int64), emit
 
 
-@emitted
+@llvm_intrinsic
 def _pointer(typing: Any, address: Any) -> Any:
     """Make an address a pointer."""
 
@@ -61,7 +68,7 @@ def _pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(types.int64), emit
 
 
-@inlined
+@device_function
 def _find(name: Any, names: Any, sizes: Any) -> int:
     """Return the row of `names` that holds a name, -1 if none does."""
     for row in range(len(sizes)):
@@ -74,19 +81,30 @@ def _find(name: Any, names: Any, sizes: Any) -> int:
     return -1
 
 
-@inlined
+@device_function
 def _has_more(calls: Any, message: int) -> bool:
     return bool(_call_on(calls[3], message) & 0xFFFFFFFF)  # it returns an int
 
 
 @kernel(
     (
-        reads("i8", 1), value("i8"), reads("i8", 1), reads("u1", 2), reads("i8", 1),
-        writes("u8", 1), value("u8"), writes("u1", 1), value("i8"), value("i8"), value("i8"),
-        value("i8"), value("i8"), writes("i8", 1),
+        input_array("i8", 1),
+        scalar("i8"),
+        input_array("i8", 1),
+        input_array("u1", 2),
+        input_array("i8", 1),
+        output_array("u8", 1),
+        scalar("u8"),
+        output_array("u1", 1),
+        scalar("i8"),
+        scalar("i8"),
+        scalar("i8"),
+        scalar("i8"),
+        scalar("i8"),
+        output_array("i8", 1),
     ),
-    brief=True,
-)  # fmt: skip
+    hold_gil=True,
+)
 def receive_records(
     calls: Any, socket: int, frames: Any, names: Any, sizes: Any, expected: Any, prefix: int,
     block: Any, record_bytes: int, first: int, room: int, most_events: int, most: int, told: Any,

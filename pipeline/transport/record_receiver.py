@@ -28,7 +28,7 @@ for _name, _result in (
     _function.argtypes, _function.restype = (ctypes.c_void_p,), _result
 
 
-class Taken(NamedTuple):
+class Received(NamedTuple):
     """What came off a socket: plain messages, their events, and whether another kind came next."""
 
     messages: int
@@ -37,7 +37,7 @@ class Taken(NamedTuple):
 
 
 @dataclass(slots=True)
-class Peers:
+class PeerTable:
     """Peers that a kernel knows, a row each.
 
     Attributes
@@ -72,7 +72,7 @@ class Peers:
         self.sizes[row] = 0
 
 
-class Inbox:
+class RecordReceiver:
     """Takes messages off a ROUTER, those of records by a kernel.
 
     Parameters
@@ -87,7 +87,7 @@ class Inbox:
         Whose messages the kernel takes.
     """
 
-    def __init__(self, socket: Socket, kind: int, record_bytes: int, peers: Peers) -> None:
+    def __init__(self, socket: Socket, kind: int, record_bytes: int, peers: PeerTable) -> None:
         self._socket, self._peers, self._record_bytes = socket, peers, record_bytes
         self._prefix = int(np.frombuffer(encode(Header(kind))[0], np.uint64)[0])
         calls = [ctypes.cast(getattr(_LIBRARY, name), ctypes.c_void_p).value for name in CALLS]
@@ -98,7 +98,7 @@ class Inbox:
             _LIBRARY.zmq_msg_init(frame)
         self._told = np.zeros(3, np.int64)
 
-    def take(self, block: Array, first: int, room: int, most: int) -> Taken:
+    def receive_records(self, block: Array, first: int, room: int, most: int) -> Received:
         """Append the records of plain messages to a block until there is none, or another message.
 
         Parameters
@@ -116,9 +116,9 @@ class Inbox:
             peers.expected, self._prefix, block, self._record_bytes, first, room, MAX_EVENTS,
             most, told,
         )  # fmt: skip
-        return Taken(int(told[MESSAGES]), int(told[EVENTS]), bool(told[HELD]))
+        return Received(int(told[MESSAGES]), int(told[EVENTS]), bool(told[HELD]))
 
-    def another(self) -> Message:
+    def next_other(self) -> Message:
         """Return the message that was not plain, after `take` has told of it.
 
         Raises
@@ -130,7 +130,7 @@ class Inbox:
         peer, *frames = [
             ctypes.string_at(_LIBRARY.zmq_msg_data(f), _LIBRARY.zmq_msg_size(f)) for f in held
         ]
-        return self._socket.complete(peer, frames, more=bool(_LIBRARY.zmq_msg_more(held[-1])))
+        return self._socket.receive_rest(peer, frames, more=bool(_LIBRARY.zmq_msg_more(held[-1])))
 
     def close(self) -> None:
         """Free what is held."""

@@ -8,7 +8,7 @@ from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.errors import ProtocolError
 
 
-class Carry(msgspec.Struct, frozen=True, array_like=True):
+class SegmentState(msgspec.Struct, frozen=True, array_like=True):
     """What earlier segments have found.
 
     Attributes
@@ -31,18 +31,18 @@ class Carry(msgspec.Struct, frozen=True, array_like=True):
 
 
 #: With a batch that no stage has seen.
-NOTHING = Carry()
+EMPTY = SegmentState()
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Carry)
+_decoder = msgspec.msgpack.Decoder(SegmentState)
 
 
-def pack_carry(carry: Carry) -> bytes:
+def pack_carry(carry: SegmentState) -> bytes:
     """Return it as MessagePack."""
     return _encoder.encode(carry)
 
 
-def unpack_carry(frame: memoryview | bytes) -> Carry:
+def unpack_carry(frame: memoryview | bytes) -> SegmentState:
     """Return what `frame` holds, or raise ProtocolError."""
     try:
         return _decoder.decode(frame)

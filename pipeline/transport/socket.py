@@ -19,9 +19,17 @@ from zmq.utils.monitor import recv_monitor_message
 
 from sluice.pipeline.core.errors import ConfigError, ProtocolError
 
-from .curve_keys import Credentials, Guard, KeyPair
+from .curve_keys import ClientAuth, KeyPair, ServerAuth
 from .protocol import MAX_BYTES, Frames, Header, decode, encode
-from .zap import HANDSHAKE_FAILED, RawSocket, Trouble, door, end_monitor, show, trouble_of
+from .zap import (
+    HANDSHAKE_FAILED,
+    ConnectFailure,
+    RawSocket,
+    authenticator,
+    connect_failure,
+    end_monitor,
+    show,
+)
 
 #: A greater copy is avoided by handing the buffer itself to ZeroMQ.
 _COPY_BYTES = 1 << 20
@@ -66,7 +74,7 @@ class Socket:
         For a ROUTER: whom it lets in. For a DEALER: what it shows. None is plain.
     limits
         Of what a peer may make it hold.
-    hoards
+    queue_while_disconnected
         Whether a DEALER keeps messages while there is no connection, or `send` says so.
     """
 
@@ -75,13 +83,13 @@ class Socket:
         endpoint: str,
         identity: str | None = None,
         *,
-        security: Guard | Credentials | None = None,
+        security: ServerAuth | ClientAuth | None = None,
         limits: Limits = Limits(),
-        hoards: bool = True,
+        queue_while_disconnected: bool = True,
     ) -> None:
         self._routes = identity is None
         self._keyed = security is not None
-        self._trouble: Trouble | None = None
+        self._trouble: ConnectFailure | None = None
         self._monitor: RawSocket | None = None
         self._closed = False
         kind = zmq.ROUTER if identity is None else zmq.DEALER
@@ -92,8 +100,8 @@ class Socket:
             self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _PROBE_S)
             self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _PROBE_S)
             self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _PROBES)
-        if isinstance(security, Guard):
-            door.guard(self._socket, security)
+        if isinstance(security, ServerAuth):
+            authenticator.guard(self._socket, security)
         elif security is not None:
             show(self._socket, security.keys)
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, security.server.encode())
@@ -102,7 +110,7 @@ class Socket:
             self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
             self._bind(endpoint)
         else:
-            self._socket.setsockopt(zmq.IMMEDIATE, int(not hoards))
+            self._socket.setsockopt(zmq.IMMEDIATE, int(not queue_while_disconnected))
             self._socket.setsockopt(zmq.IDENTITY, identity.encode())
             if endpoint.startswith("tcp://"):
                 self._monitor = self._socket.get_monitor_socket(HANDSHAKE_FAILED)
@@ -142,9 +150,9 @@ class Socket:
             frame = receive(_NOW, copy=False)
         except zmq.Again:
             return None
-        return self.complete(peer, [frame.buffer], more=frame.more)
+        return self.receive_rest(peer, [frame.buffer], more=frame.more)
 
-    def complete(self, peer: bytes, frames: Frames, *, more: bool) -> Message:
+    def receive_rest(self, peer: bytes, frames: Frames, *, more: bool) -> Message:
         """Return the message that begins with these frames; `more` are in the socket.
 
         Raises
@@ -166,12 +174,12 @@ class Socket:
 
     @property
     def address(self) -> int:
-        """Of libzmq's own socket, for what calls that without Python; see `Inbox`."""
+        """Of libzmq's own socket, for what calls that without Python; see `RecordReceiver`."""
         return int(self._socket.underlying)
 
     def poll(self, timeout_s: float) -> bool:
         """Wait for a message, at most `timeout_s` seconds; whether there is one."""
-        if not door.sockets:
+        if not authenticator.sockets:
             return bool(self._socket.poll(math.ceil(timeout_s * 1e3)))
         return bool(Poller([self]).poll(timeout_s))
 
@@ -183,21 +191,21 @@ class Socket:
     @property
     def refused(self) -> int:
         """Connections of a guarded ROUTER that were dropped for want of the right key."""
-        return door.refused(self._socket)
+        return authenticator.refused(self._socket)
 
     @property
-    def trouble(self) -> Trouble | None:
+    def last_failure(self) -> ConnectFailure | None:
         """Why a DEALER's latest attempt to connect failed, as far as ZeroMQ tells; see there."""
         while self._monitor is not None and self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
-            self._trouble = trouble_of(int(event["event"]), int(event["value"]), self._keyed)
+            self._trouble = connect_failure(int(event["event"]), int(event["value"]), self._keyed)
         return self._trouble
 
     def close(self) -> None:
         """Close; messages already sent are still delivered for two seconds."""
         if not self._closed:
             self._closed = True
-            door.dismiss(self._socket)
+            authenticator.dismiss(self._socket)
             end_monitor(self._socket, self._monitor)
             self._socket.close()
 
@@ -249,15 +257,15 @@ class Poller:
         deadline = time.monotonic() + timeout_s
         # The file of a socket tells of changes only, therefore look at the sockets first.
         while True:
-            if door.sockets:
-                door.serve()
+            if authenticator.sockets:
+                authenticator.serve()
             ready = [socket for socket in self._sockets if socket.readable]
             left = deadline - time.monotonic()
             if ready or left <= 0:
                 return ready
-            if self._generation != door.generation:
-                self._generation = door.generation
-                watched = (*(socket._socket for socket in self._sockets), *door.sockets)
+            if self._generation != authenticator.generation:
+                self._generation = authenticator.generation
+                watched = (*(socket._socket for socket in self._sockets), *authenticator.sockets)
                 self._files = [int(socket.fileno()) for socket in watched]
             select.select(self._files, (), (), left)
 
@@ -270,5 +278,5 @@ def new_keys() -> KeyPair:
 
 def terminate() -> None:
     """End the process's ZeroMQ context, and any socket that was left open."""
-    door.clear()
+    authenticator.clear()
     zmq.Context.instance().destroy(linger=_LINGER_MS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import zmq
 from zmq.utils import z85
 
-from .curve_keys import Guard, KeyPair
+from .curve_keys import KeyPair, ServerAuth
 
 #: Where ZeroMQ asks, by its specification.
 _QUESTIONS = "inproc://zeromq.zap.01"
@@ -23,7 +23,7 @@ HANDSHAKE_FAILED: int = (
 RawSocket = zmq.Socket[bytes]
 
 
-class Door:
+class ZapAuthenticator:
     """Who may come in, for all guarded sockets of this process (ZAP, ZeroMQ RFC 27).
 
     ZeroMQ asks on a socket; whoever polls any socket of this process answers, so that no thread
@@ -43,7 +43,7 @@ class Door:
         """What is to be polled for it; nothing in other threads than that of the first guard."""
         return self._sockets if self._thread == threading.get_ident() else []
 
-    def guard(self, socket: RawSocket, guard: Guard) -> None:
+    def guard(self, socket: RawSocket, guard: ServerAuth) -> None:
         """Let only those in who show an allowed key."""
         domain = f"{id(socket)}".encode()
         if not self._sockets:
@@ -119,11 +119,11 @@ class Door:
 
 
 #: One a process, as ZeroMQ has it.
-door = Door()
+authenticator = ZapAuthenticator()
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ConnectFailure:
     """Why a connection failed; `final` if trying again cannot help."""
 
     why: str
@@ -131,20 +131,22 @@ class Trouble:
     final: bool
 
 
-def trouble_of(event: int, value: int, keyed: bool) -> Trouble:
+def connect_failure(event: int, value: int, keyed: bool) -> ConnectFailure:
     """Return what an event of a socket's monitor means; `keyed` if we showed a key."""
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
         hint = "its owner must put our public key file where `security.allow` names it"
-        return Trouble("it refuses our key", hint, final=True)
+        return ConnectFailure("it refuses our key", hint, final=True)
     if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH and keyed:
-        return Trouble("it is plain and we show a key", "leave out the keys", final=True)
+        return ConnectFailure("it is plain and we show a key", "leave out the keys", final=True)
     if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
         hint = "`sluice keygen NAME` makes a pair; docs/howto/secure-a-run.md tells how to use it"
-        return Trouble("it asks for a key and we showed none", hint, final=True)
+        return ConnectFailure("it asks for a key and we showed none", hint, final=True)
     if keyed:
         hint = "is the server's public key really that of who listens there?"
-        return Trouble("it hung up on us during the exchange of keys", hint, final=False)
-    return Trouble("what listens there does not speak ZeroMQ", "is the port right?", final=False)
+        return ConnectFailure("it hung up on us during the exchange of keys", hint, final=False)
+    return ConnectFailure(
+        "what listens there does not speak ZeroMQ", "is the port right?", final=False
+    )
 
 
 def show(socket: RawSocket, keys: KeyPair) -> None:

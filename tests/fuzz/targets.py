@@ -19,7 +19,7 @@ from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.inference.repository import read_model
 from sluice.pipeline.journal import batch_record
-from sluice.pipeline.journal.commit import Journal, Result, Swapped, read_commit
+from sluice.pipeline.journal.commit import BatchResult, Journal, ModelSwapRecord, read_commit
 from sluice.pipeline.journal.resume_point import find_commits
 from sluice.pipeline.recording import (
     Recording,
@@ -29,7 +29,7 @@ from sluice.pipeline.recording import (
     part_path,
 )
 from sluice.pipeline.sources.csv import TABLES, CsvSource
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary, unpack_summary
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summary
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.curve_keys import read_public
 from sluice.pipeline.transport.protocol import (
@@ -38,10 +38,10 @@ from sluice.pipeline.transport.protocol import (
     Kind,
     decode,
     encode,
-    unpack_text,
+    unpack_json,
 )
 
-RAGGED = (Column("hits", "float32", (None, 3)), Column("cells", "uint16", (None,), most=9))
+RAGGED = (Column("hits", "float32", (None, 3)), Column("cells", "uint16", (None,), max_items=9))
 SCHEMA = Schema(
     (EVENT_ID, T_EVENT, Column("words", "uint32", (12,)), Column("q", "float32"), *RAGGED)
 )
@@ -77,7 +77,7 @@ def summary(data: bytes) -> None:
 
 def text(data: bytes) -> None:
     """The payload of ERROR."""
-    unpack_text([memoryview(data)], dict[str, str], "ERROR")
+    unpack_json([memoryview(data)], dict[str, str], "ERROR")
 
 
 def recording(data: bytes) -> None:
@@ -104,7 +104,7 @@ def part(data: bytes) -> None:
             continue
         with contextlib.closing(reader):
             events = sum(batch.events for batch in reader.batches())
-            assert data != second or (reader.damage is None and events in (3, 6))
+            assert data != second or (reader.corruption is None and events in (3, 6))
 
 
 def journal(data: bytes) -> None:
@@ -112,7 +112,7 @@ def journal(data: bytes) -> None:
     _, commits = find_commits([_file("journal.arrows", data)], 0)
     for commit in commits:
         for found in commit.unpacked():
-            batch_record.unpack(found.composition)
+            batch_record.unpack(found.batch_record)
     Journal(commits[-1] if commits else None)
 
 
@@ -121,7 +121,7 @@ def commit(data: bytes) -> None:
     found = read_commit(data, "fuzzed")
     assert found.first + len(found.judged) == found.next
     for entry in found.unpacked():
-        batch_record.unpack(entry.composition)
+        batch_record.unpack(entry.batch_record)
     Journal(found)
 
 
@@ -210,7 +210,7 @@ def _file(name: str, data: bytes) -> Path:
 
 
 def _batch() -> EventBatch:
-    return EventBatch({c.name: c.blank(_EVENTS) for c in SCHEMA}, _EVENTS)
+    return EventBatch({c.name: c.sample_zeros(_EVENTS) for c in SCHEMA}, _EVENTS)
 
 
 def _recording() -> bytes:
@@ -235,21 +235,23 @@ def _parts() -> tuple[bytes, bytes]:
 def _commit() -> bytes:
     """Return the record of two batches, the second of which a swapped model has judged."""
     journal = Journal()
-    journal.announce(Swapped(1, "tag", "tagger", "2", "ab"))
+    journal.register_swap(ModelSwapRecord(1, "tag", "tagger", "2", "ab"))
     ids, counts = np.arange(_EVENTS, dtype=np.uint64), [0, 0, _EVENTS, 0, 0, 0, 0, 0]
     packed = np.array(counts, np.int64).tobytes()
     results = []
     for seq in (0, 1):
-        told = Summary(packed, bytes(512), 0, [], batch_record.compose(seq, ids, counts, seq, 0))
-        results.append(Result(seq, _EVENTS, _batch(), pack_summary(told)))
-    return journal.settle(results)[0].encode()
+        told = BatchSummary(
+            packed, bytes(512), 0, [], batch_record.pack_batch_record(seq, ids, counts, seq, 0)
+        )
+        results.append(BatchResult(seq, _EVENTS, _batch(), pack_summary(told)))
+    return journal.append(results)[0].encode()
 
 
 def _journal() -> bytes:
     path = _FOLDER / "seed.journal.arrows"
     writer = RecordingWriter(path, SCHEMA, {"run": 1})
     writer.write(_batch(), _commit())
-    writer.abandon()
+    writer.close_incomplete()
     return path.read_bytes()
 
 
@@ -274,7 +276,7 @@ def _tables() -> list[bytes]:
 
 
 def _summary() -> bytes:
-    return pack_summary(Summary(bytes(64), bytes(512), 7, [Flag("stage", "why", 5, [0, 2])]))
+    return pack_summary(BatchSummary(bytes(64), bytes(512), 7, [Flag("stage", "why", 5, [0, 2])]))
 
 
 _GRAPH = b"""[graph]

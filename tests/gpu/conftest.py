@@ -13,7 +13,7 @@ import pytest
 
 from sluice import exporters
 from sluice.pipeline.inference import tensorrt_plans
-from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.manifest import BatchSizes
 from sluice.pipeline.inference.repository import Model, find_model
 
 STANDIN = Path(__file__).parent / "standin"
@@ -21,7 +21,7 @@ collect_ignore = ["standin"]
 # For good: who takes a path back takes back what packages have added meanwhile.
 sys.path.append(str(STANDIN))
 
-SIZES = Sizes(1, 64, 256)
+SIZES = BatchSizes(1, 64, 256)
 Build = Callable[..., Model]
 
 
@@ -59,7 +59,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def build(machine: Any, engines: Path) -> Build:
     """Return what builds the plan of a model, for up to 256 events at once."""
 
-    def make(model: str | Model, precision: str = "fp32", batch: Sizes = SIZES) -> Model:
+    def make(model: str | Model, precision: str = "fp32", batch: BatchSizes = SIZES) -> Model:
         from sluice.exporters.conversion import tensorrt
 
         found = find_model(model) if isinstance(model, str) else model

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from sluice.exporters.families.wafers.simulation.wafers import simulate
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.core.schema import OUTCOME
 from sluice.pipeline.detectors.wafer import Normalise, Pack, Unpack
-from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.manifest import BatchSizes
 from sluice.pipeline.inference.repository import Model
-from sluice.pipeline.stages.gpu_chain import Device
+from sluice.pipeline.stages.gpu_chain import GpuChain
 from sluice.pipeline.stages.infer import Infer
 
 pytestmark = pytest.mark.skipif(
@@ -36,9 +36,9 @@ MENU = {"use": "menu", "path": [{"name": "all", "where": "sum_q > 0"}]}
 COLUMNS = ("latent", "packed", "latent_q", "sum_q")
 
 
-def _device(**options: Any) -> Device:
+def _device(**options: Any) -> GpuChain:
     tables = {"steps": STEPS, "columns": COLUMNS, **options}
-    return Device("encode", convert(tables, Device.Options, "test"))
+    return GpuChain("encode", strict_convert(tables, GpuChain.Options, "test"))
 
 
 def _on_cpu(batch: EventBatch, first: int = 0) -> EventBatch:
@@ -58,7 +58,7 @@ def _wafers(events: int) -> EventBatch:
 
 
 def test_wafers_come_out_as_from_the_cpu(build: Build, machine: Any) -> None:
-    build(MODEL, batch=Sizes(1, 32, 32))
+    build(MODEL, batch=BatchSizes(1, 32, 32))
     stage = _device()
     assert stage.consumes.names == ("words",)
     assert stage.provides.names == COLUMNS
@@ -79,7 +79,7 @@ def test_wafers_come_out_as_from_the_cpu(build: Build, machine: Any) -> None:
 
 
 def test_bad_events_are_flagged_as_on_the_cpu(build: Build) -> None:
-    build(MODEL, batch=Sizes(1, 16, 16))
+    build(MODEL, batch=BatchSizes(1, 16, 16))
     stage = _device(steps=STEPS[1:], columns=("packed",))
     assert stage.consumes.names == ("charge",)
     stage.open(64)
@@ -98,7 +98,7 @@ def test_a_kernel_on_no_stream_is_told(
     build: Build, machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step that forgets the stream reads what was not uploaded yet."""
-    build(MODEL, batch=Sizes(1, 8, 8))
+    build(MODEL, batch=BatchSizes(1, 8, 8))
     enqueue = Unpack.enqueue
     monkeypatch.setattr(Unpack, "enqueue", lambda self, columns, stream: enqueue(self, columns, 0))
     stage = _device()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.inference import tensorrt_plans
-from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.manifest import BatchSizes
 from sluice.pipeline.inference.repository import Model, find_model, write_model
 
 Build = Callable[..., Model]
@@ -28,7 +28,7 @@ def _built(model: str | Model, precision: str, root: Path, **options: Any) -> An
     from sluice.exporters.conversion import tensorrt
 
     found = find_model(model) if isinstance(model, str) else model
-    return tensorrt.build(found, precision, Sizes(1, 8, 16), root, **options)
+    return tensorrt.build(found, precision, BatchSizes(1, 8, 16), root, **options)
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True)])
@@ -65,7 +65,7 @@ def test_the_profile_covers_events_and_lists(
     machine: Any, tmp_path: Path, list_sum: Callable[..., Model]
 ) -> None:
     built = _built(list_sum(tmp_path / "models"), "fp32", tmp_path)
-    profile = {n: (r.least, r.usual, r.most) for n, r in built.fingerprint.profile.items()}
+    profile = {n: (r.min, r.opt, r.max) for n, r in built.fingerprint.profile.items()}
     assert profile == {
         "tracks": ((1, 1, 3), (8, 20, 3), (16, 20, 3)),
         "real": ((1, 1), (8, 20), (16, 20)),
@@ -78,7 +78,7 @@ def test_lists_of_one_length_stay_so(
     machine: Any, tmp_path: Path, list_sum: Callable[..., Model]
 ) -> None:
     built = _built(list_sum(tmp_path / "models", fixed=5), "fp32", tmp_path)
-    assert built.fingerprint.profile["tracks"].least == (1, 5, 3)
+    assert built.fingerprint.profile["tracks"].min == (1, 5, 3)
 
 
 def test_the_timing_cache_goes_on(machine: Any, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_progress_ends_with_no_phase_left(machine: Any, tmp_path: Path) -> None:
 def test_batches_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected least, usual and most events"):
         tensorrt_plans.parse_batch(text)
-    assert tensorrt_plans.parse_batch("1, 2,3") == Sizes(1, 2, 3)
+    assert tensorrt_plans.parse_batch("1, 2,3") == BatchSizes(1, 2, 3)
 
 
 def test_plans_lie_where_the_environment_says(

@@ -131,7 +131,7 @@ def test_strips(events: int) -> None:
         np.full(events, 9, np.uint8),
         np.full(events, 9, np.uint8),
     )
-    assert_same("images", (packed,), outputs, twins(strips))
+    assert_same("to_images", (packed,), outputs, twins(strips))
 
 
 @pytest.mark.parametrize("item", [np.float32, np.uint8])

@@ -21,7 +21,7 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.inference import tensorrt_plans
-from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.manifest import BatchSizes
 from sluice.pipeline.recording import Recording, RecordingWriter
 
 SLUICE = Path(sys.executable).with_name("sluice")
@@ -108,7 +108,7 @@ def test_engines_are_built_and_a_run_on_them_decides_as_on_the_cpu(
     for model in MODELS:
         built = run("build-engine", model, "--batch", "1,128,256", "--json")
         assert built.returncode == 0, built.stderr
-        assert json.loads(built.stdout)["profile"].popitem()[1]["most"][0] == 256
+        assert json.loads(built.stdout)["profile"].popitem()[1]["max"][0] == 256
     told = place / "told.json"
     report = _replay(run, "inline", "--engine", "inline", "--backend", "tensorrt",
                      SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
@@ -146,7 +146,7 @@ def test_stages_on_a_gpu_decide_as_on_the_cpu(
 ) -> None:
     few = 24
     for model in MODELS:
-        build(model, batch=Sizes(1, 8, 8))
+        build(model, batch=BatchSizes(1, 8, 8))
     graph = tomllib.loads((files("sluice.pipeline.graphs") / "hgcal-gpu.toml").read_text())
     graph["graph"]["batch_events"] = 8
     graph["sink"] = {"use": "recording", "keep": "all",

@@ -18,7 +18,7 @@ from sluice.pipeline.core.ragged import Ragged
 from sluice.pipeline.core.schema import Array
 from sluice.pipeline.gpu import cuda
 from sluice.pipeline.inference import tensorrt_plans
-from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.manifest import BatchSizes
 from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import Session, open_session
 from sluice.pipeline.stages.infer import Infer
@@ -76,7 +76,7 @@ def test_lists_are_padded_to_their_buckets(
     build: Build, machine: Any, tmp_path: Path, list_sum: Callable[..., Model],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    build(list_sum(tmp_path / "models"), batch=Sizes(1, 64, 256))
+    build(list_sum(tmp_path / "models"), batch=BatchSizes(1, 64, 256))
     monkeypatch.setenv("SLUICE_MODELS", str(tmp_path / "models"))
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 21, 400)
@@ -177,7 +177,7 @@ def test_a_plan_that_tensorrt_does_not_take_is_refused(build: Build, engines: Pa
     about = msgspec.json.decode(
         plan.with_suffix(".json").read_bytes(), type=tensorrt_plans.Fingerprint
     )
-    tensorrt_plans.write(plan, b"no plan", about)
+    tensorrt_plans.save_plan(plan, b"no plan", about)
     with pytest.raises(ModelError, match="does not take its plan"):
         open_session(model, "tensorrt", "test")
 
@@ -190,7 +190,7 @@ def test_a_plan_of_other_tensors_is_refused(build: Build, engines: Path) -> None
     about = msgspec.json.decode(
         file.with_suffix(".json").read_bytes(), type=tensorrt_plans.Fingerprint
     )
-    tensorrt_plans.write(file, plan, about)
+    tensorrt_plans.save_plan(file, plan, about)
     with pytest.raises(ModelError, match=r"manifest says inputs \['latent_q', 'sum_q'\]"):
         open_session(tagger, "tensorrt", "test")
 

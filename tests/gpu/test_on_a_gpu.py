@@ -59,8 +59,8 @@ def test_the_doctor_finds_nothing_missing(tmp_path):
 def test_nvml_and_cuda_speak_of_the_same_gpu():
     gpus = nvml.load()
     assert gpus is not None
-    names = {nvml.Device(gpus, n).sample().name for n in range(gpus.nvmlDeviceGetCount())}
-    sample = nvml.Device(gpus, 0).sample()
+    names = {nvml.GpuProbe(gpus, n).sample().name for n in range(gpus.nvmlDeviceGetCount())}
+    sample = nvml.GpuProbe(gpus, 0).sample()
     gpus.nvmlShutdown()
     assert Cuda(0).gpu().name in names
     assert sample.errors == 0

@@ -11,14 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 from sluice.pipeline.core.errors import ModelError
-from sluice.pipeline.gpu.cuda import Gpu
+from sluice.pipeline.gpu.cuda import GpuInfo
 from sluice.pipeline.inference import onnxruntime_gpu
-from sluice.pipeline.inference.manifest import Sizes
+from sluice.pipeline.inference.manifest import BatchSizes
 from sluice.pipeline.inference.repository import find_model
 from sluice.pipeline.inference.session import open_session
 
 CPU = "CPUExecutionProvider"
-SIZES = Sizes(1, 64, 512)
+SIZES = BatchSizes(1, 64, 512)
 
 
 class Binding:
@@ -194,7 +194,7 @@ def test_tensorrt_s_provider_comes_before_cuda_s_and_keeps_its_engines(runtime, 
 
 def test_engines_are_for_one_gpu_driver_version_and_model(tmp_path, monkeypatch):
     model = sized(find_model("wafer-tagger"))
-    gpu = Gpu("NVIDIA H100", "9.0", "13.0")
+    gpu = GpuInfo("NVIDIA H100", "9.0", "13.0")
     changed = {
         "gpu": (model, replace(gpu, name="NVIDIA A100")),
         "driver": (model, replace(gpu, driver="13.1")),
@@ -232,13 +232,13 @@ def test_a_gpu_that_is_not_there(runtime):
 
 
 def test_golden_outputs_that_are_not_reproduced_leave_nothing(runtime, monkeypatch):
-    real = onnxruntime_gpu.OnGpu.infer
+    real = onnxruntime_gpu.OnnxRuntimeGpuSession.infer
 
     def wrong(self, inputs, outputs):
         real(self, inputs, outputs)
         next(iter(outputs.values()))[0] += 1
 
-    monkeypatch.setattr(onnxruntime_gpu.OnGpu, "infer", wrong)
+    monkeypatch.setattr(onnxruntime_gpu.OnnxRuntimeGpuSession, "infer", wrong)
     assert "golden" in refusal(find_model("wafer-tagger"))
 
 

@@ -59,7 +59,7 @@ class Nothing:
     def gpu(self):
         return gpu.Gpu("none", "9.0", "13.0")
 
-session = gpu.OnGpu.__new__(gpu.OnGpu)
+session = gpu.OnnxRuntimeGpuSession.__new__(gpu.OnnxRuntimeGpuSession)
 session.backend, session._number, session._captured = "onnxruntime:{kind}", 0, False
 session._stream = session._cuda = Nothing()
 try:

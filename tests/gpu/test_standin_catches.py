@@ -127,12 +127,12 @@ def test_one_berth_for_both_pieces(build: Build, broken: Any, monkeypatch: Patch
     session = _session(build)
     berths = session._ferry._berths
     session._ferry._berths = [berths[0], berths[0]]
-    monkeypatch.setattr(double_buffer.Berth, "land", lambda self: None)
+    monkeypatch.setattr(double_buffer.StreamBuffers, "collect", lambda self: None)
     image = np.random.default_rng(1).random((600, 8, 8), np.float32)
     latent = np.empty((600, 16), np.float32)
     session.infer({"image": image}, {"latent": latent})
     with pytest.raises(broken, match="the host changed it before it was copied"):
-        berths[0].abandon()
+        berths[0].discard()
 
 
 def free(address: int) -> tuple[Any]:

@@ -17,7 +17,7 @@ import psutil
 import tomli_w
 
 from sluice.pipeline.config.graph_file import load_graph
-from sluice.pipeline.recording import list_parts
+from sluice.pipeline.recording import find_parts
 
 from .schedule import WORKERS
 
@@ -77,7 +77,7 @@ class Stand:
 
     def parts(self) -> list[Path]:
         """Return the files of the recording so far, in order."""
-        return list(list_parts(self.recording).values())
+        return list(find_parts(self.recording).values())
 
     def ready(self) -> bool:
         """Whether the run takes events."""

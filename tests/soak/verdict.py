@@ -19,7 +19,7 @@ def read_ids(stand: Stand) -> tuple[np.ndarray, str | None]:
         found = [batch["event_id"].copy() for batch in reader.batches()]
     finally:
         reader.close()
-    return np.concatenate([np.empty(0, np.uint64), *found]), reader.damage
+    return np.concatenate([np.empty(0, np.uint64), *found]), reader.corruption
 
 
 def failed(injected: list[dict[str, Any]]) -> list[dict[str, Any]]:

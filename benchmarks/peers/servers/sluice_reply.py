@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.sinks.base import Keep
 
 
@@ -34,14 +34,16 @@ class ReplySink:
         self.columns = ("event_id", options.column)
         self._events = 0
 
-    def open(self, schema: Schema, bor: dict[str, Any], since: int | None = None) -> list[Commit]:
+    def open(
+        self, schema: Schema, bor: dict[str, Any], since: int | None = None
+    ) -> list[CommitRecord]:
         """Connect to the client; there is no journal."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(120)
         self._socket.connect(self._path)
         return []
 
-    def write(self, batch: EventBatch, commit: Commit) -> None:
+    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Send one batch."""
         if not batch.events:
             return

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.exporters.evaluation import reference_data
-from sluice.kernels.antihydrogen.strips import BYTES, PHI, STRIPS, Z, images, pack_strips
+from sluice.kernels.antihydrogen.strips import BYTES, PHI, STRIPS, Z, pack_strips, to_images
 from sluice.kernels.antihydrogen.vertex import MOST_APART_MM, find_vertices
 from sluice.pipeline.core.errors import DataError
 
@@ -61,7 +61,7 @@ def unpacked(strips: U8) -> tuple[F32, F32, U8]:
     events = len(strips)
     z, phi = np.empty((events, 2, Z), np.float32), np.empty((events, 2, PHI), np.float32)
     layers, status = np.empty(events, np.uint8), np.empty(events, np.uint8)
-    images(np.ascontiguousarray(strips), z, phi, layers, status)
+    to_images(np.ascontiguousarray(strips), z, phi, layers, status)
     return z, phi, layers
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sluice.exporters.simulation.random_streams import TURN, begin, normal, poisson, uniform
 from sluice.kernels.antihydrogen.strips import INNER_MM, OUTER_MM, STRIPS, VIEWS, Z
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 AXIS, WALL = 0, 1
 
@@ -38,7 +38,7 @@ STEP_MM = 2.0
 DEAD_ANGLE = 0.19
 
 
-@inlined
+@device_function
 def _scatter(state: Any, way: Any, p: Any, mass: Any, thickness: Any) -> None:
     """Turn a direction by multiple scattering in `thickness` radiation lengths, crossed aslant."""
     beta_p = p * p / math.sqrt(p * p + mass * mass)
@@ -56,7 +56,7 @@ def _scatter(state: Any, way: Any, p: Any, mass: Any, thickness: Any) -> None:
         way[k] /= length
 
 
-@inlined
+@device_function
 def _fire(bits: Any, view: Any, low: Any, high: Any) -> None:
     """Fire the strips of a view between two places, in strips."""
     first = max(0, math.floor(low))
@@ -65,7 +65,7 @@ def _fire(bits: Any, view: Any, low: Any, high: Any) -> None:
         bits[VIEWS[view] + strip] = 1
 
 
-@inlined
+@device_function
 def _cluster(state: Any, view: Any, place: Any, half: Any, toy: Any, bits: Any) -> None:
     """Fire the strips under a track: its ends may be below threshold, or reach far."""
     low = max(0.0, half + toy[DIFFUSION] * uniform(state))
@@ -77,7 +77,7 @@ def _cluster(state: Any, view: Any, place: Any, half: Any, toy: Any, bits: Any) 
     _fire(bits, view, place - low, place + high)
 
 
-@inlined
+@device_function
 def _hit(state: Any, at: Any, way: Any, layer: Any, toy: Any, bits: Any) -> None:
     """Let a track through a layer fire strips of both views."""
     angle = math.atan2(at[1], at[0])
@@ -96,7 +96,7 @@ def _hit(state: Any, at: Any, way: Any, layer: Any, toy: Any, bits: Any) -> None
         _cluster(state, 2 * layer + 1, place, min(half_phi, 8.0), toy, bits)
 
 
-@inlined
+@device_function
 def _leave(at: Any, way: Any, elapsed: Any, slowness: Any, tracks: Any) -> None:
     """Note a particle that leaves the tracker in the first free row, if there is one."""
     for row in tracks:
@@ -107,7 +107,7 @@ def _leave(at: Any, way: Any, elapsed: Any, slowness: Any, tracks: Any) -> None:
             return
 
 
-@inlined
+@device_function
 def _fly(
     state: Any, at: Any, way: Any, p: Any, charge: Any, mass: Any, toy: Any, bits: Any, tracks: Any
 ) -> None:
@@ -146,14 +146,14 @@ def _fly(
             return
 
 
-@inlined
+@device_function
 def _isotropic(state: Any, way: Any) -> None:
     way[2] = 2.0 * uniform(state) - 1.0
     across, angle = math.sqrt(max(0.0, 1.0 - way[2] ** 2)), TURN * uniform(state)
     way[0], way[1] = across * math.cos(angle), across * math.sin(angle)
 
 
-@inlined
+@device_function
 def _prongs(state: Any) -> Any:
     u = uniform(state)
     if u < 0.04:
@@ -163,7 +163,7 @@ def _prongs(state: Any) -> Any:
     return 4 if u < 0.96 else 6
 
 
-@inlined
+@device_function
 def _convert(state: Any, start: Any, toy: Any, bits: Any, tracks: Any) -> None:
     """Let a photon of a π0 become a pair in the trap's wall, if it does."""
     at, way = np.empty(3), np.empty(3)
@@ -188,7 +188,7 @@ def _convert(state: Any, start: Any, toy: Any, bits: Any, tracks: Any) -> None:
         _fly(state, at, other, p, charge, ELECTRON, toy, bits, tracks)
 
 
-@inlined
+@device_function
 def _noise(state: Any, toy: Any, bits: Any) -> None:
     for view in range(4):
         for _ in range(poisson(state, toy[NOISE])):
@@ -196,7 +196,7 @@ def _noise(state: Any, toy: Any, bits: Any) -> None:
             _cluster(state, view, place, 0.0, toy, bits)
 
 
-@inlined
+@device_function
 def _annihilate(state: Any, wall: Any, toy: Any, bits: Any, tracks: Any) -> None:
     start, at, way = np.empty(3), np.empty(3), np.empty(3)
     angle = TURN * uniform(state)
@@ -224,11 +224,15 @@ def _annihilate(state: Any, wall: Any, toy: Any, bits: Any, tracks: Any) -> None
 
 @kernel(
     (
-        value("i8"), value("i8"), reads("f8", 1), writes("u1", 1), writes("u1", 2),
-        writes("f8", 3),
+        scalar("i8"),
+        scalar("i8"),
+        input_array("f8", 1),
+        output_array("u1", 1),
+        output_array("u1", 2),
+        output_array("f8", 3),
     )
-)  # fmt: skip
-def fill(
+)
+def simulate_annihilations(
     seed: int, first: int, toy: NDArray[np.float64], truth: NDArray[np.uint8],
     bits: NDArray[np.uint8], tracks: NDArray[np.float64],
 ) -> None:  # fmt: skip
@@ -262,8 +266,10 @@ def fill(
         _annihilate(state, int(truth[i]), toy, bits[i], tracks[i])
 
 
-@kernel((value("i8"), value("i8"), reads("f8", 1), reads("f8", 3), writes("u1", 2)))
-def strike(
+@kernel(
+    (scalar("i8"), scalar("i8"), input_array("f8", 1), input_array("f8", 3), output_array("u1", 2))
+)
+def deposit_hits(
     seed: int, first: int, toy: NDArray[np.float64], tracks: NDArray[np.float64],
     bits: NDArray[np.uint8],
 ) -> None:  # fmt: skip

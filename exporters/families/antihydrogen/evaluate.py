@@ -9,7 +9,7 @@ from typing import Any
 from sluice.exporters.conversion.onnx_runner import Runner, runner
 from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ModelError
-from sluice.pipeline.inference.repository import find_model, find_models_of
+from sluice.pipeline.inference.repository import find_family_models, find_model
 
 from . import data, detector, metrics
 from .data import Annihilations
@@ -36,7 +36,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         ``coverage``, ``clusters``, ``vertex_finding`` and, by model, areas under the curve;
         ``trainings`` with mean and spread over the trainings of each model; ``published``.
     """
-    models = {m.manifest.name: m for m in find_models_of("antihydrogen")}
+    models = {m.manifest.name: m for m in find_family_models("antihydrogen")}
     if not models:
         raise ModelError("family antihydrogen: no model in the repository", "`sluice export` it")
     nets = {name: runner(model.path) for name, model in models.items()}

@@ -13,17 +13,23 @@ from numpy.typing import NDArray
 from sluice.exporters.conversion.onnx import Export, serialise, write
 from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.conversion.quantize import write_variants
-from sluice.exporters.evaluation.classifier import over_seeds
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.evaluation.classifier import mean_and_spread
+from sluice.exporters.training.provenance import Provenance
 from sluice.kernels.antihydrogen.strips import PHI, Z
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.inference.manifest import Card, Manifest, Preprocessing, Published, Tensor
+from sluice.pipeline.inference.manifest import (
+    Manifest,
+    ModelCard,
+    Preprocessing,
+    PublishedResult,
+    Tensor,
+)
 
 from . import data, metrics
 from .data import Annihilations
 from .model import TwoPaths
 from .recipe import Net, Recipe
-from .train import build, read_note
+from .train import build, read_provenance
 
 VERSION = 1
 #: The net that ships, is compared with the published numbers, and has variants.
@@ -35,12 +41,12 @@ _GOLDEN, _CALIBRATION = 64, 512
 INPUTS = (Tensor("z", "float32", (2, Z)), Tensor("phi", "float32", (2, PHI)))
 OUTPUT = Tensor("wall", "float32")
 
-CARD = Card(
+CARD = ModelCard(
     reference="P. Sadowski et al., J. Phys. Commun. 1 (2017) 025001",
     published=(
-        Published("auc_vertex", 0.87, "events with a vertex; vertex finding alone has 0.76"),
-        Published("auc_without", 0.78, "events with hits in both layers and no vertex"),
-        Published("auc_two_layers", 0.82, "all events with hits in both layers"),
+        PublishedResult("auc_vertex", 0.87, "events with a vertex; vertex finding alone has 0.76"),
+        PublishedResult("auc_without", 0.78, "events with hits in both layers and no vertex"),
+        PublishedResult("auc_two_layers", 0.82, "all events with hits in both layers"),
     ),
     shortcomings=(
         "Trained and measured on a toy, tuned by hand to the published coverage; the published "
@@ -67,13 +73,13 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     ModelError
         If a model computes something else in ONNX Runtime than in torch.
     """
-    note = read_note(checkpoints)
+    note = read_provenance(checkpoints)
     tested = data.simulated(EVENTS, SEED)
     golden = _golden()
     folders = []
     for name, net in note.recipe.nets.items():
         modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
-        found = over_seeds([_measured(module, tested) for module in modules])
+        found = mean_and_spread([_measured(module, tested) for module in modules])
         one = Export(modules[0], _manifest(note, name, net), golden)
         model = serialise(one)
         folders.append(write(one, model, found | {"seeds": float(net.seeds)}, root))
@@ -82,7 +88,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     return folders
 
 
-def _manifest(note: Note[Recipe], name: str, net: Net) -> Manifest:
+def _manifest(note: Provenance[Recipe], name: str, net: Net) -> Manifest:
     return Manifest(
         name=name,
         version=VERSION,

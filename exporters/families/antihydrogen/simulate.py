@@ -37,7 +37,7 @@ TUNED = {
 }
 
 
-def array(constants: dict[int, float]) -> NDArray[np.float64]:
+def toy_constants(constants: dict[int, float]) -> NDArray[np.float64]:
     """Return constants of the toy as the kernels take them."""
     return np.array([constants[k] for k in range(detector.CONSTANTS)])
 
@@ -68,7 +68,7 @@ def strips(
     truth, bits = np.empty(events, np.uint8), np.empty((events, STRIPS), np.uint8)
     constants = {**TUNED, **(toy or {})}
     none = np.empty((events, 0, detector.COLUMNS))
-    detector.fill(seed, first, array(constants), truth, bits, none)
+    detector.simulate_annihilations(seed, first, toy_constants(constants), truth, bits, none)
     return truth, bits
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from sluice.exporters.families.base import TrainOptions
 from sluice.exporters.training import provenance, recipes
 from sluice.exporters.training.loop import Columns, Job, fit
-from sluice.exporters.training.parallel import Scores, together, workers
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.parallel import Scores, run_all, worker_count
+from sluice.exporters.training.provenance import Provenance
 from sluice.pipeline.inference.manifest import Training
 
 from .data import Annihilations, simulated, unpacked
@@ -22,7 +22,7 @@ from .recipe import Net, Recipe, load
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training of all nets of the family: what its processes share."""
 
     recipe: Recipe
@@ -43,14 +43,14 @@ def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
     recipe = load(options.recipe, quick=options.quick)
     seed = recipe.seed if options.seed is None else options.seed
-    run = Run(recipe, seed, options.out, options.resume)
+    run = TrainingRun(recipe, seed, options.out, options.resume)
     _claim(run)
-    with workers(recipe.workers) as pool:
+    with worker_count(recipe.workers) as pool:
         each = [(name, k) for name, net in recipe.nets.items() for k in range(net.seeds)]
-        return together(run, [(_one, task) for task in each], pool)
+        return run_all(run, [(_one, task) for task in each], pool)
 
 
-def _one(run: Run, name: str, number: int) -> Scores:
+def _one(run: TrainingRun, name: str, number: int) -> Scores:
     net, held = run.recipe.nets[name], sample(run)
     torch.manual_seed(run.seed + number)
     module = build(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -60,14 +60,14 @@ def _one(run: Run, name: str, number: int) -> Scores:
     return {stem: fit(job, run.seed + number, run.folder, resume=run.resume)}
 
 
-def sample(run: Run) -> Sample:
+def sample(run: TrainingRun) -> Sample:
     """Simulate the events of a training and part them."""
     return _sample(run.recipe.events, run.seed, run.recipe.validation)
 
 
 @cache
 def _sample(events: int, seed: int, validation: float) -> Sample:
-    return parted(simulated(events, seed, hit=True), validation)
+    return split(simulated(events, seed, hit=True), validation)
 
 
 def build(net: Net) -> TwoPaths:
@@ -75,7 +75,7 @@ def build(net: Net) -> TwoPaths:
     return TwoPaths(net.channels, net.hidden, net.dropout)
 
 
-def parted(whole: Annihilations, share: float) -> Sample:
+def split(whole: Annihilations, share: float) -> Sample:
     """Part a sample: its last events are for validation."""
     cut = len(whole) - max(1, round(share * len(whole)))
     return Sample(whole.part(slice(0, cut)), whole.part(slice(cut, None)))
@@ -102,11 +102,11 @@ class _Loss(nn.Module):
         z, phi, _ = map(torch.from_numpy, unpacked(strips.numpy()))
         (net,) = self._net
         if self._shift and net.training:
-            z = shifted(z, *self._shift)
+            z = shift_along_z(z, *self._shift)
         return nn.functional.binary_cross_entropy_with_logits(net.logit(z, phi), truth)
 
 
-def shifted(z: Tensor, low: int, high: int) -> Tensor:
+def shift_along_z(z: Tensor, low: int, high: int) -> Tensor:
     """Return (N, 2, 447) images, each shifted by a whole number of strips from `low` to `high`.
 
     Strips that are shifted off the detector are lost; those that come in have not fired.
@@ -118,7 +118,7 @@ def shifted(z: Tensor, low: int, high: int) -> Tensor:
     return torch.gather(z, 2, at.clamp(0, strips - 1)) * inside
 
 
-def _claim(run: Run) -> None:
+def _claim(run: TrainingRun) -> None:
     train_on = sample(run).train
     training = Training(
         seed=run.seed,
@@ -127,9 +127,9 @@ def _claim(run: Run) -> None:
         events=len(train_on),
         recipe_sha256=recipes.digest(run.recipe),
     )
-    provenance.claim(run.folder, Note(training, run.recipe), resume=run.resume)
+    provenance.claim_folder(run.folder, Provenance(training, run.recipe), resume=run.resume)
 
 
-def read_note(checkpoints: Path) -> Note[Recipe]:
+def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
     """Return what the training left beside its checkpoints."""
-    return provenance.read(checkpoints, Note[Recipe], "antihydrogen")
+    return provenance.read(checkpoints, Provenance[Recipe], "antihydrogen")

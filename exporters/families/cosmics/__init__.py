@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.exporters.families.base import Family, Later
+from sluice.exporters.families.base import Family, LazyFunction
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 
 LABELS = ("cosmic", "annihilation")
@@ -24,9 +24,9 @@ FAMILY = Family(
         )
     ),
     labels=LABELS,
-    block=Later(__name__, "simulate.simulate"),
-    train=Later(__name__, "train.train"),
-    export=Later(__name__, "export.export"),
-    evaluate=Later(__name__, "evaluate.evaluate"),
+    block=LazyFunction(__name__, "simulate.simulate"),
+    train=LazyFunction(__name__, "train.train"),
+    export=LazyFunction(__name__, "export.export"),
+    evaluate=LazyFunction(__name__, "evaluate.evaluate"),
     block_events=16_384,
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.evaluation.classifier import auc
 from sluice.exporters.families.antihydrogen.data import unpacked
-from sluice.kernels.antihydrogen.hodoscope import after_first
+from sluice.kernels.antihydrogen.hodoscope import time_since_first_hit
 
 from .simulate import ANNIHILATION, simulate
 
@@ -46,7 +46,7 @@ class Readouts:
     def seen(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return what a net sees of them, as the stages make it online."""
         hodoscope = np.empty((len(self), 2, self.bars.shape[1]), np.float32)
-        after_first(self.bars, hodoscope)
+        time_since_first_hit(self.bars, hodoscope)
         z, phi, _ = unpacked(self.strips)
         found = {"z": z, "phi": phi, "hodoscope": hodoscope}
         return [found[name] for name in names]

@@ -7,7 +7,7 @@ from typing import Any
 from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ConfigError, ModelError
-from sluice.pipeline.inference.repository import find_models_of
+from sluice.pipeline.inference.repository import find_family_models
 
 from . import LABELS, data
 
@@ -32,7 +32,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """
     if options.data is not None:
         raise ConfigError("cosmics: --data: expected none, got a file", "leave it out")
-    models = {m.manifest.name: m for m in find_models_of("cosmics")}
+    models = {m.manifest.name: m for m in find_family_models("cosmics")}
     if not models:
         raise ModelError("family cosmics: no model in the repository", "`sluice export` it")
     sample = data.simulated(EVENTS, SEED)

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sluice.exporters.conversion.onnx import Export, serialise, write
-from sluice.exporters.evaluation.classifier import over_seeds
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.evaluation.classifier import mean_and_spread
+from sluice.exporters.training.provenance import Provenance
 from sluice.kernels.antihydrogen.hodoscope import BARS
 from sluice.kernels.antihydrogen.strips import PHI, Z
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.inference.manifest import Card, Manifest, Preprocessing, Tensor
+from sluice.pipeline.inference.manifest import Manifest, ModelCard, Preprocessing, Tensor
 
 from . import data
 from .model import build
 from .recipe import Net, Recipe
-from .train import read_note
+from .train import read_provenance
 
 #: Readouts that no training sees, and their seed.
 EVENTS, SEED = 20_000, 90_311
@@ -34,7 +34,7 @@ _SAYS = {
     "cosmics-strips": "As `cosmics`, from the strips alone.",
     "cosmics-bars": "As `cosmics`, from the bars alone.",
 }
-CARD = Card(
+CARD = ModelCard(
     reference="C. Sauerzopf et al., Nucl. Instrum. Meth. A 845 (2017) 579: the hodoscope",
     shortcomings=(
         "Trained and measured on a toy whose hodoscope and muons are ours; there is no published "
@@ -53,20 +53,20 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     ConfigError
         If a checkpoint is missing or of another shape than the recipe's nets.
     """
-    note = read_note(checkpoints)
+    note = read_provenance(checkpoints)
     tested, golden = data.simulated(EVENTS, SEED), data.simulated(64, 1)
     folders = []
     for name, net in note.recipe.nets.items():
         modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
         scores = [data.scores(_run(one), net.sees, tested) for one in modules]
-        found = over_seeds([data.figures(score, tested) for score in scores])
+        found = mean_and_spread([data.figures(score, tested) for score in scores])
         inputs: dict[str, NDArray[Any]] = dict(zip(net.sees, golden.seen(net.sees), strict=True))
         one = Export(modules[0], _manifest(note, name, net), inputs)
         folders.append(write(one, serialise(one), found | {"seeds": float(net.seeds)}, root))
     return folders
 
 
-def _manifest(note: Note[Recipe], name: str, net: Net) -> Manifest:
+def _manifest(note: Provenance[Recipe], name: str, net: Net) -> Manifest:
     return Manifest(
         name=name,
         version=1,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.exporters.families.antihydrogen import detector
-from sluice.exporters.families.antihydrogen.simulate import SPACING_NS, TUNED, array
+from sluice.exporters.families.antihydrogen.simulate import SPACING_NS, TUNED, toy_constants
 from sluice.exporters.simulation.random_streams import TURN
 from sluice.kernels.antihydrogen.hodoscope import AROUND, BARS, STEP_NS
 from sluice.kernels.antihydrogen.strips import BYTES, STRIPS, Z, pack_strips
@@ -28,7 +28,7 @@ COSMIC, ANNIHILATION = 0, 1
 
 #: Annihilations are spread along the trap, in the middle of the strips.
 MIDDLE_MM = Z / 2
-TOY = array({**TUNED, detector.Z_MEAN: MIDDLE_MM, detector.Z_SPREAD: 60.0})
+TOY = toy_constants({**TUNED, detector.Z_MEAN: MIDDLE_MM, detector.Z_SPREAD: 60.0})
 #: Of each ring: its radius, and half of its bars' length, mm.
 RINGS_MM = ((100.0, 150.0), (175.0, 225.0))
 EFFICIENCY, RESOLUTION_NS = 0.97, 0.25
@@ -75,7 +75,7 @@ def annihilations(events: int, rng: np.random.Generator) -> Hits:
     """Return strips (N, 1430) and bars (N, 64) of annihilations on the wall and on the axis."""
     truth, bits = np.empty(events, np.uint8), np.empty((events, STRIPS), np.uint8)
     tracks = np.empty((events, _TRACKS, detector.COLUMNS))
-    detector.fill(int(rng.integers(2**62)), 0, TOY, truth, bits, tracks)
+    detector.simulate_annihilations(int(rng.integers(2**62)), 0, TOY, truth, bits, tracks)
     return bits, clocks(tracks, rng)
 
 
@@ -83,7 +83,7 @@ def muons(events: int, rng: np.random.Generator) -> Hits:
     """Return strips and bars of muons from above, straight through; y points up."""
     tracks = straight(events, rng)
     bits = np.empty((events, STRIPS), np.uint8)
-    detector.strike(int(rng.integers(2**62)), 0, TOY, tracks, bits)
+    detector.deposit_hits(int(rng.integers(2**62)), 0, TOY, tracks, bits)
     return bits, clocks(tracks, rng)
 
 

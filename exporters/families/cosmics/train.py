@@ -12,8 +12,8 @@ from torch import nn
 from sluice.exporters.families.base import TrainOptions
 from sluice.exporters.training import provenance, recipes
 from sluice.exporters.training.loop import Columns, Job, Loss, fit
-from sluice.exporters.training.parallel import Scores, together, workers
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.parallel import Scores, run_all, worker_count
+from sluice.exporters.training.provenance import Provenance
 from sluice.pipeline.inference.manifest import Training
 
 from .data import Readouts, simulated
@@ -22,7 +22,7 @@ from .recipe import PATH, Net, Recipe
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training of all nets of the family: what its processes share."""
 
     recipe: Recipe
@@ -35,7 +35,7 @@ def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
     recipe = recipes.load(options.recipe or PATH, Recipe, quick=options.quick)
     seed = recipe.seed if options.seed is None else options.seed
-    run = Run(recipe, seed, options.out, options.resume)
+    run = TrainingRun(recipe, seed, options.out, options.resume)
     held = _sample(recipe.events, seed)
     training = Training(
         seed=seed,
@@ -44,13 +44,13 @@ def train(options: TrainOptions) -> Scores:
         events=len(held),
         recipe_sha256=recipes.digest(recipe),
     )
-    provenance.claim(run.folder, Note(training, recipe), resume=run.resume)
+    provenance.claim_folder(run.folder, Provenance(training, recipe), resume=run.resume)
     each = [(name, k) for name, net in recipe.nets.items() for k in range(net.seeds)]
-    with workers(recipe.workers) as pool:
-        return together(run, [(_one, task) for task in each], pool)
+    with worker_count(recipe.workers) as pool:
+        return run_all(run, [(_one, task) for task in each], pool)
 
 
-def _one(run: Run, name: str, number: int) -> Scores:
+def _one(run: TrainingRun, name: str, number: int) -> Scores:
     net, held = run.recipe.nets[name], _sample(run.recipe.events, run.seed)
     cut = len(held) - max(1, round(run.recipe.validation * len(held)))
     torch.manual_seed(run.seed + number)
@@ -82,6 +82,6 @@ def _loss(module: nn.Module, net: Net) -> Loss:
     return loss
 
 
-def read_note(checkpoints: Path) -> Note[Recipe]:
+def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
     """Return what the training left beside its checkpoints."""
-    return provenance.read(checkpoints, Note[Recipe], "cosmics")
+    return provenance.read(checkpoints, Provenance[Recipe], "cosmics")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.exporters.families.base import Family, Later
+from sluice.exporters.families.base import Family, LazyFunction
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 
 LABELS = ("qcd", "resonance")
@@ -28,10 +28,10 @@ FAMILY = Family(
         )
     ),
     labels=LABELS,
-    block=Later(__name__, "simulation.events.block"),
-    train=Later(__name__, "train.train"),
-    export=Later(__name__, "export.export"),
-    evaluate=Later(__name__, "evaluate.evaluate"),
+    block=LazyFunction(__name__, "simulation.events.block"),
+    train=LazyFunction(__name__, "train.train"),
+    export=LazyFunction(__name__, "export.export"),
+    evaluate=LazyFunction(__name__, "evaluate.evaluate"),
     block_events=BLOCK,
     processes=2,
     packages=("awkward", "fastjet", "pythia8mc"),

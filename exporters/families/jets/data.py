@@ -85,7 +85,7 @@ def measure(columns: dict[str, Array]) -> tuple[Array, Array]:
     observables = np.empty((events, len(kernels.OBSERVABLES)), np.float32)
     kinematics, status = np.empty((events, 4), np.float32), np.empty(events, np.uint8)
     offsets, pt, eta, phi = (columns[name] for name in ("offsets", "pt", "eta", "phi"))
-    kernels.observe(offsets, pt, eta, phi, observables, kinematics, status)
+    kernels.measure_substructure(offsets, pt, eta, phi, observables, kinematics, status)
     return observables, kinematics
 
 
@@ -119,10 +119,10 @@ def parted(chunks: Sequence[Jets]) -> dict[str, Jets]:
             ("test", slice(second, None)),
         ):
             parts[name].append(one.part(rows))
-    return {name: joined(found) for name, found in parts.items()}
+    return {name: concatenate(found) for name, found in parts.items()}
 
 
-def joined(parts: Sequence[Jets]) -> Jets:
+def concatenate(parts: Sequence[Jets]) -> Jets:
     """Return all jets of all parts."""
     names = Jets.__struct_fields__
     return Jets(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

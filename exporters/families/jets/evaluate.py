@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sluice.exporters.conversion.onnx_runner import runner
-from sluice.exporters.evaluation.classifier import auc, over_seeds
+from sluice.exporters.evaluation.classifier import auc, mean_and_spread
 from sluice.exporters.evaluation.reference_data import find_study
 from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ConfigError
@@ -92,8 +92,11 @@ def table(
     net: Net, taggers: Mapping[str, Trained], test: Jets, resonance: int = SOUGHT
 ) -> dict[str, float]:
     """Return a net's figures with their spread over seeds."""
-    return over_seeds(
-        [figures(score_of(taggers[s], net, resonance), test, resonance) for s in archive.stems(net)]
+    return mean_and_spread(
+        [
+            figures(score_of(taggers[s], net, resonance), test, resonance)
+            for s in archive.checkpoint_names(net)
+        ]
     )
 
 
@@ -121,7 +124,7 @@ def scan(
 
 def discoveries(net: Net, taggers: Mapping[str, Trained], test: Jets) -> dict[str, Any]:
     """Return Z against the background's uncertainty: by counting, and by a fit of the mass."""
-    scores = [score_of(taggers[stem], net, SOUGHT) for stem in archive.stems(net)]
+    scores = [score_of(taggers[stem], net, SOUGHT) for stem in archive.checkpoint_names(net)]
     cuts = [_spectra(score, test) for score in scores]
     found: dict[str, Any] = {}
     for sigma in UNCERTAINTIES:
@@ -133,7 +136,7 @@ def discoveries(net: Net, taggers: Mapping[str, Trained], test: Jets) -> dict[st
                 for s, b in spectra
             ]
             runs.append({"counting": max(total), "fit": max(fit)})
-        found[f"{sigma:g}"] = over_seeds(runs)
+        found[f"{sigma:g}"] = mean_and_spread(runs)
     return found
 
 

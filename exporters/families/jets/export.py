@@ -12,17 +12,17 @@ from sluice.exporters.conversion.onnx import Export, serialise, write
 from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.conversion.quantize import write_variants
 from sluice.exporters.evaluation.reference_data import study_beside
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.provenance import Provenance
 from sluice.kernels.jets.observables import OBSERVABLES
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.inference.manifest import Card, Manifest, Preprocessing, Tensor
+from sluice.pipeline.inference.manifest import Manifest, ModelCard, Preprocessing, Tensor
 
 from . import trainings
 from .data import HELD_OUT, Jets
 from .evaluate import SHIPPED, figures, table
 from .recipe import Recipe
 from .study import archive
-from .train import read_note
+from .train import read_provenance
 from .trainings import SOUGHT, Net, Trained
 
 GOLDEN_EVENTS = 64
@@ -68,11 +68,11 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     ModelError
         If a model computes something else in ONNX Runtime than in torch.
     """
-    note = read_note(checkpoints)
+    note = read_provenance(checkpoints)
     known = {net.name: net for net in trainings.nets(note.recipe)}
     taggers = {
         stem: _load(checkpoints, net, stem, note) for net in known.values()
-        for stem in archive.stems(net)
+        for stem in archive.checkpoint_names(net)
     }  # fmt: skip
     parts = trainings.sample(checkpoints)
     study = study_beside(root, "jets")
@@ -93,7 +93,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
 
 
 def _export(
-    note: Note[Recipe],
+    note: Provenance[Recipe],
     model: str,
     says: str,
     net: Net,
@@ -111,9 +111,11 @@ def _export(
         outputs=(SIGNAL,),
         preprocessing=Preprocessing("jets.observe"),
         training=note.training,
-        card=Card(reference=_REFERENCES[net.means], shortcomings=_SHORTCOMINGS),
+        card=ModelCard(reference=_REFERENCES[net.means], shortcomings=_SHORTCOMINGS),
     )
-    return Export(taggers[archive.stems(net)[0]].tagger, manifest, _golden(golden, inputs))
+    return Export(
+        taggers[archive.checkpoint_names(net)[0]].tagger, manifest, _golden(golden, inputs)
+    )
 
 
 def _golden(jets: Jets, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
@@ -133,7 +135,7 @@ def _measure(test: Jets) -> Callable[[Runner], dict[str, float]]:
     return measure
 
 
-def _load(checkpoints: Path, net: Net, stem: str, note: Note[Recipe]) -> Trained:
+def _load(checkpoints: Path, net: Net, stem: str, note: Provenance[Recipe]) -> Trained:
     path = checkpoints / f"{stem}.pt"
     module = Trained(net, note.recipe)
     try:

@@ -86,7 +86,7 @@ class MassAdversary(nn.Module):
             self.mixture.bias[components : 2 * components] = torch.linspace(0.0, 1.0, components)
             self.mixture.bias[2 * components :] = math.log(0.1)
 
-    def surprise(self, mass: Tensor, *given: Tensor) -> Tensor:
+    def loss(self, mass: Tensor, *given: Tensor) -> Tensor:
         """Return (N,) −log p(mass | given); masses scaled by `MASS_SCALE`."""
         weight, centre, width = self.mixture(self.hidden(torch.stack(given, 1))).chunk(3, 1)
         width = width.clamp(-6.0, 3.0)

@@ -11,8 +11,8 @@ import numpy as np
 from sluice.exporters.families.base import TrainOptions
 from sluice.exporters.families.jets.simulation.dataset import produce
 from sluice.exporters.training import provenance, recipes
-from sluice.exporters.training.parallel import together, workers
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.parallel import run_all, worker_count
+from sluice.exporters.training.provenance import Provenance
 from sluice.pipeline.inference.manifest import Training
 
 from . import data, trainings
@@ -28,17 +28,19 @@ def train(options: TrainOptions) -> dict[str, float]:
     if options.seed is not None:
         recipe = msgspec.structs.replace(recipe, seed=options.seed)
     if options.resume:
-        provenance.refuse_another(options.out, recipe, Note[Recipe], "jets")
+        provenance.require_same_training(options.out, recipe, Provenance[Recipe], "jets")
     chunks = [part for n in range(recipe.blocks) for part in data.block(n, recipe.chunk)]
     # Chunks stay, for they are dear: those of another seed are elsewhere.
     held = options.out / f"chunks-{recipe.seed}"
     produce(held, chunks, recipe.seed, recipe.workers)
     parts = data.parted(data.read(held, chunks))
-    provenance.claim(options.out, Note(_training(recipe, parts), recipe), resume=options.resume)
+    provenance.claim_folder(
+        options.out, Provenance(_training(recipe, parts), recipe), resume=options.resume
+    )
     _write(options.out / JETS, parts)
-    with workers(recipe.workers) as pool:
+    with worker_count(recipe.workers) as pool:
         each = [(_one, (net, seed)) for net, seed in trainings.tasks(recipe)]
-        return together((recipe, options.out, options.resume), each, pool)
+        return run_all((recipe, options.out, options.resume), each, pool)
 
 
 def _one(run: tuple[Recipe, Path, bool], net: trainings.Net, seed: int) -> dict[str, float]:
@@ -61,6 +63,6 @@ def _training(recipe: Recipe, parts: dict[str, data.Jets]) -> Training:
     )
 
 
-def read_note(checkpoints: Path) -> Note[Recipe]:
+def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
     """Return what the training left beside its checkpoints."""
-    return provenance.read(checkpoints, Note[Recipe], "jets")
+    return provenance.read(checkpoints, Provenance[Recipe], "jets")

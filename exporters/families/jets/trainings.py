@@ -170,7 +170,7 @@ class Loss:
         given = [reversed_gradient(score, strength), rows[_LOG_PT][background]]
         if self._net.parametrised:
             given.append((rows[_RESONANCE][background] - 150.0) / 60.0)
-        return self._module.adversary.surprise(mass, *given).mean()
+        return self._module.adversary.loss(mass, *given).mean()
 
 
 def tasks(recipe: Recipe) -> Iterator[tuple[Net, int]]:

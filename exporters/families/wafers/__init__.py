@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.exporters.families.base import Family, Later
+from sluice.exporters.families.base import Family, LazyFunction
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 
 LABELS = ("electromagnetic", "hadronic", "pileup")
@@ -16,9 +16,9 @@ FAMILY = Family(
     recipe=Path(__file__).with_name("recipe.toml"),
     schema=Schema((EVENT_ID, T_EVENT, Column("truth", "uint8"), Column("words", "uint32", (12,)))),
     labels=LABELS,
-    block=Later(__name__, "simulation.wafers.simulate"),
-    train=Later(__name__, "train.train"),
-    export=Later(__name__, "export.export"),
-    evaluate=Later(__name__, "evaluate.evaluate"),
+    block=LazyFunction(__name__, "simulation.wafers.simulate"),
+    train=LazyFunction(__name__, "train.train"),
+    export=LazyFunction(__name__, "export.export"),
+    evaluate=LazyFunction(__name__, "evaluate.evaluate"),
     packages=("ot",),
 )

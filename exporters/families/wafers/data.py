@@ -84,18 +84,18 @@ def simulated(events: int, seed: int, coded: float) -> Wafers:
     return wafers(charge, truth)
 
 
-def joined(parts: Sequence[Wafers]) -> Wafers:
+def concatenate(parts: Sequence[Wafers]) -> Wafers:
     """Return all wafers of several samples."""
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     return Wafers(*(np.concatenate(column) for column in columns))
 
 
-def turned(sample: Wafers, turns: NDArray[np.int64], times: int) -> Wafers:
+def rotate(sample: Wafers, turns: NDArray[np.int64], times: int) -> Wafers:
     """Return a sample in each of (K, 48) `turns` of the wafer, all of it `times` over."""
     charge = np.concatenate([sample.charge[:, turn] for turn in turns] * times)
     return wafers(charge, np.tile(sample.truth, len(turns) * times).astype(np.uint8))
 
 
-def hard(sample: Wafers) -> Wafers:
+def threshold(sample: Wafers) -> Wafers:
     """Return the wafers with at least two cells above one MIP_T, on which codecs are compared."""
     return sample.part(np.flatnonzero((sample.charge > ADC_PER_MIPT).sum(1) >= 2))

@@ -52,23 +52,23 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     whole = (
         measured_files.read_csv(options.data) if options.data else data.simulated(20_000, SEED, 0.5)
     )
-    sample = metrics.unseen(whole, seen)
-    ways = all_codecs(runners, data.hard(sample))
+    sample = metrics.held_out(whole, seen)
+    ways = all_codecs(runners, data.threshold(sample))
     found = {
         "surrogates": surrogates(runners, samples(sample, seen)),
-        "codecs": [metrics.codec(way, data.hard(sample)) for way in ways],
-        "gains": gains(ways, data.hard(sample)),
+        "codecs": [metrics.codec(way, data.threshold(sample)) for way in ways],
+        "gains": gains(ways, data.threshold(sample)),
         "exact": exact(sample),
         "tagger": tagger(runners, seen),
         "widths": nested.table(
-            runners, data.hard(sample), data.simulated(manifest_metrics.EVENTS, SEED, 0.5)
+            runners, data.threshold(sample), data.simulated(manifest_metrics.EVENTS, SEED, 0.5)
         ),
-        "sample": {"rows": len(whole), "unseen": len(sample), "hard": len(data.hard(sample))},
+        "sample": {"rows": len(whole), "unseen": len(sample), "hard": len(data.threshold(sample))},
     }
     if options.plots is not None:
         from . import plots
 
-        plots.draw(options.plots, found, ways, data.hard(sample))
+        plots.draw(options.plots, found, ways, data.threshold(sample))
     return found
 
 
@@ -110,7 +110,7 @@ def samples(given: Wafers, seen: NDArray[np.uint64]) -> dict[str, Wafers]:
     for name, file in _SPARSE.items():
         measured = measured_files.measured(file)
         if measured is not None:
-            found[f"{name}/"] = metrics.unseen(measured, seen)
+            found[f"{name}/"] = metrics.held_out(measured, seen)
     tops = measured_files.crossings(folder() / _TOPS)
     if tops is not None:
         found["ttbar/"] = tops
@@ -123,7 +123,7 @@ def surrogates(runners: Mapping[str, Runner], found: Mapping[str, Wafers]) -> di
     decoders = {f"encoder-{BITS_BY_LINKS[n]}b": one.decode[0] for n, one in coders.items()}
     regimes: metrics.Regimes = {}
     for prefix, sample in found.items():
-        of_sample = metrics.regimes(sample, decoders, SEED, PAIRS)
+        of_sample = metrics.pair_regimes(sample, decoders, SEED, PAIRS)
         regimes |= {f"{prefix}{kind}": held for kind, held in of_sample.items()}
     regimes["mixed"] = _mixed(found)
     p, q = (np.resize(column, (TIMED, 48)).astype(np.float32) for column in regimes["random"][:2])
@@ -133,7 +133,7 @@ def surrogates(runners: Mapping[str, Runner], found: Mapping[str, Wafers]) -> di
         table[name] = {
             "macs": int(find_model(name).manifest.metrics.get("macs", 0)),
             "seconds_per_pair": metrics.seconds_a_row(run, TIMED),
-            "regimes": metrics.precision(runners[name], regimes),
+            "regimes": metrics.surrogate_errors(runners[name], regimes),
         }
     return table
 
@@ -165,7 +165,7 @@ def tagger(runners: Mapping[str, Runner], seen: NDArray[np.uint64]) -> dict[str,
     score, kind = [], []
     for index, sample in enumerate(held):
         if sample is not None:
-            tags = metrics.tags(net, encoder, metrics.unseen(sample, seen))
+            tags = metrics.score_tagger(net, encoder, metrics.held_out(sample, seen))
             score.append(tags[:, 0] / np.maximum(tags[:, 0] + tags[:, 1], 1e-9))
             kind.append(np.full(len(tags), index == 0))
     if len(score) == len(_SPARSE):

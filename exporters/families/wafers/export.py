@@ -19,19 +19,25 @@ from sluice.exporters.families.wafers.coders.fixed_point import BITS_BY_LINKS
 from sluice.exporters.families.wafers.coders.fixed_point_torch import quantise
 from sluice.exporters.families.wafers.coders.matrix_form import LoweredEncoder
 from sluice.exporters.families.wafers.coders.model import Autoencoder, Tagger
-from sluice.exporters.families.wafers.coders.train import SHIPPED, load, stem
+from sluice.exporters.families.wafers.coders.train import SHIPPED, checkpoint_name, load
 from sluice.exporters.families.wafers.simulation.wafers import charges
 from sluice.exporters.families.wafers.surrogates.model import CnnSurrogate, EmdSurrogate
 from sluice.exporters.families.wafers.surrogates.train import CNN
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.provenance import Provenance
 from sluice.kernels.wafer.geometry import CELLS, GRID, LATENTS
-from sluice.pipeline.inference.manifest import Card, Manifest, Preprocessing, Published, Tensor
+from sluice.pipeline.inference.manifest import (
+    Manifest,
+    ModelCard,
+    Preprocessing,
+    PublishedResult,
+    Tensor,
+)
 
 from . import data, manifest_metrics
 from .coders import nested
 from .recipe import Recipe
 from .study import archive
-from .train import read_note
+from .train import read_provenance
 
 GOLDEN_EVENTS = 64
 _GOLDEN_SEED = 1
@@ -46,7 +52,7 @@ SCORE = Tensor("score", "float32", (len(LABELS),), labels=LABELS)
 P, Q = Tensor("p", "float32", (CELLS,)), Tensor("q", "float32", (CELLS,))
 DISTANCE = Tensor("emd", "float32", unit="unit-hex distance")
 
-CARD = Card(
+CARD = ModelCard(
     reference="G. Di Guglielmo et al., arXiv:2105.01683; "
     "Mach. Learn.: Sci. Technol. 4 (2023) 045058",
     shortcomings=(
@@ -58,7 +64,7 @@ CARD = Card(
 #: Published numbers by model.
 PUBLISHED = {
     "wafer-encoder-9b": (
-        Published("measured_emd_mean", 1.05, "the published float model, on the same file"),
+        PublishedResult("measured_emd_mean", 1.05, "the published float model, on the same file"),
     ),
 }
 
@@ -92,7 +98,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     ModelError
         If a model computes something else in ONNX Runtime than in torch.
     """
-    note = read_note(checkpoints)
+    note = read_provenance(checkpoints)
     exports = _exports(checkpoints, note)
     serialised = {one.manifest.name: serialise(one) for one in exports}
     runners = {name: runner(model) for name, model in serialised.items()}
@@ -107,11 +113,11 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     return folders
 
 
-def _exports(checkpoints: Path, note: Note[Recipe]) -> list[Export]:
+def _exports(checkpoints: Path, note: Provenance[Recipe]) -> list[Export]:
     recipe = note.recipe
     coders = {
         bits: load(
-            checkpoints / f"{stem(SHIPPED, bits, 0)}.pt",
+            checkpoints / f"{checkpoint_name(SHIPPED, bits, 0)}.pt",
             Autoencoder(bits, recipe.autoencoder.width),
         )
         for bits in BITS_BY_LINKS.values()
@@ -144,7 +150,7 @@ def _exports(checkpoints: Path, note: Note[Recipe]) -> list[Export]:
 
 
 def _widths(
-    checkpoints: Path, note: Note[Recipe], coder: Autoencoder, golden: dict[str, NDArray[Any]]
+    checkpoints: Path, note: Provenance[Recipe], coder: Autoencoder, golden: dict[str, NDArray[Any]]
 ) -> list[Export]:
     """Return the narrower encoders and taggers, and the full ones that were trained with them."""
     recipe = note.recipe
@@ -181,7 +187,7 @@ def _named(net: str) -> str:
 
 
 def _one(
-    note: Note[Recipe],
+    note: Provenance[Recipe],
     name: str,
     module: nn.Module,
     golden: dict[str, NDArray[Any]],

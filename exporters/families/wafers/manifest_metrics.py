@@ -34,7 +34,7 @@ def measure(runners: Mapping[str, Runner], coded: float) -> dict[str, Metrics]:
     samples = {"": data.simulated(EVENTS, SEED, coded)}
     measured = measured_files.measured(_BUSY)
     if measured is not None:
-        kept = measured_files.tested(measured.charge)
+        kept = measured_files.test_rows(measured.charge)
         samples["measured_"] = measured.part(np.flatnonzero(kept))
     found: dict[str, Metrics] = {name: {} for name in runners}
     for prefix, sample in samples.items():
@@ -57,15 +57,15 @@ def shipped(runners: Mapping[str, Runner]) -> dict[int, compare.Codec]:
 
 def _on(runners: Mapping[str, Runner], sample: Wafers) -> dict[str, Metrics]:
     found: dict[str, Metrics] = {}
-    hard = data.hard(sample)
+    hard = data.threshold(sample)
     coders = shipped(runners)
     for links, bits in BITS_BY_LINKS.items():
         line = metrics.codec(coders[links], hard)
         kept = ("emd_mean", "emd_median", "response_mean", "n")
         found[f"wafer-encoder-{bits}b"] = {key: float(line[key]) for key in kept}
     decoders = {f"encoder-{BITS_BY_LINKS[n]}b": one.decode[0] for n, one in coders.items()}
-    regimes = metrics.regimes(sample, decoders, SEED, _PAIRS)
+    regimes = metrics.pair_regimes(sample, decoders, SEED, _PAIRS)
     for name in (name for name in runners if name.startswith("wafer-emd")):
-        table = metrics.precision(runners[name], regimes)
+        table = metrics.surrogate_errors(runners[name], regimes)
         found[name] = {f"{k}_{key}": line[key] for k, line in table.items() for key in line}
     return found

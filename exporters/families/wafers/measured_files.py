@@ -63,7 +63,7 @@ def crossings(path: Path) -> Wafers | None:
     return wafers(np.unique(decoded.astype(np.uint32), axis=0))
 
 
-def tested(charge: U32) -> NDArray[np.bool_]:
+def test_rows(charge: U32) -> NDArray[np.bool_]:
     """Tell which wafers are never trained on, wherever they come from.
 
     A quarter, by a hash of the image: the same image always falls on the same side.
@@ -84,17 +84,17 @@ def tested(charge: U32) -> NDArray[np.bool_]:
     return kept
 
 
-def digests(charge: U32) -> NDArray[np.uint64]:
+def image_digests(charge: U32) -> NDArray[np.uint64]:
     """Return a number for each wafer, (N,), by which the same image is known again."""
     rows = np.ascontiguousarray(charge, "<u4")
     codes = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
     return np.frombuffer(b"".join(codes), "<u8")
 
 
-def learnt(name: str, label: int) -> Wafers | None:
+def training_rows(name: str, label: int) -> Wafers | None:
     """Return the part of a measured file that nets are trained on, each as class `label`."""
     found = measured(name)
     if found is None:
         return None
-    charge = found.charge[~tested(found.charge)]
+    charge = found.charge[~test_rows(found.charge)]
     return wafers(charge, np.full(len(charge), label, np.uint8))

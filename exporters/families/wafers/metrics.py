@@ -83,7 +83,7 @@ def gain(better: Codec, worse: Codec, sample: Wafers) -> dict[str, Any]:
     }
 
 
-def regimes(sample: Wafers, decoders: Mapping[str, Decode], seed: int, most: int) -> Regimes:
+def pair_regimes(sample: Wafers, decoders: Mapping[str, Decode], seed: int, most: int) -> Regimes:
     """Return pairs of every kind, (N, 48) and (N, 48) fractions, and their exact EMD, (N,).
 
     Parameters
@@ -108,7 +108,7 @@ def regimes(sample: Wafers, decoders: Mapping[str, Decode], seed: int, most: int
     return found
 
 
-def precision(emd: Runner, found: Regimes) -> dict[str, Metrics]:
+def surrogate_errors(emd: Runner, found: Regimes) -> dict[str, Metrics]:
     """Return a surrogate's relative error against the exact EMD, by kind of pair."""
     table = {}
     for kind, (p, q, distance) in found.items():
@@ -121,14 +121,14 @@ def precision(emd: Runner, found: Regimes) -> dict[str, Metrics]:
 
 def tagging(tagger: Runner, encoder: Runner, sample: Wafers) -> Metrics:
     """Measure the tagger: accuracy, and the area under each class's curve against the rest."""
-    score = tags(tagger, encoder, sample)
+    score = score_tagger(tagger, encoder, sample)
     found = {"accuracy": float((score.argmax(1) == sample.truth).mean())}
     for index, label in enumerate(LABELS):
         found[f"auc_{label}"] = auc(score[:, index], sample.truth == index)
     return found
 
 
-def tags(tagger: Runner, encoder: Runner, sample: Wafers) -> F32:
+def score_tagger(tagger: Runner, encoder: Runner, sample: Wafers) -> F32:
     """Return (N, 3) class probabilities from latents and sums as they arrive."""
     return tagger(*over_link(encoder(sample.image), sample.total, _TAG_BITS))
 
@@ -144,9 +144,9 @@ def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> flo
     return best / rows
 
 
-def unseen(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:
+def held_out(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:
     """Return the wafers of a sample whose images no training has met."""
-    return sample.part(np.flatnonzero(~np.isin(measured_files.digests(sample.charge), seen)))
+    return sample.part(np.flatnonzero(~np.isin(measured_files.image_digests(sample.charge), seen)))
 
 
 def joined(tables: Sequence[Metrics]) -> Metrics:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from sluice.exporters.training.loop import Schedule
 from sluice.exporters.training.recipes import overlay
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.errors import ConfigError
 
 PATH = Path(__file__).with_name("recipe.toml")
@@ -107,4 +107,4 @@ def load(path: Path | None = None, *, quick: bool = False) -> Recipe:
         raise ConfigError(f"recipe {path}: cannot read: {error}") from error
     if quick:
         tables = overlay(tables, tables.get("quick", {}))
-    return convert(tables, Recipe, f"recipe {path}")
+    return strict_convert(tables, Recipe, f"recipe {path}")

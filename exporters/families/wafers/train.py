@@ -13,8 +13,8 @@ import numpy as np
 
 from sluice.exporters.families.base import TrainOptions
 from sluice.exporters.training import provenance, recipes
-from sluice.exporters.training.parallel import Scores, together, workers
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.parallel import Scores, run_all, worker_count
+from sluice.exporters.training.provenance import Provenance
 from sluice.pipeline.inference.manifest import Training
 
 from . import measured_files
@@ -22,7 +22,7 @@ from .coders import nested
 from .coders import train as coders
 from .recipe import Recipe, load
 from .surrogates import train as surrogates
-from .training_run import Run, sample
+from .training_run import TrainingRun, split
 
 #: Digests of the measured wafers that were trained on; an evaluation leaves them out.
 SEEN = "seen.npz"
@@ -32,24 +32,24 @@ def train(options: TrainOptions) -> Scores:
     """Train all nets of the family; return validation losses by the names of their files."""
     recipe = load(options.recipe, quick=options.quick)
     seed = recipe.seed if options.seed is None else options.seed
-    run = Run(recipe, seed, options.out, options.resume)
+    run = TrainingRun(recipe, seed, options.out, options.resume)
     _claim(run)
     losses: Scores = {}
-    with workers(recipe.workers) as pool:
+    with worker_count(recipe.workers) as pool:
         for stage in (
-            coders.warm,
-            surrogates.guide,
-            coders.shipped,
-            coders.study,
-            surrogates.final,
+            coders.pretraining_tasks,
+            surrogates.train_guide,
+            coders.shipped_tasks,
+            coders.study_tasks,
+            surrogates.train_final,
             nested.train,
         ):
-            losses |= together(run, stage(run), pool)
+            losses |= run_all(run, stage(run), pool)
     return losses
 
 
-def _claim(run: Run) -> None:
-    held = sample(run)
+def _claim(run: TrainingRun) -> None:
+    held = split(run)
     training = Training(
         seed=run.seed,
         dataset="simulated and measured wafers",
@@ -57,12 +57,14 @@ def _claim(run: Run) -> None:
         events=len(held.train),
         recipe_sha256=recipes.digest(run.recipe),
     )
-    provenance.claim(run.folder, Note(training, run.recipe), resume=run.resume)
-    learnt = [measured_files.learnt(name, label) for name, label in measured_files.MEASURED.items()]
-    seen = [measured_files.digests(part.charge) for part in learnt if part is not None]
+    provenance.claim_folder(run.folder, Provenance(training, run.recipe), resume=run.resume)
+    learnt = [
+        measured_files.training_rows(name, label) for name, label in measured_files.MEASURED.items()
+    ]
+    seen = [measured_files.image_digests(part.charge) for part in learnt if part is not None]
     np.savez(run.folder / SEEN, seen=np.sort(np.concatenate([*seen, np.empty(0, np.uint64)])))
 
 
-def read_note(checkpoints: Path) -> Note[Recipe]:
+def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
     """Return what the training left beside its checkpoints."""
-    return provenance.read(checkpoints, Note[Recipe], "wafers")
+    return provenance.read(checkpoints, Provenance[Recipe], "wafers")

@@ -16,7 +16,7 @@ from .surrogates import pairs
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training of all nets of the family: what its processes share."""
 
     recipe: Recipe
@@ -33,7 +33,7 @@ class Sample:
     valid: Wafers
 
 
-def sample(run: Run) -> Sample:
+def split(run: TrainingRun) -> Sample:
     """Simulate wafers, add the measured ones that may be learnt, and part the sample."""
     return _sample(msgspec.json.encode(run.recipe), run.seed)
 
@@ -45,12 +45,12 @@ def _sample(encoded: bytes, seed: int) -> Sample:
     train, valid = _parted(simulated, recipe.validation, seed)
     turns = pairs.symmetries()
     for name, label in measured_files.MEASURED.items():
-        found = measured_files.learnt(name, label)
+        found = measured_files.training_rows(name, label)
         times = recipe.repeats.busy if label == 2 else recipe.repeats.sparse
         if found is not None and times:
             more, few = _parted(found, recipe.validation, seed)
-            train = data.joined([train, data.turned(more, turns, times)])
-            valid = data.joined([valid, few])
+            train = data.concatenate([train, data.rotate(more, turns, times)])
+            valid = data.concatenate([valid, few])
     return Sample(train, valid)
 
 

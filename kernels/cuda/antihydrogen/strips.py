@@ -31,7 +31,7 @@ from sluice.kernels.cuda.launch import (
     value,
 )
 
-__all__ = ["images", "unpack_strips"]
+__all__ = ["to_images", "unpack_strips"]
 
 _THREADS = threads(256)
 _EVENT = threads(128)
@@ -136,7 +136,7 @@ def _images(packed: Any, z: Any, phi: Any, layers: Any, status: Any) -> None:
         status[n] = PADDING if seen[BYTES - 1] & 3 else FINE
 
 
-def images(
+def to_images(
     packed: DeviceArray,
     z: DeviceArray,
     phi: DeviceArray,

@@ -8,14 +8,14 @@ from typing import Any
 from msgspec.structs import replace
 from rich.console import Console
 
-from sluice.pipeline.config.graph_file import GraphConfig, Part
+from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig
 from sluice.pipeline.journal.recorded_run import RecordedRun
 
 #: Differences that are printed; the JSON lists more.
 _SHOWN = 5
 
 
-def against(config: GraphConfig, run: Path, columns: list[str], most: int) -> GraphConfig:
+def configure(config: GraphConfig, run: Path, columns: list[str], most: int) -> GraphConfig:
     """Return the graph with its input cut as the run's, and its sink a comparison with the run.
 
     Parameters
@@ -35,17 +35,17 @@ def against(config: GraphConfig, run: Path, columns: list[str], most: int) -> Gr
     return replace(
         config,
         graph=replace(config.graph, batch_events=max(1, int(composition["events"].max()))),
-        source=Part("same-batches", config.source.name, source),
-        sink=Part("comparison", "comparison", sink),
+        source=ComponentConfig("same-batches", config.source.name, source),
+        sink=ComponentConfig("comparison", "comparison", sink),
     )
 
 
-def differs(report: dict[str, Any]) -> bool:
+def has_differences(report: dict[str, Any]) -> bool:
     """Whether the run of a report has compared something and found it different."""
     return not report["output"].get("comparison", {}).get("same", True)
 
 
-def show(comparison: dict[str, Any], console: Console) -> None:
+def print_comparison(comparison: dict[str, Any], console: Console) -> None:
     """Print what was compared and the first differences."""
     different = comparison["different"]
     verdict = "[green]the same decisions[/]" if comparison["same"] else "[red]DIFFERENT[/]"

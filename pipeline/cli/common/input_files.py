@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sluice.pipeline.config.graph_file import GraphConfig, Part
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 
 _SOURCES = {
     ".arrows": "recording",
@@ -20,7 +20,7 @@ _SOURCES = {
 _TABLES = {"hdf5", "parquet", "root"}
 
 
-def source_for(path: Path, config: GraphConfig) -> Part:
+def source_for(path: Path, config: GraphConfig) -> ComponentConfig:
     """Return the source that reads `path`, chosen by the suffix.
 
     The options of the graph's own source hold where it is of the same kind, and its `columns` where
@@ -35,7 +35,7 @@ def source_for(path: Path, config: GraphConfig) -> Part:
     if use is None:
         raise ConfigError(
             f"{path}: expected a file that ends in {', '.join(_SOURCES)}",
-            nearest(path.suffix, _SOURCES),
+            did_you_mean(path.suffix, _SOURCES),
         )
     own = config.source
     if own.use == use:
@@ -44,15 +44,15 @@ def source_for(path: Path, config: GraphConfig) -> Part:
         kept = {key: value for key, value in own.options.items() if key == "columns"}
     else:
         kept = {}
-    return Part(use, str(path), {**kept, "path": str(path)})
+    return ComponentConfig(use, str(path), {**kept, "path": str(path)})
 
 
-def accepted(path: Path) -> Path:
+def accepted_path(path: Path) -> Path:
     """Return where the accepted events of an input go unless the command line says.
 
     Examples
     --------
-    >>> accepted(Path("data/run-*.arrows"))
+    >>> accepted_path(Path("data/run-*.arrows"))
     PosixPath('run.accepted.arrows')
     """
     stem = re.sub(r"[*?\[\]]+", "", path.resolve().stem).strip("-_.")

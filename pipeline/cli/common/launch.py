@@ -11,17 +11,17 @@ import typer
 from msgspec.structs import replace
 
 from sluice.pipeline.cli.tune import tuned
-from sluice.pipeline.config.graph_file import GraphConfig, on_backend
+from sluice.pipeline.config.graph_file import GraphConfig, override_backend
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT
 
-from .output_files import others, refuse_collisions, write
+from .output_files import refuse_collisions, side_files, write
 
 if TYPE_CHECKING:
-    from sluice.pipeline.service.session import Wishes
-    from sluice.pipeline.system.fork_server.client import Nursery
+    from sluice.pipeline.service.session import RunOptions
+    from sluice.pipeline.system.fork_server.client import ForkServer
 
 
-def judged(config: GraphConfig, backend: str | None) -> GraphConfig:
+def with_backend(config: GraphConfig, backend: str | None) -> GraphConfig:
     """Return the graph as it was tuned, its models on the command line's backend if it has one."""
     from sluice.pipeline.inference.session import require_backend
 
@@ -29,10 +29,10 @@ def judged(config: GraphConfig, backend: str | None) -> GraphConfig:
     if backend is None:
         return config
     require_backend(backend, "--backend")
-    return on_backend(config, backend)
+    return override_backend(config, backend)
 
 
-def overridden(config: GraphConfig, out: Path | None, workers: int | None) -> GraphConfig:
+def with_overrides(config: GraphConfig, out: Path | None, workers: int | None) -> GraphConfig:
     """Return the graph with the command line's sink path and number of workers."""
     sink = config.sink
     if out is not None and sink.use == "recording":
@@ -42,33 +42,33 @@ def overridden(config: GraphConfig, out: Path | None, workers: int | None) -> Gr
 
 
 @contextmanager
-def nursery_of(config: GraphConfig, engine: str) -> Iterator[Nursery | None]:
+def fork_server_for(config: GraphConfig, engine: str) -> Iterator[ForkServer | None]:
     """Yield where processes come from: begun before there are threads, sockets or devices."""
-    from sluice.pipeline.engine.distributed.process import found_nursery
+    from sluice.pipeline.engine.distributed.process import start_fork_server
 
     if engine != "distributed":
         yield None
         return
-    with closing(found_nursery(config, alone=True)) as nursery:
+    with closing(start_fork_server(config, fork_now=True)) as nursery:
         yield nursery
 
 
-def make_run(
-    config: GraphConfig, wishes: Wishes, report: Path | None, nursery: Nursery | None,
+def run_once(
+    config: GraphConfig, wishes: RunOptions, report: Path | None, nursery: ForkServer | None,
     *, as_json: bool,
 ) -> None:  # fmt: skip
     """Make one run."""
-    from sluice.pipeline.service.daemon import check_report, execute
+    from sluice.pipeline.service.daemon import raise_on_error, run_graph
 
-    from .comparison import differs
-    from .progress import announce, run_progress
+    from .comparison import has_differences
+    from .progress import print_address, run_progress
 
-    refuse_collisions(config, *others(wishes, report))
+    refuse_collisions(config, *side_files(wishes, report))
     with run_progress(quiet=as_json) as progress:
-        result = execute(config, wishes, progress, announce, nursery)
-    _tell(result, report, as_json=as_json)
-    check_report(result)
-    if differs(result):
+        result = run_graph(config, wishes, progress, print_address, nursery)
+    _print_report(result, report, as_json=as_json)
+    raise_on_error(result)
+    if has_differences(result):
         raise typer.Exit(EXIT_DIFFERENT)
     if result["damage"]:
         typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
@@ -76,33 +76,37 @@ def make_run(
 
 
 def serve(
-    load: Callable[[], GraphConfig], wishes: Wishes, report: Path | None, nursery: Nursery | None,
-    *, as_json: bool,
-) -> None:  # fmt: skip
+    load: Callable[[], GraphConfig],
+    wishes: RunOptions,
+    report: Path | None,
+    nursery: ForkServer | None,
+    *,
+    as_json: bool,
+) -> None:
     """Make a run at each `start` until SIGTERM."""
     from sluice.pipeline.service.daemon import Daemon
 
-    from .progress import announce, run_progress
+    from .progress import print_address, run_progress
 
     def checked() -> GraphConfig:
         config = load()
-        refuse_collisions(config, *others(wishes, report))
+        refuse_collisions(config, *side_files(wishes, report))
         return config
 
     with run_progress(quiet=as_json) as progress:
-        daemon = Daemon(checked, wishes, progress, announce, nursery)
-        daemon.serve(lambda result: _tell(result, report, as_json=as_json))
+        daemon = Daemon(checked, wishes, progress, print_address, nursery)
+        daemon.serve(lambda result: _print_report(result, report, as_json=as_json))
 
 
-def _tell(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None:
+def _print_report(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None:
     """Show a run's report and write it."""
     import msgspec
 
-    from sluice.pipeline.run.run_numbers import in_run
+    from sluice.pipeline.run.run_numbers import expand_run_number
 
     from .summary import show
 
-    report = in_run(report, result["run"])
+    report = expand_run_number(report, result["run"])
     text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
     if as_json:
         typer.echo(text)

@@ -11,18 +11,18 @@ from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
-    from sluice.pipeline.service.session import Wishes
+    from sluice.pipeline.service.session import RunOptions
 
 
-def others(wishes: Wishes, report: Path | None) -> list[Path | None]:
+def side_files(wishes: RunOptions, report: Path | None) -> list[Path | None]:
     """Return the files that a run writes beside its sink's."""
-    from sluice.pipeline.run.run_numbers import TRIAL, in_run
+    from sluice.pipeline.run.run_numbers import UNNUMBERED, expand_run_number
 
-    return [in_run(report, TRIAL), in_run(wishes.quarantine, TRIAL)]
+    return [expand_run_number(report, UNNUMBERED), expand_run_number(wishes.quarantine, UNNUMBERED)]
 
 
-def require_own_files(
-    config: GraphConfig, out: Path | None, wishes: Wishes, report: Path | None
+def require_run_number_in_paths(
+    config: GraphConfig, out: Path | None, wishes: RunOptions, report: Path | None
 ) -> None:
     """Refuse options with which a later run of a waiting daemon would undo an earlier one."""
     path = config.sink.options.get("path") if out is None else str(out)
@@ -56,7 +56,7 @@ def refuse_collisions(config: GraphConfig, *beside: Path | None) -> None:
 
 def _refuse_input_in_parts(config: GraphConfig) -> None:
     """Refuse to write, in parts, a recording of which the input has a file."""
-    from sluice.pipeline.recording import find_files, named_part
+    from sluice.pipeline.recording import find_files, parse_part_name
 
     ours, theirs = config.sink.options, config.source.options.get("path")
     if config.source.use != "recording" or theirs is None or "path" not in ours:
@@ -64,7 +64,7 @@ def _refuse_input_in_parts(config: GraphConfig) -> None:
     out = Path(str(ours["path"])).resolve()
     with suppress(DataError):  # the source will say what is wrong with it
         for file in find_files(Path(str(theirs))):
-            named = named_part(file.resolve())
+            named = parse_part_name(file.resolve())
             if named is not None and named[0] == out:
                 raise ConfigError(f"{file}: expected a file of its own for each input and output")
 

@@ -10,7 +10,7 @@ import typer
 
 
 @contextlib.contextmanager
-def bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
+def progress_bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
     """Yield a function (done, text) that moves a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,14 +35,14 @@ def bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
 @contextlib.contextmanager
 def run_progress(*, quiet: bool) -> Iterator[Any]:
     """Yield the progress callback of a run: state, rate, latency, address."""
-    from sluice.pipeline.run.accounting import Account
-    from sluice.pipeline.run.state import Control
+    from sluice.pipeline.run.accounting import RunAccounting
+    from sluice.pipeline.run.state import RunState
     from sluice.pipeline.sources.base import Source
 
-    with bar(None, quiet=quiet) as update:
+    with progress_bar(None, quiet=quiet) as update:
         alarmed: set[str] = set()
 
-        def show(control: Control, account: Account, source: Source) -> None:
+        def show(control: RunState, account: RunAccounting, source: Source) -> None:
             events = account.ledger.events()
             wall = account.ledger.wall_ns / 1e9
             rate = account.ledger.settled / wall if wall else 0.0
@@ -50,7 +50,7 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
                 f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
                 f"in flight {account.in_flight}"
             )
-            for name in set(account.alarms()) - alarmed:
+            for name in set(account.monitors_out_of_band()) - alarmed:
                 alarmed.add(name)
                 typer.echo(f"alarm: {name} has left the band of the reference run", err=True)
             update(account.ledger.settled, text, source.expected)
@@ -58,6 +58,6 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
         yield show
 
 
-def announce(address: str) -> None:
+def print_address(address: str) -> None:
     """Say where HTTP is served."""
     typer.echo(f"metrics: {address}/metrics  status: {address}/status", err=True)

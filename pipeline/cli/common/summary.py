@@ -39,7 +39,7 @@ def show(report: dict[str, Any], path: Path | None) -> None:
     for name, number in report["paths"].items():
         console.print(f"  path {name}: {number:,}", highlight=False)
     if "comparison" in report["output"]:
-        comparison.show(report["output"]["comparison"], console)
+        comparison.print_comparison(report["output"]["comparison"], console)
     elif report["output"]:
         console.print(f"  kept events: {report['output']['path']}", highlight=False)
     if report["quarantine"]["path"]:

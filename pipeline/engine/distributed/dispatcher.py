@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from sluice.pipeline.core.errors import ProtocolError
-from sluice.pipeline.engine.base import Plan
-from sluice.pipeline.engine.batch_reader import Intake
-from sluice.pipeline.engine.model_epochs import Epochs
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.batch_reader import BatchReader
+from sluice.pipeline.engine.model_epochs import ModelEpochs
 from sluice.pipeline.engine.workers.process_spec import SLOTS, Times, slot_count, slot_results
-from sluice.pipeline.engine.workers.router import Hub
-from sluice.pipeline.engine.workers.shared_slots import Slots
-from sluice.pipeline.graph.segments import edges
-from sluice.pipeline.transport.batch_summary import Summary
+from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.engine.workers.shared_slots import SharedSlots
+from sluice.pipeline.graph.segments import edge_schemas
+from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.segment_state import unpack_carry
 
-from .in_flight import Flight, Flights
+from .in_flight import InFlight, InFlightBatch
 
 
-class Dispatch:
+class Dispatcher:
     """Hands out batches and takes them back.
 
     Parameters
@@ -35,21 +35,21 @@ class Dispatch:
         Which models judge.
     """
 
-    def __init__(self, plan: Plan, hub: Hub, epochs: Epochs) -> None:
+    def __init__(self, plan: RunContext, hub: Router, epochs: ModelEpochs) -> None:
         graph, table = plan.graph, plan.graph.config.graph
-        schemas = edges(graph)
+        schemas = edge_schemas(graph)
         self._plan, self._hub, self._epochs = plan, hub, epochs
         #: By edge of the chain.
         self._codecs = [Codec(schema) for schema in schemas]
-        self._slots = Slots(
+        self._slots = SharedSlots(
             plan.runtime / SLOTS, schemas, table.batch_events,
             slot_results(table, plan.sink.keep), slot_count(plan.graph.config), create=True,
         )  # fmt: skip
         #: Of the chain; and what a batch takes in each, by rung, as its workers measured.
         self._segments = len(schemas) - 1
         self._times: dict[int, Times] = {}
-        self.flights = Flights(table.window, table.batch_events, self._segments)
-        self.intake = Intake(plan, epochs)
+        self.flights = InFlight(table.window, table.batch_events, self._segments)
+        self.intake = BatchReader(plan, epochs)
         self._batching = self.intake.batching
 
     @property
@@ -70,10 +70,10 @@ class Dispatch:
         if len(self._times) == self._segments:
             self._batching.begin(_added(list(self._times.values())))
 
-    def hand_out(self, *, paused: bool) -> None:
+    def assign(self, *, paused: bool) -> None:
         """Hand out batches while a worker asks for one and the window has room."""
         for segment in range(self._segments - 1, 0, -1):
-            self._hand_on(segment)
+            self._assign_segment(segment)
         while (worker := self.flights.asker()) is not None:
             seq = self.flights.orphan()
             if seq is None and not (paused or self.flights.full) and self._due_in(worker) <= 0:
@@ -90,41 +90,41 @@ class Dispatch:
     def credit(self, name: str, header: Header) -> None:
         """A worker asks for more, and tells of the batch that it has judged."""
         judged = header.seq if header.events else None
-        flight, slots = self.flights.ask(name, header.aux, judged)
-        self._slots.give_back(slots)
+        flight, slots = self.flights.add_credit(name, header.aux, judged)
+        self._slots.release(slots)
         if flight is not None:
-            away_ns = time.monotonic_ns() - flight.alone_ns if flight.alone_ns else None
+            away_ns = time.monotonic_ns() - flight.sent_idle_ns if flight.sent_idle_ns else None
             took_ns = flight.service_ns + header.first
-            self._batching.done(header.events, took_ns, away_ns, flight.rung)
+            self._batching.on_done(header.events, took_ns, away_ns, flight.rung)
 
-    def pass_on(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
+    def on_segment_result(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
         """Take what came of a batch in a segment that is not the last."""
         took_ns = unpack_carry(payload[0]).took
         lies = bool(header.first)
         free = self.flights.pass_on(name, header.seq, payload, took_ns, lies=lies)
-        self._slots.give_back(free)
+        self._slots.release(free)
 
-    def commit(self, first: int, summaries: list[Summary]) -> bool:
+    def commit(self, first: int, summaries: list[BatchSummary]) -> bool:
         """Account batches that the sink has, unless they were before; whether any is new."""
         new = False
         for seq, summary in enumerate(summaries, first):
-            landed = self.flights.land(seq)
+            landed = self.flights.complete(seq)
             if landed is not None:
                 batch, slots = landed
-                self._slots.give_back(slots)
-                self._plan.account.commit(batch, summary)
+                self._slots.release(slots)
+                self._plan.account.record_committed(batch, summary)
                 new = True
         return new
 
-    def bereave(self, worker: str) -> None:
+    def reclaim(self, worker: str) -> None:
         """Take the batches of a worker that is gone."""
-        self._slots.give_back(self.flights.bereave(worker))
+        self._slots.release(self.flights.reclaim(worker))
 
-    def give_up(self, why: str) -> None:
+    def fail_all(self, why: str) -> None:
         """Count all batches in flight as failed, and what the source still has."""
         for batch in self.flights.give_up():
-            self._plan.account.fail(batch, "engine", why)
-        self._plan.give_up_source(why)
+            self._plan.account.record_failed(batch, "engine", why)
+        self._plan.fail_remaining(why)
 
     def check_result(self, header: Header, payload: Sequence[memoryview], segment: int) -> None:
         """Refuse what a worker of another host gives, if nobody could go on with it.
@@ -147,54 +147,56 @@ class Dispatch:
             raise ProtocolError(f"batch {header.seq}: expected flags of its {expected} events")
         self._codecs[segment + 1].unpack(payload[1], header.events, header.seq)
 
-    def _hand_on(self, segment: int) -> None:
+    def _assign_segment(self, segment: int) -> None:
         """Hand batches to a segment behind the first while its workers ask for them."""
         while (worker := self.flights.asker(segment)) is not None:
             seq = self.flights.next_for(segment)
             if seq is None:
                 return
             flight = self.flights[seq]
-            slot, payload = flight.slot, flight.found
-            if slot is not None and self._hub.is_far(worker.encode()):
+            slot, payload = flight.slot, flight.segment_payload
+            if slot is not None and self._hub.is_remote(worker.encode()):
                 batch = self._slots.batch(slot, segment, flight.batch.events, seq)
                 slot, payload = None, (payload[0], self._codecs[segment].pack(batch))
-            if self._give(flight, worker, slot, payload):
-                self.flights.give(seq, worker, slot)
+            if self._send_batch(flight, worker, slot, payload):
+                self.flights.assign(seq, worker, slot)
             else:
-                self.flights.refuse(seq, worker)
+                self.flights.on_send_failed(seq, worker)
 
     def _due_in(self, worker: str) -> float:
         """Return the seconds until the next batch closes, or until more events wait."""
-        waiting = self._plan.source.waiting()
+        waiting = self._plan.source.available()
         if not waiting.events:
-            return waiting.more_in_s
+            return waiting.next_in_s
         idle = self.flights.is_idle(worker)
         return self._batching.due_in(waiting, time.monotonic_ns(), idle=idle)
 
     def _read(self) -> int | None:
         """Take a batch of the source into flight; None if there is none."""
-        taken = self.intake.take(self.flights.crew)
+        taken = self.intake.next(self.flights.crew)
         if taken is None:
             return None
         batch, rung = taken
-        self.flights.add(Flight(batch, self._epochs.epoch, rung))
+        self.flights.add(InFlightBatch(batch, self._epochs.epoch, rung))
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
         """Send a batch to a worker of the first segment."""
         flight = self.flights[seq]
-        slot = None if self._hub.is_far(worker.encode()) else self._slots.take(flight.batch)
+        slot = None if self._hub.is_remote(worker.encode()) else self._slots.take(flight.batch)
         payload = [self._codecs[0].pack(flight.batch)] if slot is None else []
-        if self._give(flight, worker, slot, payload):
-            self.flights.give(seq, worker, slot)
+        if self._send_batch(flight, worker, slot, payload):
+            self.flights.assign(seq, worker, slot)
             now_ns = time.monotonic_ns()
-            self._batching.sent(flight.batch.events, now_ns, self.flights.crew)
+            self._batching.on_sent(flight.batch.events, now_ns, self.flights.crew)
             return
-        self.flights.refuse(seq, worker)
+        self.flights.on_send_failed(seq, worker)
         if slot is not None:
-            self._slots.give_back([slot])
+            self._slots.release([slot])
 
-    def _give(self, flight: Flight, worker: str, slot: int | None, payload: Sequence[Any]) -> bool:
+    def _send_batch(
+        self, flight: InFlightBatch, worker: str, slot: int | None, payload: Sequence[Any]
+    ) -> bool:
         """Send DATA; False if the worker is gone or its queue is full."""
         batch, place = flight.batch, 0 if slot is None else slot + 1
         header = Header(Kind.DATA, self._plan.account.run, seq=batch.seq, first=place,

@@ -12,25 +12,25 @@ from typing import Any
 
 import msgspec
 
-from sluice.pipeline.config.durations import seconds
-from sluice.pipeline.core.errors import LastWords, ProtocolError, RunError, SluiceError
-from sluice.pipeline.engine.base import Plan
+from sluice.pipeline.config.durations import parse_duration
+from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
+from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.batch_reader import Pause
 from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.engine.workers.messages import Ready
 from sluice.pipeline.engine.workers.process_spec import Times
-from sluice.pipeline.engine.workers.router import open_hub
-from sluice.pipeline.run.ledger import Time
+from sluice.pipeline.engine.workers.router import open_router
+from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.batch_summary import unpack_summaries
-from sluice.pipeline.transport.protocol import Header, Kind, unpack_text
+from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
 from sluice.pipeline.transport.socket import Message, Poller
 
-from .dispatcher import Dispatch
-from .liveness import Stall
-from .sink_channel import SinkLink
+from .dispatcher import Dispatcher
+from .liveness import StallWatchdog
+from .sink_channel import SinkChannel
 from .supervisor import READY_S, SINK
-from .swap_coordinator import CrewSwaps
-from .worker_pool import Crew
+from .swap_coordinator import SwapCoordinator
+from .worker_pool import WorkerPool
 
 _TICK_S = 0.05
 #: How often somebody looks after processes, swaps and the ladder; a look costs as much as a batch.
@@ -43,16 +43,16 @@ _LAST_WORD_S = 2.0
 class DistributedEngine:
     """See `Engine`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RunContext) -> None:
         workers = plan.graph.config.workers
         self._plan = plan
         self._account = plan.account
-        self._stall = Stall(seconds(workers.stall_timeout, "workers.stall_timeout"))
-        self._swaps = CrewSwaps(plan, self._send_swap)
-        self._sink = SinkLink(plan.account.run, plan.control)
+        self._stall = StallWatchdog(parse_duration(workers.stall_timeout, "workers.stall_timeout"))
+        self._swaps = SwapCoordinator(plan, self._send_swap)
+        self._sink = SinkChannel(plan.account.run, plan.control)
         self._failure: SluiceError | None = None
         #: What a word of a process of this host leads to; it gets name, header and payload.
-        self._answers = {
+        self._handlers = {
             Kind.ACK: self._commit, Kind.CREDIT: self._credit, Kind.HELLO: self._welcome,
             Kind.READY: self._ready, Kind.ERROR: self._fail, Kind.EOR: self._hear_sink,
             Kind.FULL: self._hear_sink, Kind.HEARTBEAT: lambda *_: None,
@@ -61,21 +61,21 @@ class DistributedEngine:
 
     def start(self) -> None:
         """Start sink and workers; wait until each has said that it is ready."""
-        self._hub = open_hub(self._plan)
+        self._hub = open_router(self._plan)
         self._poller = Poller(self._hub.sockets)
         try:
-            self._dispatch = Dispatch(self._plan, self._hub, self._swaps.epochs)
+            self._dispatch = Dispatcher(self._plan, self._hub, self._swaps.epochs)
         except BaseException:
             self._hub.close()
             raise
-        self._crew = Crew(self._plan, self._hub, self._dispatch, self._swaps)
+        self._crew = WorkerPool(self._plan, self._hub, self._dispatch, self._swaps)
         try:
             self._crew.own.start(self._hub.endpoint)
             self._await_ready()
         except BaseException:
             self._end_processes()
             raise
-        self._crew.own.settle()
+        self._crew.own.release_worker_cores()
         gc.freeze()  # what was loaded stays: the collector need not walk it again
         source = self._plan.source
         if source.socket is not None:
@@ -83,54 +83,54 @@ class DistributedEngine:
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_S
-        while late := self._crew.own.late:
+        while late := self._crew.own.not_ready:
             if time.monotonic() > deadline:
                 raise RunError(f"not ready after {READY_S:g} s: {', '.join(late)}")
             if self._plan.control.stopping:
                 raise RunError("stopped before the run had started")
-            self._serve(_TICK_S)
+            self._poll(_TICK_S)
             self._crew.guests.beat(time.monotonic())  # who is ready sooner shall not leave
-            for process in self._crew.own.dead:
-                self._serve(_TICK_S)  # its last words may tell more than its exit code
+            for process in self._crew.own.exited:
+                self._poll(_TICK_S)  # its last words may tell more than its exit code
                 raise self._failure or RunError(process.death)
 
     def run(self) -> None:
         """Feed workers until the source is done and the sink has everything."""
         try:
-            self._feed()
+            self._loop()
         except SluiceError as error:
             self._failure = self._failure or error
         finally:
-            self._account.ledger.enter(self._time(), time.monotonic_ns())
+            self._account.ledger.enter_state(self._time(), time.monotonic_ns())
             self._swaps.epochs.close()
             failure = self._failure
-            self._dispatch.give_up(failure.message if failure else "the engine broke off")
+            self._dispatch.fail_all(failure.message if failure else "the engine broke off")
         if self._failure is not None:
             raise self._failure
 
-    def _feed(self) -> None:
+    def _loop(self) -> None:
         source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
         flights, pause, stopped = self._dispatch.flights, Pause(self._plan), False
-        self._stall.moved()
+        self._stall.progress()
         tend_at_s = 0.0
         while self._failure is None:
             now_s = time.monotonic()
             if now_s >= tend_at_s:
                 tend_at_s = now_s + _TEND_S
-                self._tend()
+                self._supervise_periodically()
             self._hand_out(paused=pause.holds())
-            self._account.lose(source.losses(), "source")
-            ledger.enter(self._time(), time.monotonic_ns())
+            self._account.record_losses(source.losses(), "source")
+            ledger.enter_state(self._time(), time.monotonic_ns())
             if source.exhausted:
                 if not flights:
                     break
-                self._sink.hurry(self._hub, self._crew.sink)
+                self._sink.request_flush(self._hub, self._crew.sink)
             if control.aborting:
                 raise RunError(f"stopped a second time with {len(flights)} batches in flight")
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
-            self._serve(self._patience())
+            self._poll(self._poll_timeout())
             self._check_stall()
 
     def finish(self) -> dict[str, Any]:
@@ -142,68 +142,68 @@ class DistributedEngine:
                 self._failure = self._failure or error
         self._end_processes()
         gc.unfreeze()  # so that nothing of this run stays
-        if self._failure is not None and self._sink.written is None:
+        if self._failure is not None and self._sink.report is None:
             raise self._failure
-        return self._sink.written or {}
+        return self._sink.report or {}
 
     def _end_run(self) -> None:
         """Exchange end-of-run records with the sink, also with one that dies over it."""
         eor = msgspec.json.encode(self._plan.eor())
         patience_s = _FINISH_S + self._crew.hang_s  # one that hangs is killed first
         deadline = time.monotonic() + patience_s
-        while self._sink.written is None and self._failure is None:
+        while self._sink.report is None and self._failure is None:
             sink = self._crew.sink
             if self._sink.end(self._hub, sink, eor) or self._sink.waits_for_room:
                 deadline = time.monotonic() + patience_s
-            self._serve(_TICK_S)
-            if self._sink.written is not None:
+            self._poll(_TICK_S)
+            if self._sink.report is not None:
                 return
             if sink.exit_code is not None:
-                self._serve(_TICK_S)  # its last words may tell more than its exit code
-            if self._sink.written is None:
+                self._poll(_TICK_S)  # its last words may tell more than its exit code
+            if self._sink.report is None:
                 self._supervise()
             if self._plan.control.aborting and self._sink.waits_for_room:
                 raise RunError("stopped a second time while the sink has no room")
             if sink.ready and time.monotonic() > deadline:
                 raise RunError("sink: no answer at the end of the run")
 
-    def _tend(self) -> None:
+    def _supervise_periodically(self) -> None:
         """Look after what changes seldom: processes, swaps of models, the ladder."""
         self._supervise()
         oldest, next_seq = self._dispatch.oldest_epoch, self._dispatch.intake.next_seq
-        self._swaps.step(self._crew.everyone, oldest, next_seq)
+        self._swaps.advance(self._crew.everyone, oldest, next_seq)
         self._dispatch.intake.rungs.tick()
 
     def _supervise(self) -> None:
         """Tend the crew; what the dead have said before counts."""
-        if self._crew.own.dead:
-            self._serve(0)
+        if self._crew.own.exited:
+            self._poll(0)
         if self._failure is None:
-            self._crew.tend()
+            self._crew.supervise()
 
     def _end_processes(self) -> None:
         guests = self._crew.guests
         guests.end()
         deadline = time.monotonic() + _LAST_WORD_S
         while guests.ready and time.monotonic() < deadline:
-            self._serve(_TICK_S)
+            self._poll(_TICK_S)
         self._crew.end(failed=self._failure is not None)
         self._account.refused_connections += self._hub.refused
         self._hub.close()
 
     def _hand_out(self, *, paused: bool) -> None:
         flights = self._dispatch.flights
-        if self._sink.recall and flights.quiet:
-            self._sink.recall = False
-            flights.recall()
-        if not self._sink.recall and self._crew.working:
-            self._dispatch.hand_out(paused=paused)
+        if self._sink.needs_resend and flights.quiet:
+            self._sink.needs_resend = False
+            flights.requeue_all()
+        if not self._sink.needs_resend and self._crew.working:
+            self._dispatch.assign(paused=paused)
 
     def _send_swap(self, worker: str, swap: Swap) -> None:
         control = Header(Kind.CONTROL, self._account.run)
         self._hub.send(control, msgspec.json.encode(swap), to=worker.encode())
 
-    def _serve(self, timeout_s: float) -> None:
+    def _poll(self, timeout_s: float) -> None:
         """Wait for messages, at most `timeout_s`, and take all that are there."""
         ready = self._poller.poll(timeout_s)
         source = self._plan.source
@@ -214,16 +214,16 @@ class DistributedEngine:
                 message = self._hub.receive()
                 if message is None:
                     return
-                self._hear(*message)
+                self._dispatch_message(*message)
             except ProtocolError:
                 self._account.protocol_errors += 1
 
-    def _hear(self, message: Message, far: bool) -> None:
+    def _dispatch_message(self, message: Message, far: bool) -> None:
         peer, header, payload = message
         name = peer.decode(errors="replace")
-        answer = self._answers.get(Kind(header.kind))
+        answer = self._handlers.get(Kind(header.kind))
         if far:
-            self._crew.hear_guest(name, header, payload)
+            self._crew.on_remote_message(name, header, payload)
         elif name in self._crew.own and answer is not None:
             answer(name, header, payload)
         else:
@@ -234,38 +234,38 @@ class DistributedEngine:
         self._dispatch.credit(name, header)
 
     def _pass_on(self, name: str, header: Header, payload: list[memoryview]) -> None:
-        self._dispatch.pass_on(name, header, payload)
+        self._dispatch.on_segment_result(name, header, payload)
 
     def _commit(self, _: str, header: Header, payload: list[memoryview]) -> None:
         if self._dispatch.commit(header.seq, unpack_summaries(payload[0])):
-            self._stall.moved()
+            self._stall.progress()
 
     def _welcome(self, name: str, _: Header, payload: list[memoryview]) -> None:
         self._crew.welcome(name)
         if name == SINK:
             self._sink.welcome()
         else:
-            times, segment = unpack_text(payload, Times, "HELLO"), self._crew.own[name].spec.segment
+            times, segment = unpack_json(payload, Times, "HELLO"), self._crew.own[name].spec.segment
             self._dispatch.welcome(name, times, segment)
 
     def _ready(self, name: str, _: Header, payload: list[memoryview]) -> None:
-        self._swaps.hear(name, msgspec.json.decode(payload[0], type=Ready))
+        self._swaps.on_reply(name, msgspec.json.decode(payload[0], type=Ready))
 
     def _fail(self, _: str, __: Header, payload: list[memoryview]) -> None:
-        last_words = msgspec.json.decode(payload[0], type=LastWords)
+        last_words = msgspec.json.decode(payload[0], type=ErrorRecord)
         self._failure = self._failure or last_words.error()
 
     def _hear_sink(self, _: str, header: Header, payload: list[memoryview]) -> None:
         self._sink.hear(header, payload)
 
-    def _time(self) -> Time:
+    def _time(self) -> RunTime:
         if self._plan.control.paused:
-            return Time.PAUSED
+            return RunTime.PAUSED
         if not self._crew.working:
-            return Time.DOWN
-        return Time.BUSY if self._dispatch.flights.blocked else Time.LIVE
+            return RunTime.DOWN
+        return RunTime.BUSY if self._dispatch.flights.blocked else RunTime.LIVE
 
-    def _patience(self) -> float:
+    def _poll_timeout(self) -> float:
         """Return how long to wait for a message: until the source may have a batch."""
         due_s = None if self._plan.control.paused else self._dispatch.due_in()
         return _TICK_S if due_s is None else min(_TICK_S, due_s)
@@ -273,5 +273,5 @@ class DistributedEngine:
     def _check_stall(self) -> None:
         flights = self._dispatch.flights
         if not flights or not self._crew.working or self._sink.waits_for_room:
-            self._stall.moved()
+            self._stall.progress()
         self._stall.check(flights.workers)

@@ -15,7 +15,7 @@ _SMALL_BATCHES = 64
 
 
 @dataclass(slots=True)
-class Flight:
+class InFlightBatch:
     """A batch between ingest and sink, the worker that has it, and the slots that held it.
 
     `alone_ns` is when it was sent, if no worker that had it had anything else to do then, else 0.
@@ -27,17 +27,17 @@ class Flight:
     #: Of the ladder.
     rung: int = 0
     worker: str = ""
-    alone_ns: int = 0
-    slots: list[int] = field(default_factory=list)
+    sent_idle_ns: int = 0
+    used_slots: list[int] = field(default_factory=list)
     #: That it lies in now; None if it travels.
     slot: int | None = None
     #: Of the chain: which judges it, or comes next; what earlier ones took, ns, and have found.
     segment: int = 0
     service_ns: int = 0
-    found: Sequence[Any] = ()
+    segment_payload: Sequence[Any] = ()
 
 
-class Flights:
+class InFlight:
     """The batches in flight and the workers' credit.
 
     A batch goes from segment to segment of the chain, each time to a worker that asked; one that
@@ -61,7 +61,7 @@ class Flights:
         self._most_events = (window - 1) * batch_events
         self._most_batches = _SMALL_BATCHES * window
         self._events = 0
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, InFlightBatch] = {}
         self._orphans: deque[int] = deque()
         #: Batches that come next to each segment.
         self._waiting: list[deque[int]] = [deque() for _ in range(segments)]
@@ -73,10 +73,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def __getitem__(self, seq: int) -> Flight:
+    def __getitem__(self, seq: int) -> InFlightBatch:
         return self._flights[seq]
 
-    def get(self, seq: int) -> Flight | None:
+    def get(self, seq: int) -> InFlightBatch | None:
         """Return a batch, None if it has landed."""
         return self._flights.get(seq)
 
@@ -118,9 +118,9 @@ class Flights:
         """Note which segment a worker runs."""
         self._segments[worker] = segment
 
-    def ask(
+    def add_credit(
         self, worker: str, batches: int, judged: int | None = None
-    ) -> tuple[Flight | None, list[int]]:
+    ) -> tuple[InFlightBatch | None, list[int]]:
         """Take a worker's wish for more, one for each batch judged.
 
         Returns
@@ -132,7 +132,7 @@ class Flights:
         load = self._loads.setdefault(worker, deque())
         done = [load.popleft() for _ in range(min(batches, len(load)))]
         flight = None if judged is None else self._flights.get(judged)
-        return flight, self._vacant(done)
+        return flight, self._free_slots(done)
 
     def pass_on(
         self, worker: str, seq: int, found: Sequence[Any], took_ns: int, *, lies: bool = True
@@ -159,10 +159,10 @@ class Flights:
         if not load or load[0][0] != seq:
             return []  # it was given up
         slot = load[0][1]
-        _, free = self.ask(worker, 1)
+        _, free = self.add_credit(worker, 1)
         flight = self._flights.get(seq)
         if flight is not None and flight.worker == worker and flight.slot == slot:
-            flight.worker, flight.found = "", found
+            flight.worker, flight.segment_payload = "", found
             flight.slot = slot if lies else None
             flight.segment += 1
             flight.service_ns += took_ns
@@ -190,7 +190,7 @@ class Flights:
         """Whether a worker has nothing to judge."""
         return not self._loads.get(worker)
 
-    def add(self, flight: Flight) -> None:
+    def add(self, flight: InFlightBatch) -> None:
         """Let a new batch into flight."""
         self._flights[flight.batch.seq] = flight
         self._events += flight.batch.events
@@ -203,41 +203,41 @@ class Flights:
                 return seq
         return None
 
-    def give(self, seq: int, worker: str, slot: int | None) -> None:
+    def assign(self, seq: int, worker: str, slot: int | None) -> None:
         """Note that a worker was sent a batch for its credit, in a slot or as payload."""
         flight = self._flights[seq]
         flight.worker = worker
-        since_ns = flight.alone_ns if flight.segment else time.monotonic_ns()
-        flight.alone_ns = since_ns if self.is_idle(worker) else 0
+        since_ns = flight.sent_idle_ns if flight.segment else time.monotonic_ns()
+        flight.sent_idle_ns = since_ns if self.is_idle(worker) else 0
         flight.slot = slot
-        if slot is not None and slot not in flight.slots:
-            flight.slots.append(slot)
+        if slot is not None and slot not in flight.used_slots:
+            flight.used_slots.append(slot)
         self._loads.setdefault(worker, deque()).append((seq, slot))
         self._credit[worker] -= 1
         if not self._credit[worker]:
             del self._credit[worker]
 
-    def refuse(self, seq: int, worker: str) -> None:
+    def on_send_failed(self, seq: int, worker: str) -> None:
         """Note that a batch could not be sent: it waits, and the worker must ask anew."""
         self._begin_anew((seq,))
         del self._credit[worker]
 
-    def land(self, seq: int) -> tuple[EventBatch, list[int]] | None:
+    def complete(self, seq: int) -> tuple[EventBatch, list[int]] | None:
         """Take a committed batch out; return it and slots that are free, or None if it is out."""
         flight = self._flights.pop(seq, None)
         if flight is None:
             return None
         self._events -= flight.batch.events
         busy = {slot for load in self._loads.values() for _, slot in load}
-        return flight.batch, [slot for slot in flight.slots if slot not in busy]
+        return flight.batch, [slot for slot in flight.used_slots if slot not in busy]
 
-    def bereave(self, worker: str) -> list[int]:
+    def reclaim(self, worker: str) -> list[int]:
         """Take a dead worker's batches and credit back; return slots that are free."""
         self._credit.pop(worker, None)
         self._begin_anew([s for s, flight in self._flights.items() if flight.worker == worker])
-        return self._vacant(self._loads.pop(worker, ()))
+        return self._free_slots(self._loads.pop(worker, ()))
 
-    def recall(self) -> None:
+    def requeue_all(self) -> None:
         """Take every batch back, to be sent anew: a sink that is gone may have had any of them."""
         self._orphans.clear()
         self._begin_anew(sorted(self._flights))
@@ -252,10 +252,10 @@ class Flights:
         """Let batches wait for the first segment, in another slot than before."""
         for seq in seqs:
             flight = self._flights[seq]
-            flight.worker, flight.slot, flight.found = "", None, ()
+            flight.worker, flight.slot, flight.segment_payload = "", None, ()
             flight.segment = flight.service_ns = 0
             self._orphans.append(seq)
 
-    def _vacant(self, load: Iterable[tuple[int, int | None]]) -> list[int]:
+    def _free_slots(self, load: Iterable[tuple[int, int | None]]) -> list[int]:
         """Return the slots of a load that a worker is done with and whose batches have landed."""
         return [slot for seq, slot in load if slot is not None and seq not in self._flights]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sluice.pipeline.core.errors import RunError
 
 
-class Stall:
+class StallWatchdog:
     """Ends a run in which nothing moves though it could.
 
     Parameters
@@ -19,9 +19,9 @@ class Stall:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self.moved()
+        self.progress()
 
-    def moved(self) -> None:
+    def progress(self) -> None:
         """Note that a batch came back, or that none could."""
         self._moved_at_s = time.monotonic()
 
@@ -38,7 +38,7 @@ class Stall:
 _OWN_SLEEP_S = 1.0
 
 
-class Pulse:
+class Liveness:
     """When each process was heard last.
 
     Workers and the sink speak once a second, and after each batch; not while they work on one. The
@@ -51,10 +51,10 @@ class Pulse:
 
     Examples
     --------
-    >>> pulse = Pulse(30.0)
-    >>> pulse.hear("compute-0", 0.0)
+    >>> liveness = Liveness(30.0)
+    >>> liveness.seen("compute-0", 0.0)
     >>> for second in range(32):
-    ...     silent = pulse.silent(float(second))
+    ...     silent = liveness.timed_out(float(second))
     >>> silent
     ['compute-0']
     """
@@ -64,7 +64,7 @@ class Pulse:
         self._heard_s: dict[str, float] = {}
         self._looked_s = 0.0
 
-    def hear(self, name: str, now_s: float) -> None:
+    def seen(self, name: str, now_s: float) -> None:
         """Note a sign of life."""
         self._heard_s[name] = now_s
 
@@ -72,7 +72,7 @@ class Pulse:
         """Expect nothing from a worker any more."""
         self._heard_s.pop(name, None)
 
-    def silent(self, now_s: float) -> list[str]:
+    def timed_out(self, now_s: float) -> list[str]:
         """Return who has been silent for too long; our own sleep is nobody's silence."""
         slept = now_s - self._looked_s
         self._looked_s = now_s

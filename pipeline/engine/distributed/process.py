@@ -10,8 +10,8 @@ import msgspec
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.config.plugins import module_of
 from sluice.pipeline.engine import workers
-from sluice.pipeline.engine.workers.process_spec import Spec
-from sluice.pipeline.system.fork_server.client import Nursery
+from sluice.pipeline.engine.workers.process_spec import ProcessSpec
+from sluice.pipeline.system.fork_server.client import ForkServer
 
 _GRACE_S = 5.0
 #: The package of the modules that processes run.
@@ -21,8 +21,8 @@ _ROLES = ("compute", "sink")
 _PLAIN = "layers"
 
 
-def found_nursery(config: GraphConfig, *, alone: bool = False) -> Nursery:
-    """Return a nursery for the processes of a graph; `alone` as there.
+def start_fork_server(config: GraphConfig, *, fork_now: bool = False) -> ForkServer:
+    """Return a nursery for the processes of a graph; `fork_now` as there.
 
     Parts of others are left to who uses them: they may hold threads or devices once imported.
     """
@@ -33,7 +33,7 @@ def found_nursery(config: GraphConfig, *, alone: bool = False) -> Nursery:
         uses.append(("backend", _PLAIN))
     modules = [f"{_WORKERS}.{role}" for role in _ROLES]
     modules += [name for kind, use in uses if (name := module_of(kind, use))]
-    return Nursery(list(dict.fromkeys(modules)), alone=alone)
+    return ForkServer(list(dict.fromkeys(modules)), fork_now=fork_now)
 
 
 class Process:
@@ -51,7 +51,7 @@ class Process:
         Where it comes from.
     """
 
-    def __init__(self, role: str, spec: Spec, folder: Path, nursery: Nursery) -> None:
+    def __init__(self, role: str, spec: ProcessSpec, folder: Path, nursery: ForkServer) -> None:
         self.name = spec.name
         self.role = role
         self.spec = spec
@@ -60,7 +60,7 @@ class Process:
         self._killed = ""
         path = folder / f"{spec.name}.json"
         path.write_bytes(msgspec.json.encode(spec))
-        self._child = nursery.bear(f"{_WORKERS}.{role}", str(path))
+        self._child = nursery.spawn(f"{_WORKERS}.{role}", str(path))
 
     @property
     def pid(self) -> int:
@@ -76,7 +76,7 @@ class Process:
     def death(self) -> str:
         """How it ended, in words."""
         why = f": {self._killed}" if self._killed else ""
-        return f"{self.name} (pid {self.pid}) ended {self._child.ending}{why}"
+        return f"{self.name} (pid {self.pid}) ended {self._child.exit_description}{why}"
 
     def kill(self, why: str) -> None:
         """Kill it for a reason that its death will name."""

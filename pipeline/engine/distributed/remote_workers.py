@@ -9,24 +9,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from sluice.pipeline.core.errors import ProtocolError
-from sluice.pipeline.engine.base import Plan
-from sluice.pipeline.engine.workers.heartbeat import BEAT_S
-from sluice.pipeline.engine.workers.messages import Joining, Ready, Terms, tai_ahead_ns
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.workers.heartbeat import HEARTBEAT_S
+from sluice.pipeline.engine.workers.messages import JoinReply, JoinRequest, Ready, tai_ahead_ns
 from sluice.pipeline.engine.workers.process_spec import Times
-from sluice.pipeline.engine.workers.router import Hub
-from sluice.pipeline.graph.segments import cut
+from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.graph.segments import split
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.transport.protocol import Header, Kind, pack_text, unpack_text
+from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_json
 
-from .dispatcher import Dispatch
-from .swap_coordinator import CrewSwaps
+from .dispatcher import Dispatcher
+from .swap_coordinator import SwapCoordinator
 
 #: Workers of other hosts in one run.
 _MOST = 1024
 _LEAST_SILENCE_S = 5.0
 
 
-class RemoteCrew:
+class RemoteWorkers:
     """The workers that have come to a run by themselves.
 
     Parameters
@@ -42,7 +42,12 @@ class RemoteCrew:
     """
 
     def __init__(
-        self, plan: Plan, hub: Hub, swaps: CrewSwaps, dispatch: Dispatch, silence_s: float
+        self,
+        plan: RunContext,
+        hub: Router,
+        swaps: SwapCoordinator,
+        dispatch: Dispatcher,
+        silence_s: float,
     ) -> None:
         self._plan = plan
         self._swaps = swaps
@@ -51,9 +56,9 @@ class RemoteCrew:
         self._silence_s = silence_s
         self._blocks: dict[str, MeterBlock] = {}
         self._ready: set[str] = set()
-        self._began: dict[str, Terms] = {}
+        self._began: dict[str, JoinReply] = {}
         self._joined_s: dict[str, float] = {}
-        self._graphs = cut(plan.graph)
+        self._graphs = split(plan.graph)
         self._beat_s = 0.0
 
     def __contains__(self, name: str) -> bool:
@@ -88,14 +93,14 @@ class RemoteCrew:
         if header.kind == Kind.JOIN:
             self._join(name, payload)
         elif name not in self:
-            self._hub.turn_away(Header(Kind.STOP), to=name.encode())
+            self._hub.reject(Header(Kind.STOP), to=name.encode())
             raise ProtocolError(f"{name!r}: expected JOIN first, got {Kind(header.kind).name}")
         elif header.kind == Kind.HELLO:
-            times = unpack_text(payload, Times, "HELLO")
+            times = unpack_json(payload, Times, "HELLO")
             self._dispatch.welcome(name, times, self.segment_of(name))
             self._welcome(name)
         elif header.kind == Kind.READY:
-            self._swaps.hear(name, unpack_text(payload, Ready, "READY"))
+            self._swaps.on_reply(name, unpack_json(payload, Ready, "READY"))
         elif header.kind == Kind.HEARTBEAT:
             self._count(name, payload)
         else:
@@ -103,34 +108,34 @@ class RemoteCrew:
 
     def _join(self, name: str, payload: Sequence[memoryview]) -> None:
         """Tell a worker what to run, or why it cannot join."""
-        unpack_text(payload, Joining, "JOIN")
+        unpack_json(payload, JoinRequest, "JOIN")
         if name not in self._blocks and len(self._blocks) >= _MOST:
             self.refuse(name, f"expected at most {_MOST} workers of other hosts, got one more")
         plan = self._plan
         epochs = self._swaps.epochs
-        segment = self._needy()
-        terms = Terms(
+        segment = self._segment_in_need()
+        terms = JoinReply(
             epochs.config, tuple(plan.source.schema), plan.bor, epochs.models, epochs.epoch,
             epochs.last, segment, plan.graph.config.workers.results, tai_ahead_ns(),
             time.clock_gettime_ns(time.CLOCK_TAI), max(self._silence_s, _LEAST_SILENCE_S),
         )  # fmt: skip
-        self._hub.know(name.encode())
+        self._hub.add_remote(name.encode())
         self._ready.discard(name)
         self._began[name] = terms
         self._joined_s[name] = time.monotonic()
         graph = self._graphs[segment]
         self._blocks[name] = MeterBlock(*graph.meter_names(), shadows=graph.shadow_names())
-        self._hub.send(Header(Kind.SPEC, plan.account.run), pack_text(terms), to=name.encode())
+        self._hub.send(Header(Kind.SPEC, plan.account.run), pack_json(terms), to=name.encode())
 
-    def _needy(self) -> int:
+    def _segment_in_need(self) -> int:
         """Return the segment with the fewest workers; of these the one with the fewest here."""
-        own = Counter(self._plan.graph.config.workers.crew)
+        own = Counter(self._plan.graph.config.workers.segment_of_worker)
         crew = own + Counter(terms.segment for terms in self._began.values())
         return min(range(len(self._graphs)), key=lambda segment: (crew[segment], own[segment]))
 
     def refuse(self, name: str, why: str) -> None:
         """Tell somebody why it cannot join, and raise ProtocolError."""
-        self._hub.turn_away(Header(Kind.ERROR), pack_text({"message": why}), to=name.encode())
+        self._hub.reject(Header(Kind.ERROR), pack_json({"message": why}), to=name.encode())
         raise ProtocolError(f"JOIN: {name!r}: {why}")
 
     def _welcome(self, name: str) -> None:
@@ -153,7 +158,7 @@ class RemoteCrew:
 
     def beat(self, now_s: float) -> None:
         """Tell them once a second that ingest is there."""
-        if self._blocks and now_s - self._beat_s >= BEAT_S:
+        if self._blocks and now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s
             for name in self._blocks:
                 self._hub.send(Header(Kind.HEARTBEAT), to=name.encode())
@@ -162,7 +167,7 @@ class RemoteCrew:
         """Forget a worker; what it has counted stays."""
         del self._blocks[name], self._began[name], self._joined_s[name]
         self._ready.discard(name)
-        self._hub.forget(name.encode())
+        self._hub.remove_remote(name.encode())
 
     def end(self) -> None:
         """Tell all of them that the run is over."""

@@ -12,7 +12,7 @@ _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 
 
-class Death(NamedTuple):
+class ProcessExit(NamedTuple):
     """When, who and how, in words."""
 
     at_s: float
@@ -20,7 +20,7 @@ class Death(NamedTuple):
     how: str
 
 
-class Restarts:
+class RestartPolicy:
     """Counts deaths; says how long to wait before a restart, and when it is enough.
 
     Parameters
@@ -32,7 +32,7 @@ class Restarts:
 
     Examples
     --------
-    >>> restarts = Restarts(3, 600.0)
+    >>> restarts = RestartPolicy(3, 600.0)
     >>> [restarts.delay_s("compute-0", "killed", float(t)) for t in range(3)]
     [0.0, 0.1, 0.2]
     """
@@ -40,7 +40,7 @@ class Restarts:
     def __init__(self, most: int, window_s: float) -> None:
         self._most = most
         self._window_s = window_s
-        self._deaths: deque[Death] = deque()
+        self._deaths: deque[ProcessExit] = deque()
 
     def delay_s(self, name: str, how: str, now_s: float) -> float:
         """Return the seconds to wait before `name`, which has just died, is started again.
@@ -52,7 +52,7 @@ class Restarts:
         """
         while self._deaths and now_s - self._deaths[0].at_s > self._window_s:
             self._deaths.popleft()
-        self._deaths.append(Death(now_s, name, how))
+        self._deaths.append(ProcessExit(now_s, name, how))
         if len(self._deaths) > self._most:
             first = self._deaths[0].how
             before = f"; the first of {len(self._deaths)} deaths: {first}" if self._most else ""

@@ -9,15 +9,15 @@ import msgspec
 
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.engine.storage_retry import HOLDER
-from sluice.pipeline.engine.workers.router import Hub
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.transport.protocol import Header, Kind
 
 from .process import Process
 from .supervisor import SINK
 
 
-class SinkLink:
+class SinkChannel:
     """Ingest's side of the talk with the sink.
 
     Parameters
@@ -35,13 +35,13 @@ class SinkLink:
         What the sink says that it wrote; None before it has ended.
     """
 
-    def __init__(self, run: int, control: Control) -> None:
+    def __init__(self, run: int, control: RunState) -> None:
         self._run = run
         self._control = control
         self._hurried = False
         self._told = 0.0
-        self.recall = False
-        self.written: dict[str, Any] | None = None
+        self.needs_resend = False
+        self.report: dict[str, Any] | None = None
 
     @property
     def waits_for_room(self) -> bool:
@@ -50,8 +50,8 @@ class SinkLink:
 
     def welcome(self) -> None:
         """Note that the sink is ready, at the start or after its death."""
-        self.recall, self._hurried = True, False
-        self._control.release(HOLDER)
+        self.needs_resend, self._hurried = True, False
+        self._control.remove_hold(HOLDER)
 
     def hear(self, header: Header, payload: Sequence[memoryview]) -> None:
         """Take FULL or EOR: pause while there is no room; what was written.
@@ -62,22 +62,22 @@ class SinkLink:
             If there is no room before the run has begun.
         """
         if header.kind == Kind.EOR:
-            self.written = msgspec.json.decode(payload[0])
+            self.report = msgspec.json.decode(payload[0])
         elif header.aux:
             why = msgspec.json.decode(payload[0])
             if self._control.state is State.CONFIGURED:  # nothing runs yet that could wait
                 raise RunError(f"sink: cannot open: {why}")
-            self._control.hold(HOLDER, why)
+            self._control.add_hold(HOLDER, why)
         else:
-            self._control.release(HOLDER)
+            self._control.remove_hold(HOLDER)
 
-    def hurry(self, hub: Hub, sink: Process) -> None:
+    def request_flush(self, hub: Router, sink: Process) -> None:
         """Tell the sink, once, that no more batches come: it need not hold results for company."""
         if not self._hurried and sink.ready:
             header = Header(Kind.CREDIT, self._run)
             self._hurried = hub.send(header, to=SINK.encode())
 
-    def end(self, hub: Hub, sink: Process, eor: bytes) -> bool:
+    def end(self, hub: Router, sink: Process, eor: bytes) -> bool:
         """Give the sink the end-of-run record, once each time it was started; whether now."""
         if not sink.ready or self._told == sink.born_s:
             return False

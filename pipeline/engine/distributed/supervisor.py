@@ -6,19 +6,19 @@ import os
 import time
 from pathlib import Path
 
-from sluice.pipeline.config.durations import seconds
-from sluice.pipeline.engine.base import Plan
-from sluice.pipeline.engine.model_epochs import Epochs
-from sluice.pipeline.engine.workers.process_spec import SLOTS, Spec, share_cores, slot_count
-from sluice.pipeline.engine.workers.router import Hub
-from sluice.pipeline.graph.segments import cut
+from sluice.pipeline.config.durations import parse_duration
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.model_epochs import ModelEpochs
+from sluice.pipeline.engine.workers.process_spec import SLOTS, ProcessSpec, assign_cores, slot_count
+from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.graph.segments import split
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.sources.paced import Paced
+from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.system.cpu_scheduling import change_policy
 from sluice.pipeline.transport.protocol import Header, Kind
 
-from .process import Process, found_nursery
-from .restart_policy import Restarts
+from .process import Process, start_fork_server
+from .restart_policy import RestartPolicy
 
 SINK, NURSERY = "sink", "nursery"
 #: How long a process may take to get ready.
@@ -42,22 +42,24 @@ class Supervisor:
         With which models a worker begins.
     """
 
-    def __init__(self, plan: Plan, epochs: Epochs) -> None:
+    def __init__(self, plan: RunContext, epochs: ModelEpochs) -> None:
         self._epochs = epochs
         config = plan.graph.config
         self._plan = plan
         self._hub = ""
         self._processes: dict[str, Process] = {}
-        window_s = seconds(config.workers.restart_window, "workers.restart_window")
-        self._restarts = Restarts(config.workers.restarts, window_s)
+        window_s = parse_duration(config.workers.restart_window, "workers.restart_window")
+        self._restarts = RestartPolicy(config.workers.restarts, window_s)
         #: Dead processes that wait to be started again, and when that is due.
         self._due: dict[str, float] = {}
         self._metered: set[str] = set()
         self._cores = os.sched_getaffinity(0)
         live = plan.source.socket is not None
-        self._crew, self._others = share_cores(self._cores, len(config.workers.crew), live=live)
+        self._crew, self._others = assign_cores(
+            self._cores, len(config.workers.segment_of_worker), live=live
+        )
         self._credit = _LIVE_CREDIT if live else _REPLAY_CREDIT
-        self._hurried = not live and not isinstance(plan.source, Paced)
+        self._hurried = not live and not isinstance(plan.source, PacedSource)
 
     def __contains__(self, name: str) -> bool:
         return name in self._processes
@@ -68,21 +70,21 @@ class Supervisor:
     def start(self, hub: str) -> None:
         """Start sink and workers, which connect to the endpoint `hub`."""
         self._hub = hub
-        self._nursery = self._plan.nursery or found_nursery(self._plan.graph.config)
+        self._nursery = self._plan.nursery or start_fork_server(self._plan.graph.config)
         if self._hurried:
             change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
         resumed = self._plan.resumed
         self._spawn("sink", SINK, resumed.next if resumed else None)
-        for index, segment in enumerate(self._plan.graph.config.workers.crew):
+        for index, segment in enumerate(self._plan.graph.config.workers.segment_of_worker):
             self._spawn("compute", f"compute-{index}", segment=segment)
 
     @property
-    def late(self) -> list[str]:
+    def not_ready(self) -> list[str]:
         """Names of the processes that are not ready yet."""
         return [process.name for process in self._processes.values() if not process.ready]
 
     @property
-    def dead(self) -> list[Process]:
+    def exited(self) -> list[Process]:
         """The processes that have ended and do not wait for a restart yet."""
         return [
             p
@@ -108,16 +110,16 @@ class Supervisor:
         process.ready = True
         if process.role == "compute" and name not in self._metered:
             self._metered.add(name)
-            graph = cut(self._plan.graph)[process.spec.segment]
+            graph = split(self._plan.graph)[process.spec.segment]
             path, shadows = Path(process.spec.meters), graph.shadow_names()
             block = MeterBlock(*graph.meter_names(), path, create=False, shadows=shadows)
             self._plan.account.blocks.append(block)
 
-    def settle(self) -> None:
+    def release_worker_cores(self) -> None:
         """Leave the workers' cores to them."""
-        os.sched_setaffinity(0, self._others.own)
+        os.sched_setaffinity(0, self._others.main)
 
-    def mourn(self, process: Process) -> None:
+    def on_exit(self, process: Process) -> None:
         """Let a dead process be started again, after a wait that grows from death to death.
 
         Raises
@@ -129,7 +131,7 @@ class Supervisor:
         now = time.monotonic()
         self._due[process.name] = now + self._restarts.delay_s(process.name, process.death, now)
 
-    def revive(self, since: int) -> None:
+    def restart_due(self, since: int) -> None:
         """Start the dead processes whose wait is over; the sink has committed all before `since`.
 
         A process that never gets ready is killed, which is a death like any other.
@@ -140,7 +142,7 @@ class Supervisor:
             If the nursery has died, and no restarts are left.
         """
         now = time.monotonic()
-        bears = self._nursery.tend()
+        bears = self._nursery.ensure_running()
         for name in [name for name, due in self._due.items() if bears and due <= now]:
             del self._due[name]
             self._count(name)
@@ -150,11 +152,11 @@ class Supervisor:
             if not process.ready and now - process.born_s > READY_S:
                 process.end()
 
-        while self._nursery.deaths:
-            self._restarts.delay_s(NURSERY, self._nursery.deaths.pop(), now)
+        while self._nursery.crashes:
+            self._restarts.delay_s(NURSERY, self._nursery.crashes.pop(), now)
             self._count(NURSERY)
 
-    def end(self, hub: Hub, *, failed: bool) -> None:
+    def end(self, hub: Router, *, failed: bool) -> None:
         """Tell every process to stop; kill those that do not."""
         os.sched_setaffinity(0, self._cores)
         if self._hurried:
@@ -177,7 +179,7 @@ class Supervisor:
         cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
         meters = plan.runtime / f"{name}.meters"  # a successor goes on counting there
         epochs = self._epochs
-        spec = Spec(
+        spec = ProcessSpec(
             name, epochs.config, tuple(plan.source.schema), self._hub,
             f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
             slot_count(plan.graph.config), plan.bor,

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.engine.base import Plan
-from sluice.pipeline.engine.model_epochs import Epochs
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.model_epochs import ModelEpochs
 from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.engine.workers.messages import Ready
 
@@ -19,7 +19,7 @@ _DEATHS = 2
 _PREPARE_S = 60.0
 
 
-class CrewSwaps:
+class SwapCoordinator:
     """Leads each swap from its order to the batch with which it begins.
 
     Parameters
@@ -30,8 +30,8 @@ class CrewSwaps:
         Sends a swap to the worker of a name.
     """
 
-    def __init__(self, plan: Plan, send: Callable[[str, Swap], None]) -> None:
-        self.epochs = Epochs(plan)
+    def __init__(self, plan: RunContext, send: Callable[[str, Swap], None]) -> None:
+        self.epochs = ModelEpochs(plan)
         self._send = send
         #: Workers that prepare, and those that are ready.
         self._asked: set[str] = set()
@@ -39,7 +39,7 @@ class CrewSwaps:
         self._deaths = 0
         self._deadline = 0.0
 
-    def step(self, workers: list[str] | None, oldest: int, seq: int) -> None:
+    def advance(self, workers: list[str] | None, oldest: int, seq: int) -> None:
         """Go on: begin the swap that all are ready for, or prepare the next.
 
         Parameters
@@ -54,15 +54,15 @@ class CrewSwaps:
         epochs = self.epochs
         if epochs.pending is not None:
             if self._ready and not self._asked:
-                epochs.begin(seq)
+                epochs.activate(seq)
             elif time.monotonic() > self._deadline:
                 late = ", ".join(sorted(self._asked))
                 epochs.refuse(RunError(f"swap: not ready after {_PREPARE_S:g} s: {late}"))
             return
         if workers is None or oldest < epochs.epoch:
             return
-        epochs.settle()
-        swap = epochs.next()
+        epochs.retire_previous()
+        swap = epochs.take_request()
         if swap is not None:
             self._asked, self._ready, self._deaths = set(workers), set(), 0
             self._deadline = time.monotonic() + _PREPARE_S
@@ -78,7 +78,7 @@ class CrewSwaps:
             self._asked.add(worker)
             self._send(worker, epochs.pending)
 
-    def hear(self, worker: str, ready: Ready) -> None:
+    def on_reply(self, worker: str, ready: Ready) -> None:
         """Take a worker's answer."""
         pending = self.epochs.pending
         if pending is None or ready.attempt != pending.attempt:
@@ -89,7 +89,7 @@ class CrewSwaps:
         else:
             self._ready.add(worker)
 
-    def mourn(self, worker: str) -> None:
+    def on_worker_exit(self, worker: str) -> None:
         """Note that a worker has died; a model that kills its workers is refused."""
         self._ready.discard(worker)
         if worker in self._asked and self.epochs.pending is not None:

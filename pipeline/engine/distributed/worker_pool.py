@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sluice.pipeline.config.durations import seconds
+from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.errors import ProtocolError
-from sluice.pipeline.engine.base import Plan
-from sluice.pipeline.engine.workers.router import Hub
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.transport.protocol import Header, Kind
 
-from .dispatcher import Dispatch
-from .liveness import Pulse
+from .dispatcher import Dispatcher
+from .liveness import Liveness
 from .process import Process
-from .remote_workers import RemoteCrew
+from .remote_workers import RemoteWorkers
 from .supervisor import READY_S, SINK, Supervisor
-from .swap_coordinator import CrewSwaps
+from .swap_coordinator import SwapCoordinator
 
 
-class Crew:
+class WorkerPool:
     """Who works for the run, who is gone, and what becomes of their batches.
 
     Parameters
@@ -39,14 +39,16 @@ class Crew:
         The workers of other hosts.
     """
 
-    def __init__(self, plan: Plan, hub: Hub, dispatch: Dispatch, swaps: CrewSwaps) -> None:
-        hang_s = seconds(plan.graph.config.workers.hang_timeout, "workers.hang_timeout")
+    def __init__(
+        self, plan: RunContext, hub: Router, dispatch: Dispatcher, swaps: SwapCoordinator
+    ) -> None:
+        hang_s = parse_duration(plan.graph.config.workers.hang_timeout, "workers.hang_timeout")
         self._hub, self._dispatch, self._swaps = hub, dispatch, swaps
-        self._pulse = Pulse(hang_s)
+        self._pulse = Liveness(hang_s)
         self._segments = set(range(max(1, len(plan.graph.config.workers.chain))))
         self.hang_s = hang_s
         self.own = Supervisor(plan, swaps.epochs)
-        self.guests = RemoteCrew(plan, hub, swaps, dispatch, hang_s)
+        self.guests = RemoteWorkers(plan, hub, swaps, dispatch, hang_s)
 
     @property
     def sink(self) -> Process:
@@ -74,9 +76,9 @@ class Crew:
     def heard(self, name: str) -> None:
         """Note that somebody spoke; who is not ready takes its time, and is not watched."""
         if name in self.guests.ready or (name in self.own and self.own[name].ready):
-            self._pulse.hear(name, time.monotonic())
+            self._pulse.seen(name, time.monotonic())
 
-    def hear_guest(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
+    def on_remote_message(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
         """Take the word of a worker of another host: never more than its own loss.
 
         Raises
@@ -87,24 +89,24 @@ class Crew:
         if name in self.own:
             self.guests.refuse(name, f"the name {name!r} is taken")
         elif name in self.guests and header.kind == Kind.JOIN:  # it has come again
-            self._bury(name)
+            self._forget(name)
             self.guests.drop(name)
             self.guests.hear(name, header, payload)
         elif name in self.guests and header.kind in (Kind.STOP, Kind.ERROR):
-            self._let_go(name)
+            self._disconnect(name)
         elif name in self.guests and header.kind == Kind.CREDIT:
             self._dispatch.credit(name, header)
         elif name in self.guests and header.kind == Kind.RESULT:
             try:
                 self._dispatch.check_result(header, payload, self.guests.segment_of(name))
             except ProtocolError:
-                self._let_go(name)
+                self._disconnect(name)
                 raise
-            self._dispatch.pass_on(name, header, payload)
+            self._dispatch.on_segment_result(name, header, payload)
         else:
             self.guests.hear(name, header, payload)
 
-    def tend(self) -> None:
+    def supervise(self) -> None:
         """Take the batches of the dead back, start the dead again, give up on who is silent.
 
         Raises
@@ -112,33 +114,33 @@ class Crew:
         RunError
             If no restarts are left.
         """
-        for process in self.own.dead:
-            self._bury(process.name)
-            self.own.mourn(process)
-        self.own.revive(self._dispatch.settled)
+        for process in self.own.exited:
+            self._forget(process.name)
+            self.own.on_exit(process)
+        self.own.restart_due(self._dispatch.settled)
         now = time.monotonic()
-        for name in self._pulse.silent(now):
+        for name in self._pulse.timed_out(now):
             if name in self.own:
                 self._pulse.forget(name)
                 self.own[name].kill(f"nothing was heard of it for {self.hang_s:g} s")
             else:
-                self._let_go(name)
+                self._disconnect(name)
         for name in self.guests.late(now - READY_S):
-            self._let_go(name)
+            self._disconnect(name)
         self.guests.beat(now)
 
     def end(self, *, failed: bool) -> None:
         """Tell every process of this host to stop; kill those that do not."""
         self.own.end(self._hub, failed=failed)
 
-    def _let_go(self, name: str) -> None:
+    def _disconnect(self, name: str) -> None:
         """Let go of a worker of another host; should it live, it learns that it may end."""
-        self._bury(name)
+        self._forget(name)
         self._hub.send(Header(Kind.STOP), to=name.encode())
         self.guests.drop(name)
 
-    def _bury(self, name: str) -> None:
+    def _forget(self, name: str) -> None:
         """Expect nothing any more of somebody who is gone."""
-        self._dispatch.bereave(name)
-        self._swaps.mourn(name)
+        self._dispatch.reclaim(name)
+        self._swaps.on_worker_exit(name)
         self._pulse.forget(name)

@@ -12,22 +12,22 @@ from msgspec.structs import replace
 
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.errors import LastWords, ModelError, RunError
-from sluice.pipeline.engine.model_swap import Preparation, Swap
+from sluice.pipeline.core.errors import ErrorRecord, ModelError, RunError
+from sluice.pipeline.engine.model_swap import ModelPreload, Swap
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import Graph, build_graph
-from sluice.pipeline.graph.segments import cut
+from sluice.pipeline.graph.segments import split
 from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.transport.batch_summary import pack_summary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.segment_state import NOTHING, Carry, pack_carry, unpack_carry
+from sluice.pipeline.transport.segment_state import EMPTY, SegmentState, pack_carry, unpack_carry
 from sluice.pipeline.transport.socket import Socket
 
-from .heartbeat import Beat
-from .link import Here, Place
+from .heartbeat import Heartbeat
+from .link import LocalLink, WorkerLink
 from .messages import Ready
-from .process_spec import LOOK_AROUND_S, Spec, owed_at_most, play
+from .process_spec import ORPHAN_CHECK_S, ProcessSpec, max_unreported, run_process
 
 #: How often a worker without batches looks whether a model is ready.
 _PREPARING_S = 0.02
@@ -35,22 +35,22 @@ _PREPARING_S = 0.02
 
 def start(path: str) -> int:
     """Play this role by the spec file at `path`; return the exit code."""
-    return play(work, path)
+    return run_process(work, path)
 
 
-def work(spec: Spec, hub: Socket) -> None:
+def work(spec: ProcessSpec, hub: Socket) -> None:
     """Open the chain, then judge batches until ingest says stop."""
-    worker = Worker(spec, hub)
+    worker = ComputeWorker(spec, hub)
     try:
         hub.send(Header(Kind.HELLO, aux=os.getpid()), worker.service_s())
         hub.send(Header(Kind.CREDIT, aux=spec.credit))
-        while worker.serve():
+        while worker.step():
             pass
     finally:
         worker.close()
 
 
-class Worker:
+class ComputeWorker:
     """A chain that is warm, with its ways in and out.
 
     Parameters
@@ -63,17 +63,17 @@ class Worker:
         What depends on where it runs; beside ingest unless given.
     """
 
-    def __init__(self, spec: Spec, hub: Socket, place: Place | None = None) -> None:
+    def __init__(self, spec: ProcessSpec, hub: Socket, place: WorkerLink | None = None) -> None:
         sink: Sink = build("sink", spec.config.sink, spec.config.origin)
         graph = build_graph(spec.config, spec.schema, sink.columns)
-        whole, graph = graph, cut(graph)[spec.segment]
+        whole, graph = graph, split(graph)[spec.segment]
         _same_models(graph, spec)
         self._spec, self._hub, self._graph = spec, hub, graph
-        self._place = place or Here(spec)
+        self._place = place or LocalLink(spec)
         self._chain = Chain(graph, self._place.meters(graph), sink.keep)
         self._chain.open()
         self._epoch = spec.epoch
-        self._preparation: Preparation | None = None
+        self._preparation: ModelPreload | None = None
         #: What came of each swap that was prepared, by its epoch.
         self._outcomes: dict[int, Exception | None] = {}
         if spec.swap is not None:
@@ -82,34 +82,34 @@ class Worker:
         self._outlet = self._place.outlet()
         self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
         self._slots = spec.open_slots(whole, sink.keep) if spec.slots else None
-        self._beat = Beat(hub, self._place.pulse)
+        self._beat = Heartbeat(hub, self._place.heartbeat_payload)
         #: Batches judged for which it has not asked for others: number, events, nanoseconds.
         self._owed: list[tuple[int, int, int]] = []
-        os.sched_setaffinity(0, spec.cores.own)
+        os.sched_setaffinity(0, spec.cores.main)
         gc.freeze()  # what was loaded stays: the collector need not walk it again
 
     def service_s(self) -> bytes:
         """Return the payload of HELLO: what batches took at the warm-up, by their size."""
         return msgspec.json.encode(self._chain.service_s)
 
-    def serve(self) -> bool:
+    def step(self) -> bool:
         """Wait for one message and obey it; False when it is time to end."""
         if self._owed and not self._hub.poll(0.0):
-            self._ask()
+            self._request_batches()
         preparing = self._preparation is not None
-        heard = self._hub.poll(_PREPARING_S if preparing else LOOK_AROUND_S)
+        heard = self._hub.poll(_PREPARING_S if preparing else ORPHAN_CHECK_S)
         if preparing:
             self._tell_when_ready()
-        self._beat.tick()
+        self._beat.send_if_due()
         if not heard:
-            return not self._place.deserted()
+            return not self._place.is_lost()
         message = self._hub.receive()
         began = time.monotonic_ns()
         if message is None:
             return True
         _, header, payload = message
         if header.kind == Kind.STOP:
-            self._beat.give()
+            self._beat.send()
             return False
         self._place.hear()
         if header.kind == Kind.CONTROL:
@@ -120,14 +120,14 @@ class Worker:
         if header.kind != Kind.DATA:
             name = self._spec.name
             raise RunError(f"worker {name!r}: expected DATA, CONTROL or STOP, got {header.kind}")
-        if self._graph.passes_on:
+        if self._graph.has_next_segment:
             self._pass_on(header, payload, began)
             return True
         self._judge(header, payload)
         took = time.monotonic_ns() - began
         self._owed.append((header.seq, header.events, took))
-        if len(self._owed) >= min(self._spec.credit // 2, owed_at_most(header.events)):
-            self._ask()
+        if len(self._owed) >= min(self._spec.credit // 2, max_unreported(header.events)):
+            self._request_batches()
         return True
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Worker:
         self._outlet.close()
         self._chain.close()
 
-    def _ask(self) -> None:
+    def _request_batches(self) -> None:
         """Ask for a batch for each that is judged: a message wakes three threads."""
         seq, events, took = self._owed[-1]
         asked = len(self._owed)
@@ -148,7 +148,7 @@ class Worker:
             self._preparation.wait()
             self._tell_when_ready()
         self._outcomes.pop(swap.epoch, None)
-        self._preparation = Preparation(self._chain, swap, self._spec.cores.rest)
+        self._preparation = ModelPreload(self._chain, swap, self._spec.cores.others)
 
     def _tell_when_ready(self) -> None:
         """Answer a swap once it is prepared or refused."""
@@ -156,12 +156,12 @@ class Worker:
         if preparation is None or not preparation.done:
             return
         error = preparation.error
-        words = None if error is None else LastWords.of(error, self._spec.name)
+        words = None if error is None else ErrorRecord.of(error, self._spec.name)
         ready = Ready(preparation.swap.attempt, words)
         self._hub.send(Header(Kind.READY), msgspec.json.encode(ready))
         self._outcomes[preparation.swap.epoch], self._preparation = error, None
 
-    def _await(self, epoch: int) -> None:
+    def _wait_for_epoch(self, epoch: int) -> None:
         """Make sure that the models of an epoch are ready: a swap came before its first batch."""
         if epoch not in self._outcomes and self._preparation is not None:
             self._preparation.wait()
@@ -178,21 +178,23 @@ class Worker:
         batch, ready_ns, carry = self._take(header, payload)
         rung, epoch = header.aux & 0xFF, header.aux >> 8
         kept, summary = self._chain.run(batch, ready_ns, rung, epoch, carry)
-        kept, summary = self._place.leaves(kept, summary)
+        kept, summary = self._place.globalise(kept, summary)
         self._outlet.send(*self._answer(header, kept, pack_summary(summary)))
 
     def _pass_on(self, header: Header, payload: list[memoryview], began: int) -> None:
         """Do this segment's part of a batch and give it back to ingest, for the next."""
         batch, ready_ns, carry = self._take(header, payload)
         rung, epoch = header.aux & 0xFF, header.aux >> 8
-        passed, carry = self._chain.pass_on(batch, ready_ns, rung, epoch, carry)
-        passed, carry = self._place.leaves(passed, carry)
+        passed, carry = self._chain.run_segment(batch, ready_ns, rung, epoch, carry)
+        passed, carry = self._place.globalise(passed, carry)
         carry = replace(carry, took=time.monotonic_ns() - began)
         self._hub.send(*self._answer(header, passed, pack_carry(carry)))
 
-    def _take(self, header: Header, payload: list[memoryview]) -> tuple[EventBatch, int, Carry]:
+    def _take(
+        self, header: Header, payload: list[memoryview]
+    ) -> tuple[EventBatch, int, SegmentState]:
         """Return a batch that has come, since when it waits, and what was found before."""
-        carry = NOTHING
+        carry = EMPTY
         if self._graph.segment:
             carry, payload = unpack_carry(payload[0]), payload[1:]
         if self._slots is None or not header.first:
@@ -202,16 +204,16 @@ class Worker:
             batch = self._slots.batch(header.first - 1, segment, header.events, header.seq)
         epoch = header.aux >> 8
         if epoch > self._epoch:
-            self._await(epoch)
-        return self._place.arrived(batch, header, carry)
+            self._wait_for_epoch(epoch)
+        return self._place.localise(batch, header, carry)
 
     def _answer(self, header: Header, result: EventBatch, found: bytes) -> list[Any]:
         """Return a RESULT: header, what was found, and what came of the batch if it must travel."""
         frames: list[Any] = [found]
         slots, place = self._slots, header.first
-        if slots is None or not (place and slots.put(place - 1, self._graph.segment + 1, result)):
+        if slots is None or not (place and slots.write(place - 1, self._graph.segment + 1, result)):
             place = 0
-        if not place and (result.events or self._graph.passes_on):
+        if not place and (result.events or self._graph.has_next_segment):
             frames.append(self._outward.pack(result))
         answer = Header(Kind.RESULT, header.run, seq=header.seq, first=place,
                         events=result.events, t_ingest=header.t_ingest,
@@ -223,7 +225,7 @@ def _label(model: dict[str, str]) -> str:
     return f"{model['name']}/{model['version']} {model['sha256'][:16]}… by {model['backend']}"
 
 
-def _same_models(graph: Graph, spec: Spec) -> None:
+def _same_models(graph: Graph, spec: ProcessSpec) -> None:
     """Refuse to go on with other models than the run has, as a restarted worker might."""
     for stage, info in graph.models().items():
         began = spec.models[stage]

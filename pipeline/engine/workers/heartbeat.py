@@ -9,10 +9,10 @@ from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
 #: How often a process says that it is there.
-BEAT_S = 1.0
+HEARTBEAT_S = 1.0
 
 
-class Beat:
+class Heartbeat:
     """The signs of life of one process, given from its main loop.
 
     Parameters
@@ -27,13 +27,13 @@ class Beat:
         self._hub, self._payload = hub, payload
         self._last_s = 0.0
 
-    def tick(self) -> None:
+    def send_if_due(self) -> None:
         """Give a sign of life if the last was a second ago."""
         now_s = time.monotonic()
-        if now_s - self._last_s >= BEAT_S:
+        if now_s - self._last_s >= HEARTBEAT_S:
             self._last_s = now_s
-            self.give()
+            self.send()
 
-    def give(self) -> None:
+    def send(self) -> None:
         """Give a sign of life now."""
         self._hub.send(Header(Kind.HEARTBEAT), *self._payload())

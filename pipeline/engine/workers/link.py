@@ -13,19 +13,19 @@ from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import T_INGEST
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.transport.batch_summary import Summary
-from sluice.pipeline.transport.curve_keys import Credentials
+from sluice.pipeline.transport.batch_summary import BatchSummary
+from sluice.pipeline.transport.curve_keys import ClientAuth
 from sluice.pipeline.transport.protocol import Header
-from sluice.pipeline.transport.segment_state import Carry
+from sluice.pipeline.transport.segment_state import SegmentState
 from sluice.pipeline.transport.socket import Socket
 
-from .process_spec import Spec
+from .process_spec import ProcessSpec
 
 #: What a worker has found about a batch.
-Found = TypeVar("Found", Carry, Summary)
+Found = TypeVar("Found", SegmentState, BatchSummary)
 
 
-class Place(Protocol):
+class WorkerLink(Protocol):
     """Where a worker runs."""
 
     def meters(self, graph: Graph) -> MeterBlock:
@@ -34,28 +34,28 @@ class Place(Protocol):
     def outlet(self) -> Socket:
         """Return the way to the sink."""
 
-    def pulse(self) -> list[bytes]:
+    def heartbeat_payload(self) -> list[bytes]:
         """Return the payload of a heartbeat."""
 
     def hear(self) -> None:
         """Note that ingest has spoken."""
 
-    def deserted(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether ingest is gone."""
 
-    def arrived(
-        self, batch: EventBatch, header: Header, carry: Carry
-    ) -> tuple[EventBatch, int, Carry]:
+    def localise(
+        self, batch: EventBatch, header: Header, carry: SegmentState
+    ) -> tuple[EventBatch, int, SegmentState]:
         """Return a batch in this host's time, since when it waits, and its carry."""
 
-    def leaves(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
+    def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
         """Return what came of a batch in ingest's time."""
 
 
-class Here:
+class LocalLink:
     """Beside ingest: its child, with its clock and its memory."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: ProcessSpec) -> None:
         self._spec = spec
 
     def meters(self, graph: Graph) -> MeterBlock:
@@ -67,29 +67,29 @@ class Here:
         """Return a Unix socket."""
         return Socket(self._spec.outlet, self._spec.name)
 
-    def pulse(self) -> list[bytes]:
+    def heartbeat_payload(self) -> list[bytes]:
         """Return nothing: being heard is enough."""
         return []
 
     def hear(self) -> None:
         """Nothing to note."""
 
-    def deserted(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether the parent process is another."""
         return self._spec.orphaned()
 
-    def arrived(
-        self, batch: EventBatch, header: Header, carry: Carry
-    ) -> tuple[EventBatch, int, Carry]:
+    def localise(
+        self, batch: EventBatch, header: Header, carry: SegmentState
+    ) -> tuple[EventBatch, int, SegmentState]:
         """Return all as it is: the batch waits since it was sent."""
         return batch, header.t_sent, carry
 
-    def leaves(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
+    def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
         """Return all as it is."""
         return batch, found
 
 
-class Away:
+class RemoteLink:
     """On another host: with a clock of its own, heard by messages alone.
 
     Parameters
@@ -105,7 +105,7 @@ class Away:
     """
 
     def __init__(
-        self, spec: Spec, keys: Credentials | None, ahead_ns: int, silence_s: float
+        self, spec: ProcessSpec, keys: ClientAuth | None, ahead_ns: int, silence_s: float
     ) -> None:
         self._spec = spec
         self._keys = keys
@@ -123,7 +123,7 @@ class Away:
         """Return a TCP socket."""
         return Socket(self._spec.outlet, self._spec.name, security=self._keys)
 
-    def pulse(self) -> list[bytes]:
+    def heartbeat_payload(self) -> list[bytes]:
         """Return the meters."""
         return [] if self._block is None else [self._block.rows.tobytes()]
 
@@ -131,7 +131,7 @@ class Away:
         """Note the time."""
         self._heard_s = time.monotonic()
 
-    def deserted(self) -> bool:
+    def is_lost(self) -> bool:
         """Raise RunError if nothing was heard for too long."""
         if time.monotonic() - self._heard_s > self._silence_s:
             raise RunError(
@@ -140,18 +140,18 @@ class Away:
             )
         return False
 
-    def arrived(
-        self, batch: EventBatch, header: Header, carry: Carry
-    ) -> tuple[EventBatch, int, Carry]:
+    def localise(
+        self, batch: EventBatch, header: Header, carry: SegmentState
+    ) -> tuple[EventBatch, int, SegmentState]:
         """Return all in this host's time; the batch waits from now on: the network is no stage."""
         if carry.started:
             carry = replace(carry, started=carry.started + self._ahead_ns)
         return self._later(batch, self._ahead_ns), time.monotonic_ns(), carry
 
-    def leaves(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
+    def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
         """Return all in ingest's time."""
         back = -self._ahead_ns
-        if isinstance(found, Carry):
+        if isinstance(found, SegmentState):
             return self._later(batch, back), replace(found, started=found.started + back)
         return self._later(batch, back), replace(found, t_decided=found.t_decided + back)
 

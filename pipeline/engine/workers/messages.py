@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from sluice.pipeline.config.graph_file import GraphConfig
-from sluice.pipeline.core.errors import ConfigError, LastWords, RunError
+from sluice.pipeline.core.errors import ConfigError, ErrorRecord, RunError
 from sluice.pipeline.core.schema import Column
 from sluice.pipeline.engine.model_swap import Swap
 
@@ -17,7 +17,7 @@ _MOST_APART_NS = 1_000_000_000
 _WILDCARDS = ("0.0.0.0", "*", "[::]", "::")
 
 
-class Joining(Struct, frozen=True):
+class JoinRequest(Struct, frozen=True):
     """A worker's first word.
 
     Attributes
@@ -30,13 +30,13 @@ class Joining(Struct, frozen=True):
     pid: int
 
 
-class Terms(Struct, frozen=True):
+class JoinReply(Struct, frozen=True):
     """What ingest answers: enough to build the same graph again.
 
     Attributes
     ----------
     config, source, bor, models, epoch, swap, segment
-        See `Spec`.
+        See `ProcessSpec`.
     results
         Where results go: the sink's endpoint as it listens there.
     tai_ns
@@ -76,14 +76,14 @@ def tai_ahead_ns() -> int:
     return tai - (before + time.monotonic_ns()) // 2
 
 
-def seen_from(hub: str, results: str) -> str:
+def reachable_endpoint(hub: str, results: str) -> str:
     """Return the sink's endpoint for a worker that reaches ingest at `hub`.
 
     Examples
     --------
-    >>> seen_from("tcp://daq7:5561", "tcp://0.0.0.0:5562")
+    >>> reachable_endpoint("tcp://daq7:5561", "tcp://0.0.0.0:5562")
     'tcp://daq7:5562'
-    >>> seen_from("tcp://daq7:5561", "tcp://10.1.0.3:5562")
+    >>> reachable_endpoint("tcp://daq7:5561", "tcp://10.1.0.3:5562")
     'tcp://10.1.0.3:5562'
     """
     host, _, port = results.removeprefix("tcp://").rpartition(":")
@@ -98,4 +98,4 @@ class Ready(Struct, frozen=True):
     """A worker's answer to a swap: ready, or why not."""
 
     attempt: int
-    error: LastWords | None = None
+    error: ErrorRecord | None = None

@@ -12,26 +12,26 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from sluice.pipeline.config.graph_file import Graph as GraphTable
 from sluice.pipeline.config.graph_file import GraphConfig
+from sluice.pipeline.config.graph_file import GraphTable as GraphTable
 from sluice.pipeline.core.errors import (
     DeviceLostError,
-    LastWords,
+    ErrorRecord,
     SluiceError,
 )
 from sluice.pipeline.core.schema import Column, Schema
 from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.graph.graph import Graph
-from sluice.pipeline.graph.segments import edges
+from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.sinks.base import Keep
-from sluice.pipeline.system.cpu_scheduling import TURN_S, change_policy
+from sluice.pipeline.system.cpu_scheduling import SWITCH_INTERVAL_S, change_policy
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket, terminate
 
-from .shared_slots import Slots
+from .shared_slots import SharedSlots
 
 #: A process that has heard nothing for this long looks whether its parent still lives.
-LOOK_AROUND_S = 1.0
+ORPHAN_CHECK_S = 1.0
 SLOTS = "slots"
 #: Slots beyond the window, for batches that are sent anew.
 _SPARE_SLOTS = 4
@@ -43,14 +43,14 @@ _ACCEPTED = 4
 Times = list[list[tuple[int, float]]]
 
 
-class Cores(Struct, frozen=True):
-    """Cores of one process: `own` for its main thread, `rest` for all its other threads."""
+class CoreSet(Struct, frozen=True):
+    """CoreSet of one process: `own` for its main thread, `rest` for all its other threads."""
 
-    own: tuple[int, ...]
-    rest: tuple[int, ...]
+    main: tuple[int, ...]
+    others: tuple[int, ...]
 
 
-def share_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[Cores], Cores]:
+def assign_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[CoreSet], CoreSet]:
     """Return the cores of each compute worker, and of ingest and sink.
 
     A replay is bound by its workers: where there are more cores than workers, the main thread of
@@ -59,14 +59,14 @@ def share_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[
 
     Examples
     --------
-    >>> share_cores({0, 1, 2}, 2, live=False)[0][1]
-    Cores(own=(1,), rest=(2,))
+    >>> assign_cores({0, 1, 2}, 2, live=False)[0][1]
+    CoreSet(main=(1,), others=(2,))
     """
     every = tuple(sorted(available))
     if live or workers >= len(every):
-        return [Cores(every, every)] * workers, Cores(every, every)
+        return [CoreSet(every, every)] * workers, CoreSet(every, every)
     rest = every[workers:]
-    return [Cores((core,), rest) for core in every[:workers]], Cores(rest, rest)
+    return [CoreSet((core,), rest) for core in every[:workers]], CoreSet(rest, rest)
 
 
 def slot_results(graph: GraphTable, keep: Keep) -> int:
@@ -74,18 +74,18 @@ def slot_results(graph: GraphTable, keep: Keep) -> int:
     return graph.batch_events if keep == "all" else -(-graph.batch_events // _ACCEPTED)
 
 
-def owed_at_most(events: int) -> int:
+def max_unreported(events: int) -> int:
     """Return after how many batches of a size a worker tells that they are judged."""
     return max(1, min(_OWED, _OWED_EVENTS // max(1, events)))
 
 
 def slot_count(config: GraphConfig) -> int:
     """Return how many slots of shared memory a run of the graph has."""
-    owed = owed_at_most(config.graph.batch_events) - 1
-    return config.graph.window + _SPARE_SLOTS + owed * len(config.workers.crew)
+    owed = max_unreported(config.graph.batch_events) - 1
+    return config.graph.window + _SPARE_SLOTS + owed * len(config.workers.segment_of_worker)
 
 
-class Spec(Struct, frozen=True):
+class ProcessSpec(Struct, frozen=True):
     """Start-up parameters of one process, read from a JSON file.
 
     Attributes
@@ -135,7 +135,7 @@ class Spec(Struct, frozen=True):
     epoch: int
     swap: Swap | None
     parent: int
-    cores: Cores
+    cores: CoreSet
     credit: int
     since: int | None = None
     begun: tuple[Swap, ...] = ()
@@ -147,11 +147,11 @@ class Spec(Struct, frozen=True):
         """Columns of the source."""
         return Schema(self.source)
 
-    def open_slots(self, graph: Graph, keep: Keep) -> Slots:
+    def open_slots(self, graph: Graph, keep: Keep) -> SharedSlots:
         """Return the run's shared memory, for a sink that keeps these events."""
         table = self.config.graph
-        return Slots(
-            Path(self.slots), edges(graph), table.batch_events, slot_results(table, keep),
+        return SharedSlots(
+            Path(self.slots), edge_schemas(graph), table.batch_events, slot_results(table, keep),
             self.slot_count, create=False,
         )  # fmt: skip
 
@@ -160,17 +160,17 @@ class Spec(Struct, frozen=True):
         return os.getppid() != self.parent
 
 
-def play(role: Callable[[Spec, Socket], None], path: str) -> int:
+def run_process(role: Callable[[ProcessSpec, Socket], None], path: str) -> int:
     """Run a process: read its spec, connect to ingest, play the role; return the exit code.
 
     A failure goes to ingest as an ERROR message, which ends the run, but for a device that is lost:
     that is a death like any other. The exit code is the error's.
     """
-    spec = msgspec.json.decode(Path(path).read_bytes(), type=Spec)
-    os.sched_setaffinity(0, spec.cores.rest)  # threads to come inherit it
+    spec = msgspec.json.decode(Path(path).read_bytes(), type=ProcessSpec)
+    os.sched_setaffinity(0, spec.cores.others)  # threads to come inherit it
     if spec.hurried:
         change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
-    sys.setswitchinterval(TURN_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     hub = Socket(spec.hub, spec.name)
     code = 0
     try:
@@ -181,7 +181,7 @@ def play(role: Callable[[Spec, Socket], None], path: str) -> int:
     except Exception as error:
         if "SLUICE_DEBUG" in os.environ:
             traceback.print_exc()
-        hub.send(Header(Kind.ERROR), msgspec.json.encode(LastWords.of(error, spec.name)))
+        hub.send(Header(Kind.ERROR), msgspec.json.encode(ErrorRecord.of(error, spec.name)))
         code = error.exit_code if isinstance(error, SluiceError) else 1
     hub.close()
     terminate()

@@ -9,25 +9,25 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from sluice.pipeline.core.errors import LastWords, ProtocolError, RunError, SluiceError
-from sluice.pipeline.transport.curve_keys import Credentials
-from sluice.pipeline.transport.protocol import Header, Kind, pack_text, unpack_text
+from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
+from sluice.pipeline.transport.curve_keys import ClientAuth
+from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_json
 from sluice.pipeline.transport.socket import Socket, terminate
 
-from .compute import Worker
-from .link import Away
-from .messages import Joining, Terms, seen_from, tai_ahead_ns
-from .process_spec import Cores, Spec
+from .compute import ComputeWorker
+from .link import RemoteLink
+from .messages import JoinReply, JoinRequest, reachable_endpoint, tai_ahead_ns
+from .process_spec import CoreSet, ProcessSpec
 
 _LOOK_S = 0.1
 #: Batches asked for ahead: one to work on, one to come meanwhile.
 _CREDIT = 2
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def join(
-    endpoint: str, keys: Credentials | None, name: str | None, patience_s: float, say: Say
+def join_run(
+    endpoint: str, keys: ClientAuth | None, name: str | None, patience_s: float, say: Notify
 ) -> None:
     """Work for the run at `endpoint` until it ends; SIGTERM and SIGINT leave it.
 
@@ -52,7 +52,7 @@ def join(
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     hub = Socket(endpoint, name, security=keys)
     try:
-        with _leaving() as left:
+        with _stop_on_signal() as left:
             terms = _ask(hub, endpoint, patience_s, left)
             if terms is not None:
                 say(f"joined run {terms.bor.get('run')} of graph {terms.config.graph.name!r}")
@@ -64,54 +64,56 @@ def join(
 
 
 def _work(
-    hub: Socket, name: str, endpoint: str, keys: Credentials | None, terms: Terms,
+    hub: Socket, name: str, endpoint: str, keys: ClientAuth | None, terms: JoinReply,
     left: Callable[[], bool],
 ) -> None:  # fmt: skip
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    spec = Spec(
+    spec = ProcessSpec(
         name=name, config=terms.config, source=terms.source, hub=endpoint,
-        outlet=seen_from(endpoint, terms.results), meters="", slots="", slot_count=0,
+        outlet=reachable_endpoint(endpoint, terms.results), meters="", slots="", slot_count=0,
         bor=terms.bor, models=terms.models, epoch=terms.epoch, swap=terms.swap, credit=_CREDIT,
-        parent=os.getppid(), cores=Cores(cores, cores), segment=terms.segment,
+        parent=os.getppid(), cores=CoreSet(cores, cores), segment=terms.segment,
     )  # fmt: skip
     # monotonic here - monotonic there, by way of TAI
-    away = Away(spec, keys, terms.tai_ns - tai_ahead_ns(), terms.silence_s)
+    away = RemoteLink(spec, keys, terms.tai_ns - tai_ahead_ns(), terms.silence_s)
     try:
-        worker = Worker(spec, hub, away)
+        worker = ComputeWorker(spec, hub, away)
         try:
             away.hear()  # making ready takes its time
             hub.send(Header(Kind.HELLO, aux=os.getpid()), worker.service_s())
             hub.send(Header(Kind.CREDIT, aux=_CREDIT))
-            while not left() and worker.serve():
+            while not left() and worker.step():
                 pass
         finally:
             worker.close()
     except SluiceError as error:
-        hub.send(Header(Kind.ERROR), pack_text(LastWords.of(error, name)))
+        hub.send(Header(Kind.ERROR), pack_json(ErrorRecord.of(error, name)))
         raise
     hub.send(Header(Kind.STOP))  # our last meters came before
 
 
-def _ask(hub: Socket, endpoint: str, patience_s: float, left: Callable[[], bool]) -> Terms | None:
+def _ask(
+    hub: Socket, endpoint: str, patience_s: float, left: Callable[[], bool]
+) -> JoinReply | None:
     """Return what to run, None if a signal came first; RunError says why it cannot."""
-    hub.send(Header(Kind.JOIN), pack_text(Joining(socket.gethostname(), os.getpid())))
+    hub.send(Header(Kind.JOIN), pack_json(JoinRequest(socket.gethostname(), os.getpid())))
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if left():
             return None
         message = hub.receive() if hub.poll(_LOOK_S) else None
-        trouble = hub.trouble
+        trouble = hub.last_failure
         if message is None and trouble is not None and trouble.final:
             raise RunError(f"{endpoint}: {trouble.why}", trouble.hint)
         if message is None:
             continue
         _, header, payload = message
         if header.kind == Kind.ERROR:
-            why = unpack_text(payload, dict[str, str], "ERROR").get("message", "")
+            why = unpack_json(payload, dict[str, str], "ERROR").get("message", "")
             raise RunError(f"{endpoint} refuses: {why}")
         if header.kind == Kind.SPEC:
             try:
-                terms = unpack_text(payload, Terms, "SPEC")
+                terms = unpack_json(payload, JoinReply, "SPEC")
                 terms.check_clock()
                 return terms
             except ProtocolError as error:
@@ -125,7 +127,7 @@ def _ask(hub: Socket, endpoint: str, patience_s: float, left: Callable[[], bool]
 
 
 @contextlib.contextmanager
-def _leaving() -> Iterator[Callable[[], bool]]:
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether a signal has asked to leave."""
     asked: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)

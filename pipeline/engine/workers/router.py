@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluice.pipeline.engine.base import Plan
-from sluice.pipeline.transport.curve_keys import guard
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.protocol import Header
 from sluice.pipeline.transport.socket import Message, Socket
 
 
-class Hub:
+class Router:
     """One or two ROUTERs that act as one; answers go the way a peer came.
 
     Parameters
@@ -47,20 +47,20 @@ class Hub:
         socket = self._gate if self._gate is not None and to in self._far else self._own
         return socket.send(header, *payload, to=to)
 
-    def turn_away(self, header: Header, *payload: Any, to: bytes) -> None:
+    def reject(self, header: Header, *payload: Any, to: bytes) -> None:
         """Answer a stranger who came through the gate."""
         if self._gate is not None:
             self._gate.send(header, *payload, to=to)
 
-    def is_far(self, peer: bytes) -> bool:
+    def is_remote(self, peer: bytes) -> bool:
         """Whether a peer is reached through the gate."""
         return peer in self._far
 
-    def know(self, peer: bytes) -> None:
+    def add_remote(self, peer: bytes) -> None:
         """Send to a peer through the gate from now on."""
         self._far.add(peer)
 
-    def forget(self, peer: bytes) -> None:
+    def remove_remote(self, peer: bytes) -> None:
         """Forget where a peer came from."""
         self._far.discard(peer)
 
@@ -75,10 +75,10 @@ class Hub:
             socket.close()
 
 
-def open_hub(plan: Plan) -> Hub:
+def open_router(plan: RunContext) -> Router:
     """Listen for the processes of a run, where the graph says so also for those of other hosts."""
     workers = plan.graph.config.workers
     gate = None
     if workers.listen:
-        gate = Socket(workers.listen, security=guard(workers.security, "workers"))
-    return Hub(Socket(f"ipc://{plan.runtime}/hub"), gate)
+        gate = Socket(workers.listen, security=load_server_auth(workers.security, "workers"))
+    return Router(Socket(f"ipc://{plan.runtime}/hub"), gate)

@@ -45,7 +45,7 @@ class _Room(NamedTuple):
     items_bytes: int
 
 
-class Slots:
+class SharedSlots:
     """Views of the shared memory of one run, the same in every process.
 
     Parameters
@@ -109,11 +109,11 @@ class Slots:
         """Put a batch for a worker into a free slot; None if none is free or it does not fit."""
         for free in self._free:
             fits = bool(free) and batch.events <= self._rooms[free[-1]].events
-            if fits and self.put(free[-1], 0, batch):
+            if fits and self.write(free[-1], 0, batch):
                 return free.pop()
         return None
 
-    def give_back(self, slots: Iterable[int]) -> None:
+    def release(self, slots: Iterable[int]) -> None:
         """Free slots again."""
         for slot in slots:
             self._free[self._rooms[slot] == self._rooms[0]].append(slot)
@@ -123,7 +123,7 @@ class Slots:
         columns = self._columns[slot][edge]
         return EventBatch({name: column[:events] for name, column in columns.items()}, events, seq)
 
-    def put(self, slot: int, edge: int, batch: EventBatch) -> bool:
+    def write(self, slot: int, edge: int, batch: EventBatch) -> bool:
         """Put a batch, or what came of it, at an edge; False if it does not fit."""
         return _fill(self._columns[slot][edge], batch)
 
@@ -153,7 +153,7 @@ def _sizes(column: Column, room: _Room) -> list[int]:
     if not column.ragged:
         return [column.item_bytes * room.events]
     size = max(1, column.item_bytes)
-    items = min(column.most_items * room.events, max(room.events, room.items_bytes // size))
+    items = min(column.item_limit * room.events, max(room.events, room.items_bytes // size))
     return [column.item_bytes * items, 8 * (room.events + 1)]
 
 

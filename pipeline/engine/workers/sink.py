@@ -10,23 +10,23 @@ import msgspec
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ProtocolError, RunError
-from sluice.pipeline.engine.group_commit import Committer
+from sluice.pipeline.engine.group_commit import GroupCommit
 from sluice.pipeline.engine.model_swap import Swap
-from sluice.pipeline.engine.storage_retry import NO_ROOM, RETRY_S, Room
+from sluice.pipeline.engine.storage_retry import DISK_FULL_ERRNOS, RETRY_S, StorageRetry
 from sluice.pipeline.graph.graph import Graph, build_graph
-from sluice.pipeline.journal.batch_record import epoch_of
-from sluice.pipeline.journal.commit import Commit, Result
+from sluice.pipeline.journal.batch_record import record_epoch
+from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.sinks.base import Sink
-from sluice.pipeline.transport.batch_summary import join_payloads, unpack_summary
+from sluice.pipeline.transport.batch_summary import merge_acks, unpack_summary
 from sluice.pipeline.transport.codec import Codec
-from sluice.pipeline.transport.curve_keys import guard
+from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Poller, Socket
 
-from .heartbeat import Beat
+from .heartbeat import Heartbeat
 from .messages import Ready
-from .process_spec import LOOK_AROUND_S, Spec, play
-from .router import Hub
+from .process_spec import ORPHAN_CHECK_S, ProcessSpec, run_process
+from .router import Router
 
 #: Of so many commits ingest is told at once, while more is to be done.
 _SETTLED = 4
@@ -34,15 +34,15 @@ _SETTLED = 4
 
 def start(path: str) -> int:
     """Play this role by the spec file at `path`; return the exit code."""
-    return play(commit, path)
+    return run_process(commit, path)
 
 
-def commit(spec: Spec, hub: Socket) -> None:
+def commit(spec: ProcessSpec, hub: Socket) -> None:
     """Open the sink, then commit results in the order of their sequence numbers until EOR."""
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
     commits = _open(sink, graph, spec, hub)
-    desk = _Desk(spec, hub, sink, graph, commits)
+    desk = SinkWorker(spec, hub, sink, graph, commits)
     try:
         desk.serve()
     finally:
@@ -50,27 +50,27 @@ def commit(spec: Spec, hub: Socket) -> None:
     hub.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
 
 
-def _open(sink: Sink, graph: Graph, spec: Spec, hub: Socket) -> list[Commit]:
+def _open(sink: Sink, graph: Graph, spec: ProcessSpec, hub: Socket) -> list[CommitRecord]:
     """Open the sink; one that goes on waits for room, a new run is refused at once without."""
-    room = Room(sink.full_timeout_s)
+    room = StorageRetry(sink.disk_full_timeout_s)
     while not spec.orphaned():
         try:
             return sink.open(graph.outputs, spec.bor, spec.since)
         except OSError as error:
-            if spec.since is None or error.errno not in NO_ROOM:
+            if spec.since is None or error.errno not in DISK_FULL_ERRNOS:
                 raise RunError(f"cannot open: {error}") from error
-            if room.lost(error, time.monotonic()):  # HELLO will say that there is room again
+            if room.on_error(error, time.monotonic()):  # HELLO will say that there is room again
                 run = int(spec.bor.get("run", 0))
                 hub.send(Header(Kind.FULL, run, aux=1), msgspec.json.encode(str(error)))
         time.sleep(RETRY_S)
     raise RunError("cannot open: the engine is gone")
 
 
-class _Desk:
+class SinkWorker:
     """Takes results as they come and hands them to the committer in order."""
 
     def __init__(
-        self, spec: Spec, hub: Socket, sink: Sink, graph: Graph, commits: list[Commit]
+        self, spec: ProcessSpec, hub: Socket, sink: Sink, graph: Graph, commits: list[CommitRecord]
     ) -> None:
         self._spec = spec
         self._hub = hub
@@ -78,16 +78,16 @@ class _Desk:
         self._run = int(spec.bor.get("run", 0))
         self._codec = Codec(graph.outputs)
         self._slots = spec.open_slots(graph, sink.keep)
-        last = commits[-1] if commits else Commit(next=spec.since or 0)
+        last = commits[-1] if commits else CommitRecord(next=spec.since or 0)
         limits = spec.config.graph
-        self._committer = Committer(sink, graph.outputs, limits, last, self._acknowledge)
+        self._committer = GroupCommit(sink, graph.outputs, limits, last, self._acknowledge)
         for swap in spec.begun:
-            self._committer.announce(swap.for_journal())
-        self._room = Room(sink.full_timeout_s)
-        self._held: dict[int, Result] = {}
+            self._committer.register_swap(swap.for_journal())
+        self._room = StorageRetry(sink.disk_full_timeout_s)
+        self._held: dict[int, BatchResult] = {}
         self._eor: dict[str, Any] | None = None
-        self._outlet = open_outlet(spec)
-        self._beat = Beat(hub)
+        self._outlet = open_result_socket(spec)
+        self._beat = Heartbeat(hub)
         #: Commits that ingest has not heard of: first batch, how many, and summaries.
         self._settled: list[tuple[int, int, bytes]] = []
         for record in commits:  # their ACKs may have died with the sink's earlier life
@@ -101,7 +101,7 @@ class _Desk:
         going = True
         while going and self._eor is None:
             ready = poller.poll(self._patience())
-            self._beat.tick()
+            self._beat.send_if_due()
             if not ready and self._spec.orphaned():
                 return
             if any(socket in ready for socket in self._outlet.sockets):
@@ -121,7 +121,7 @@ class _Desk:
                 self._sink.close(self._eor)
             except OSError as error:
                 self._lose_room(error)
-                self._beat.tick()
+                self._beat.send_if_due()
                 if self._hub.poll(RETRY_S) and not self._obey():
                     self._eor = None
             else:
@@ -130,7 +130,7 @@ class _Desk:
     def _patience(self) -> float:
         now = time.monotonic()
         due_s = self._room.wait_s(now) if self._room.full else self._committer.due_in(now)
-        return max(0.0, min(LOOK_AROUND_S, due_s))
+        return max(0.0, min(ORPHAN_CHECK_S, due_s))
 
     def _take(self) -> None:
         """Hold the results that are there; what was committed or is held already is a duplicate."""
@@ -152,16 +152,16 @@ class _Desk:
         """Whether what came from another host can be committed: columns, counts, and the epoch."""
         if not is_sound(header, payload, self._codec):
             return False
-        return self._committer.knows(epoch_of(unpack_summary(payload[0]).composition))
+        return self._committer.knows_epoch(record_epoch(unpack_summary(payload[0]).batch_record))
 
-    def _result(self, header: Header, payload: list[memoryview]) -> Result:
+    def _result(self, header: Header, payload: list[memoryview]) -> BatchResult:
         summary, *rest = payload
         kept = EventBatch({}, 0, header.seq)
         if header.first:
             kept = self._slots.batch(header.first - 1, -1, header.events, header.seq)
         elif rest:
             kept = self._codec.unpack(rest[0], header.events, header.seq)
-        return Result(header.seq, header.aux, kept, summary)
+        return BatchResult(header.seq, header.aux, kept, summary)
 
     def _commit(self) -> None:
         committer, held = self._committer, self._held
@@ -178,12 +178,12 @@ class _Desk:
         except OSError as error:
             self._lose_room(error)
         else:
-            if self._room.found():
+            if self._room.on_success():
                 self._hub.send(Header(Kind.FULL, self._run))
 
     def _lose_room(self, error: OSError) -> None:
         """Tell ingest, once, that there is no room; RunError if it is no use to wait."""
-        if self._room.lost(error, time.monotonic()):
+        if self._room.on_error(error, time.monotonic()):
             self._hub.send(Header(Kind.FULL, self._run, aux=1), msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
@@ -196,7 +196,7 @@ class _Desk:
         if self._settled:
             firsts, batches, payloads = zip(*self._settled, strict=True)
             ack = Header(Kind.ACK, self._run, seq=firsts[0], aux=sum(batches))
-            self._hub.send(ack, join_payloads(payloads))
+            self._hub.send(ack, merge_acks(payloads))
             self._settled.clear()
 
     def _obey(self) -> bool:
@@ -208,21 +208,21 @@ class _Desk:
         if header.kind == Kind.EOR:
             self._eor = msgspec.json.decode(payload[0])
         elif header.kind == Kind.CREDIT:
-            self._committer.hurry()
+            self._committer.flush_eagerly()
         elif header.kind == Kind.CONTROL:
             swap = msgspec.json.decode(payload[0], type=Swap)
-            self._committer.announce(swap.for_journal())
+            self._committer.register_swap(swap.for_journal())
             self._hub.send(Header(Kind.READY, self._run), msgspec.json.encode(Ready(swap.attempt)))
         return header.kind != Kind.STOP
 
 
-def open_outlet(spec: Spec) -> Hub:
+def open_result_socket(spec: ProcessSpec) -> Router:
     """Listen for results; where the graph says so also for those of other hosts."""
     workers = spec.config.workers
     gate = None
     if workers.results:
-        gate = Socket(workers.results, security=guard(workers.security, "workers"))
-    return Hub(Socket(spec.outlet), gate)
+        gate = Socket(workers.results, security=load_server_auth(workers.security, "workers"))
+    return Router(Socket(spec.outlet), gate)
 
 
 def is_sound(header: Header, payload: list[memoryview], codec: Codec) -> bool:

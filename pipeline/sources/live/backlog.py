@@ -9,7 +9,7 @@ import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import T_INGEST, Schema
-from sluice.pipeline.sources.prefetch import Portions
+from sluice.pipeline.sources.prefetch import Rebatcher
 from sluice.pipeline.transport.codec import record_dtype
 
 #: Bytes of waiting messages beyond which nothing more is taken.
@@ -61,19 +61,19 @@ class RecordBacklog:
         """Copy packed records behind those that wait; they fit, see `capacity`."""
         first, size = self._start + self.events, self._size
         if first + events > self.capacity:
-            first = self._close_up()
+            first = self._compact()
         stop = first + events
         self._bytes[first * size : stop * size] = records[: events * size]
         self._arrived[first:stop] = time.monotonic_ns()
         self.events += events
 
     @property
-    def gap(self) -> tuple[int, int]:
+    def free_range(self) -> tuple[int, int]:
         """Record of `block` behind those that wait, and how many fit there without closing up."""
         first = self._start + self.events
         return first, min(self.room, self.capacity - first)
 
-    def filled(self, events: int, now_ns: int) -> None:
+    def commit(self, events: int, now_ns: int) -> None:
         """Note that so many records were written into the gap."""
         first = self._start + self.events
         self._arrived[first : first + events] = now_ns
@@ -92,7 +92,7 @@ class RecordBacklog:
         self._start = stop if self.events else 0
         return EventBatch(columns, events)
 
-    def _close_up(self) -> int:
+    def _compact(self) -> int:
         """Move what waits to the front of the memory; return where it ends."""
         start, stop = self._start, self._start + self.events
         self._records[: self.events] = self._records[start:stop].copy()
@@ -101,7 +101,7 @@ class RecordBacklog:
         return self.events
 
 
-class ListBacklog:
+class RaggedBacklog:
     """Batches of events whose size varies; see `LiveSource`.
 
     Parameters
@@ -120,7 +120,7 @@ class ListBacklog:
     def __init__(self, most: int) -> None:
         self._most, self.capacity = most, 2 * most
         self._messages: deque[EventBatch] = deque()
-        self._portions = Portions(self._following)
+        self._portions = Rebatcher(self._following)
         self._bytes = 0
         self.events = 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.record_receiver import Peers
+from sluice.pipeline.transport.record_receiver import PeerTable
 from sluice.pipeline.transport.socket import Socket
 
 #: A jump of the event counter beyond this is a broken counter, not a loss.
@@ -25,7 +25,7 @@ class FrontEnd:
     source: int
     row: int
     told: int
-    peers: Peers
+    peers: PeerTable
 
     @property
     def next_event(self) -> int:
@@ -70,7 +70,7 @@ class FrontEnds:
     def __init__(self, most: int) -> None:
         self._most = most
         #: The same for who takes their messages without Python.
-        self.peers = Peers(most)
+        self.peers = PeerTable(most)
         self._known: dict[bytes, FrontEnd] = {}
         self._told_s = 0.0
         self._busy = self._again = False
@@ -79,7 +79,7 @@ class FrontEnds:
     def __len__(self) -> int:
         return len(self._known)
 
-    def begin(self, peer: bytes, header: Header, socket: Socket) -> None:
+    def register(self, peer: bytes, header: Header, socket: Socket) -> None:
         """Know a front end from now on; ProtocolError if there are too many."""
         if peer not in self._known and len(self._known) >= self._most:
             self._forget_the_gone(socket)
@@ -94,17 +94,17 @@ class FrontEnds:
         row = self.peers.add(peer, header.first)
         self._known[peer] = FrontEnd(header.source, row, header.first, self.peers)
 
-    def press(self, socket: Socket, *, busy: bool) -> None:
+    def set_busy(self, socket: Socket, *, busy: bool) -> None:
         """Tell every front end to pause, or to go on."""
         self._busy, self._again = busy, True
         for peer in self._known:
             socket.send(_BUSY if busy else _FREE, to=peer)
 
-    def end(self, peer: bytes) -> None:
+    def unregister(self, peer: bytes) -> None:
         """Forget a front end."""
         self.peers.drop(self._known.pop(peer).row)
 
-    def tell(self, socket: Socket, *, now: bool = False) -> None:
+    def acknowledge(self, socket: Socket, *, now: bool = False) -> None:
         """Tell the front ends how far they were understood, at most once a second unless `now`."""
         time_s = time.monotonic()
         if not now and time_s - self._told_s < _TELL_S:
@@ -122,4 +122,4 @@ class FrontEnds:
         """Forget those whose connection is gone: a message finds no way to them."""
         ping = Header(Kind.HEARTBEAT)
         for peer in [peer for peer in self._known if not socket.send(ping, to=peer)]:
-            self.end(peer)
+            self.unregister(peer)

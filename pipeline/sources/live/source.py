@@ -8,20 +8,20 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from sluice.kernels.hashing import sampled
+from sluice.kernels.hashing import sample_mask
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.endpoints import Security, require_secure
+from sluice.pipeline.core.endpoints import Security, require_authentication
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
-from sluice.pipeline.sources.base import NOTHING, Losses, Rejected, Waiting, within_limits
-from sluice.pipeline.sources.column_spec import column_of
+from sluice.pipeline.sources.base import NONE, Available, Losses, Rejected, within_limits
+from sluice.pipeline.sources.column_spec import parse_column
 from sluice.pipeline.transport.codec import Codec, record_dtype, unpack_schema
-from sluice.pipeline.transport.curve_keys import guard
-from sluice.pipeline.transport.protocol import Header, Kind, pack_text
-from sluice.pipeline.transport.record_receiver import Inbox
+from sluice.pipeline.transport.curve_keys import load_server_auth
+from sluice.pipeline.transport.protocol import Header, Kind, pack_json
+from sluice.pipeline.transport.record_receiver import RecordReceiver
 from sluice.pipeline.transport.socket import Limits, Message, Socket
 
-from .backlog import ListBacklog, RecordBacklog
+from .backlog import RaggedBacklog, RecordBacklog
 from .front_ends import FrontEnd, FrontEnds
 
 _MESSAGES_A_CALL = 256
@@ -58,8 +58,8 @@ class LiveSource:
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         where = f"source {name!r}"
-        require_secure(options.listen, options.security, where)
-        columns = [column_of(key, form, where) for key, form in options.columns.items()]
+        require_authentication(options.listen, options.security, where)
+        columns = [parse_column(key, form, where) for key, form in options.columns.items()]
         self._record = Schema((EVENT_ID, T_EVENT)).merge(columns)
         self.schema = self._record.merge((T_INGEST,))
         self._listen = options.listen
@@ -67,22 +67,22 @@ class LiveSource:
         self._most = options.backlog
         self._stopped = self._busy = False
         self._share, self._salt = 0.0, 0
-        self.damage: str | None = None
+        self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
-        self._inbox: Inbox | None = None
+        self._inbox: RecordReceiver | None = None
         self._losses = Losses()
         self._refused = 0
         self._front_ends = FrontEnds(options.front_ends)
         self._limits = Limits(options.message_bytes, _QUEUE)
         self._dtype = record_dtype(self._record)
         self._codec = Codec(self._record)
-        self._backlog: RecordBacklog | ListBacklog
+        self._backlog: RecordBacklog | RaggedBacklog
         #: The backlog is one of the two: events with lists do not come as packed records.
         self._packed: RecordBacklog | None = None
-        self._lists: ListBacklog | None = None
+        self._lists: RaggedBacklog | None = None
         if self._record.ragged:
-            self._backlog = self._lists = ListBacklog(options.backlog)
+            self._backlog = self._lists = RaggedBacklog(options.backlog)
         else:
             self._backlog = self._packed = RecordBacklog(self._record, options.backlog)
 
@@ -93,11 +93,11 @@ class LiveSource:
 
     def open(self) -> None:
         """Listen; ConfigError if the address is taken."""
-        security = guard(self._security, f"source {self.name!r}")
+        security = load_server_auth(self._security, f"source {self.name!r}")
         self.socket = Socket(self._listen, security=security, limits=self._limits)
         if self._packed is not None:
             peers = self._front_ends.peers
-            self._inbox = Inbox(self.socket, Kind.RAW, self._dtype.itemsize, peers)
+            self._inbox = RecordReceiver(self.socket, Kind.RAW, self._dtype.itemsize, peers)
 
     def receive(self) -> None:
         """Take the messages that are there, a bounded number of them."""
@@ -112,23 +112,23 @@ class LiveSource:
             except ProtocolError as error:
                 where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
                 self._losses.reject(Rejected(where, error.message, b"", events=0))
-        self._press()
-        self._front_ends.tell(self.socket)
+        self._update_busy()
+        self._front_ends.acknowledge(self.socket)
 
-    def spare(self, share: float, salt: int) -> None:
-        """Shed none of the events that a hash of their id draws; see `Spares`."""
+    def protect(self, share: float, salt: int) -> None:
+        """Shed none of the events that a hash of their id draws; see `ProtectsPassThrough`."""
         self._share, self._salt = share, salt
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return the events that have arrived."""
         backlog = self._backlog
-        return Waiting(backlog.events, backlog.oldest_ns) if backlog.events else NOTHING
+        return Available(backlog.events, backlog.oldest_ns) if backlog.events else NONE
 
     def read(self, most: int) -> EventBatch | None:
         """Return the oldest waiting events."""
         batch = self._backlog.take(most)
         if batch is not None:
-            self._press()
+            self._update_busy()
         return batch
 
     def stop(self) -> None:
@@ -137,15 +137,15 @@ class LiveSource:
         while self.socket is not None and self.socket.poll(0) and time.monotonic() < deadline:
             self.receive()
         if self.socket is not None and not self._stopped:
-            self._front_ends.tell(self.socket, now=True)
+            self._front_ends.acknowledge(self.socket, now=True)
         self._stopped = True
 
     def losses(self) -> Losses:
         """Return and forget what was lost, shed or no event."""
         losses, self._losses = self._losses, Losses()
         if self.socket is not None:
-            losses.refused = self.socket.refused - self._refused
-            self._refused += losses.refused
+            losses.rejected_connections = self.socket.refused - self._refused
+            self._refused += losses.rejected_connections
         return losses
 
     def close(self) -> None:
@@ -162,9 +162,9 @@ class LiveSource:
         if inbox is None or packed is None:
             return socket.receive()
         now_ns = time.monotonic_ns()
-        taken = inbox.take(packed.block, *packed.gap, _MESSAGES_A_CALL)
-        packed.filled(taken.events, now_ns)
-        return inbox.another() if taken.another else None
+        taken = inbox.receive_records(packed.block, *packed.free_range, _MESSAGES_A_CALL)
+        packed.commit(taken.events, now_ns)
+        return inbox.next_other() if taken.another else None
 
     def _take(self, message: Message) -> None:
         peer, header, payload = message
@@ -174,11 +174,11 @@ class LiveSource:
         front_end = self._front_ends.get(peer)
         if front_end is None:
             self._answer(peer, Header(Kind.HELLO))
-            raise _blame(peer, f"expected BOR first, got {Kind(header.kind).name}")
+            raise _peer_error(peer, f"expected BOR first, got {Kind(header.kind).name}")
         if header.kind == Kind.EOR:
             self._count_gap(front_end, header)
             self._answer(peer, Header(Kind.ACK, first=front_end.next_event))
-            self._front_ends.end(peer)
+            self._front_ends.unregister(peer)
         elif header.kind in (Kind.DATA, Kind.RAW):
             if header.first != front_end.next_event:
                 self._count_gap(front_end, header)
@@ -193,26 +193,26 @@ class LiveSource:
                 bytes_ = b"".join(payload)
                 self._losses.reject(Rejected(where, error.message, bytes_, header.events))
         else:
-            raise _blame(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
+            raise _peer_error(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
 
     def _begin(self, peer: bytes, header: Header, payload: list[memoryview]) -> None:
         try:
             self._compare(unpack_schema(payload[0]) if payload else Schema())
             if self.socket is not None:
-                self._front_ends.begin(peer, header, self.socket)
+                self._front_ends.register(peer, header, self.socket)
         except ProtocolError as error:
-            self._answer(peer, Header(Kind.ERROR), pack_text({"message": error.message}))
-            raise _blame(peer, error.message) from error
+            self._answer(peer, Header(Kind.ERROR), pack_json({"message": error.message}))
+            raise _peer_error(peer, error.message) from error
         self._answer(peer, Header(Kind.ACK, first=header.first, aux=self._limits.frame_bytes))
         if self._busy:
             self._answer(peer, Header(Kind.BUSY, aux=1))
 
     def _compare(self, schema: Schema) -> None:
         for column in self._record:
-            got = schema[column.name].form if column.name in schema else "no such column"
-            if got != column.form:
+            got = schema[column.name].spec if column.name in schema else "no such column"
+            if got != column.spec:
                 raise ProtocolError(
-                    f"BOR: column {column.name!r}: expected {column.form}, got {got}"
+                    f"BOR: column {column.name!r}: expected {column.spec}, got {got}"
                 )
         if schema.names != self._record.names:
             raise ProtocolError(
@@ -241,7 +241,7 @@ class LiveSource:
             records[name] = batch[name]
         return records.view(np.uint8).data
 
-    def _keep(self, lists: ListBacklog, header: Header, payload: list[memoryview]) -> None:
+    def _keep(self, lists: RaggedBacklog, header: Header, payload: list[memoryview]) -> None:
         """Put the events of a message behind those that wait; each that is none is refused."""
         if header.kind != Kind.DATA or len(payload) != 1:
             raise ProtocolError(
@@ -256,7 +256,7 @@ class LiveSource:
         for rejected in refused:
             self._losses.reject(rejected)
         if batch.events > lists.room:
-            rows = self._drawn(batch[EVENT_ID.name])
+            rows = self._protected_rows(batch[EVENT_ID.name])
             self._losses.shed += batch.events - len(rows)
             batch = batch.take(rows)
         lists.add(batch)
@@ -265,33 +265,33 @@ class LiveSource:
         """Copy records behind those that wait; what the backlog has no room for is shed."""
         if events > packed.room:
             whole = np.frombuffer(records, self._dtype, events)
-            kept = whole[self._drawn(whole[EVENT_ID.name])]
+            kept = whole[self._protected_rows(whole[EVENT_ID.name])]
             self._losses.shed += events - len(kept)
             events, records = len(kept), kept.view(np.uint8).data
         packed.add(records, events)
 
-    def _drawn(self, ids: Array) -> Array:
+    def _protected_rows(self, ids: Array) -> Array:
         """Return the rows of events that are not shed: those with room, and the share to spare."""
         room = self._backlog.room
         rest = np.ascontiguousarray(ids[room:])
         drawn = np.empty(len(rest), np.bool_)
-        sampled(rest, self._salt, self._share, drawn)
+        sample_mask(rest, self._salt, self._share, drawn)
         most = self._backlog.capacity - self._backlog.events - room
         return np.concatenate([np.arange(room), room + np.flatnonzero(drawn)[:most]])
 
-    def _press(self) -> None:
+    def _update_busy(self) -> None:
         """Tell the front ends to pause when the backlog fills, and to go on when it has emptied."""
         busy = self._backlog.events > (_LOW if self._busy else _HIGH) * self._most
         if busy != self._busy and self.socket is not None:
             self._busy = busy
-            self._front_ends.press(self.socket, busy=busy)
+            self._front_ends.set_busy(self.socket, busy=busy)
 
     def _answer(self, peer: bytes, header: Header, *payload: bytes) -> None:
         if self.socket is not None:
             self.socket.send(header, *payload, to=peer)
 
 
-def _blame(peer: bytes, text: str) -> ProtocolError:
+def _peer_error(peer: bytes, text: str) -> ProtocolError:
     error = ProtocolError(text)
     error.peer = peer
     return error

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sluice.pipeline.core.ragged import Ragged
 from sluice.pipeline.core.schema import Array, Column
 
-from .mapping import Filling
+from .mapping import ColumnFill
 
 
 class Part(Struct, frozen=True):
@@ -35,14 +35,14 @@ class Part(Struct, frozen=True):
 Parts = dict[str, Part]
 
 
-class Filled(Struct):
+class FilledColumn(Struct):
     """A filled column, and why some of its events are none: row to reason and raw bytes."""
 
     values: Array | Ragged
     refused: dict[int, tuple[str, bytes]]
 
 
-def fill(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
+def fill_column(filling: ColumnFill, parts: Mapping[str, Part], events: int) -> FilledColumn:
     """Return the column of `events` events; refused rows hold zeros, or no items.
 
     A float takes any number. An integer takes those that fit it. Lists must have as many entries
@@ -65,7 +65,7 @@ def fill(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
             raw = lists.values[lists.offsets[row] : lists.offsets[row + 1]].tobytes()
             refused.setdefault(row, (f"{field.name}: {reason}", raw))
     flat[list(refused)] = 0
-    return Filled(flat.reshape(events, *column.item_shape), refused)
+    return FilledColumn(flat.reshape(events, *column.item_shape), refused)
 
 
 class _Lists(Struct):
@@ -83,7 +83,7 @@ def _as_lists(part: Part, events: int) -> _Lists:
     return _Lists(part.values.reshape(-1), np.arange(events + 1) * width, part.nulls)
 
 
-def fill_lists(filling: Filling, parts: Mapping[str, Part], events: int) -> Filled:
+def fill_lists(filling: ColumnFill, parts: Mapping[str, Part], events: int) -> FilledColumn:
     """Return a ragged column: lists of one field, or of several that belong item to item."""
     column = filling.column
     width = math.prod(column.item_shape) if len(filling.fields) == 1 else 1
@@ -102,17 +102,17 @@ def fill_lists(filling: Filling, parts: Mapping[str, Part], events: int) -> Fill
         for row, reason in reasons.items():
             raw = lists.values[lists.offsets[row] : lists.offsets[row + 1]].tobytes()
             refused.setdefault(row, (f"{field.name}: {reason}", raw))
-    taken = np.minimum(counts[0], column.most_items)
+    taken = np.minimum(counts[0], column.item_limit)
     taken[list(refused)] = 0
     items = np.empty((int(taken.sum()), width * len(found)), column.dtype)
     for place, (cast, count) in enumerate(zip(casts, counts, strict=True)):
         kept = cast if (count == taken).all() else cast[_first(count, taken)]
         items[:, place * width : (place + 1) * width] = kept
-    return Filled(Ragged.from_counts(items.reshape(-1, *column.item_shape), taken), refused)
+    return FilledColumn(Ragged.from_counts(items.reshape(-1, *column.item_shape), taken), refused)
 
 
-def _too_many(counts: Array, filling: Filling) -> dict[int, str]:
-    most = filling.column.most_items
+def _too_many(counts: Array, filling: ColumnFill) -> dict[int, str]:
+    most = filling.column.item_limit
     if filling.cut:
         return {}
     return {row: f"expected at most {most} items, got {counts[row]}"
@@ -147,7 +147,7 @@ def _cast(lists: _Lists, column: Column) -> tuple[Array, dict[int, str]]:
     return values.astype(wanted), reasons
 
 
-def _scatter(values: Array, lists: _Lists, target: Array, filling: Filling) -> dict[int, str]:
+def _scatter(values: Array, lists: _Lists, target: Array, filling: ColumnFill) -> dict[int, str]:
     """Put lists into the rows of `target`, (events, size); return the rows that do not fit."""
     counts = np.diff(lists.offsets)
     events, size = target.shape

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sluice.pipeline.core.errors import ConfigError, DataError, nearest
+from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.ragged import check_offsets
 from sluice.pipeline.core.schema import Array
 
@@ -76,7 +76,7 @@ class Hdf5Table:
 
     def _find(self, group: str, path: Path) -> dict[str, Field]:
         if group not in self._file:
-            hint = nearest(group.strip("/"), self._file)
+            hint = did_you_mean(group.strip("/"), self._file)
             raise DataError(f"{path}: group {group!r}: expected it in the file, got none", hint)
         node = self._file[group]
         if hasattr(node, "dtype"):
@@ -148,7 +148,7 @@ class Hdf5Table:
         return Part(_native(values), offsets - offsets[0])
 
 
-def _open(path: Path) -> tuple[Any, _Cut | None, str | None]:
+def _open(path: Path) -> tuple[Any, _TruncatedFile | None, str | None]:
     """Return the open file; where it was cut short, also what it is read through, and the harm."""
     try:
         import h5py
@@ -165,7 +165,7 @@ def _open(path: Path) -> tuple[Any, _Cut | None, str | None]:
             raise DataError(f"{path}: not an HDF5 file: {one_line(error)}") from error
     whole, size = int(cut["bytes"]), path.stat().st_size
     damage = f"cut short: expected {whole} bytes, got {size}"
-    file = _Cut(path, whole)
+    file = _TruncatedFile(path, whole)
     try:
         return h5py.File(file, "r"), file, damage
     except Exception as error:
@@ -173,7 +173,7 @@ def _open(path: Path) -> tuple[Any, _Cut | None, str | None]:
         raise DataError(f"{path}: {damage}: {one_line(error)}") from error
 
 
-class _Cut(io.FileIO):
+class _TruncatedFile(io.FileIO):
     """A file that is taken for longer than it is, for HDF5 refuses it otherwise.
 
     What is beyond its end cannot be read: no zeros in place of events.

@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from sluice.pipeline.core.errors import ConfigError, DataError, nearest
+from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column
-from sluice.pipeline.sources.column_spec import column_of
+from sluice.pipeline.sources.column_spec import parse_column
 
 #: Entries of a list of unknown length, for the size of chunks.
 _ENTRIES = 256
 RESERVED = {column.name: column for column in (EVENT_ID, T_EVENT)}
 
 
-class Mapped(Struct, frozen=True, forbid_unknown_fields=True):
+class ColumnMapping(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of `columns` in a graph file.
 
     Attributes
@@ -73,10 +73,10 @@ class Field(Struct, frozen=True):
     def form(self) -> str:
         """Dtype and item shape as messages print them: ``float32[48]``, ``float32[*]``."""
         shape = (None, *self.shape) if self.ragged else self.shape
-        return self.trouble or Column("", self.dtype, shape).form
+        return self.trouble or Column("", self.dtype, shape).spec
 
 
-class Filling(Struct, frozen=True):
+class ColumnFill(Struct, frozen=True):
     """How one column is filled: from one field, or from one field for each entry."""
 
     column: Column
@@ -85,9 +85,9 @@ class Filling(Struct, frozen=True):
     cut: bool = False
 
 
-def resolve(
-    columns: Mapping[str, str | Mapped], fields: Mapping[str, Field], where: str
-) -> list[Filling]:
+def resolve_mapping(
+    columns: Mapping[str, str | ColumnMapping], fields: Mapping[str, Field], where: str
+) -> list[ColumnFill]:
     """Return how each column is filled; without `columns`, all that the table has.
 
     `event_id` and `t_event` are taken from the table where it has integers of these names.
@@ -99,16 +99,16 @@ def resolve(
     DataError
         If the table has no such column, one of another form, or columns of unequal length.
     """
-    entries = {name: Mapped(e) if isinstance(e, str) else e for name, e in columns.items()}
+    entries = {name: ColumnMapping(e) if isinstance(e, str) else e for name, e in columns.items()}
     for name in RESERVED:
         field = fields.get(name)
         if field and not field.trouble and not field.ragged and np.dtype(field.dtype).kind in "iu":
-            entries.setdefault(name, Mapped())
+            entries.setdefault(name, ColumnMapping())
     if columns:
         fillings = [_filling(name, entry, fields, where) for name, entry in entries.items()]
     else:
         names = [f.name for f in fields.values() if not f.trouble]
-        fillings = [_filling(n, Mapped(_own_form(fields[n])), fields, where) for n in names]
+        fillings = [_filling(n, ColumnMapping(_own_form(fields[n])), fields, where) for n in names]
     if not fillings:
         raise DataError(f"{where}: expected columns of numbers, got none")
     _require_one_length(fillings, where)
@@ -120,26 +120,28 @@ def _own_form(field: Field) -> str:
     # Recordings hold no truth values.
     dtype = "uint8" if field.dtype == "bool" else field.dtype
     shape = (None, *field.shape) if field.ragged else field.shape
-    return reserved.form if reserved else Column("", dtype, shape).form
+    return reserved.spec if reserved else Column("", dtype, shape).spec
 
 
-def _filling(name: str, entry: Mapped, fields: Mapping[str, Field], where: str) -> Filling:
+def _filling(
+    name: str, entry: ColumnMapping, fields: Mapping[str, Field], where: str
+) -> ColumnFill:
     at = f"{where}: column {name!r}"
     if not entry.form and name not in RESERVED:
         raise ConfigError(f"{at}: expected a `form`, such as 'float32[48]', got none")
-    form = entry.form or RESERVED[name].form
-    column = column_of(name, form, where, entry.unit)
+    form = entry.form or RESERVED[name].spec
+    column = parse_column(name, form, where, entry.unit)
     if name in RESERVED:
         column = RESERVED[name]
-        if form != column.form:
-            raise ConfigError(f"{at}: expected the form {column.form}, got {form}")
+        if form != column.spec:
+            raise ConfigError(f"{at}: expected the form {column.spec}, got {form}")
     found = _found(entry.from_ or name, column, fields, at)
     if entry.offsets:
         found = _listed(found, entry.offsets, fields, at)
     _check_pad(entry, column, at)
     for field in found:
         _check(field, column, entry, at, elements=len(found) > 1)
-    return Filling(column, found, entry.pad, entry.cut)
+    return ColumnFill(column, found, entry.pad, entry.cut)
 
 
 def _found(
@@ -155,11 +157,11 @@ def _found(
         if name not in fields:
             raise DataError(
                 f"{at}: expected {name!r} in the file, got no such column",
-                hint=nearest(name, fields) if len(fields) <= 20 else _close(name, fields),
+                hint=did_you_mean(name, fields) if len(fields) <= 20 else _close(name, fields),
             )
     if len(names) not in (1, math.prod(column.item_shape)) or not names:
         raise ConfigError(
-            f"{at}: from: expected {math.prod(column.item_shape)} names for {column.form}, "
+            f"{at}: from: expected {math.prod(column.item_shape)} names for {column.spec}, "
             f"got {len(names)}"
         )
     return tuple(fields[name] for name in names)
@@ -173,7 +175,7 @@ def _listed(
     if begins is None:
         raise DataError(
             f"{at}: offsets: expected {offsets!r} in the file, got no such column",
-            nearest(offsets, fields),
+            did_you_mean(offsets, fields),
         )
     if begins.trouble or begins.shape or begins.ragged or np.dtype(begins.dtype).kind not in "iu":
         raise DataError(f"{at}: offsets: {offsets!r}: expected integers, got {begins.form}")
@@ -185,11 +187,11 @@ def _listed(
     return tuple(msgspec.structs.replace(field, **listed) for field in found)
 
 
-def _check_pad(entry: Mapped, column: Column, at: str) -> None:
+def _check_pad(entry: ColumnMapping, column: Column, at: str) -> None:
     """Refuse a number that the column cannot hold, or that would fill up lists."""
     if entry.pad is not None and column.ragged:
         raise ConfigError(
-            f"{at}: pad: expected none for {column.form}: its lists are not filled up"
+            f"{at}: pad: expected none for {column.spec}: its lists are not filled up"
         )
     if entry.pad is None or np.dtype(column.dtype).kind == "f":
         return
@@ -199,7 +201,7 @@ def _check_pad(entry: Mapped, column: Column, at: str) -> None:
 
 
 def _close(origin: str, fields: Mapping[str, Field]) -> str | None:
-    hint = nearest(origin, fields)
+    hint = did_you_mean(origin, fields)
     return hint if hint and hint.startswith("did") else f"it has {len(fields)} others"
 
 
@@ -210,7 +212,7 @@ def _elements(origin: str, column: Column, fields: Mapping[str, Field]) -> tuple
     return tuple(fields[n] for n in names) if all(n in fields for n in names) else ()
 
 
-def _check(field: Field, column: Column, entry: Mapped, at: str, *, elements: bool) -> None:
+def _check(field: Field, column: Column, entry: ColumnMapping, at: str, *, elements: bool) -> None:
     if field.trouble:
         raise DataError(f"{at}: {field.name!r}: expected numbers, got {field.trouble}")
     wanted, got = np.dtype(column.dtype), np.dtype(field.dtype)
@@ -218,18 +220,18 @@ def _check(field: Field, column: Column, entry: Mapped, at: str, *, elements: bo
     if column.ragged:
         size = 1 if elements else math.prod(column.item_shape)
         if not (same_kind and field.ragged and math.prod(field.shape) == size):
-            form = f"{column.dtype}[*]" if elements else column.form
+            form = f"{column.dtype}[*]" if elements else column.spec
             raise DataError(f"{at}: {field.name!r}: expected {form}, got {field.form}")
         return
     size, has = 1 if elements else math.prod(column.item_shape), math.prod(field.shape)
     fits = size == has or (has < size and entry.pad is not None) or (has > size and entry.cut)
     single = field.ragged and not field.shape
     if not (same_kind and ((fits and not field.ragged) or (single and not elements))):
-        form = column.dtype if elements else column.form
+        form = column.dtype if elements else column.spec
         raise DataError(f"{at}: {field.name!r}: expected {form}, got {field.form}")
 
 
-def _require_one_length(fillings: list[Filling], where: str) -> None:
+def _require_one_length(fillings: list[ColumnFill], where: str) -> None:
     lengths = {field.name: field.events for filling in fillings for field in filling.fields}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} {events}" for name, events in list(lengths.items())[:6])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sluice.pipeline.core.errors import ConfigError, DataError, nearest
+from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.schema import Array
 
 from .columns import Part, Parts
@@ -156,7 +156,7 @@ def _choose(file: Any, tree: str, path: Path) -> str:
         return tree
     if tree:
         raise DataError(
-            f"{path}: tree {tree!r}: expected it in the file, got none", nearest(tree, trees)
+            f"{path}: tree {tree!r}: expected it in the file, got none", did_you_mean(tree, trees)
         )
     if not trees:
         held = ", ".join(f"{name} ({kind})" for name, kind in list(classes.items())[:6])

@@ -14,12 +14,12 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, DataError
 from sluice.pipeline.core.ragged import Ragged
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
-from sluice.pipeline.sources.base import ENDLESS, NOTHING, Losses, Rejected, Waiting, now_for
-from sluice.pipeline.sources.prefetch import Ahead, Portions, chunk_events
+from sluice.pipeline.sources.base import NONE, UNLIMITED, Available, Losses, Rejected, now_for
+from sluice.pipeline.sources.prefetch import Prefetcher, Rebatcher, chunk_events
 from sluice.pipeline.transport.socket import Socket
 
-from .columns import Filled, Parts, fill
-from .mapping import Field, Mapped, resolve
+from .columns import FilledColumn, Parts, fill_column
+from .mapping import ColumnMapping, Field, resolve_mapping
 
 
 class Table(Protocol):
@@ -49,8 +49,8 @@ class TableSource(ABC):
         """What all formats share."""
 
         path: str
-        #: Column name to form, or to a `Mapped`; all columns of numbers if left out.
-        columns: dict[str, str | Mapped] = {}
+        #: Column name to form, or to a `ColumnMapping`; all columns of numbers if left out.
+        columns: dict[str, str | ColumnMapping] = {}
 
     #: Whether lists may lie in two fields, their items and where they begin.
     takes_offsets = False
@@ -61,11 +61,11 @@ class TableSource(ABC):
         self._path = Path(options.path)
         self.schema = Schema()
         self.exhausted = False
-        self.damage: str | None = None
+        self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
         self._losses = Losses()
-        self._ahead: Ahead[tuple[EventBatch, list[Rejected]]] | None = None
+        self._ahead: Prefetcher[tuple[EventBatch, list[Rejected]]] | None = None
 
     @abstractmethod
     def open_table(self) -> Table:
@@ -77,7 +77,7 @@ class TableSource(ABC):
             raise DataError(f"{self._path}: cannot open: no such file")
         self._table = self.open_table()
         try:
-            self._fillings = resolve(self._columns, self._table.fields, str(self._path))
+            self._fillings = resolve_mapping(self._columns, self._table.fields, str(self._path))
             if any(f.offsets for filling in self._fillings for f in filling.fields):
                 self._require_offsets()
         except BaseException:
@@ -86,7 +86,7 @@ class TableSource(ABC):
         self.expected = self._fillings[0].fields[0].events
         columns = [filling.column for filling in self._fillings]
         self.schema = Schema((EVENT_ID, T_EVENT, T_INGEST)).merge(columns)
-        self._portions = Portions(self._next)
+        self._portions = Rebatcher(self._next)
 
     def _require_offsets(self) -> None:
         if not self.takes_offsets:
@@ -101,9 +101,9 @@ class TableSource(ABC):
     def receive(self) -> None:  # noqa: B027 - as meant: a file has no socket
         """Nothing comes by socket."""
 
-    def waiting(self) -> Waiting:
+    def available(self) -> Available:
         """Return all there is: a file can always be read."""
-        return NOTHING if self.exhausted else ENDLESS
+        return NONE if self.exhausted else UNLIMITED
 
     def read(self, most: int) -> EventBatch | None:
         """Return the next `most` events, fewer only at the end."""
@@ -129,11 +129,11 @@ class TableSource(ABC):
     def _next(self) -> EventBatch | None:
         """Return the next chunk as a batch; at the end, or where the file is damaged, None."""
         if self._ahead is None:
-            self._ahead = Ahead(self._batches())
+            self._ahead = Prefetcher(self._batches())
         try:
             item = self._ahead.next()
         except DataError as error:
-            item, self.damage = None, f"{self._path}: {error.message}"
+            item, self.corruption = None, f"{self._path}: {error.message}"
         if item is None:
             self.exhausted = True
             return None
@@ -145,12 +145,12 @@ class TableSource(ABC):
         fields = {field.name: field for f in self._fillings for field in f.fields}
         first = 0
         for events, parts in self._table.chunks(list(fields.values()), _events(fields.values())):
-            filled = {f.column.name: fill(f, parts, events) for f in self._fillings}
+            filled = {f.column.name: fill_column(f, parts, events) for f in self._fillings}
             yield self._assemble(filled, first, events)
             first += events
 
     def _assemble(
-        self, filled: dict[str, Filled], first: int, events: int
+        self, filled: dict[str, FilledColumn], first: int, events: int
     ) -> tuple[EventBatch, list[Rejected]]:
         """Return the good events as a batch, and the others."""
         refused = {row: why for column in filled.values() for row, why in column.refused.items()}

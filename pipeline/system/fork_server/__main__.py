@@ -6,10 +6,10 @@ import sys
 from socket import socket
 
 from .client import LINE
-from .server import load, serve, settle
+from .server import daemonise, preload, serve
 
 if __name__ == "__main__":
     line = socket(fileno=LINE)
-    settle(line)
-    load(sys.argv[1:])
+    daemonise(line)
+    preload(sys.argv[1:])
     serve(line)

@@ -8,7 +8,7 @@ import select
 import signal
 
 
-class Child:
+class ChildProcess:
     """A child process, however it came to be one.
 
     Parameters
@@ -34,7 +34,7 @@ class Child:
         return self._code
 
     @property
-    def ending(self) -> str:
+    def exit_description(self) -> str:
         """How it ended, in words."""
         code = self.exit_code
         return f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"

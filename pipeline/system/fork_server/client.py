@@ -18,8 +18,18 @@ from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from sluice.pipeline.core.errors import RunError
 
-from .child import Child
-from .server import DEAF_TO, MOST_BYTES, READY, REFUSAL, SEPARATOR, leave, load, serve, settle
+from .child import ChildProcess
+from .server import (
+    ERROR_PREFIX,
+    IGNORED_SIGNALS,
+    MOST_BYTES,
+    READY,
+    SEPARATOR,
+    daemonise,
+    exit_after,
+    preload,
+    serve,
+)
 
 #: The descriptor at which a nursery finds the engine when it is a program of its own.
 LINE = 3
@@ -32,14 +42,14 @@ _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Nursery:
+class ForkServer:
     """A nursery of this process; one that dies is replaced.
 
     Parameters
     ----------
     modules
         What it imports for its children.
-    alone
+    fork_now
         Whether this process has neither threads nor sockets nor devices yet. Then the nursery is a
         fork of it, and what both need is imported once; else a program of its own.
 
@@ -49,25 +59,25 @@ class Nursery:
         How nurseries died whose death nobody has noted yet, in words.
     """
 
-    def __init__(self, modules: Sequence[str], *, alone: bool = False) -> None:
+    def __init__(self, modules: Sequence[str], *, fork_now: bool = False) -> None:
         self._modules = tuple(modules)
-        self.deaths: list[str] = []
-        self._begin(alone=alone)
+        self.crashes: list[str] = []
+        self._begin(fork_now=fork_now)
 
-    def _begin(self, *, alone: bool) -> None:
+    def _begin(self, *, fork_now: bool) -> None:
         self._ready = False
         self._line, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         self._born_s = time.monotonic()
         with theirs:
-            pid = _fork(theirs, self._modules) if alone else _execute(theirs, self._modules)
-        self._child = Child(pid)
+            pid = _fork(theirs, self._modules) if fork_now else _execute(theirs, self._modules)
+        self._child = ChildProcess(pid)
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._child.pid
 
-    def tend(self) -> bool:
+    def ensure_running(self) -> bool:
         """Replace it if it has died, without waiting; whether it can bear at once."""
         if self._child.exit_code is not None:
             self._replace()
@@ -77,7 +87,7 @@ class Nursery:
             self._child.kill()
         return self._ready
 
-    def bear(self, module: str, argument: str) -> Child:
+    def spawn(self, module: str, argument: str) -> ChildProcess:
         """Return a new child of this process that runs ``start(argument)`` of a module.
 
         Raises
@@ -88,13 +98,13 @@ class Nursery:
         request = module.encode() + SEPARATOR + argument.encode()
         for _ in range(2):
             answer = self._ask(request)
-            if answer.startswith(REFUSAL):
-                why = answer.removeprefix(REFUSAL).decode()
+            if answer.startswith(ERROR_PREFIX):
+                why = answer.removeprefix(ERROR_PREFIX).decode()
                 raise RunError(f"cannot start {module} {argument}: {why}")
             if answer:
-                return Child(int(answer))
+                return ChildProcess(int(answer))
             self._replace()
-        raise RunError(f"cannot start {module} {argument}: {self.deaths[-1]}")
+        raise RunError(f"cannot start {module} {argument}: {self.crashes[-1]}")
 
     def close(self) -> None:
         """End it; its children live on."""
@@ -106,9 +116,9 @@ class Nursery:
     def _replace(self) -> None:
         self._child.kill()
         self._child.wait(_GRACE_S)
-        self.deaths.append(f"nursery (pid {self.pid}) ended {self._child.ending}")
+        self.crashes.append(f"nursery (pid {self.pid}) ended {self._child.exit_description}")
         self._line.close()
-        self._begin(alone=False)
+        self._begin(fork_now=False)
 
     def _ask(self, request: bytes) -> bytes:
         """Return the nursery's answer; of one that fails the last word, which may be nothing."""
@@ -138,24 +148,24 @@ class Nursery:
 
 
 def _fork(line: socket, modules: Sequence[str]) -> int:
-    load(modules)
+    preload(modules)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if not pid:
-        leave(lambda: _live(line))
+        exit_after(lambda: _live(line))
     return pid
 
 
 def _live(line: socket) -> int:
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    settle(line)
+    daemonise(line)
     serve(line)
     return 0
 
 
 def _execute(line: socket, modules: Sequence[str]) -> int:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
     try:
         return os.posix_spawn(
             sys.executable, [sys.executable, "-m", __package__, *modules], _SINGLE | os.environ,

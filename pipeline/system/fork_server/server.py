@@ -20,15 +20,15 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-READY, GO = b"ready", b"go"
+READY, PROCEED = b"ready", b"go"
 #: Between a module and its argument in a request; at the head of an answer, what went wrong.
-SEPARATOR, REFUSAL = b"\0", b"!"
+SEPARATOR, ERROR_PREFIX = b"\0", b"!"
 MOST_BYTES = 8192
 #: Signals that reach the whole process group are for the engine to understand.
-DEAF_TO = (signal.SIGINT, signal.SIGTERM)
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def load(modules: Iterable[str]) -> None:
+def preload(modules: Iterable[str]) -> None:
     """Import what children will need; what cannot be, a child or the engine tells of."""
     for module in modules:
         with suppress(Exception):
@@ -36,11 +36,11 @@ def load(modules: Iterable[str]) -> None:
     gc.freeze()  # the collector need not touch, and so copy, what is shared with children
 
 
-def settle(line: socket) -> None:
+def daemonise(line: socket) -> None:
     """Be a process of its own: deaf to signals, no descriptor but `line` and the standard's."""
-    for number in DEAF_TO:
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF_TO)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != line.fileno():
             with suppress(OSError):  # the one that listed them is closed already
@@ -60,7 +60,7 @@ def serve(line: socket) -> None:
             _bear(line, request)
 
 
-def leave(play: Callable[[], int]) -> NoReturn:
+def exit_after(play: Callable[[], int]) -> NoReturn:
     """Play a part, then end this process; nothing of who forked it is cleaned up here."""
     code = 1
     try:
@@ -82,16 +82,16 @@ def _bear(line: socket, request: bytes) -> None:
             try:
                 between = os.fork()
             except OSError as error:
-                line.send(REFUSAL + str(error).encode())
+                line.send(ERROR_PREFIX + str(error).encode())
                 return
             if not between:
                 ours.close()
-                leave(lambda: _fork_on(line, theirs, request))
+                exit_after(lambda: _fork_on(line, theirs, request))
         answer = ours.recv(MOST_BYTES)
         os.waitpid(between, 0)
-        line.send(answer or REFUSAL + b"it died on the way")
+        line.send(answer or ERROR_PREFIX + b"it died on the way")
         with suppress(ConnectionError):
-            ours.send(GO)
+            ours.send(PROCEED)
 
 
 def _fork_on(line: socket, gate: socket, request: bytes) -> int:
@@ -99,7 +99,7 @@ def _fork_on(line: socket, gate: socket, request: bytes) -> int:
     try:
         born = os.fork()
     except OSError as error:
-        gate.send(REFUSAL + str(error).encode())
+        gate.send(ERROR_PREFIX + str(error).encode())
         return 1
     if born:
         gate.send(str(born).encode())
@@ -108,7 +108,7 @@ def _fork_on(line: socket, gate: socket, request: bytes) -> int:
     module, _, argument = request.decode().partition(SEPARATOR.decode())
     setproctitle(f"sluice {module.rpartition('.')[2]} {argument}")
     with gate:
-        if gate.recv(len(GO)) != GO:
+        if gate.recv(len(PROCEED)) != PROCEED:
             return 1
     start: Callable[[str], int] = import_module(module).start
     return start(argument)

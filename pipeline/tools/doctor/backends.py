@@ -8,13 +8,13 @@ from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.gpu import nvml
 from sluice.pipeline.inference.session import require_backend
 
-from .finding import GPU, Finding, Findings, Status, fine
+from .finding import GPU, Finding, Findings, Status, ok
 
 #: Devices of our own backends; one of another package is asked without.
 _DEVICES = {"layers": ("cpu",), "onnxruntime": ("cpu", "cuda", "tensorrt"), "tensorrt": ("",)}
 
 
-def look() -> Findings:
+def check_backends() -> Findings:
     """Yield each backend on each device that it knows."""
     for name in sorted(entry_points(group="sluice.backends").names):
         for device in _DEVICES.get(name, ("",)):
@@ -34,7 +34,7 @@ def _usable(backend: str, name: str, device: str) -> Finding:
             error.message.removeprefix(f"backend {backend!r}: "),
             error.hint or "",
         )
-    return fine(group, backend, "can be loaded")
+    return ok(group, backend, "can be loaded")
 
 
 def _on_gpu(name: str, device: str) -> bool:

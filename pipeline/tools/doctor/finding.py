@@ -41,12 +41,12 @@ class Finding(Struct, frozen=True):
 GPU = "gpu"
 
 
-def fine(group: str, name: str, found: str) -> Finding:
+def ok(group: str, name: str, found: str) -> Finding:
     """Return a finding that asks for nothing."""
     return Finding(group, name, Status.FINE, found)
 
 
-def judged(group: str, name: str, found: str, fix: str, *, worse: Status, if_: bool) -> Finding:
+def graded(group: str, name: str, found: str, fix: str, *, worse: Status, if_: bool) -> Finding:
     """Return a finding that asks for `fix` where `if_` holds."""
     return Finding(group, name, worse if if_ else Status.FINE, found, fix if if_ else "")
 

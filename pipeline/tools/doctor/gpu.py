@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice.pipeline.gpu import nvml, shared_libraries
 
-from .finding import GPU, Finding, Findings, Status, fine
+from .finding import GPU, Finding, Findings, Status, ok
 from .packages import installed
 
 #: What ONNX Runtime's providers and native engines open, in the order of a reader's questions.
@@ -23,7 +23,7 @@ _LEAST_CAPABILITY = (7, 5)
 _EXTRA = "pip install 'sluice-daq[gpu]'"
 
 
-def look() -> Findings:
+def check_gpu() -> Findings:
     """Yield what there is of the GPU path."""
     yield _driver()
     yield from _devices()
@@ -34,7 +34,7 @@ def look() -> Findings:
         if found is None:
             yield Finding(GPU, name, Status.ERROR, "not installed", _EXTRA)
         else:
-            yield fine(GPU, name, found)
+            yield ok(GPU, name, found)
 
 
 def _driver() -> Finding:
@@ -42,9 +42,9 @@ def _driver() -> Finding:
         text = _VERSION.read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
         if nvml.driver_is_here():
-            return fine(GPU, "driver", "there, without /proc/driver/nvidia")
+            return ok(GPU, "driver", "there, without /proc/driver/nvidia")
         return Finding(GPU, "driver", Status.ERROR, "none", shared_libraries.DRIVER.command)
-    return fine(GPU, "driver", text.removeprefix("NVRM version:").strip())
+    return ok(GPU, "driver", text.removeprefix("NVRM version:").strip())
 
 
 def _devices() -> Findings:
@@ -75,7 +75,7 @@ def _device(asked: Any, index: int) -> Finding:
         f"{memory / 1e9:.0f} GB"
     )
     if capability >= _LEAST_CAPABILITY:
-        return fine(GPU, f"gpu {index}", text)
+        return ok(GPU, f"gpu {index}", text)
     least = ".".join(map(str, _LEAST_CAPABILITY))
     return Finding(
         GPU, f"gpu {index}", Status.ERROR, text, f"CUDA 13 wants {least} or more: another GPU"
@@ -86,6 +86,6 @@ def _library(name: str) -> Finding:
     problem = shared_libraries.load(name)
     if problem is None:
         where = shared_libraries.in_wheels(name)
-        return fine(GPU, name, str(where) if where else "on the loader's path")
+        return ok(GPU, name, str(where) if where else "on the loader's path")
     text = "not found" if problem.startswith(f"{name}: cannot open shared object") else problem
-    return Finding(GPU, name, Status.ERROR, text, shared_libraries.fix_for(name).command)
+    return Finding(GPU, name, Status.ERROR, text, shared_libraries.install_hint(name).command)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sluice.pipeline.run.run_numbers import state_folder
 from sluice.pipeline.system import machine
 
-from .finding import Finding, Findings, Status, fine, judged
+from .finding import Finding, Findings, Status, graded, ok
 
 _GROUP = "machine"
 _MIB = 1 << 20
@@ -28,7 +28,7 @@ _FILES = 4096
 _PORTS = {9464: "http.listen", 5560: "listen of the source"}
 
 
-def look() -> Findings:
+def check_machine() -> Findings:
     """Yield what the machine is and lets us do."""
     yield from _processor()
     yield from _memory()
@@ -39,10 +39,10 @@ def look() -> Findings:
 
 
 def _processor() -> Findings:
-    yield fine(_GROUP, "system", f"{platform.platform()}, {platform.machine()}")
+    yield ok(_GROUP, "system", f"{platform.platform()}, {platform.machine()}")
     cores, all_cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-    yield fine(_GROUP, "processor", machine.processor())
-    yield judged(
+    yield ok(_GROUP, "processor", machine.processor())
+    yield graded(
         _GROUP, "cores", f"{cores} of {all_cores}",
         "a run wants one beside those of its workers: give it more, or --engine inline",
         worse=Status.WARNING, if_=cores < 2,
@@ -52,7 +52,7 @@ def _processor() -> Findings:
 def _memory() -> Findings:
     fields = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
     free = int(fields.get("MemAvailable", "0 kB").split()[0]) << 10
-    yield judged(
+    yield graded(
         _GROUP, "memory", f"{free / 1e9:.1f} GB available", "a worker takes 0.4 GB: free some",
         worse=Status.WARNING, if_=free < _MEMORY,
     )  # fmt: skip
@@ -65,7 +65,7 @@ def _shared() -> Finding:
     except OSError as error:
         text = f"{error.strerror}: batches lie in {tempfile.gettempdir()} instead"
         return Finding(_GROUP, "shared memory", Status.WARNING, text, "mount -t tmpfs shm /dev/shm")
-    return judged(
+    return graded(
         _GROUP, "shared memory", f"{shared.free / 1e6:,.0f} of {shared.total / 1e6:,.0f} MB free",
         "mount -o remount,size=1G /dev/shm; in a container: docker run --shm-size 1g",
         worse=Status.WARNING, if_=shared.free < _SHM,
@@ -74,31 +74,31 @@ def _shared() -> Finding:
 
 def _limits() -> Findings:
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield judged(
+    yield graded(
         _GROUP, "open files", f"{files:,} (ulimit -n), at most {most:,}",
         "ulimit -n 65536; LimitNOFILE=65536 of a systemd unit",
         worse=Status.WARNING, if_=0 <= files < _FILES,
     )  # fmt: skip
     priority, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
-    yield fine(_GROUP, "real-time priority", f"up to {priority} (ulimit -r); no run needs it")
+    yield ok(_GROUP, "real-time priority", f"up to {priority} (ulimit -r); no run needs it")
 
 
 def _folders() -> Findings:
     state = state_folder("")
-    yield judged(
+    yield graded(
         _GROUP, "state folder", f"{state}{'' if _writable(state) else ': cannot be written'}",
         "SLUICE_STATE=FOLDER, or `state` of [run] in the graph file",
         worse=Status.ERROR, if_=not _writable(state),
     )  # fmt: skip
     cache = kernel_cache()
-    yield judged(
+    yield graded(
         _GROUP, "compiled kernels", str(cache or "no folder that can be written"),
         "NUMBA_CACHE_DIR=FOLDER: without one each process compiles them anew, for a minute",
         worse=Status.ERROR, if_=cache is None,
     )  # fmt: skip
     here = Path.cwd()
     free = shutil.disk_usage(here).free
-    yield judged(
+    yield graded(
         _GROUP, "disk", f"{free / 1e9:.1f} GB free in {here}",
         "recordings go there: free some, or choose another place with --out",
         worse=Status.WARNING, if_=free < _DISK,
@@ -119,7 +119,7 @@ def kernel_cache() -> Path | None:
 def _ports() -> Findings:
     for port, use in _PORTS.items():
         taken = _taken(port)
-        yield judged(
+        yield graded(
             _GROUP, f"port {port}", "taken, perhaps by a run" if taken else "free",
             f"choose another {use} in the graph file" + (", or --http" if port == 9464 else ""),
             worse=Status.WARNING, if_=taken,
@@ -128,7 +128,7 @@ def _ports() -> Findings:
 
 def _clock() -> Finding:
     offset = round(time.clock_gettime(time.CLOCK_TAI) - time.clock_gettime(time.CLOCK_REALTIME))
-    return judged(
+    return graded(
         _GROUP, "CLOCK_TAI", f"{offset} s ahead of UTC",
         "only for workers of other hosts, whose times it compares: `leapsectz right/UTC` in "
         "chrony.conf, or ptp4l",

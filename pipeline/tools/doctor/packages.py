@@ -6,7 +6,7 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from .finding import Finding, Findings, Status, fine
+from .finding import Finding, Findings, Status, ok
 
 _GROUP = "software"
 _DISTRIBUTION = "sluice-daq"
@@ -14,16 +14,16 @@ _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def look() -> Findings:
+def check_packages() -> Findings:
     """Yield the versions of what is installed, and what is not."""
-    yield fine(_GROUP, "python", platform.python_version())
-    yield fine(_GROUP, _DISTRIBUTION, version(_DISTRIBUTION))
+    yield ok(_GROUP, "python", platform.python_version())
+    yield ok(_GROUP, _DISTRIBUTION, version(_DISTRIBUTION))
     for name in _needed():
         found = installed(name)
         if found is None:
             yield Finding(_GROUP, name, Status.ERROR, "not installed", f"pip install {name}")
         else:
-            yield fine(_GROUP, name, found)
+            yield ok(_GROUP, name, found)
     yield _runtime()
 
 
@@ -47,7 +47,7 @@ def _runtime() -> Finding:
     found = {name: installed(name) for name in _RUNTIMES}
     there = [f"{name} {text}" for name, text in found.items() if text is not None]
     if len(there) == 1:
-        return fine(_GROUP, "onnxruntime", there[0])
+        return ok(_GROUP, "onnxruntime", there[0])
     if there:
         return Finding(
             _GROUP, "onnxruntime", Status.ERROR, f"{' and '.join(there)}: both own the same files",

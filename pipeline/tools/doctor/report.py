@@ -10,7 +10,7 @@ from msgspec import Struct
 from .finding import GPU, Finding, Status
 
 
-class Diagnosis(Struct, frozen=True):
+class DoctorReport(Struct, frozen=True):
     """All that was found."""
 
     findings: tuple[Finding, ...]
@@ -34,9 +34,9 @@ class Diagnosis(Struct, frozen=True):
         }
 
 
-def examine() -> Diagnosis:
+def examine() -> DoctorReport:
     """Look at everything."""
     from . import backends, gpu, machine, packages
 
-    looks = (machine.look, packages.look, backends.look, gpu.look)
-    return Diagnosis(tuple(finding for look in looks for finding in look()))
+    looks = (machine.check_machine, packages.check_packages, backends.check_backends, gpu.check_gpu)
+    return DoctorReport(tuple(finding for look in looks for finding in look()))

@@ -10,11 +10,11 @@ from msgspec import Struct
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import Schema
-from sluice.pipeline.transport.curve_keys import Credentials
+from sluice.pipeline.transport.curve_keys import ClientAuth
 from sluice.pipeline.transport.protocol import Header
 
-from .ingest_client import Link
-from .payloads import stock_of
+from .ingest_client import IngestClient
+from .payloads import make_payloads
 
 #: Messages that are due within this time go together: a shorter sleep would burn a core.
 _TICK_NS = 100_000
@@ -30,7 +30,7 @@ class Sent(Struct):
         Sent.
     dropped
         Events that could not be sent, the queue full or ingest away; ingest sees them as a gap.
-    vetoed
+    suppressed
         Events that did not happen because ingest was busy; they are in no counter.
     acknowledged
         Events of which ingest said at the end that it knows them, dropped ones included.
@@ -43,13 +43,13 @@ class Sent(Struct):
     events: int = 0
     messages: int = 0
     dropped: int = 0
-    vetoed: int = 0
+    suppressed: int = 0
     acknowledged: int = 0
     restarts: int = 0
     seconds: float = 0.0
 
 
-class FrontEnd:
+class FrontEndEmulator:
     """Sends the same events over and over, with fresh ids and times.
 
     Parameters
@@ -74,13 +74,13 @@ class FrontEnd:
         events: EventBatch,
         schema: Schema,
         source: int = 1,
-        security: Credentials | None = None,
+        security: ClientAuth | None = None,
         first_id: int = 0,
     ) -> None:
         self._source = source
-        self._stock = stock_of(events, schema, first_id)
+        self._stock = make_payloads(events, schema, first_id)
         self._endpoint = endpoint
-        self._link = Link(endpoint, schema, source, security)
+        self._link = IngestClient(endpoint, schema, source, security)
 
     def run(
         self,
@@ -99,7 +99,7 @@ class FrontEnd:
         sent = Sent()
         self._link.begin()
         most = self._link.most_bytes
-        if most and (size := self._stock.least_bytes(per_message)) > most:
+        if most and (size := self._stock.min_bytes(per_message)) > most:
             raise self._too_long(size)
         start = time.monotonic_ns()
         period_ns = 1e9 / rate_hz
@@ -109,7 +109,7 @@ class FrontEnd:
             now = time.monotonic_ns()
             due = min(events, int((now - start) / period_ns) + 1)
             if self._link.busy:  # the detector's dead time: no event happens
-                sent.vetoed += due - done
+                sent.suppressed += due - done
                 start += round((due - done) * period_ns)
                 events, due = events - due + done, done
             elif due < events:  # only the last message may be short

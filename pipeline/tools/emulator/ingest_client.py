@@ -11,8 +11,8 @@ from typing import Any
 from sluice.pipeline.core.errors import ProtocolError, RunError
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.transport.codec import pack_schema
-from sluice.pipeline.transport.curve_keys import Credentials
-from sluice.pipeline.transport.protocol import Header, Kind, unpack_text
+from sluice.pipeline.transport.curve_keys import ClientAuth
+from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
 from sluice.pipeline.transport.socket import Socket
 
 _ANSWER_S = 10.0
@@ -21,7 +21,7 @@ _LOOK_S = 0.1
 _AGAIN_S = 1.0
 
 
-class Link:
+class IngestClient:
     """A front end's side of the talk with ingest, which may go away and come back.
 
     Ingest tells now and then how far it has understood. One that was started anew knows nobody and
@@ -30,14 +30,14 @@ class Link:
     Parameters
     ----------
     endpoint, schema, source, security
-        See `FrontEnd`.
+        See `FrontEndEmulator`.
     """
 
     def __init__(
-        self, endpoint: str, schema: Schema, source: int, security: Credentials | None
+        self, endpoint: str, schema: Schema, source: int, security: ClientAuth | None
     ) -> None:
         name = f"front-end-{source}-{os.getpid()}"
-        self._socket = Socket(endpoint, name, security=security, hoards=False)
+        self._socket = Socket(endpoint, name, security=security, queue_while_disconnected=False)
         self._endpoint = endpoint
         self._schema = pack_schema(schema)
         self._source = source
@@ -86,7 +86,7 @@ class Link:
             return None
         _, header, payload = message
         if header.kind == Kind.ERROR:
-            why = unpack_text(payload, dict[str, str], "ERROR").get(
+            why = unpack_json(payload, dict[str, str], "ERROR").get(
                 "message", "it does not say why"
             )
             raise RunError(f"{self._endpoint} refuses: {why}")
@@ -117,7 +117,7 @@ class Link:
 
     def _give_up(self, to: str, deadline: float) -> None:
         """Raise RunError if it is of no use to wait, or waiting was long enough."""
-        trouble = self._socket.trouble
+        trouble = self._socket.last_failure
         if trouble is not None and trouble.final:
             raise RunError(f"{self._endpoint}: {trouble.why}", trouble.hint)
         if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from sluice.pipeline.transport.protocol import Kind
 _STOCK = 4096
 
 
-class Stock(Protocol):
+class PayloadGenerator(Protocol):
     """The same events over and over.
 
     Attributes
@@ -33,12 +33,12 @@ class Stock(Protocol):
     def message(self, first: int, count: int) -> Any:
         """Return the payload of a message with some of them."""
 
-    def least_bytes(self, count: int) -> int:
+    def min_bytes(self, count: int) -> int:
         """Return how long a message of so many events is at least."""
 
 
-class RecordStock:
-    """Packed records; see `Stock`."""
+class RecordPayloads:
+    """Packed records; see `PayloadGenerator`."""
 
     kind = Kind.RAW
 
@@ -50,7 +50,7 @@ class RecordStock:
         self._stock, self._stocked = self._records[:0], 0
 
     def prepare(self, first: int, until: int, now_ns: int) -> None:
-        """Make events ready; see `Stock`."""
+        """Make events ready; see `PayloadGenerator`."""
         if not self._stocked <= first <= until <= self._stocked + len(self._stock):
             rows = np.arange(first, max(until, first + _STOCK), dtype=np.uint64)
             self._stocked = first
@@ -61,17 +61,17 @@ class RecordStock:
         self._first, self._bytes = first, records.view(np.uint8).data
 
     def message(self, first: int, count: int) -> Any:
-        """Return packed records; see `Stock`."""
+        """Return packed records; see `PayloadGenerator`."""
         size, start = self._records.itemsize, first - self._first
         return self._bytes[start * size : (start + count) * size]
 
-    def least_bytes(self, count: int) -> int:
-        """Return how long the records are; see `Stock`."""
+    def min_bytes(self, count: int) -> int:
+        """Return how long the records are; see `PayloadGenerator`."""
         return count * self._records.itemsize
 
 
-class ListStock:
-    """Record batches, for events with lists; see `Stock`."""
+class RaggedPayloads:
+    """Record batches, for events with lists; see `PayloadGenerator`."""
 
     kind = Kind.DATA
 
@@ -81,7 +81,7 @@ class ListStock:
         self._codec = Codec(schema)
 
     def prepare(self, first: int, until: int, now_ns: int) -> None:
-        """Make events ready; see `Stock`."""
+        """Make events ready; see `PayloadGenerator`."""
         numbers = np.arange(first, until)
         made = self._events.take(numbers % self._events.events)
         ids = numbers.astype(np.uint64) + self._first_id
@@ -90,15 +90,15 @@ class ListStock:
         self._made = made.with_columns(**{EVENT_ID.name: ids, T_EVENT.name: times})
 
     def message(self, first: int, count: int) -> Any:
-        """Return a record batch; see `Stock`."""
+        """Return a record batch; see `PayloadGenerator`."""
         start = first - self._first
         return self._codec.pack(self._made.slice(start, start + count))
 
-    def least_bytes(self, count: int) -> int:
-        """Return 0: lists may be empty; see `Stock`."""
+    def min_bytes(self, count: int) -> int:
+        """Return 0: lists may be empty; see `PayloadGenerator`."""
         return 0
 
 
-def stock_of(events: EventBatch, schema: Schema, first_id: int) -> Stock:
+def make_payloads(events: EventBatch, schema: Schema, first_id: int) -> PayloadGenerator:
     """Return a stock of the record type `schema`; ids count from `first_id`."""
-    return (ListStock if schema.ragged else RecordStock)(events, schema, first_id)
+    return (RaggedPayloads if schema.ragged else RecordPayloads)(events, schema, first_id)

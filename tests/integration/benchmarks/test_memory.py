@@ -10,12 +10,12 @@ import threading
 from sluice.benchmarks.memory import measure_memory
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.detectors.wafer import WORDS
-from sluice.pipeline.system.process_stats import family, usage
+from sluice.pipeline.system.process_stats import process_tree, usage
 
 
 def test_every_process_is_looked_at_again_and_again(wafers):
     schema = Schema((EVENT_ID, T_EVENT, WORDS))
-    result = measure_memory(wafers.only(schema.names), schema, 3, 2, minute_s=0.3)
+    result = measure_memory(wafers.select(schema.names), schema, 3, 2, minute_s=0.3)
     names = {"engine", "nursery", "sink", "compute-0", "compute-1"}
     assert [set(look["processes"]) for look in result["minutes"]] == [names] * 3
     assert set(result["growth_mb"]) == names
@@ -51,6 +51,6 @@ def test_usage_counts_threads_and_descriptors():
 def test_who_is_gone_holds_nothing_and_strangers_are_no_family():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert usage(child.pid) is not None
-        assert family(os.getpid()) == {"engine": os.getpid()}
+        assert process_tree(os.getpid()) == {"engine": os.getpid()}
         child.stdin.close()
     assert usage(child.pid) is None

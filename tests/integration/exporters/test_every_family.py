@@ -10,16 +10,16 @@ from msgspec.structs import replace
 from sluice.benchmarks.families import family_graphs
 from sluice.exporters.families import base
 from sluice.exporters.simulation.record import record
-from sluice.pipeline.config.graph_file import Part
-from sluice.pipeline.inference.repository import find_models_of
-from sluice.pipeline.run.run_numbers import TRIAL
-from sluice.pipeline.service.daemon import execute
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.config.graph_file import ComponentConfig
+from sluice.pipeline.inference.repository import find_family_models
+from sluice.pipeline.run.run_numbers import UNNUMBERED
+from sluice.pipeline.service.daemon import run_graph
+from sluice.pipeline.service.session import RunOptions
 
 _ROOT = Path(__file__).resolve().parents[3]
 _OURS = [name for name in base.names() if (_ROOT / "exporters" / "families" / name).is_dir()]
 _GRAPHS = {graph.graph.name: graph for graph in family_graphs()}
-_MODELS = {one.manifest.name: one for name in _OURS for one in find_models_of(name)}
+_MODELS = {one.manifest.name: one for name in _OURS for one in find_family_models(name)}
 EVENTS, SEED = 600, 11
 
 every_family = pytest.mark.parametrize("name", _OURS)
@@ -64,10 +64,10 @@ def test_a_graph_judges_it_and_a_page_tells_of_it(name):
 
 @pytest.mark.parametrize("graph", list(_GRAPHS.values()), ids=list(_GRAPHS))
 def test_a_replay_of_simulated_events_closes(graph, recordings, tmp_path):
-    source = Part("recording", "events", {"path": str(recordings(graph.graph.family))})
+    source = ComponentConfig("recording", "events", {"path": str(recordings(graph.graph.family))})
     options = {**graph.sink.options, "path": str(tmp_path / "kept.arrows")}
     config = replace(graph, source=source, sink=replace(graph.sink, options=options))
-    report = execute(config, Wishes(TRIAL, "inline"))
+    report = run_graph(config, RunOptions(UNNUMBERED, "inline"))
     assert report["closed"], report
     assert report["events"]["offered"] == EVENTS
     assert report["events"]["failed"] == report["events"]["invalid"] == 0
@@ -105,7 +105,7 @@ def test_a_card_says_where_a_model_comes_from(model):
 
 @every_family
 def test_published_numbers_stand_beside_ours(name):
-    cards = [model.manifest.card for model in find_models_of(name)]
+    cards = [model.manifest.card for model in find_family_models(name)]
     told = [card for card in cards if card.reference and card.shortcomings]
     assert told
     # Where papers show curves alone, a card says so.

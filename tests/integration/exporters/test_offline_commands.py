@@ -34,7 +34,7 @@ def test_simulate_writes_a_whole_recording(command, tmp_path):
     batches = list(reader.batches())
     assert sum(batch.events for batch in batches) == 70_000
     assert reader.eor == {"events": 70_000}
-    assert reader.damage is None
+    assert reader.corruption is None
     assert reader.bor["seed"] == 9
     assert reader.schema.names == ("event_id", "t_event", "truth", "words")
     again = tmp_path / "again.arrows"

@@ -46,7 +46,7 @@ def test_golden_outputs(name):
 def test_codec_keeps_the_manifest_s_promise(runners, sample, links):
     coder = manifest_metrics.shipped(runners)[links]
     promised = find_model(f"wafer-encoder-{BITS[links - 2]}b").manifest.metrics["emd_mean"]
-    found = metrics.codec(coder, data.hard(sample).part(slice(0, 600)))
+    found = metrics.codec(coder, data.threshold(sample).part(slice(0, 600)))
     assert found["emd_mean"] < 1.1 * promised
 
 
@@ -54,8 +54,8 @@ def test_codec_keeps_the_manifest_s_promise(runners, sample, links):
 def test_surrogate_keeps_the_manifest_s_promise(runners, sample, name):
     promised = find_model(name).manifest.metrics
     coders = manifest_metrics.shipped(runners)
-    regimes = metrics.regimes(sample, {"encoder-9b": coders[5].decode[0]}, seed=2, most=500)
-    for kind, found in metrics.precision(runners[name], regimes).items():
+    regimes = metrics.pair_regimes(sample, {"encoder-9b": coders[5].decode[0]}, seed=2, most=500)
+    for kind, found in metrics.surrogate_errors(runners[name], regimes).items():
         assert abs(found["bias"]) < 0.01
         assert found["std"] < 1.4 * promised[f"{kind}_std"]
 
@@ -76,6 +76,6 @@ def test_measured_wafers_not_trained_on_come_back_close(runners):
     measured = measured_files.measured("CALQ_output.csv")
     if measured is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
-    kept = data.hard(metrics.unseen(measured, evaluate.known()))
+    kept = data.threshold(metrics.held_out(measured, evaluate.known()))
     assert len(kept) > 1_000
     assert metrics.codec(manifest_metrics.shipped(runners)[5], kept)["emd_mean"] < 1.05

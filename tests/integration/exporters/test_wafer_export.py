@@ -114,7 +114,7 @@ def test_encoder_model_reproduces_the_chip_s_integers(checkpoints, repository):
     sample = data.simulated(2_000, 8, coded=0.5)
     _, run = loaded(repository, "wafer-encoder-5b")
     latent_q, _ = compare.over_link(run(sample.image), sample.total, 5)
-    expected = fixed_point.codes(fixed_point_torch.integers(held), sample.image, 5)
+    expected = fixed_point.encode(fixed_point_torch.integers(held), sample.image, 5)
     np.testing.assert_array_equal(latent_q * 16, expected)
 
 

@@ -153,9 +153,9 @@ class BrokenSource:
         pass
 
     def waiting(self):
-        from sluice.pipeline.sources.base import ENDLESS
+        from sluice.pipeline.sources.base import UNLIMITED
 
-        return ENDLESS
+        return UNLIMITED
 
     def read(self, most):
         from sluice.pipeline.core.batch import EventBatch

@@ -8,12 +8,12 @@ import weakref
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.engine.distributed.engine import DistributedEngine
 from sluice.pipeline.engine.inline import InlineEngine
-from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service import daemon
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.service.session import RunOptions
 
 ENGINES = {"inline": InlineEngine, "distributed": DistributedEngine}
 
@@ -29,10 +29,10 @@ def test_an_engine_goes_when_its_run_has_ended(wafers, monkeypatch, name):
 
     monkeypatch.setattr(engine, "__init__", noted)
     config = replace(
-        load_graph("hgcal"), sink=Part("null", "null", {}),
-        source=Part("recording", "wafers", {"path": str(wafers)}),
+        load_graph("hgcal"), sink=ComponentConfig("null", "null", {}),
+        source=ComponentConfig("recording", "wafers", {"path": str(wafers)}),
     )  # fmt: skip
     for _ in range(2):
-        assert daemon.execute(config, Wishes(TRIAL, name))["closed"]
+        assert daemon.run_graph(config, RunOptions(UNNUMBERED, name))["closed"]
     gc.collect()
     assert [reference() for reference in engines] == [None, None]

@@ -8,32 +8,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Part, load_graph
-from sluice.pipeline.engine.distributed.dispatcher import Dispatch
-from sluice.pipeline.engine.workers.process_spec import owed_at_most
-from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
+from sluice.pipeline.engine.distributed.dispatcher import Dispatcher
+from sluice.pipeline.engine.workers.process_spec import max_unreported
+from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service import daemon
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.transport.batch_summary import (
-    Summary,
-    join_payloads,
+    BatchSummary,
     join_summaries,
+    merge_acks,
     pack_summary,
 )
 
-SUMMARIES = st.lists(st.builds(Summary, st.binary(), st.binary(), st.integers(0, 2**63)))
+SUMMARIES = st.lists(st.builds(BatchSummary, st.binary(), st.binary(), st.integers(0, 2**63)))
 
 
 @given(st.lists(SUMMARIES, min_size=1, max_size=5))
 def test_joined_payloads_are_the_payload_of_all(groups):
-    joined = join_payloads([join_summaries(list(map(pack_summary, group))) for group in groups])
+    joined = merge_acks([join_summaries(list(map(pack_summary, group))) for group in groups])
     assert joined == join_summaries([pack_summary(one) for group in groups for one in group])
     assert len(msgspec.msgpack.decode(joined)) == sum(map(len, groups))
 
 
 @given(st.integers(0, 1 << 22))
 def test_what_a_worker_owes_is_bounded_in_batches_and_events(events):
-    owed = owed_at_most(events)
+    owed = max_unreported(events)
     assert 1 <= owed <= 4
     assert owed == 1 or owed * events <= 16_384
 
@@ -41,7 +41,7 @@ def test_what_a_worker_owes_is_bounded_in_batches_and_events(events):
 @pytest.mark.parametrize("size", [50, 3_000])
 def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
     asked, told = [], []
-    credit, commit = Dispatch.credit, Dispatch.commit
+    credit, commit = Dispatcher.credit, Dispatcher.commit
 
     def noted_credit(self, name, header):
         asked.append((header.aux, header.events))
@@ -51,14 +51,14 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
         told.append((first, len(summaries)))
         return commit(self, first, summaries)
 
-    monkeypatch.setattr(Dispatch, "credit", noted_credit)
-    monkeypatch.setattr(Dispatch, "commit", noted_commit)
+    monkeypatch.setattr(Dispatcher, "credit", noted_credit)
+    monkeypatch.setattr(Dispatcher, "commit", noted_commit)
     config = load_graph("compress")
     config = replace(
-        config, source=Part("recording", "wafers", {"path": str(wafers)}),
-        sink=Part("null", "null", {}), graph=replace(config.graph, batch_events=size),
+        config, source=ComponentConfig("recording", "wafers", {"path": str(wafers)}),
+        sink=ComponentConfig("null", "null", {}), graph=replace(config.graph, batch_events=size),
     )  # fmt: skip
-    report = daemon.execute(config, Wishes(TRIAL, "distributed"))
+    report = daemon.run_graph(config, RunOptions(UNNUMBERED, "distributed"))
     assert report["closed"]
     batches = -(-20_000 // size)
     judged = [aux for aux, events in asked if events]

@@ -8,11 +8,11 @@ import urllib.request
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.gpu import nvml
-from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service import daemon
-from sluice.pipeline.service.session import Wishes
+from sluice.pipeline.service.session import RunOptions
 
 
 class Gpus:
@@ -34,9 +34,9 @@ class Gpus:
 def run(wafers, monkeypatch, gpus):
     """Replay wafers, scraping all the while; return the report and what each scrape said."""
     config = load_graph("hgcal")
-    config = replace(config, source=Part("recording", "w", {"path": str(wafers)}),
-                     sink=Part("null", "null", {}))  # fmt: skip
-    monkeypatch.setattr(daemon, "watch", lambda: gpus)
+    config = replace(config, source=ComponentConfig("recording", "w", {"path": str(wafers)}),
+                     sink=ComponentConfig("null", "null", {}))  # fmt: skip
+    monkeypatch.setattr(daemon, "start_sampler", lambda: gpus)
     where, scrapes = [], []
 
     def scrape(*_):
@@ -45,8 +45,8 @@ def run(wafers, monkeypatch, gpus):
                 families = text_string_to_metric_families(page.read().decode())
                 scrapes.append({family.name: family.samples for family in families})
 
-    wishes = Wishes(TRIAL, "inline", rate_hz=20_000, http="127.0.0.1:0")
-    return daemon.execute(config, wishes, scrape, where.append), scrapes
+    wishes = RunOptions(UNNUMBERED, "inline", rate_hz=20_000, http="127.0.0.1:0")
+    return daemon.run_graph(config, wishes, scrape, where.append), scrapes
 
 
 def test_a_gpu_that_fails_breaks_neither_scrape_nor_run(wafers, monkeypatch):

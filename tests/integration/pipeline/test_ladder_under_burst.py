@@ -39,7 +39,7 @@ def test_ten_times_the_rate_steps_down_and_comes_back(daemon, sluice, http, load
                       "--first-id", first, "--json")  # fmt: skip
         assert sent.code == 0, sent
         said = json.loads(sent.out)
-        assert said["dropped"] == said["vetoed"] == 0
+        assert said["dropped"] == said["suppressed"] == 0
         first += said["events"]
     http.settled(command, first)
     page = http.get("/metrics")[1]

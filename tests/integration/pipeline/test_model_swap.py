@@ -37,7 +37,7 @@ def another_version(folder, version, **changes):
     import onnx
     from onnx import numpy_helper
 
-    from sluice.pipeline.config.strict import convert
+    from sluice.pipeline.config.strict import strict_convert
     from sluice.pipeline.inference.manifest import Manifest
     from sluice.pipeline.inference.repository import write_model
 
@@ -56,8 +56,13 @@ def another_version(folder, version, **changes):
     with np.load(first / "golden.npz") as golden:
         inputs = {key[3:]: golden[key] for key in golden if key.startswith("in_")}
         outputs = {key[4:]: golden[key] for key in golden if key.startswith("out_")}
-    made = write_model(folder, convert(manifest, Manifest, "test"), graph.SerializeToString(),
-                       inputs, outputs)  # fmt: skip
+    made = write_model(
+        folder,
+        strict_convert(manifest, Manifest, "test"),
+        graph.SerializeToString(),
+        inputs,
+        outputs,
+    )
     # Golden outputs are what the model gives.
     import onnxruntime as ort
 

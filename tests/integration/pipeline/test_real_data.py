@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sluice.pipeline.core.schema import RECORD
+from sluice.pipeline.core.schema import DECISION_RECORD_COLUMNS
 
 
 def test_real_chip_words(data_dir, sluice, tmp_path, load_report):
@@ -24,7 +24,7 @@ def test_real_chip_words(data_dir, sluice, tmp_path, load_report):
     assert table.schema.names[:6] == [
         "event_id", "t_event", "packed", "sum_q", "score", "decision"
     ]  # fmt: skip
-    assert set(table.schema.names[6:]) == {column.name for column in RECORD}
+    assert set(table.schema.names[6:]) == {column.name for column in DECISION_RECORD_COLUMNS}
     ids = table["event_id"].to_numpy()
     assert (ids[1:] > ids[:-1]).all()
     assert (table["t_event"].to_numpy() == ids * 25).all()

@@ -7,13 +7,13 @@ import time
 
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.engine.distributed import worker_pool
-from sluice.pipeline.engine.workers.messages import Joining
-from sluice.pipeline.run.run_numbers import TRIAL
+from sluice.pipeline.engine.workers.messages import JoinRequest
+from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service import daemon
-from sluice.pipeline.service.session import Wishes
-from sluice.pipeline.transport.protocol import Header, Kind, pack_text
+from sluice.pipeline.service.session import RunOptions
+from sluice.pipeline.transport.protocol import Header, Kind, pack_json
 from sluice.pipeline.transport.socket import Socket
 
 
@@ -22,7 +22,7 @@ def join_and_idle(endpoint, heard):
     hub = Socket(endpoint, "idler")
     deadline = time.monotonic() + 30
     try:
-        hub.send(Header(Kind.JOIN), pack_text(Joining("here", 1)))
+        hub.send(Header(Kind.JOIN), pack_json(JoinRequest("here", 1)))
         while Kind.STOP not in heard and time.monotonic() < deadline:
             if hub.poll(0.1) and (message := hub.receive()) is not None:
                 heard.append(Kind(message[1].kind))
@@ -34,14 +34,14 @@ def test_who_is_never_ready_is_let_go(wafers, new_port, monkeypatch):
     listen, results = (f"tcp://127.0.0.1:{new_port()}" for _ in range(2))
     config = load_graph("hgcal")
     workers = replace(config.workers, listen=listen, results=results)
-    config = replace(config, source=Part("recording", "w", {"path": str(wafers)}),
-                     sink=Part("null", "null", {}), workers=workers)  # fmt: skip
+    config = replace(config, source=ComponentConfig("recording", "w", {"path": str(wafers)}),
+                     sink=ComponentConfig("null", "null", {}), workers=workers)  # fmt: skip
     monkeypatch.setattr(worker_pool, "READY_S", 0.5)
     heard = []
     idler = threading.Thread(target=join_and_idle, args=(listen, heard))
     idler.start()
     try:
-        report = daemon.execute(config, Wishes(TRIAL, rate_hz=4_000))
+        report = daemon.run_graph(config, RunOptions(UNNUMBERED, rate_hz=4_000))
     finally:
         idler.join(40)
     assert report["closed"]

@@ -26,7 +26,7 @@ def columns_of(path):
     recording = Recording(path)
     batches = list(recording.batches())
     recording.close()
-    assert recording.damage is None
+    assert recording.corruption is None
     names = ("event_id", "epoch", "batch_seq", "score")
     return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
 

@@ -90,7 +90,7 @@ def test_a_paused_live_source_makes_its_front_end_wait(
     said = json.loads(sent.out)
     taken = said["acknowledged"]
     assert taken < 500  # the backlog, less what makes ingest say that it is busy
-    assert taken + said["vetoed"] == 2000
+    assert taken + said["suppressed"] == 2000
     assert status(http)["report"]["events"]["shed"] == 0
     assert ctl("resume").code == 0
     http.settled(command, taken)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sluice.kernels.hashing import digest, sampled, splitmix64
+from sluice.kernels.hashing import order_digest, sample_mask, splitmix64
 
 IDS = hnp.arrays(np.uint64, st.integers(0, 20))
 SALT = st.integers(0, 2**64 - 1)
@@ -32,7 +32,7 @@ def test_splitmix64_is_its_definition(ids, salt):
 @given(IDS, SALT, st.floats(0, 1))
 def test_sampled_is_the_hash_below_the_fraction(ids, salt, fraction):
     out = np.empty(ids.shape, bool)
-    sampled(ids, salt, fraction, out)
+    sample_mask(ids, salt, fraction, out)
     assert out.tolist() == [hashed(i, salt) < int(fraction * WORD) for i in ids.tolist()]
 
 
@@ -40,7 +40,7 @@ def test_sampled_is_the_hash_below_the_fraction(ids, salt, fraction):
 def test_digest_is_the_sum_of_hashes_by_place(ids):
     gamma = 0x9E3779B97F4A7C15
     places = enumerate(ids.tolist(), 1)
-    assert digest(ids) == sum(mixed((i + place * gamma) % WORD) for place, i in places) % WORD
+    assert order_digest(ids) == sum(mixed((i + place * gamma) % WORD) for place, i in places) % WORD
 
 
 @given(hnp.arrays(np.uint64, st.integers(2, 20), unique=True), st.randoms())
@@ -48,5 +48,5 @@ def test_digest_tells_another_order_and_another_length(ids, random):
     other = ids.tolist()
     random.shuffle(other)
     same = other == ids.tolist()
-    assert (digest(np.array(other, np.uint64)) == digest(ids)) == same
-    assert digest(ids[:-1].copy()) != digest(ids)
+    assert (order_digest(np.array(other, np.uint64)) == order_digest(ids)) == same
+    assert order_digest(ids[:-1].copy()) != order_digest(ids)

@@ -16,8 +16,8 @@ from sluice.kernels.antihydrogen.strips import (
     STRIPS,
     VIEWS,
     Z,
-    images,
     pack_strips,
+    to_images,
 )
 from sluice.kernels.antihydrogen.vertex import find_vertices
 
@@ -28,7 +28,7 @@ def packed(bits):
     return found
 
 
-def seen(strips, images=images):
+def seen(strips, images=to_images):
     n = len(strips)
     z, phi = np.empty((n, 2, Z), np.float32), np.empty((n, 2, PHI), np.float32)
     layers, status = np.empty(n, np.uint8), np.empty(n, np.uint8)
@@ -60,7 +60,7 @@ def test_images_are_the_bits_and_numpy_s_interpolation(implementation):
 
     def holds(seed, share):
         bits = random_bits(seed, 4, share)
-        z, phi, layers, status, _ = seen(packed(bits), kernels.images)
+        z, phi, layers, status, _ = seen(packed(bits), kernels.to_images)
         views = [bits[:, VIEWS[k] : VIEWS[k + 1]] for k in range(4)]
         np.testing.assert_array_equal(z, np.stack([views[0], views[2]], 1))
         np.testing.assert_array_equal(phi[:, 0], views[1])

@@ -61,7 +61,7 @@ def test_limits(page: Path, section: Section) -> None:
 
 
 def test_summary(page: Path, section: Section) -> None:
-    summary = batch_summary.Summary(
+    summary = batch_summary.BatchSummary(
         bytes(8 * len(Outcome)), bytes(8 * 64), 1, [Flag("s", "r", 5, [0])], b"c"
     )
     parts = msgspec.msgpack.decode(batch_summary.pack_summary(summary))
@@ -84,9 +84,13 @@ def test_version_and_magic(page: Path) -> None:
 
 def test_composition(page: Path, section: Section) -> None:
     text = " ".join(section(page, "### Payloads").split())
-    record = batch_record.FORM
+    record = batch_record.BATCH_RECORD_DTYPE
     names = [name for name in record.names or () if f"`{name}`" in text]
     assert names == list(record.names or ())
-    assert record.itemsize == len(batch_record.compose(1, np.arange(3, dtype="u8"), range(8), 2, 3))
-    (got,) = batch_record.unpack(batch_record.compose(1, np.array([9, 8], "u8"), range(8), 7, 6))
+    assert record.itemsize == len(
+        batch_record.pack_batch_record(1, np.arange(3, dtype="u8"), range(8), 2, 3)
+    )
+    (got,) = batch_record.unpack(
+        batch_record.pack_batch_record(1, np.array([9, 8], "u8"), range(8), 7, 6)
+    )
     assert got.tolist() == (1, 9, int(got["ids"]), 2, 1, 2, 3, 5, 6, 7, 6)

@@ -18,29 +18,29 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.pipeline.cli.main import app
 from sluice.pipeline.config.graph_file import (
-    Graph,
-    Http,
-    Run,
-    Segment,
-    Workers,
+    GraphTable,
+    HttpTable,
+    RunTable,
+    SegmentTable,
+    WorkersTable,
     load_graph,
     parse_graph,
 )
-from sluice.pipeline.config.plugins import build, load, names
+from sluice.pipeline.config.plugins import available, build, load_class
 from sluice.pipeline.core import errors
 from sluice.pipeline.core.endpoints import Security
 from sluice.pipeline.gpu.nvml import REASONS, Sample
 from sluice.pipeline.graph.graph import Graph as BuiltGraph
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.metrics.reference_band import Band
-from sluice.pipeline.run.accounting import Account
+from sluice.pipeline.metrics.reference_band import ReferenceBand
+from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.service.prometheus import RunCollector
 from sluice.pipeline.service.prometheus_gpu import GpuCollector
-from sluice.pipeline.sources.tables.mapping import Mapped
-from sluice.pipeline.stages.menu import Path as MenuPath
+from sluice.pipeline.sources.tables.mapping import ColumnMapping
+from sluice.pipeline.stages.menu import TriggerPath as MenuPath
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]
@@ -49,8 +49,8 @@ _OURS = "sluice.pipeline."
 _PARTS = [
     (kind, use, part)
     for kind in ("source", "stage", "monitor", "sink")
-    for use in names(kind)
-    if (part := load(kind, use, "docs")).__module__.startswith(_OURS)
+    for use in available(kind)
+    if (part := load_class(kind, use, "docs")).__module__.startswith(_OURS)
 ]
 
 
@@ -85,7 +85,8 @@ def _compare_defaults(kind: Any, documented: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "kind"), [("graph", Graph), ("workers", Workers), ("run", Run), ("http", Http)]
+    ("table", "kind"),
+    [("graph", GraphTable), ("workers", WorkersTable), ("run", RunTable), ("http", HttpTable)],
 )
 def test_graph_file_tables(
     reference: Path, section: Section, rows: Rows, table: str, kind: Any
@@ -101,7 +102,7 @@ def test_security_table(reference: Path, section: Section, rows: Rows) -> None:
 
 def test_chain_table(reference: Path, section: Section, rows: Rows) -> None:
     text = section(reference / "graph-file.md", "## Chains of workers")
-    _compare_defaults(Segment, {row[0]: row[2] for row in rows(text)})
+    _compare_defaults(SegmentTable, {row[0]: row[2] for row in rows(text)})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_graph_file_parts(
     text, _, inner = text.partition("---8<---")
     _compare_defaults(part.Options, {row[0]: row[2] for row in rows(text)})
     if inner:
-        one = {"menu": MenuPath, "hdf5": Mapped}[use]
+        one = {"menu": MenuPath, "hdf5": ColumnMapping}[use]
         _compare_defaults(one, {row[0]: row[2] for row in rows(inner)})
 
 
@@ -161,15 +162,15 @@ def test_report_keys(reference: Path, rows: Rows, tmp_path: Path) -> None:
 
 def test_metric_names(reference: Path, rows: Rows) -> None:
     graph = _built()
-    account = Account(graph, 1, Quarantine(None, graph.inputs))
+    account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
     account.blocks.append(MeterBlock(*graph.meter_names(), shadows=["tag/wafer-tagger@2"]))
     account.restarts["compute-0"] = 1
-    account.bands["emd"] = Band(0.0, 1.0)
+    account.bands["emd"] = ReferenceBand(0.0, 1.0)
     registry = CollectorRegistry()
-    control = Control()
-    control.go(State.CONFIGURED)
-    control.go(State.RUNNING)
-    control.hold("disk full", "no space")
+    control = RunState()
+    control.transition(State.CONFIGURED)
+    control.transition(State.RUNNING)
+    control.add_hold("disk full", "no space")
     registry.register(RunCollector(lambda: (account, control)))
     gpu = Sample(0, "GPU-0", "H100", *[0.5] * 9, dict.fromkeys(REASONS, False), 0, 0)
     registry.register(GpuCollector(lambda: [gpu]))

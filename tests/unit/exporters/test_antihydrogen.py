@@ -82,16 +82,16 @@ def test_both_classes_come_alike(sample):
 
 def test_a_shift_moves_strips_and_loses_those_that_leave():
     torch = pytest.importorskip("torch")
-    from sluice.exporters.families.antihydrogen.train import shifted
+    from sluice.exporters.families.antihydrogen.train import shift_along_z
 
     z = torch.zeros(64, 2, Z)
     z[:, 0, 100], z[:, 1, 110] = 1, 1
-    moved = shifted(z, 7, 7)
+    moved = shift_along_z(z, 7, 7)
     assert moved[:, 0].argmax(1).tolist() == [107] * 64
     assert moved[:, 1].argmax(1).tolist() == [117] * 64
-    assert shifted(z, -105, -105)[:, 0].sum() == 0
-    assert shifted(z, -105, -105)[:, 1].argmax(1).tolist() == [5] * 64
-    many = shifted(z, -50, 300)[:, 0].argmax(1) - 100
+    assert shift_along_z(z, -105, -105)[:, 0].sum() == 0
+    assert shift_along_z(z, -105, -105)[:, 1].argmax(1).tolist() == [5] * 64
+    many = shift_along_z(z, -50, 300)[:, 0].argmax(1) - 100
     assert many.min() >= -50
     assert many.max() <= 300
     assert len(set(many.tolist())) > 20

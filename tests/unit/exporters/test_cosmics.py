@@ -9,7 +9,13 @@ from hypothesis.extra.numpy import arrays
 from sluice.exporters.families.antihydrogen import detector
 from sluice.exporters.families.base import get
 from sluice.exporters.families.cosmics import simulate as toy
-from sluice.kernels.antihydrogen.hodoscope import AROUND, BARS, LATEST_NS, STEP_NS, after_first
+from sluice.kernels.antihydrogen.hodoscope import (
+    AROUND,
+    BARS,
+    LATEST_NS,
+    STEP_NS,
+    time_since_first_hit,
+)
 from sluice.kernels.antihydrogen.strips import VIEWS
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.detectors.antihydrogen import Hodoscope
@@ -53,7 +59,7 @@ def test_a_muon_fires_the_strips_that_it_crosses(monkeypatch):
     quiet[[detector.NOISE, detector.TAIL, detector.DIFFUSION]] = 0.0
     quiet[[detector.EFFICIENCY, detector.VIEW_EFFICIENCY]] = 1.0
     bits = np.empty((1, 1430), np.uint8)
-    detector.strike(5, 0, quiet, muon((0.0, -1.0, 0.0), (0.0, 0.0, 200.5)), bits)
+    detector.deposit_hits(5, 0, quiet, muon((0.0, -1.0, 0.0), (0.0, 0.0, 200.5)), bits)
     views = [np.flatnonzero(bits[0, VIEWS[k] : VIEWS[k + 1]]) for k in range(4)]
     # Once a layer, for the lower half has none; a quarter of a turn from the first φ strip.
     assert [view.tolist() for view in (views[0], views[2])] == [[200], [200]]
@@ -88,8 +94,10 @@ def test_annihilations_in_it_are_the_antihydrogen_family_s():
     truth, bits = np.empty(200, np.uint8), np.empty((200, 1430), np.uint8)
     others = np.empty_like(bits)
     tracks = np.empty((200, 24, detector.COLUMNS))
-    detector.fill(4, 0, toy.TOY, truth, bits, tracks)
-    detector.fill(4, 0, toy.TOY, truth, others, np.empty((200, 0, detector.COLUMNS)))
+    detector.simulate_annihilations(4, 0, toy.TOY, truth, bits, tracks)
+    detector.simulate_annihilations(
+        4, 0, toy.TOY, truth, others, np.empty((200, 0, detector.COLUMNS))
+    )
     np.testing.assert_array_equal(bits, others)
     held = tracks[tracks[..., detector.SLOWNESS] > 0]
     assert len(held) > 200
@@ -101,7 +109,7 @@ def test_annihilations_in_it_are_the_antihydrogen_family_s():
 @given(arrays(np.uint16, (5, BARS), elements=st.sampled_from([0, 0, 1, 7, 90, 1_000, 65_535])))
 def test_what_a_net_sees_is_the_time_after_the_first_bar(counts):
     seen = np.full((5, 2, BARS), -1, np.float32)
-    after_first(counts, seen)
+    time_since_first_hit(counts, seen)
     for event, (fired, late) in zip(counts.tolist(), seen.tolist(), strict=True):
         first = min([count for count in event if count], default=0)
         assert fired == [float(count > 0) for count in event]
@@ -114,7 +122,7 @@ def test_the_stage_adds_what_the_kernel_gives(sample):
     stage.open(64)
     batch = EventBatch({"bars": sample["bars"][:50]}, 50, 0)
     expected = np.empty((50, 2, BARS), np.float32)
-    after_first(sample["bars"][:50], expected)
+    time_since_first_hit(sample["bars"][:50], expected)
     np.testing.assert_array_equal(stage.process(batch)["hodoscope"], expected)
 
 

@@ -108,7 +108,7 @@ def test_the_adversarys_mixture_is_a_density():
     adversary = MassAdversary(16, 5)
     mass = torch.linspace(-3.0, 4.0, 20_001)
     given = torch.full_like(mass, 0.3), torch.full_like(mass, -0.2)
-    density = torch.exp(-adversary.surprise(mass, *given)).detach()
+    density = torch.exp(-adversary.loss(mass, *given)).detach()
     assert float(torch.trapezoid(density, mass)) == pytest.approx(1.0, abs=1e-3)
 
 
@@ -148,7 +148,7 @@ def test_the_tagger_climbs_what_its_adversary_descends():
     module, _ = net_and_loss("adversarial", "adversary", 3.0, rows)
     score = torch.sigmoid(module.tagger.logit(rows[0]))[rows[1] == 0]
     background = rows[1] == 0
-    surprise = module.adversary.surprise(rows[3][background], score, rows[4][background]).mean()
+    surprise = module.adversary.loss(rows[3][background], score, rows[4][background]).mean()
     fought = gradients(module, surprise)
     assert any(one.abs().max() > 1e-5 for one in fought)
     for a, b, c in zip(both, plain, fought, strict=True):

@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from sluice.exporters.training.parallel import side_by_side
+from sluice.exporters.training.parallel import process_pool
 
 #: Says which processes do its tasks, then waits for tasks that take minutes.
 PARENT = """
 import os, signal, time
-from sluice.exporters.training.parallel import side_by_side
+from sluice.exporters.training.parallel import process_pool
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
@@ -23,7 +23,7 @@ def who(seconds):
     return os.getpid()
 
 if __name__ == "__main__":
-    with side_by_side(2) as pool:
+    with process_pool(2) as pool:
         print(*{one.result() for one in [pool.submit(who, 0.5) for _ in range(2)]}, flush=True)
         for one in [pool.submit(who, 300) for _ in range(4)]:
             one.result()
@@ -62,7 +62,7 @@ def test_processes_end_with_their_parent(number, tmp_path):
 
 
 def fail_while_busy():
-    with side_by_side(1) as pool:
+    with process_pool(1) as pool:
         pool.submit(time.sleep, 300)
         raise ValueError("enough")
 
@@ -75,6 +75,6 @@ def test_an_error_in_the_block_does_not_wait_for_the_tasks():
 
 
 def test_each_process_is_prepared_and_results_come_back():
-    with side_by_side(1, partial(os.umask, 0o123)) as pool:
+    with process_pool(1, partial(os.umask, 0o123)) as pool:
         assert pool.submit(os.umask, 0o123).result() == 0o123
         assert pool.submit(os.getpid).result() != os.getpid()

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from sluice.exporters.training import provenance, recipes
 from sluice.exporters.training.loop import METRICS
-from sluice.exporters.training.provenance import Note
+from sluice.exporters.training.provenance import Provenance
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.manifest import Training
 
@@ -24,7 +24,7 @@ class Recipe(msgspec.Struct, frozen=True):
     rate: float
 
 
-NOTE = Note(TRAINING, Recipe(0.1))
+NOTE = Provenance(TRAINING, Recipe(0.1))
 LEFT = """{
   "training": {
     "seed": 3,
@@ -45,22 +45,22 @@ REFUSED = "another recipe, seed or simulation"
 def test_a_family_reads_what_its_training_wrote(family, tmp_path):
     of = import_module(f"sluice.exporters.families.{family}.recipe")
     recipe = of.load() if hasattr(of, "load") else recipes.load(of.PATH, of.Recipe)
-    note = Note(TRAINING, recipe)
-    provenance.claim(tmp_path, note, resume=False)
+    note = Provenance(TRAINING, recipe)
+    provenance.claim_folder(tmp_path, note, resume=False)
     training = import_module(f"sluice.exporters.families.{family}.train")
-    assert training.read_note(tmp_path) == note
+    assert training.read_provenance(tmp_path) == note
     for broken, said in ((b"{", "truncated"), (b'{"training": 1}', "training")):
         (tmp_path / provenance.FILE).write_bytes(broken)
         with pytest.raises(ConfigError, match=said):
-            training.read_note(tmp_path)
+            training.read_provenance(tmp_path)
     (tmp_path / provenance.FILE).unlink()
     with pytest.raises(ConfigError, match=re.escape(provenance.FILE)) as refused:
-        training.read_note(tmp_path)
+        training.read_provenance(tmp_path)
     assert f"sluice train {family}" in str(refused.value)
 
 
 def test_the_file_is_the_one_that_earlier_trainings_left(tmp_path):
-    provenance.claim(tmp_path, NOTE, resume=False)
+    provenance.claim_folder(tmp_path, NOTE, resume=False)
     assert (tmp_path / provenance.FILE).read_text() == LEFT
 
 
@@ -68,7 +68,7 @@ def test_a_new_training_clears_an_earlier_one_s_nets_and_nothing_else(tmp_path):
     nets, other = (tmp_path / "net-0.pt", tmp_path / METRICS), tmp_path / "chunks.npz"
     for path in (*nets, other):
         path.touch()
-    provenance.claim(tmp_path, NOTE, resume=False)
+    provenance.claim_folder(tmp_path, NOTE, resume=False)
     assert other.exists()
     assert not any(path.exists() for path in nets)
 
@@ -76,27 +76,27 @@ def test_a_new_training_clears_an_earlier_one_s_nets_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     "changed",
     [
-        Note(TRAINING, Recipe(0.2)),
-        Note(msgspec.structs.replace(TRAINING, seed=4), NOTE.recipe),
-        Note(msgspec.structs.replace(TRAINING, dataset_sha256="cd" * 32), NOTE.recipe),
+        Provenance(TRAINING, Recipe(0.2)),
+        Provenance(msgspec.structs.replace(TRAINING, seed=4), NOTE.recipe),
+        Provenance(msgspec.structs.replace(TRAINING, dataset_sha256="cd" * 32), NOTE.recipe),
     ],
     ids=["recipe", "seed", "simulation"],
 )
 def test_a_training_is_resumed_by_itself_alone(changed, tmp_path):
-    provenance.claim(tmp_path, NOTE, resume=True)
+    provenance.claim_folder(tmp_path, NOTE, resume=True)
     net = tmp_path / "net-0.pt"
     net.touch()
-    provenance.claim(tmp_path, NOTE, resume=True)
+    provenance.claim_folder(tmp_path, NOTE, resume=True)
     before = (tmp_path / provenance.FILE).read_bytes()
     with pytest.raises(ConfigError, match=REFUSED):
-        provenance.claim(tmp_path, changed, resume=True)
+        provenance.claim_folder(tmp_path, changed, resume=True)
     assert net.exists()
     assert (tmp_path / provenance.FILE).read_bytes() == before
 
 
 def test_another_recipe_is_refused_before_events_are_made(tmp_path):
-    provenance.refuse_another(tmp_path, NOTE.recipe, Note[Recipe], "jets")
-    provenance.claim(tmp_path, NOTE, resume=False)
-    provenance.refuse_another(tmp_path, NOTE.recipe, Note[Recipe], "jets")
+    provenance.require_same_training(tmp_path, NOTE.recipe, Provenance[Recipe], "jets")
+    provenance.claim_folder(tmp_path, NOTE, resume=False)
+    provenance.require_same_training(tmp_path, NOTE.recipe, Provenance[Recipe], "jets")
     with pytest.raises(ConfigError, match=REFUSED):
-        provenance.refuse_another(tmp_path, Recipe(0.2), Note[Recipe], "jets")
+        provenance.require_same_training(tmp_path, Recipe(0.2), Provenance[Recipe], "jets")

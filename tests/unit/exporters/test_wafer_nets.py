@@ -76,7 +76,7 @@ def test_surrogate_stays_when_the_wafers_turn(surrogate, a, b):
 def test_turning_map_starts_as_the_rows_it_is_given(inputs, outputs, seed):
     torch.manual_seed(seed)
     layer, rows = (
-        surrogates.TurningLinear(inputs, outputs).double(),
+        surrogates.RotationEquivariantLinear(inputs, outputs).double(),
         torch.randn(outputs, 3 * inputs),
     )
     layer.start(rows)
@@ -90,7 +90,7 @@ def test_turning_map_starts_as_the_rows_it_is_given(inputs, outputs, seed):
 
 
 def test_surrogate_counts_its_multiply_adds():
-    layer = surrogates.TurningLinear(16, 10)
+    layer = surrogates.RotationEquivariantLinear(16, 10)
     # Against nine products of 16 x 10 of the same map as a matrix of 48 x 30.
     assert 4 * 16 * 10 < layer.macs < 0.7 * 48 * 30
     net = surrogates.EmdSurrogate([64, 40, 24])
@@ -127,7 +127,7 @@ def some_encoder(seed, spread):
 def test_encoder_gives_the_integers_of_the_chip_s_arithmetic(bits, seed, spread):
     encoder = some_encoder(seed, spread)
     sample = data.wafers(charges(200, seed)[1])
-    expected = fixed_point.codes(
+    expected = fixed_point.encode(
         fixed_point_torch.integers(encoder.state_dict()), sample.image, bits
     )
     for net in (encoder, LoweredEncoder(encoder)):
@@ -143,7 +143,9 @@ def test_silicon_that_cuts_products_is_at_most_a_count_a_product_lower():
     encoder = some_encoder(4, 0.2)
     sample = data.wafers(charges(300, 4)[1])
     held = fixed_point_torch.integers(encoder.state_dict())
-    gap = fixed_point.codes(held, sample.image, 9) - fixed_point.cutting_codes(held, sample.image)
+    gap = fixed_point.encode(held, sample.image, 9) - fixed_point.encode_truncating(
+        held, sample.image
+    )
     assert gap.min() >= -64
     assert np.abs(gap).max() < 511
     assert (gap > 0).mean() > (gap < 0).mean()

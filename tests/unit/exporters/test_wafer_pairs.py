@@ -41,31 +41,31 @@ def test_exact_distance_is_that_of_another_implementation():
 def test_an_image_is_always_on_the_same_side_of_the_split(seed, order):
     charge = charges(30, seed)[1]
     np.testing.assert_array_equal(
-        measured_files.tested(charge)[order], measured_files.tested(charge[order])
+        measured_files.test_rows(charge)[order], measured_files.test_rows(charge[order])
     )
     np.testing.assert_array_equal(
-        measured_files.digests(charge)[order], measured_files.digests(charge[order])
+        measured_files.image_digests(charge)[order], measured_files.image_digests(charge[order])
     )
 
 
 def test_a_quarter_is_kept_for_tests():
-    assert measured_files.tested(charges(4000, 1)[1]).mean() == pytest.approx(0.25, abs=0.03)
+    assert measured_files.test_rows(charges(4000, 1)[1]).mean() == pytest.approx(0.25, abs=0.03)
 
 
 @pytest.mark.parametrize("name", sorted(measured_files.MEASURED))
 def test_nothing_learnt_is_tested(name):
-    learnt, whole = measured_files.learnt(name, 0), measured_files.measured(name)
+    learnt, whole = measured_files.training_rows(name, 0), measured_files.measured(name)
     if learnt is None or whole is None:
         pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
-    kept = whole.part(np.flatnonzero(measured_files.tested(whole.charge)))
+    kept = whole.part(np.flatnonzero(measured_files.test_rows(whole.charge)))
     assert len(learnt) + len(kept) == len(whole)
     assert not np.isin(
-        measured_files.digests(learnt.charge), measured_files.digests(kept.charge)
+        measured_files.image_digests(learnt.charge), measured_files.image_digests(kept.charge)
     ).any()
 
 
 def test_turned_wafers_keep_their_charge():
     sample = data.wafers(charges(50, 3)[1])
-    turned = data.turned(sample, pairs.symmetries(), 2)
+    turned = data.rotate(sample, pairs.symmetries(), 2)
     assert len(turned) == 6 * len(sample)
     np.testing.assert_array_equal(turned.total, np.tile(sample.total, 6))

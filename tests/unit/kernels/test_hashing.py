@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from sluice.kernels.hashing import salt_of, sampled, splitmix64
+from sluice.kernels.hashing import salt, sample_mask, splitmix64
 
 EVENTS = 200_000
 
 
 def chosen(salt, fraction, first=0):
     out = np.empty(EVENTS, bool)
-    sampled(np.arange(first, first + EVENTS, dtype=np.uint64), salt, fraction, out)
+    sample_mask(np.arange(first, first + EVENTS, dtype=np.uint64), salt, fraction, out)
     return out
 
 
@@ -29,13 +29,13 @@ def test_reference_outputs(seed, first):
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.01, 1 / 3, 0.5, 0.9])
-@pytest.mark.parametrize("salt", [0, 1, salt_of("egamma"), 2**64 - 1])
+@pytest.mark.parametrize("salt", [0, 1, salt("egamma"), 2**64 - 1])
 @pytest.mark.parametrize("first", [0, 2**63])
 def test_fraction_within_five_sigma(fraction, salt, first):
     assert sigmas(chosen(salt, fraction, first).sum(), EVENTS, fraction) < 5
 
 
-@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (salt_of("a"), salt_of("b"))])
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (salt("a"), salt("b"))])
 @pytest.mark.parametrize("shift", [0, 1, -1])
 def test_salts_are_independent(one, other, shift):
     both = chosen(one, 0.1) & np.roll(chosen(other, 0.1), shift)
@@ -58,8 +58,8 @@ def test_largest_fraction_below_one():
 
 
 def test_salts_of_names_are_fixed_for_good():
-    assert salt_of("") == 0xE4A6A0577479B2B4
-    assert 0 <= salt_of("égamma") < 2**64
+    assert salt("") == 0xE4A6A0577479B2B4
+    assert 0 <= salt("égamma") < 2**64
 
 
 def test_wrong_shapes_are_refused():
@@ -67,4 +67,4 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="expected event_id"):
         splitmix64(ids, 0, np.zeros(2, np.uint64))
     with pytest.raises(ValueError, match="expected event_id"):
-        sampled(ids, 0, 0.5, np.zeros(2, bool))
+        sample_mask(ids, 0, 0.5, np.zeros(2, bool))

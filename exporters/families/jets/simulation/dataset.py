@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from sluice.exporters.training.parallel import progress, side_by_side
+from sluice.exporters.training.parallel import process_pool, progress
 
 from .jets import Sample, jets
 
@@ -37,7 +37,7 @@ def produce(folder: Path, chunks: list[Chunk], seed: int, workers: int = 1) -> N
     missing = [chunk for chunk in chunks if not (folder / chunk.name).exists()]
     if not missing:
         return
-    with side_by_side(workers) as pool, progress() as bar:
+    with process_pool(workers) as pool, progress() as bar:
         task = bar.add_task("jets", total=len(chunks), completed=len(chunks) - len(missing))
         for made in as_completed([pool.submit(_make, folder, one, seed) for one in missing]):
             made.result()

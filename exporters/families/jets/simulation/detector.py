@@ -26,7 +26,7 @@ _UNSEEN = (12, 13, 14, 16)
 _SHOWERS = (11, 22)
 
 
-def candidates(
+def reconstruct_candidates(
     event: NDArray[np.int64],
     identity: NDArray[np.int32],
     momentum: Floats,

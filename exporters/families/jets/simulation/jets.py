@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .detector import candidates
+from .detector import reconstruct_candidates
 
 #: Of the jets.
 RADIUS, LEAST_PT, REACH = 1.0, 350.0, 2.0
@@ -125,7 +125,7 @@ def _collide(
     code, status = np.asarray(flat.id), np.asarray(flat.status)
     momentum = np.stack([np.asarray(flat.p[k]) for k in ("px", "py", "pz", "e")])
     stable = status > 0
-    seen = candidates(
+    seen = reconstruct_candidates(
         of[stable],
         code[stable],
         momentum[:, stable],
@@ -139,10 +139,10 @@ def _collide(
         # The last copy wins: the one that decays.
         px, py, pz, _ = momentum[:, boson]
         axis[:, of[boson]] = np.arcsinh(pz / np.hypot(px, py)), np.arctan2(py, px)
-    return find(seen, events, axis)
+    return generate_jets(seen, events, axis)
 
 
-def find(
+def generate_jets(
     seen: dict[str, NDArray[Any]], events: int, axis: NDArray[np.float64] | None
 ) -> dict[str, NDArray[Any]]:
     """Return the jets of some events' candidates, as `jets` does.

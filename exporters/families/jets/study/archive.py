@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import torch
 
-from sluice.exporters.families.jets.data import Jets, joined
+from sluice.exporters.families.jets.data import Jets, concatenate
 from sluice.exporters.families.jets.recipe import Recipe
 from sluice.exporters.families.jets.trainings import Net, Trained, nets
 
@@ -37,7 +37,7 @@ def write(folder: Path, recipe: Recipe, test: Jets, taggers: dict[str, Trained])
         Trained nets by the stems of their checkpoints.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = thinned(test)
+    kept = thin(test)
     fields = {name: getattr(kept, name).astype(np.float16) for name in kept.__struct_fields__}
     np.savez_compressed(folder / TEST, **cast(Any, fields))
     arrays: dict[str, Any] = {RECIPE: np.frombuffer(msgspec.json.encode(recipe), np.uint8)}
@@ -57,7 +57,7 @@ def read(folder: Path) -> tuple[Recipe, Jets, dict[str, Trained]]:
     with np.load(folder / STUDY) as file:
         recipe = msgspec.json.decode(file[RECIPE].tobytes(), type=Recipe)
         for net in nets(recipe):
-            for stem in stems(net):
+            for stem in checkpoint_names(net):
                 module = Trained(net, recipe)
                 state = {
                     key: torch.from_numpy(file[f"{stem}/{key}"].astype(value.numpy().dtype))
@@ -68,12 +68,12 @@ def read(folder: Path) -> tuple[Recipe, Jets, dict[str, Trained]]:
     return recipe, test, taggers
 
 
-def stems(net: Net) -> list[str]:
+def checkpoint_names(net: Net) -> list[str]:
     """Return the stems of a net's checkpoints, one a seed."""
     return [f"{net.name}-{seed}" for seed in range(net.seeds)]
 
 
-def thinned(jets: Jets) -> Jets:
+def thin(jets: Jets) -> Jets:
     """Return the first jets of each sample, QCD five times as many."""
     parts = []
     for mass in np.unique(jets.resonance):
@@ -81,4 +81,4 @@ def thinned(jets: Jets) -> Jets:
             rows = np.flatnonzero((jets.resonance == mass) & (jets.hardness == hardness))
             most = 3 * _MOST if mass == 0 and hardness == jets.hardness.min() else _MOST
             parts.append(jets.part(rows[: most if mass in (0, 100) else _MOST // 4]))
-    return joined(parts)
+    return concatenate(parts)

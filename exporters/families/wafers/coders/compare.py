@@ -125,7 +125,7 @@ def _studied(held: Mapping[str, NDArray[Any]], bits: int) -> Decode:
     encoder = {k.removeprefix("encoder."): v for k, v in held.items() if k.startswith("encoder.")}
 
     def decode(sample: Wafers) -> F32:
-        latent = fixed_point.codes(encoder, sample.image, bits).astype(np.float32)
+        latent = fixed_point.encode(encoder, sample.image, bits).astype(np.float32)
         latent_q, sum_q = over_link(latent * np.float32(2.0 ** (1 - bits)), sample.total, bits)
         charge: F32 = decoded(held, latent_q, sum_q) * sum_q[:, None]
         return charge

@@ -12,7 +12,7 @@ BITS_BY_LINKS = {2: 3, 3: 5, 4: 7, 5: 9}
 I64 = NDArray[np.int64]
 
 
-def codes(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32], bits: int) -> I64:
+def encode(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32], bits: int) -> I64:
     """Encode wafers in integers alone, layer by layer as the chip does.
 
     Parameters
@@ -46,7 +46,7 @@ def codes(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32], bits
     return found
 
 
-def cutting_codes(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32]) -> I64:
+def encode_truncating(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32]) -> I64:
     """Encode to 9 bits with every product cut before it is added, as the silicon does.
 
     Parameters

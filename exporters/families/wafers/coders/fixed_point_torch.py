@@ -26,7 +26,7 @@ TAPS = 72
 WEIGHT_STEP, WEIGHT_MIN, WEIGHT_MAX = 1 / 32, -1.0, 31 / 32
 
 
-def cut(values: Tensor, step: float) -> Tensor:
+def truncate(values: Tensor, step: float) -> Tensor:
     """Round down to a multiple of `step`; the gradient passes as if nothing was rounded."""
     rounded = torch.floor(values / step) * step
     return values + (rounded - values).detach()

@@ -51,9 +51,9 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode; the latents leave unquantised."""
-        pixels = fixed_point_torch.cut(image.reshape(-1, 64), fixed_point_torch.IMAGE_STEP)
+        pixels = fixed_point_torch.truncate(image.reshape(-1, 64), fixed_point_torch.IMAGE_STEP)
         sums = pixels @ self.matrix() + self.bias()
-        active = functional.relu(fixed_point_torch.cut(sums, fixed_point_torch.IMAGE_STEP))
+        active = functional.relu(fixed_point_torch.truncate(sums, fixed_point_torch.IMAGE_STEP))
         weight, bias = (
             fixed_point_torch.weights(self.dense.weight),
             fixed_point_torch.weights(self.dense.bias),

@@ -22,7 +22,7 @@ from torch.nn import functional
 from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.families.wafers import metrics
 from sluice.exporters.families.wafers.data import Wafers
-from sluice.exporters.families.wafers.training_run import Run, sample
+from sluice.exporters.families.wafers.training_run import TrainingRun, split
 from sluice.exporters.training.loop import Columns, Job, fit
 from sluice.exporters.training.parallel import Scores, Task
 
@@ -53,9 +53,9 @@ class NestedCoder(nn.Module):
     def latents(self, image: Tensor) -> list[Tensor]:
         """Return the (N, 16) quantised latents of each width, the full one first."""
         encoder = self.encoder
-        pixels = fixed_point_torch.cut(image.reshape(-1, 64), fixed_point_torch.IMAGE_STEP)
+        pixels = fixed_point_torch.truncate(image.reshape(-1, 64), fixed_point_torch.IMAGE_STEP)
         sums = pixels @ encoder.matrix() + encoder.bias()
-        active = functional.relu(fixed_point_torch.cut(sums, fixed_point_torch.IMAGE_STEP))
+        active = functional.relu(fixed_point_torch.truncate(sums, fixed_point_torch.IMAGE_STEP))
         weight, bias = (
             fixed_point_torch.weights(encoder.dense.weight),
             fixed_point_torch.weights(encoder.dense.bias),
@@ -130,14 +130,14 @@ def cut_tagger(tagger: Tagger, share: float) -> Tagger:
     return cut
 
 
-def train(run: Run) -> list[Task]:
+def train(run: TrainingRun) -> list[Task]:
     """Return the training of all widths; it begins where the shipped 9-bit encoder has ended."""
     return [(learn, ())]
 
 
-def learn(run: Run) -> Scores:
+def learn(run: TrainingRun) -> Scores:
     """Train the encoder's widths, then the tagger's on what they send."""
-    held = sample(run)
+    held = split(run)
     nested = start(run)
     criterion = losses.chosen("best", _guide(run), run.recipe.autoencoder.blend)
 
@@ -155,20 +155,20 @@ def learn(run: Run) -> Scores:
     return found | _tag(run, nested, held.train, held.valid)
 
 
-def start(run: Run) -> NestedCoder:
+def start(run: TrainingRun) -> NestedCoder:
     """Return the nets as the shipped encoder's training left them."""
-    stem = coding.stem(coding.SHIPPED, _BITS, 0)
+    stem = coding.checkpoint_name(coding.SHIPPED, _BITS, 0)
     coder = Autoencoder(_BITS, run.recipe.autoencoder.width)
     return NestedCoder(coding.load(run.folder / f"{stem}.pt", coder))
 
 
-def _guide(run: Run) -> losses.Loss:
+def _guide(run: TrainingRun) -> losses.Loss:
     emd = run.recipe.emd
     guide = coding.surrogate(run.folder, coding.GUIDE, emd.nets[emd.guide])
     return cast(losses.Loss, guide.eval().requires_grad_(False))
 
 
-def _tag(run: Run, nested: NestedCoder, train: Wafers, valid: Wafers) -> Scores:
+def _tag(run: TrainingRun, nested: NestedCoder, train: Wafers, valid: Wafers) -> Scores:
     torch.manual_seed(run.seed)
     tagger, entropy = NestedTagger(Tagger(run.recipe.tagger.hidden)), nn.CrossEntropyLoss()
 

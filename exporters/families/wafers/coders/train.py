@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sluice.exporters.families.wafers.data import Wafers
 from sluice.exporters.families.wafers.recipe import NormRecipe
 from sluice.exporters.families.wafers.surrogates.model import EmdSurrogate
-from sluice.exporters.families.wafers.training_run import Run, sample
+from sluice.exporters.families.wafers.training_run import TrainingRun, split
 from sluice.exporters.training.loop import Columns, Job, Schedule, fit
 from sluice.exporters.training.parallel import Scores, Task
 from sluice.pipeline.core.errors import ConfigError
@@ -26,58 +26,62 @@ SHIPPED, CONDITIONAL = "shipped", "conditional"
 GUIDE = "guide"
 
 
-def warm(run: Run) -> list[Task]:
+def pretraining_tasks(run: TrainingRun) -> list[Task]:
     """Return the trainings of a start for each seed."""
-    return [(start, (seed,)) for seed in range(run.recipe.autoencoder.seeds)]
+    return [(pretrain, (seed,)) for seed in range(run.recipe.autoencoder.seeds)]
 
 
-def shipped(run: Run) -> list[Task]:
+def shipped_tasks(run: TrainingRun) -> list[Task]:
     """Return the trainings of the encoders that ship, the tagger with the first."""
-    return [(fine, (SHIPPED, b, 0)) for b in sorted(BITS_BY_LINKS.values(), reverse=True)]
+    return [(finetune, (SHIPPED, b, 0)) for b in sorted(BITS_BY_LINKS.values(), reverse=True)]
 
 
-def study(run: Run) -> list[Task]:
+def study_tasks(run: TrainingRun) -> list[Task]:
     """Return the trainings of the encoders that are compared."""
     bits = BITS_BY_LINKS.values()
     tasks: list[Task] = []
     for seed in range(run.recipe.autoencoder.seeds):
-        tasks += [(fine, (kind, b, seed)) for b in bits for kind in losses.KINDS]
-    return [*tasks, *((fine, (CONDITIONAL, b, 0)) for b in bits)]
+        tasks += [(finetune, (kind, b, seed)) for b in bits for kind in losses.KINDS]
+    return [*tasks, *((finetune, (CONDITIONAL, b, 0)) for b in bits)]
 
 
-def stem(kind: str, bits: int, seed: int) -> str:
+def checkpoint_name(kind: str, bits: int, seed: int) -> str:
     """Return the stem of an autoencoder's files."""
     return f"{kind}-{bits}b-{seed}"
 
 
-def start(run: Run, seed: int) -> Scores:
+def pretrain(run: TrainingRun, seed: int) -> Scores:
     """Train one start."""
     torch.manual_seed(run.seed + seed)
     coder = Autoencoder(WARM_BITS, run.recipe.autoencoder.width)
-    return _fit(run, stem("warm", WARM_BITS, seed), coder, "warm", run.recipe.autoencoder.warm)
+    return _fit(
+        run, checkpoint_name("warm", WARM_BITS, seed), coder, "warm", run.recipe.autoencoder.warm
+    )
 
 
-def fine(run: Run, kind: str, bits: int, seed: int) -> Scores:
+def finetune(run: TrainingRun, kind: str, bits: int, seed: int) -> Scores:
     """Train one autoencoder from its seed's start."""
     recipe = run.recipe.autoencoder
     coder = Autoencoder(bits, recipe.width, conditional=kind == CONDITIONAL)
-    begin = torch.load(run.folder / f"{stem('warm', WARM_BITS, seed)}.pt", weights_only=True)
+    begin = torch.load(
+        run.folder / f"{checkpoint_name('warm', WARM_BITS, seed)}.pt", weights_only=True
+    )
     if kind == CONDITIONAL:
         first = begin["decoder.net.0.weight"]
         begin["decoder.net.0.weight"] = torch.cat([first, torch.zeros(len(first), 1)], 1)
     coder.load_state_dict(begin)
     plan = recipe.long if kind == SHIPPED else recipe.fine
     loss = "best" if kind in (SHIPPED, CONDITIONAL) else kind
-    found = _fit(run, stem(kind, bits, seed), coder, loss, plan)
+    found = _fit(run, checkpoint_name(kind, bits, seed), coder, loss, plan)
     if kind == SHIPPED and bits == WARM_BITS:
-        found |= tag(run, coder)
+        found |= train_tagger(run, coder)
     return found
 
 
-def tag(run: Run, coder: Autoencoder) -> Scores:
+def train_tagger(run: TrainingRun, coder: Autoencoder) -> Scores:
     """Train the tagger on latents and sums as they arrive from a finished encoder."""
     torch.manual_seed(run.seed)
-    tagger, held = Tagger(run.recipe.tagger.hidden), sample(run)
+    tagger, held = Tagger(run.recipe.tagger.hidden), split(run)
     entropy = nn.CrossEntropyLoss()
 
     def loss(rows: Columns) -> Tensor:
@@ -121,7 +125,7 @@ def load(path: Path, module: Net) -> Net:
     return module
 
 
-def _fit(run: Run, name: str, coder: Autoencoder, kind: str, plan: Schedule) -> Scores:
+def _fit(run: TrainingRun, name: str, coder: Autoencoder, kind: str, plan: Schedule) -> Scores:
     distance: losses.Loss = losses.mse
     if kind in ("emd", "best"):
         emd = run.recipe.emd
@@ -133,7 +137,7 @@ def _fit(run: Run, name: str, coder: Autoencoder, kind: str, plan: Schedule) -> 
         image, fraction, total = rows
         return criterion(fraction, coder(image, total))
 
-    held = sample(run)
+    held = split(run)
     job = Job(name, coder, loss, _columns(held.train), _columns(held.valid), plan)
     seed = run.seed + int(name.rsplit("-", 1)[1])
     return {name: fit(job, seed, run.folder, resume=run.resume)}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.exporters.simulation.random_streams import TURN, begin, normal, uniform
-from sluice.kernels.compiler.jit import inlined, kernel, reads, value, writes
+from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
 ELECTROMAGNETIC, HADRONIC, PILEUP = 0, 1, 2
 
@@ -26,12 +26,12 @@ P_ELECTROMAGNETIC, P_HADRONIC = 0.25, 0.25
 CHARGE_MAX = 2_031_616  # the largest charge a 7-bit code stands for
 
 
-@inlined
+@device_function
 def _lognormal(state: Any, median: float, sigma: float) -> Any:
     return median * math.exp(sigma * normal(state))
 
 
-@inlined
+@device_function
 def _cell_at(x: float, y: float, grid: Any, frame: Any) -> Any:
     column, row = int((x - frame[0]) * frame[2]), int((y - frame[1]) * frame[2])
     if x < frame[0] or y < frame[1] or column >= grid.shape[0] or row >= grid.shape[1]:
@@ -39,7 +39,7 @@ def _cell_at(x: float, y: float, grid: Any, frame: Any) -> Any:
     return grid[column, row]
 
 
-@inlined
+@device_function
 def _point(state: Any, grid: Any, frame: Any) -> Any:
     while True:
         x = frame[0] + uniform(state) * grid.shape[0] / frame[2]
@@ -48,7 +48,7 @@ def _point(state: Any, grid: Any, frame: Any) -> Any:
             return x, y
 
 
-@inlined
+@device_function
 def _spray(
     state: Any, q: Any, x: float, y: float, charge: float, n: int, radius: float, g: Any, f: Any
 ) -> None:
@@ -62,7 +62,7 @@ def _spray(
             q[cell] -= charge / n * math.log(uniform(state))
 
 
-@inlined
+@device_function
 def _electromagnetic(state: Any, q: Any, grid: Any, frame: Any) -> None:
     energy = min(_lognormal(state, 1100.0, 0.9), 9000.0)
     x, y = _point(state, grid, frame)
@@ -71,7 +71,7 @@ def _electromagnetic(state: Any, q: Any, grid: Any, frame: Any) -> None:
     _spray(state, q, x, y, 0.15 * energy, 16, 1.6, grid, frame)
 
 
-@inlined
+@device_function
 def _hadronic(state: Any, q: Any, grid: Any, frame: Any) -> None:
     energy = min(_lognormal(state, 700.0, 0.9), 9000.0)
     x, y = _point(state, grid, frame)
@@ -84,7 +84,7 @@ def _hadronic(state: Any, q: Any, grid: Any, frame: Any) -> None:
     _spray(state, q, x, y, 0.3 * energy, 16, 2.8, grid, frame)
 
 
-@inlined
+@device_function
 def _pileup(state: Any, q: Any, deposits: float, grid: Any, frame: Any) -> None:
     phi, slope = TURN * uniform(state), 0.7 * uniform(state)
     along, across = math.cos(phi) / 8.0, math.sin(phi) / 8.0
@@ -104,12 +104,12 @@ def _pileup(state: Any, q: Any, deposits: float, grid: Any, frame: Any) -> None:
 
 @kernel(
     (
-        value("i8"),
-        value("i8"),
-        reads("i8", 2),
-        reads("f8", 1),
-        writes("u1", 1),
-        writes("u4", 2),
+        scalar("i8"),
+        scalar("i8"),
+        input_array("i8", 2),
+        input_array("f8", 1),
+        output_array("u1", 1),
+        output_array("u4", 2),
     )
 )
 def fill(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sluice.exporters.families.wafers.coders.fixed_point import BITS_BY_LINKS
 from sluice.exporters.families.wafers.coders.fixed_point_torch import integers
 from sluice.exporters.families.wafers.coders.losses import KINDS
-from sluice.exporters.families.wafers.coders.train import CONDITIONAL, stem
+from sluice.exporters.families.wafers.coders.train import CONDITIONAL, checkpoint_name
 from sluice.exporters.families.wafers.train import SEEN
 
 #: Digests of the measured wafers that were trained on; an evaluation leaves them out.
@@ -40,7 +40,7 @@ def write(checkpoints: Path, seeds: int, folder: Path) -> list[Path]:
         arrays: dict[str, NDArray[Any]] = {}
         for kind in (*KINDS, CONDITIONAL):
             for bits in BITS_BY_LINKS.values():
-                held = checkpoints / f"{stem(kind, bits, seed)}.pt"
+                held = checkpoints / f"{checkpoint_name(kind, bits, seed)}.pt"
                 if held.exists():
                     state = torch.load(held, weights_only=True)
                     arrays |= {f"{kind}/{bits}/{k}": v for k, v in _small(state).items()}

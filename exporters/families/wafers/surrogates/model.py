@@ -27,7 +27,7 @@ _CELLS = CELLS // THIRDS
 Thirds = Sequence[Tensor]
 
 
-class TurningLinear(nn.Module):
+class RotationEquivariantLinear(nn.Module):
     """A linear map of three thirds to three thirds that commutes with turning them.
 
     Such a map is a cyclic convolution of length three: instead of nine products with a matrix it
@@ -94,10 +94,10 @@ class EmdSurrogate(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.planes = TurningLinear(_CELLS, widths[0])
+        self.planes = RotationEquivariantLinear(_CELLS, widths[0])
         self.planes.start(half_planes(widths[0]))
         self.weight = nn.Parameter(torch.zeros(widths[0]))
-        self.layers = nn.ModuleList(TurningLinear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(RotationEquivariantLinear(a, b) for a, b in pairwise(widths))
         self.biases = nn.ParameterList(torch.zeros(width) for width in widths[1:])
         self.moved = nn.Parameter(torch.zeros(widths[1]))
         self.last = nn.Linear(widths[-1], 1)

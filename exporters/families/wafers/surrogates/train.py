@@ -11,10 +11,16 @@ from torch import Tensor, nn
 
 from sluice.exporters.families.wafers.coders.fixed_point import BITS_BY_LINKS
 from sluice.exporters.families.wafers.coders.model import Autoencoder
-from sluice.exporters.families.wafers.coders.train import GUIDE, SHIPPED, WARM_BITS, load, stem
+from sluice.exporters.families.wafers.coders.train import (
+    GUIDE,
+    SHIPPED,
+    WARM_BITS,
+    checkpoint_name,
+    load,
+)
 from sluice.exporters.families.wafers.data import Wafers
 from sluice.exporters.families.wafers.recipe import PairsRecipe
-from sluice.exporters.families.wafers.training_run import Run, sample
+from sluice.exporters.families.wafers.training_run import TrainingRun, split
 from sluice.exporters.training.loop import Columns, Job, fit
 from sluice.exporters.training.parallel import Scores, Task
 
@@ -28,17 +34,17 @@ _NEAREST = 1e-4
 _FEW_CELLS, _SPARSE_SHARE = 5, 0.3
 
 
-def guide(run: Run) -> list[Task]:
+def train_guide(run: TrainingRun) -> list[Task]:
     """Return the training of the surrogate that encoders learn from."""
-    return [(norm, (GUIDE, run.recipe.emd.guide))]
+    return [(train_norm, (GUIDE, run.recipe.emd.guide))]
 
 
-def final(run: Run) -> list[Task]:
+def train_final(run: TrainingRun) -> list[Task]:
     """Return the trainings of all other surrogates, in the recipe's order, the published last."""
-    return [*((norm, (name, name)) for name in run.recipe.emd.nets), (cnn, ())]
+    return [*((train_norm, (name, name)) for name in run.recipe.emd.nets), (train_cnn, ())]
 
 
-def norm(run: Run, name: str, net: str) -> Scores:
+def train_norm(run: TrainingRun, name: str, net: str) -> Scores:
     """Train one surrogate that is nearly a norm."""
     recipe = run.recipe.emd.nets[net]
     torch.manual_seed(run.seed)
@@ -49,7 +55,7 @@ def norm(run: Run, name: str, net: str) -> Scores:
     return _fit(run, name, module, recipe, final=name != GUIDE)
 
 
-def cnn(run: Run) -> Scores:
+def train_cnn(run: TrainingRun) -> Scores:
     """Train the published surrogate, on a part of the pairs."""
     recipe = run.recipe.emd.cnn
     torch.manual_seed(run.seed)
@@ -57,11 +63,13 @@ def cnn(run: Run) -> Scores:
     return _fit(run, CNN, module, recipe, final=True)
 
 
-def _fit(run: Run, name: str, module: nn.Module, recipe: PairsRecipe, *, final: bool) -> Scores:
-    held = sample(run)
-    train = labelled(run, held.train, recipe, run.seed, final=final)
+def _fit(
+    run: TrainingRun, name: str, module: nn.Module, recipe: PairsRecipe, *, final: bool
+) -> Scores:
+    held = split(run)
+    train = label_pairs(run, held.train, recipe, run.seed, final=final)
     few = replace(recipe, pairs=max(64, recipe.pairs // 16))
-    valid = labelled(run, held.valid, few, run.seed + 1, final=final)
+    valid = label_pairs(run, held.valid, few, run.seed + 1, final=final)
     turns = torch.from_numpy(pairs.symmetries())
     # Nothing makes the published net precise at small distances, or turn: let it not try the one,
     # and learn the other.
@@ -86,7 +94,9 @@ def _fit(run: Run, name: str, module: nn.Module, recipe: PairsRecipe, *, final: 
     }
 
 
-def labelled(run: Run, wafers: Wafers, recipe: PairsRecipe, seed: int, *, final: bool) -> Columns:
+def label_pairs(
+    run: TrainingRun, wafers: Wafers, recipe: PairsRecipe, seed: int, *, final: bool
+) -> Columns:
     """Return pairs of wafers with others, with what codecs and with what encoders make of them.
 
     Parameters
@@ -128,7 +138,9 @@ def _chosen(wafers: Wafers, count: int, rng: np.random.Generator) -> Wafers:
     return wafers.part(rng.permutation(np.concatenate(picks)))
 
 
-def _decoded(run: Run, wafers: Wafers, rng: np.random.Generator, *, final: bool) -> pairs.F64:
+def _decoded(
+    run: TrainingRun, wafers: Wafers, rng: np.random.Generator, *, final: bool
+) -> pairs.F64:
     coders = list(_coders(run, final=final))
     parts = np.array_split(np.arange(len(wafers)), len(coders))
     found = []
@@ -143,7 +155,7 @@ def _decoded(run: Run, wafers: Wafers, rng: np.random.Generator, *, final: bool)
     return np.concatenate(found)
 
 
-def _coders(run: Run, *, final: bool) -> Iterator[Autoencoder]:
+def _coders(run: TrainingRun, *, final: bool) -> Iterator[Autoencoder]:
     width, seeds = run.recipe.autoencoder.width, run.recipe.autoencoder.seeds
     for seed in range(seeds):
         yield _coder(run, "warm", WARM_BITS, seed, width)
@@ -152,5 +164,7 @@ def _coders(run: Run, *, final: bool) -> Iterator[Autoencoder]:
             yield _coder(run, SHIPPED, bits, 0, width)
 
 
-def _coder(run: Run, kind: str, bits: int, seed: int, width: int) -> Autoencoder:
-    return load(run.folder / f"{stem(kind, bits, seed)}.pt", Autoencoder(bits, width)).eval()
+def _coder(run: TrainingRun, kind: str, bits: int, seed: int, width: int) -> Autoencoder:
+    return load(
+        run.folder / f"{checkpoint_name(kind, bits, seed)}.pt", Autoencoder(bits, width)
+    ).eval()

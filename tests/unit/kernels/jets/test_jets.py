@@ -23,7 +23,7 @@ def observe(*events: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32], 
     kinematics = np.empty((len(events), 4), np.float32)
     status = np.empty(len(events), np.uint8)
     columns = (np.ascontiguousarray(flat[:, k]) for k in range(3))
-    observables.observe(offsets, *columns, found, kinematics, status)
+    observables.measure_substructure(offsets, *columns, found, kinematics, status)
     return found, kinematics, status
 
 

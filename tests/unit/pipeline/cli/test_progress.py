@@ -2,12 +2,12 @@
 
 import threading
 
-from sluice.pipeline.cli.common.progress import bar
+from sluice.pipeline.cli.common.progress import progress_bar
 
 
 def test_a_log_gets_one_line_and_costs_no_thread(capsys):
     before = threading.active_count()
-    with bar(10, quiet=False) as update:
+    with progress_bar(10, quiet=False) as update:
         for done in range(11):
             update(done, f"{done} of ten")
         assert threading.active_count() == before
@@ -18,6 +18,6 @@ def test_a_log_gets_one_line_and_costs_no_thread(capsys):
 
 
 def test_quiet_is_quiet(capsys):
-    with bar(None, quiet=True) as update:
+    with progress_bar(None, quiet=True) as update:
         update(3, "three")
     assert capsys.readouterr() == ("", "")

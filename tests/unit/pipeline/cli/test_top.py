@@ -7,18 +7,18 @@ import copy
 import pytest
 from rich.console import Console
 
-from sluice.pipeline.cli.top import page
+from sluice.pipeline.cli.top import render
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.run.accounting import Account
+from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
 
 
 @pytest.fixture
 def status(words_schema):
     graph = build_graph(load_graph("hgcal"), words_schema, ("event_id",))
-    account = Account(graph, 7, Quarantine(None, graph.inputs))
+    account = RunAccounting(graph, 7, Quarantine(None, graph.inputs))
     account.blocks.append(MeterBlock(*graph.meter_names()))
     return {"state": "RUNNING", "cause": None, "run": 7, "holds": {}, "stopping": False,
             "report": account.report()}  # fmt: skip
@@ -27,7 +27,7 @@ def status(words_schema):
 def shown(now, before, seconds):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
-        console.print(page(now, before, seconds))
+        console.print(render(now, before, seconds))
     return console.export_text()
 
 

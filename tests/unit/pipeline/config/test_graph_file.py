@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.pipeline.config.durations import seconds
+from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.config.graph_file import load_graph, parse_graph
-from sluice.pipeline.core.endpoints import endpoint, require_loopback
-from sluice.pipeline.core.errors import ConfigError, nearest
+from sluice.pipeline.core.endpoints import parse_host_port, require_loopback
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
 
 
 def refusal(text, origin="my.toml"):
@@ -162,13 +162,13 @@ def test_no_such_graph(tmp_path):
     [("5 ms", 5e-3), ("250us", 250e-6), ("1.5 s", 1.5), (" 2 min ", 120), ("1 h", 3600)],
 )
 def test_durations(text, value):
-    assert seconds(text, "here") == pytest.approx(value)
+    assert parse_duration(text, "here") == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["", "5", "ms", "5 m", "five ms", "-1 s", "1e3 s", "5 ms 2 s"])
 def test_bad_durations(text):
     with pytest.raises(ConfigError, match="here: expected a duration such as '5 ms'"):
-        seconds(text, "here")
+        parse_duration(text, "here")
 
 
 @pytest.mark.parametrize(
@@ -192,10 +192,10 @@ def test_loopback_hosts_are_fine(host):
                                   "127.0.0.1:-1", ":9464", "9464", ""])  # fmt: skip
 def test_bad_endpoints(text):
     with pytest.raises(ConfigError, match="here"):
-        endpoint(text, "here")
+        parse_host_port(text, "here")
 
 
 def test_nearest_word():
-    assert nearest("recrding", ["recording", "csv"]) == "did you mean 'recording'?"
-    assert nearest("xyz", ["b", "a"]) == "known here: a, b"
-    assert nearest("xyz", []) is None
+    assert did_you_mean("recrding", ["recording", "csv"]) == "did you mean 'recording'?"
+    assert did_you_mean("xyz", ["b", "a"]) == "known here: a, b"
+    assert did_you_mean("xyz", []) is None

@@ -2,24 +2,24 @@
 
 import pytest
 
-from sluice.pipeline.config.plugins import load, names
+from sluice.pipeline.config.plugins import available, load_class
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.detectors.wafer import Emd, Unpack
 from sluice.pipeline.stages.menu import Menu
 
 
 def test_a_detector_s_stages_and_monitors_are_found_by_its_module():
-    assert load("stage", "wafer.unpack", "here") is Unpack
-    assert load("monitor", "wafer.emd", "here") is Emd
-    assert load("stage", "menu", "here") is Menu
+    assert load_class("stage", "wafer.unpack", "here") is Unpack
+    assert load_class("monitor", "wafer.emd", "here") is Emd
+    assert load_class("stage", "menu", "here") is Menu
 
 
 def test_all_names_are_known():
-    assert {"menu", "infer", "wafer.unpack", "wafer.pack"} <= set(names("stage"))
-    assert names("monitor") == [name for name in names("monitor") if "." in name]
+    assert {"menu", "infer", "wafer.unpack", "wafer.pack"} <= set(available("stage"))
+    assert available("monitor") == [name for name in available("monitor") if "." in name]
     for kind in ("stage", "monitor", "source", "sink"):
-        for name in names(kind):
-            assert load(kind, name, "here").Options
+        for name in available(kind):
+            assert load_class(kind, name, "here").Options
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ def test_all_names_are_known():
 )
 def test_a_wrong_name_is_refused_and_the_nearest_told(use):
     with pytest.raises(ConfigError, match="no stage is called") as refused:
-        load("stage", use, "here")
+        load_class("stage", use, "here")
     assert refused.value.hint

@@ -148,10 +148,10 @@ def test_check_names_place_column_expected_and_got(drawn, data):
     if kind == "dtype":
         other = data.draw(st.sampled_from([d for d in DTYPES if d != column.dtype]))
         columns[column.name] = Column("", other, column.shape).zeros(batch.events)
-        got = Column("", other, column.shape).form
+        got = Column("", other, column.shape).spec
     elif kind == "shape":
         columns[column.name] = Column("", column.dtype, (*column.shape, 2)).zeros(batch.events)
-        got = Column("", column.dtype, (*column.shape, 2)).form
+        got = Column("", column.dtype, (*column.shape, 2)).spec
     elif kind == "length":
         columns[column.name] = column.zeros(batch.events + 1)
         got = f"got {batch.events + 1}"
@@ -162,7 +162,7 @@ def test_check_names_place_column_expected_and_got(drawn, data):
     assert "stage 'x'" in message
     assert repr(column.name) in message
     assert got in message
-    assert (column.form if kind != "length" else f"expected {batch.events} events") in message
+    assert (column.spec if kind != "length" else f"expected {batch.events} events") in message
 
 
 @pytest.mark.parametrize("dtype", ["bool", "S4", "U4", "object", "datetime64[ns]", "complex64"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.buffers import Gate, Pool
+from sluice.pipeline.core.buffers import ColumnCheck, OutputBuffers
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import Column, Schema
 
@@ -28,7 +28,7 @@ def batch(events, **columns):
     ],
 )
 def test_a_wrong_column_is_refused_before_and_after_right_ones(bad):
-    gate = Gate(SCHEMA, "stage 'a'")
+    gate = ColumnCheck(SCHEMA, "stage 'a'")
     with pytest.raises(DataError, match="stage 'a'"):
         gate.check(batch(4, **bad))
     right = batch(4)
@@ -40,24 +40,24 @@ def test_a_wrong_column_is_refused_before_and_after_right_ones(bad):
 
 
 def test_known_arrays_are_refused_for_another_number_of_events():
-    gate, right = Gate(SCHEMA, "a"), batch(4)
+    gate, right = ColumnCheck(SCHEMA, "a"), batch(4)
     gate.check(right)
     with pytest.raises(DataError, match="expected 5 events, got 4"):
         gate.check(EventBatch(right.columns, 5))
 
 
 def test_a_missing_column_is_named():
-    gate, right = Gate(SCHEMA, "a"), batch(4)
+    gate, right = ColumnCheck(SCHEMA, "a"), batch(4)
     gate.check(right)
     with pytest.raises(DataError, match="got no such column"):
-        gate.check(right.only(["x"]))
+        gate.check(right.select(["x"]))
 
 
 def test_a_pool_gives_the_same_arrays_again_and_grows():
-    pool = Pool(SCHEMA, 8)
-    first = pool.views(5)
-    assert pool.views(5) is first
-    assert [len(array) for array in pool.views(8)] == [8, 8]
-    assert [len(array) for array in pool.views(20)] == [20, 20]
-    assert [len(array) for array in pool.views(3)] == [3, 3]
-    assert all(np.shares_memory(a, b) for a, b in zip(pool.views(3), pool.views(20), strict=True))
+    pool = OutputBuffers(SCHEMA, 8)
+    first = pool.arrays(5)
+    assert pool.arrays(5) is first
+    assert [len(array) for array in pool.arrays(8)] == [8, 8]
+    assert [len(array) for array in pool.arrays(20)] == [20, 20]
+    assert [len(array) for array in pool.arrays(3)] == [3, 3]
+    assert all(np.shares_memory(a, b) for a, b in zip(pool.arrays(3), pool.arrays(20), strict=True))

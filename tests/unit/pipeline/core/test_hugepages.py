@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sluice.pipeline.core import hugepages
 from sluice.pipeline.core.batch import EventBatch, concatenate
-from sluice.pipeline.core.buffers import Pool
+from sluice.pipeline.core.buffers import OutputBuffers
 from sluice.pipeline.core.schema import Column, Schema
 
 DTYPES = st.sampled_from(["u1", "bool", "float32", "uint64", "int64"])
@@ -33,41 +33,41 @@ def check(arrays, asked):
 
 @given(SHAPES)
 def test_arrays_do_not_overlap(asked):
-    arrays = [hugepages.empty(shape, dtype) for shape, dtype in asked]
+    arrays = [hugepages.allocate(shape, dtype) for shape, dtype in asked]
     check(arrays, asked)
     assert all(array.ctypes.data % 64 == 0 for array in arrays if array.size)
 
 
 @given(SHAPES, st.integers(0, 100_000))
 def test_a_room_that_is_too_small_falls_back_on_numpy(asked, size):
-    room = hugepages.Loans().room(size)
+    room = hugepages.ArenaPool().get(size)
     check([room.empty(shape, dtype) for shape, dtype in asked], asked)
 
 
 def test_an_array_of_more_than_a_range():
-    array = hugepages.empty((65, 1 << 20), np.uint8)
+    array = hugepages.allocate((65, 1 << 20), np.uint8)
     array[0], array[-1] = 1, 2
     assert (array[0].sum(), array[-1].sum()) == (1 << 20, 2 << 20)
 
 
 def test_what_is_held_is_not_lent_again():
-    loans = hugepages.Loans()
-    first = loans.room(1000).empty(1000, np.uint8)
+    loans = hugepages.ArenaPool()
+    first = loans.get(1000).empty(1000, np.uint8)
     first.fill(7)
     view = first[10:20].view(np.uint8)
     del first
-    other = loans.room(1000).empty(1000, np.uint8)
+    other = loans.get(1000).empty(1000, np.uint8)
     other.fill(9)
     assert (view == 7).all()
     place = view.ctypes.data - 10
     del view
-    assert loans.room(1000).empty(1000, np.uint8).ctypes.data == place
+    assert loans.get(1000).empty(1000, np.uint8).ctypes.data == place
 
 
 def test_a_larger_room_replaces_one_that_is_idle():
-    loans = hugepages.Loans()
-    loans.room(10).empty(10, np.uint8)
-    array = loans.room(10 << 20).empty(10 << 20, np.uint8)
+    loans = hugepages.ArenaPool()
+    loans.get(10).empty(10, np.uint8)
+    array = loans.get(10 << 20).empty(10 << 20, np.uint8)
     array.fill(1)
     assert array.sum() == 10 << 20
 
@@ -84,10 +84,10 @@ def test_memory_goes_with_what_used_it(monkeypatch):
         return one
 
     monkeypatch.setattr(hugepages.mmap, "mmap", mapping)
-    monkeypatch.setattr(hugepages, "_stays", hugepages.Room(np.empty(0, np.uint8)))
-    arrays = [hugepages.empty(1 << 20, np.uint8) for _ in range(200)]
-    loans = hugepages.Loans()
-    loans.stock(3, 1 << 20)
+    monkeypatch.setattr(hugepages, "_stays", hugepages.Arena(np.empty(0, np.uint8)))
+    arrays = [hugepages.allocate(1 << 20, np.uint8) for _ in range(200)]
+    loans = hugepages.ArenaPool()
+    loans.preallocate(3, 1 << 20)
     assert len(made) > 4
     del arrays, loans
     monkeypatch.undo()
@@ -96,10 +96,10 @@ def test_memory_goes_with_what_used_it(monkeypatch):
 
 
 def test_stocked_rooms_are_those_that_are_lent(monkeypatch):
-    loans = hugepages.Loans()
-    loans.stock(2, 5000)
+    loans = hugepages.ArenaPool()
+    loans.preallocate(2, 5000)
     monkeypatch.setattr(hugepages, "_map", lambda _: pytest.fail("expected a room of the stock"))
-    held = [loans.room(5000).empty(5000, np.uint8) for _ in range(2)]
+    held = [loans.get(5000).empty(5000, np.uint8) for _ in range(2)]
     assert not np.shares_memory(*held)
 
 
@@ -109,7 +109,7 @@ def test_a_kernel_without_huge_pages(monkeypatch):
             raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(hugepages.mmap, "mmap", Mapping)
-    array = hugepages.Loans().room(100).empty(100, np.uint8)
+    array = hugepages.ArenaPool().get(100).empty(100, np.uint8)
     array.fill(3)
     assert array.sum() == 300
 
@@ -121,7 +121,7 @@ def test_joined_batches_lie_in_one_room(lengths):
         EventBatch({"a": np.arange(n, dtype=np.uint64), "b": np.ones((n, 3), "f4") * k}, n, k)
         for k, n in enumerate(lengths)
     ]
-    joined, plain = concatenate(parts, hugepages.Loans()), concatenate(parts)
+    joined, plain = concatenate(parts, hugepages.ArenaPool()), concatenate(parts)
     assert (joined.events, joined.seq) == (plain.events, plain.seq)
     for name, column in plain.columns.items():
         assert (joined[name] == column).all()
@@ -130,8 +130,8 @@ def test_joined_batches_lie_in_one_room(lengths):
 
 
 def test_a_pool_grows():
-    pool = Pool(Schema((Column("x", "float32", (4,)), Column("y", "uint8"))), 10)
-    few = pool.views(10)
+    pool = OutputBuffers(Schema((Column("x", "float32", (4,)), Column("y", "uint8"))), 10)
+    few = pool.arrays(10)
     assert [array.shape for array in few] == [(10, 4), (10,)]
-    assert pool.views(10) is few
-    assert [array.shape for array in pool.views(25)] == [(25, 4), (25,)]
+    assert pool.arrays(10) is few
+    assert [array.shape for array in pool.arrays(25)] == [(25, 4), (25,)]

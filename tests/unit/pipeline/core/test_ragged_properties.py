@@ -14,15 +14,15 @@ from sluice.kernels.ragged import gather, pad
 from sluice.pipeline.core.arrow import from_arrow, from_arrow_schema
 from sluice.pipeline.core.batch import EventBatch, concatenate
 from sluice.pipeline.core.errors import DataError, ProtocolError
-from sluice.pipeline.core.ragged import Ragged, flat
+from sluice.pipeline.core.ragged import Ragged, as_bytes
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
-from sluice.pipeline.engine.workers.shared_slots import Slots
+from sluice.pipeline.engine.workers.shared_slots import SharedSlots
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
 from sluice.pipeline.transport.codec import Codec
 
 ITEM = 3
 TRACKS = Column("tracks", "float32", (None, ITEM), "GeV")
-CHARGES = Column("charges", "int16", (None,), most=9)
+CHARGES = Column("charges", "int16", (None,), max_items=9)
 SCHEMA = Schema((EVENT_ID, TRACKS, CHARGES))
 LISTS = st.lists(st.lists(st.tuples(*[st.integers(-99, 99)] * ITEM), max_size=6), max_size=12)
 
@@ -89,13 +89,13 @@ def test_wire_recording_and_slots_give_the_lists_back(tmp_path_factory, lists, d
     assert reader.schema == SCHEMA
     got = list(reader.batches())
     reader.close()
-    assert reader.damage is None
+    assert reader.corruption is None
     assert [told(part) for part in got] == ([expected] * 2 if expected else [])
     most = max(1, batch.events)
-    slots = Slots(folder / "slots", (SCHEMA, SCHEMA), most, most, 2, create=True)
+    slots = SharedSlots(folder / "slots", (SCHEMA, SCHEMA), most, most, 2, create=True)
     slot = slots.take(batch)
     assert told(slots.batch(slot, 0, batch.events, 7)) == expected
-    assert slots.put(slot, 1, batch)
+    assert slots.write(slot, 1, batch)
     assert told(slots.batch(slot, 1, batch.events, 7)) == expected
 
 
@@ -108,7 +108,12 @@ def test_padding_cuts_and_fills(lists, width, data):
     lengths = np.empty(len(rows), np.int64)
     bytes_ = out.view(np.uint8).reshape(len(rows), width * ITEM * 4)
     pad(
-        flat(ragged.values), ragged.offsets, np.array(rows, np.int64), flat(filler), bytes_, lengths
+        as_bytes(ragged.values),
+        ragged.offsets,
+        np.array(rows, np.int64),
+        as_bytes(filler),
+        bytes_,
+        lengths,
     )
     for row, got, length in zip(rows, out.tolist(), lengths, strict=True):
         real = [list(map(float, track)) for track in lists[row][:width]]
@@ -118,7 +123,7 @@ def test_padding_cuts_and_fills(lists, width, data):
 
 def test_a_batch_with_no_room_in_its_slot_finds_none(tmp_path):
     """It travels as payload then, and the slot stays free."""
-    slots = Slots(tmp_path / "slots", (SCHEMA, SCHEMA), 2, 2, 1, create=True)
+    slots = SharedSlots(tmp_path / "slots", (SCHEMA, SCHEMA), 2, 2, 1, create=True)
     room = (1 << 20) // (4 * ITEM)
     full = batch_of([[(1, 2, 3)] * (room // 2)] * 2)
     huge = EventBatch({**full.columns, "tracks": Ragged.of([[(1, 2, 3)] * (room + 1), []],
@@ -128,8 +133,8 @@ def test_a_batch_with_no_room_in_its_slot_finds_none(tmp_path):
     assert slots.take(full) is None  # `charges` has room for 9 an event
     slot = slots.take(few)
     assert slot is not None
-    assert not slots.put(slot, 1, huge)
-    assert slots.put(slot, 1, few)
+    assert not slots.write(slot, 1, huge)
+    assert slots.write(slot, 1, few)
 
 
 BROKEN = {
@@ -163,7 +168,7 @@ def test_broken_offsets_are_refused_with_place_expected_and_got(how, tmp_path):
     reader = RecordingReader(path)
     assert [batch["charges"].tolist() for batch in reader.batches()] == [[[1]]]
     reader.close()
-    assert f"batch 0 (of 3 events): column 'charges': {message}" in reader.damage
+    assert f"batch 0 (of 3 events): column 'charges': {message}" in reader.corruption
 
 
 @pytest.mark.parametrize("there", [0, 8, 12, 15])
@@ -192,7 +197,7 @@ def test_lists_of_other_writers_are_read_with_either_offsets():
     for kind in (pa.list_(inner), pa.large_list(inner)):
         whole = pa.RecordBatch.from_arrays([pa.array([[], *tracks, []], kind)], ["t"])
         schema = from_arrow_schema(whole.schema, "here")
-        assert schema["t"].form == "float32[*,2]"
+        assert schema["t"].spec == "float32[*,2]"
         part = from_arrow(whole.slice(1, 3), schema)
         assert part["t"].tolist() == tracks
 

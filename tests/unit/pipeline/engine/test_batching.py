@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.pipeline.engine.batching import Batching, ServiceCurve
+from sluice.pipeline.engine.batching import BatchingPolicy, ServiceCurve
 from sluice.pipeline.execution.chain import sizes
-from sluice.pipeline.sources.base import Waiting
+from sluice.pipeline.sources.base import Available
 
 MS = 1_000_000
 CURVE = [(1, 200e-6), (1001, 1200e-6)]  # 200 us and 1 us an event
 
 
 def batching(budget_s=5e-3, most=1001, curve=CURVE):
-    rule = Batching(budget_s, most)
+    rule = BatchingPolicy(budget_s, most)
     rule.begin([curve])
     return rule
 
 
 def waiting(events, age_s, now_ns=100 * MS):
-    return Waiting(events, now_ns - round(age_s * 1e9)), now_ns
+    return Available(events, now_ns - round(age_s * 1e9)), now_ns
 
 
 @pytest.mark.parametrize("most", [1, 2, 8, 9, 100, 4096, 16384, 1 << 20])
@@ -43,9 +43,9 @@ def test_the_curve_is_linear_between_points_and_flat_beyond():
 def test_a_curve_stays_positive_and_finite_whatever_is_measured(measured):
     curve = ServiceCurve(CURVE)
     for events, took_s in measured:
-        curve.learn(events, took_s)
+        curve.update(events, took_s)
     for events in (1, 8, 500, 1001, 10**6):
-        assert 0 < curve(events) <= curve.safe(events) < 10
+        assert 0 < curve(events) <= curve.upper_bound(events) < 10
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -53,7 +53,7 @@ def test_a_curve_follows_a_machine_that_changes_its_speed(factor):
     truth, curve = ServiceCurve(CURVE), ServiceCurve(CURVE)
     for n in range(600):
         events = 1 + n * 37 % 1001
-        curve.learn(events, factor * truth(events))
+        curve.update(events, factor * truth(events))
     for events in (1, 100, 900):
         assert curve(events) == pytest.approx(factor * truth(events), rel=0.1)
     assert curve.deviation < 0.05
@@ -93,7 +93,7 @@ def simulate(rate_hz, seconds=1.0, budget_s=5e-3, most=4096, curve=CURVE):
         if there < 1:
             now = given * period + 1
             continue
-        due = rule.due_in(Waiting(there, int(given * period)), int(now), idle=idle)
+        due = rule.due_in(Available(there, int(given * period)), int(now), idle=idle)
         if due > 0:
             now = min(now + max(due, 1e-6) * 1e9, free if now < free else float("inf"))
             continue
@@ -101,13 +101,13 @@ def simulate(rate_hz, seconds=1.0, budget_s=5e-3, most=4096, curve=CURVE):
             now = free  # one batch at a time is enough here
             continue
         events = min(there, most)
-        rule.sent(events, int(now), 1)
+        rule.on_sent(events, int(now), 1)
         free = now + truth(events) * 1e9
         busy += truth(events)
         late.append((free - given * period) * 1e-9)
         taken.append(events)
         given += events
-        rule.done(events, int(truth(events) * 1e9), None)
+        rule.on_done(events, int(truth(events) * 1e9), None)
     return taken, late, busy / seconds
 
 
@@ -136,8 +136,8 @@ def test_at_high_rates_the_budget_closes_batches(rate_hz):
 def test_rests_are_saved_up_for_bursts_but_not_for_ever():
     rule, now = batching(), 10**12
     closed = []
-    while rule.due_in(Waiting(1, now), now, idle=True) == 0:
-        rule.sent(1, now, 1)
+    while rule.due_in(Available(1, now), now, idle=True) == 0:
+        rule.on_sent(1, now, 1)
         closed.append(now)
         assert len(closed) < 10
     assert len(closed) > 2
@@ -148,17 +148,17 @@ def test_more_workers_rest_together():
     for workers in (1, 4):
         rule, now = batching(), 10**12
         for _ in range(10):
-            rule.sent(1, now, workers)
-        gaps.append(rule.due_in(Waiting(1, now), now, idle=True))
+            rule.on_sent(1, now, workers)
+        gaps.append(rule.due_in(Available(1, now), now, idle=True))
     assert gaps[0] == pytest.approx(4 * gaps[1], rel=0.01)
 
 
 def test_a_batch_is_full_when_it_takes_half_of_the_budget():
     # One microsecond an event from 4,000 events on; 2.5 ms hold 2,500, which is less frugal.
     curve = [(1, 1e-3), (4_000, 4e-3), (40_000, 40e-3)]
-    assert batching(5e-3, 40_000, curve).most == 4_000
-    assert batching(20e-3, 40_000, curve).most == 10_000
-    assert batching(1.0, 40_000, curve).most == 40_000
+    assert batching(5e-3, 40_000, curve).target_events == 4_000
+    assert batching(20e-3, 40_000, curve).target_events == 10_000
+    assert batching(1.0, 40_000, curve).target_events == 40_000
     what, now = waiting(10_000, age_s=0)
     assert batching(20e-3, 40_000, curve).due_in(what, now, idle=False) == 0
 
@@ -174,7 +174,7 @@ def test_what_is_within_a_time_takes_no_longer(steps, budget_s, most):
         total += step
         times.append((size, total))
     curve = ServiceCurve(times)
-    events = curve.within(budget_s)
+    events = curve.largest_within(budget_s)
     assert 1 <= events <= times[-1][0]
     assert events == 1 or curve(events) <= budget_s * (1 + 1e-9)
     assert events == times[-1][0] or curve(events + 1) >= budget_s * (1 - 1e-9)
@@ -184,8 +184,8 @@ def test_what_is_within_a_time_takes_no_longer(steps, budget_s, most):
 def test_events_need_their_share_of_a_batch_that_the_budget_allows(events):
     """So that many small batches do not look like a rung that is too slow for their rate."""
     rule = batching(curve=[(1, 1e-3), (101, 2e-3), (1001, 20e-3)])
-    full = rule.most
+    full = rule.target_events
     assert rule.curves[0](full) == pytest.approx(2.5e-3, rel=0.01)
-    assert rule.needs(full, 0) == pytest.approx(rule.curves[0](full))
-    assert rule.needs(events, 0) <= rule.curves[0](events)
-    assert rule.needs(events, 0) <= 1.01 * events * 2.5e-3 / full
+    assert rule.required_s(full, 0) == pytest.approx(rule.curves[0](full))
+    assert rule.required_s(events, 0) <= rule.curves[0](events)
+    assert rule.required_s(events, 0) <= 1.01 * events * 2.5e-3 / full

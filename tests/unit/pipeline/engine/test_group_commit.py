@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Graph
+from sluice.pipeline.config.graph_file import GraphTable
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
-from sluice.pipeline.engine.group_commit import Committer
-from sluice.pipeline.journal.commit import Commit, Result
+from sluice.pipeline.engine.group_commit import GroupCommit
+from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.sinks.base import HOLD_S
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary, unpack_summaries
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summaries
 
 SCHEMA = Schema((EVENT_ID, Column("score", "float32", (2,))))
-LIMITS = Graph("x", batch_events=400, window=8)
+LIMITS = GraphTable("x", batch_events=400, window=8)
 
 
 class Shelf:
     """A sink that keeps what it is given, and has no room when told so."""
 
     def __init__(self, hold_s=HOLD_S):
-        self.hold_s = hold_s
+        self.max_group_delay_s = hold_s
         self.writes = []
         self.full = False
 
@@ -39,10 +39,10 @@ def result(seq, kept, judged=None):
     counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
     counts[Outcome.ACCEPTED], counts[Outcome.REJECTED] = kept, judged - kept
     paths[0], paths[63] = kept, seq % 2
-    summary = Summary(counts.tobytes(), paths.tobytes(), 1_000 + seq)
+    summary = BatchSummary(counts.tobytes(), paths.tobytes(), 1_000 + seq)
     ids = np.arange(1000 * seq, 1000 * seq + kept, dtype=np.uint64)
     columns = {"event_id": ids, "score": np.full((kept, 2), seq, np.float32)} if kept else {}
-    return Result(seq, judged, EventBatch(columns, kept, seq), pack_summary(summary))
+    return BatchResult(seq, judged, EventBatch(columns, kept, seq), pack_summary(summary))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def committer(shelf, acks):
         acks.extend(range(first, first + batches))
         assert times == [1_000 + seq for seq in range(first, first + batches)]
 
-    return Committer(shelf, SCHEMA, LIMITS, Commit(), acknowledge)
+    return GroupCommit(shelf, SCHEMA, LIMITS, CommitRecord(), acknowledge)
 
 
 def test_small_results_share_a_record_batch(committer, shelf, acks):
@@ -130,7 +130,7 @@ def test_many_tiny_batches_close_a_group(committer, acks):
 
 def test_in_a_hurry_nothing_waits(committer, acks):
     committer.add(result(0, 1), 0.0)
-    committer.hurry()
+    committer.flush_eagerly()
     assert committer.due_in(0.0) < 0
     committer.add(result(1, 1), 0.0)
     assert acks == [0, 1]
@@ -153,7 +153,7 @@ def test_no_room_loses_nothing_and_acknowledges_nothing(committer, shelf, acks):
 
 
 def test_the_ledger_adds_up_and_goes_on_from_the_last_record(shelf):
-    first = Committer(shelf, SCHEMA, LIMITS, Commit(), lambda *_: None)
+    first = GroupCommit(shelf, SCHEMA, LIMITS, CommitRecord(), lambda *_: None)
     for seq in range(5):
         first.add(result(seq, 2, 10), 0.0)
     first.flush()
@@ -161,7 +161,7 @@ def test_the_ledger_adds_up_and_goes_on_from_the_last_record(shelf):
     assert last.events == 50
     assert last.counts[Outcome.ACCEPTED] == last.written == last.paths[0] == 10
     assert last.paths[63] == 2
-    second = Committer(shelf, SCHEMA, LIMITS, last, lambda *_: None)
+    second = GroupCommit(shelf, SCHEMA, LIMITS, last, lambda *_: None)
     assert second.next == 5
     second.add(result(5, 1, 10), 0.0)
     second.flush()
@@ -171,7 +171,7 @@ def test_the_ledger_adds_up_and_goes_on_from_the_last_record(shelf):
 
 
 def test_a_sink_may_want_what_there_is_at_once():
-    committer = Committer(Shelf(hold_s=0.0), SCHEMA, LIMITS, Commit(), lambda *_: None)
+    committer = GroupCommit(Shelf(hold_s=0.0), SCHEMA, LIMITS, CommitRecord(), lambda *_: None)
     committer.add(result(0, 0, 10), 7.0)
     assert committer.due_in(7.0) > 0.0  # of which nothing was kept
     committer.add(result(1, 1, 10), 7.0)
@@ -180,6 +180,8 @@ def test_a_sink_may_want_what_there_is_at_once():
 
 def test_a_window_of_one_never_waits_for_company(shelf, acks):
     limits = replace(LIMITS, window=1)
-    committer = Committer(shelf, SCHEMA, limits, Commit(), lambda first, *_: acks.append(first))
+    committer = GroupCommit(
+        shelf, SCHEMA, limits, CommitRecord(), lambda first, *_: acks.append(first)
+    )
     committer.add(result(0, 0, 400), 0.0)
     assert acks == [0]

@@ -11,27 +11,27 @@ from sluice.pipeline.config.graph_file import load_graph, parse_graph
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.engine.ladder import Ladder
+from sluice.pipeline.engine.ladder import LadderPolicy
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.run.accounting import LadderTally
+from sluice.pipeline.run.accounting import LadderTime
 from sluice.pipeline.stages.infer import Infer
 
 
 def late(ladder, times, now_s, gap_s=0.01):
     for _ in range(times):
         now_s += gap_s
-        ladder.note(late=True, above_s=0.0, now_s=now_s)
-        ladder.tick(now_s)
+        ladder.on_batch(late=True, above_s=0.0, now_s=now_s)
+        ladder.on_tick(now_s)
     return now_s
 
 
 def test_down_after_eight_late_batches_in_a_row_and_not_before():
-    ladder = Ladder(3)
+    ladder = LadderPolicy(3)
     now = late(ladder, 7, 100.0)
     assert ladder.rung == 0
-    ladder.note(late=False, above_s=0.0, now_s=now)
+    ladder.on_batch(late=False, above_s=0.0, now_s=now)
     now = late(ladder, 7, now)
     assert ladder.rung == 0
     now = late(ladder, 1, now)
@@ -43,30 +43,30 @@ def test_down_after_eight_late_batches_in_a_row_and_not_before():
 
 
 def test_up_after_a_second_of_rest_one_rung_at_a_time():
-    ladder = Ladder(3)
+    ladder = LadderPolicy(3)
     now = late(ladder, 16, 100.0)
-    ladder.tick(now + 0.9)
+    ladder.on_tick(now + 0.9)
     assert ladder.rung == 2
-    ladder.tick(now + 1.1)
+    ladder.on_tick(now + 1.1)
     assert ladder.rung == 1
-    ladder.tick(now + 1.2)
+    ladder.on_tick(now + 1.2)
     assert ladder.rung == 1
-    ladder.tick(now + 2.2)
+    ladder.on_tick(now + 2.2)
     assert ladder.rung == 0
 
 
 def test_no_step_up_while_the_rung_above_would_have_no_rest():
-    ladder = Ladder(2)
+    ladder = LadderPolicy(2)
     now = late(ladder, 8, 100.0)
     for _ in range(500):  # 80 % of the workers' time on the rung above
         now += 0.01
-        ladder.note(late=False, above_s=0.008, now_s=now)
-        ladder.tick(now)
+        ladder.on_batch(late=False, above_s=0.008, now_s=now)
+        ladder.on_tick(now)
     assert ladder.rung == 1
     for _ in range(250):
         now += 0.01
-        ladder.note(late=False, above_s=0.005, now_s=now)
-        ladder.tick(now)
+        ladder.on_batch(late=False, above_s=0.005, now_s=now)
+        ladder.on_tick(now)
     assert ladder.rung == 0
 
 
@@ -74,13 +74,13 @@ def quiet(ladder, seconds, share, now_s):
     """Let batches come in time that need a share of the workers' time on the rung above."""
     for _ in range(round(100 * seconds)):
         now_s += 0.01
-        ladder.note(late=False, above_s=0.01 * share, now_s=now_s)
-        ladder.tick(now_s)
+        ladder.on_batch(late=False, above_s=0.01 * share, now_s=now_s)
+        ladder.on_tick(now_s)
     return now_s
 
 
 def test_what_the_rung_above_needs_is_not_believed_for_ever():
-    ladder = Ladder(2)
+    ladder = LadderPolicy(2)
     now = late(ladder, 8, 100.0)
     now = quiet(ladder, 7.9, 1.3, now)
     assert ladder.rung == 1
@@ -95,13 +95,13 @@ def test_what_the_rung_above_needs_is_not_believed_for_ever():
 
 
 def test_a_rung_that_is_much_too_dear_is_not_tried():
-    ladder = Ladder(2)
+    ladder = LadderPolicy(2)
     quiet(ladder, 120, 1.5, late(ladder, 8, 100.0))
     assert ladder.rung == 1
 
 
 def test_one_late_batch_begins_the_doubts_anew():
-    ladder = Ladder(2)
+    ladder = LadderPolicy(2)
     now = quiet(ladder, 7.9, 1.3, late(ladder, 8, 100.0))
     now = late(ladder, 1, now)
     quiet(ladder, 7.9, 1.3, now)
@@ -109,13 +109,13 @@ def test_one_late_batch_begins_the_doubts_anew():
 
 
 def test_a_step_up_that_fails_makes_the_next_wait_longer():
-    ladder, now, ups = Ladder(2), 100.0, []
+    ladder, now, ups = LadderPolicy(2), 100.0, []
     for _ in range(6):
         now = late(ladder, 8, now)
         since = now
         while ladder.rung:
             now += 0.01
-            ladder.tick(now)
+            ladder.on_tick(now)
         ups.append(now - since)
     assert ups == sorted(ups)
     assert ups[-1] > 8 * ups[0]
@@ -126,17 +126,17 @@ def test_a_step_up_that_fails_makes_the_next_wait_longer():
        st.integers(1, 5))  # fmt: skip
 def test_hysteresis_whatever_comes(story, rungs):
     """One rung a step: down needs eight late batches since the last, up a second's rest."""
-    ladder, now, late_since, quiet = Ladder(rungs), 0.0, 0, 0.0
+    ladder, now, late_since, quiet = LadderPolicy(rungs), 0.0, 0, 0.0
     for is_late, above_s, gap_s in story:
         now += gap_s
         before = ladder.rung
-        ladder.tick(now)
+        ladder.on_tick(now)
         assert ladder.rung in (before, before - 1)
         if ladder.rung < before:
             assert now - quiet >= 1.0
             quiet, late_since = now, 0
         before = ladder.rung
-        ladder.note(late=is_late, above_s=above_s, now_s=now)
+        ladder.on_batch(late=is_late, above_s=above_s, now_s=now)
         late_since = late_since + 1 if is_late else 0
         quiet = now if is_late else quiet
         assert ladder.rung in (before, before + 1)
@@ -149,9 +149,9 @@ def test_hysteresis_whatever_comes(story, rungs):
 def test_the_tally_spends_every_second_on_some_rung(monkeypatch):
     now = 10**9
     monkeypatch.setattr("time.monotonic_ns", lambda: now)
-    tally = LadderTally(3)
-    tally.go(1, now := now + 10**9)
-    tally.go(2, now := now + 2 * 10**9)
+    tally = LadderTime(3)
+    tally.enter(1, now := now + 10**9)
+    tally.enter(2, now := now + 2 * 10**9)
     now += 10**9
     report = tally.report(4 * 10**9)
     assert report == {"rung": 2, "events": [0, 0, 0], "seconds": [1.0, 2.0, 1.0]}

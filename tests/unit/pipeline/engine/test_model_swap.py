@@ -9,26 +9,28 @@ import pytest
 
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.errors import LastWords, ModelError, RunError
+from sluice.pipeline.core.errors import ErrorRecord, ModelError, RunError
 from sluice.pipeline.engine.distributed import swap_coordinator
-from sluice.pipeline.engine.distributed.swap_coordinator import CrewSwaps
-from sluice.pipeline.engine.swap_requests import Order, OrderBook
+from sluice.pipeline.engine.distributed.swap_coordinator import SwapCoordinator
+from sluice.pipeline.engine.swap_requests import Order, SwapQueue
 from sluice.pipeline.engine.workers.messages import Ready
-from sluice.pipeline.inference.repository import find_labelled, find_model
+from sluice.pipeline.inference.repository import find_model, find_model_by_label
 
 CREW = ["compute-0", "compute-1"]
 
 
 class Bench:
-    """A CrewSwaps with a plan of paper, and what it has sent."""
+    """A SwapCoordinator with a plan of paper, and what it has sent."""
 
     def __init__(self):
         info = {"name": "wafer-tagger", "version": "0", "sha256": "0", "backend": "onnxruntime:cpu"}
         account = SimpleNamespace(models={"tag": info, "encode": info}, swaps=[])
         graph = SimpleNamespace(config=load_graph("hgcal"))
-        self.plan = SimpleNamespace(graph=graph, account=account, orders=OrderBook(), resumed=None)
+        self.plan = SimpleNamespace(graph=graph, account=account, orders=SwapQueue(), resumed=None)
         self.sent = []
-        self.swaps = CrewSwaps(self.plan, lambda worker, swap: self.sent.append((worker, swap)))
+        self.swaps = SwapCoordinator(
+            self.plan, lambda worker, swap: self.sent.append((worker, swap))
+        )
         self.epochs = self.swaps.epochs
 
     def order(self, stage="tag"):
@@ -37,11 +39,11 @@ class Bench:
         return order
 
     def step(self, seq=5, oldest=None, workers=CREW):
-        self.swaps.step(workers, self.epochs.epoch if oldest is None else oldest, seq)
+        self.swaps.advance(workers, self.epochs.epoch if oldest is None else oldest, seq)
 
     def ready(self, worker, error=None):
         attempt = next(s.attempt for w, s in reversed(self.sent) if w == worker)
-        self.swaps.hear(worker, Ready(attempt, error))
+        self.swaps.on_reply(worker, Ready(attempt, error))
 
     def swap(self, seq=5):
         order = self.order()
@@ -74,8 +76,8 @@ def test_it_begins_when_all_are_ready_and_not_before(bench):
     record = order.wait(0)
     assert (record["epoch"], record["stage"], record["seq"]) == (1, "tag", 7)
     assert record["first_event"] is None
-    bench.epochs.began(batch(70))
-    bench.epochs.began(batch(73))
+    bench.epochs.record_first_event(batch(70))
+    bench.epochs.record_first_event(batch(73))
     assert bench.plan.account.swaps == [record]
     assert record["first_event"] == 70
     assert bench.plan.account.models["tag"]["name"] == "wafer-tagger"
@@ -98,7 +100,7 @@ def test_one_that_cannot_refuses_for_all(bench):
     order = bench.order()
     bench.step()
     bench.ready("compute-0")
-    bench.ready("compute-1", LastWords("compute-1", "ModelError", "golden outputs differ"))
+    bench.ready("compute-1", ErrorRecord("compute-1", "ModelError", "golden outputs differ"))
     with pytest.raises(ModelError, match="compute-1: golden outputs differ"):
         order.wait(0)
     bench.step()
@@ -106,8 +108,8 @@ def test_one_that_cannot_refuses_for_all(bench):
     again = bench.order()
     bench.step()
     late = Ready(1)  # an answer to the first attempt
-    bench.swaps.hear("compute-0", late)
-    bench.swaps.hear("compute-1", late)
+    bench.swaps.on_reply("compute-0", late)
+    bench.swaps.on_reply("compute-1", late)
     bench.step()
     assert (bench.epochs.epoch, again.over) == (0, False)
 
@@ -116,12 +118,12 @@ def test_a_worker_that_dies_may_try_once_more(bench):
     order = bench.order()
     bench.step()
     bench.ready("compute-0")
-    bench.swaps.mourn("compute-1")
+    bench.swaps.on_worker_exit("compute-1")
     bench.swaps.welcome("compute-1", 0)
     bench.step()
     assert bench.epochs.epoch == 0
     assert [worker for worker, _ in bench.sent] == [*CREW, "compute-1"]
-    bench.swaps.mourn("compute-1")
+    bench.swaps.on_worker_exit("compute-1")
     with pytest.raises(RunError, match="workers die while they load wafer-tagger/1"):
         order.wait(0)
 
@@ -173,7 +175,7 @@ def test_nobody_waits_for_ever(bench, monkeypatch):
 
 
 def test_labels():
-    assert find_labelled("wafer-tagger@1") == find_labelled("wafer-tagger")
+    assert find_model_by_label("wafer-tagger@1") == find_model_by_label("wafer-tagger")
     for label in ("wafer-tagger@", "wafer-tagger@v1", "wafer-tagger@-1"):
         with pytest.raises(ModelError, match="NAME@VERSION"):
-            find_labelled(label)
+            find_model_by_label(label)

@@ -45,7 +45,7 @@ def open_chain(hgcal, to_toml, words_schema, parts):
 
 def run(chain, graph, batch):
     """Return copies of the kept columns, the counts by outcome, and the flags."""
-    kept, summary = chain.run(batch.only(graph.inputs.names), 0)
+    kept, summary = chain.run(batch.select(graph.inputs.names), 0)
     counts = np.frombuffer(summary.counts, np.int64)
     assert counts.sum() == batch.events
     copies = {name: array.copy() for name, array in kept.columns.items()}
@@ -207,7 +207,7 @@ def test_decisions_do_not_depend_on_the_split(open_chain, wafers, clean):
     chain, graph, _ = open_chain()
     for most in (1, 7, 64, 499):
         parts = [
-            run(chain, graph, part)[0] for part in split(wafers.only(graph.inputs.names), most)
+            run(chain, graph, part)[0] for part in split(wafers.select(graph.inputs.names), most)
         ]
         joined = concatenate(parts)
         for name in ("event_id", "packed", "outcome", "decision"):
@@ -249,16 +249,16 @@ def test_monitors_see_every_event_of_their_sample(open_chain, wafers):
 @pytest.fixture(autouse=True)
 def _watcher_closes_once(monkeypatch):
     """A test may close the watcher early; the chain's own closing is then idle."""
-    from sluice.pipeline.execution.monitor_runner import Watcher
+    from sluice.pipeline.execution.monitor_runner import MonitorRunner
 
-    close = Watcher.close
+    close = MonitorRunner.close
 
     def once(self):
         if not getattr(self, "_closed_by_test", False):
             self._closed_by_test = True
             close(self)
 
-    monkeypatch.setattr(Watcher, "close", once)
+    monkeypatch.setattr(MonitorRunner, "close", once)
 
 
 def test_a_stage_that_breaks_on_blank_events_is_named_before_the_start(open_chain):

@@ -7,15 +7,15 @@ import time
 import numpy as np
 import pytest
 
-from sluice.kernels.menu import least_prescales
+from sluice.kernels.menu import smallest_prescale
 from sluice.pipeline.config.graph_file import parse_graph
 from sluice.pipeline.core.batch import EventBatch, Outcome
-from sluice.pipeline.core.schema import RECORD
+from sluice.pipeline.core.schema import DECISION_RECORD_COLUMNS
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.metrics.meters import MeterBlock
 
-KEPT = ("event_id", "outcome", "decision", *(column.name for column in RECORD))
+KEPT = ("event_id", "outcome", "decision", *(column.name for column in DECISION_RECORD_COLUMNS))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def judge(to_toml, words_schema, parts):
         chains.append(chain)
 
         def run(batch, **facts):
-            part = EventBatch(batch.only(graph.inputs.names).columns, batch.events, batch.seq)
+            part = EventBatch(batch.select(graph.inputs.names).columns, batch.events, batch.seq)
             got, _ = chain.run(part, time.monotonic_ns(), **facts)
             copies = {name: array.copy() for name, array in got.columns.items()}
             return EventBatch(copies, got.events, got.seq)
@@ -82,7 +82,7 @@ def test_every_kept_event_tells_its_batch_and_times(judge, tables, wafers, keep,
             assert (got["outcome"] == Outcome.ACCEPTED).all()
         else:
             assert got.events == stop - start
-        for column in RECORD:
+        for column in DECISION_RECORD_COLUMNS:
             assert got[column.name].dtype == column.dtype
 
 
@@ -121,14 +121,16 @@ def test_only_what_is_asked_for_is_there_and_travels(judge, tables, wafers, to_t
 def test_a_source_s_own_record_is_not_passed_off_as_this_run_s(
     judge, tables, wafers, to_toml, words_schema
 ):
-    source = words_schema.merge(RECORD)
+    source = words_schema.merge(DECISION_RECORD_COLUMNS)
     graph = build_graph(parse_graph(to_toml(tables), "my.toml"), source, KEPT)
-    assert not {column.name for column in RECORD} & set(graph.inputs.names)
+    assert not {column.name for column in DECISION_RECORD_COLUMNS} & set(graph.inputs.names)
 
 
 def test_the_menu_s_version_changes_with_every_part_of_it(tables, to_toml, words_schema):
     def version():
-        judge = build_graph(parse_graph(to_toml(tables), "my.toml"), words_schema, ()).judge()
+        judge = build_graph(
+            parse_graph(to_toml(tables), "my.toml"), words_schema, ()
+        ).decision_stage()
         return judge.menu_info()["version"]
 
     menu = tables["stage"][-1]
@@ -153,10 +155,10 @@ def test_least_prescales_against_an_oracle():
     decision[:65] = [0, *(1 << bit for bit in range(64))]
     prescale = rng.uniform(1, 1000, 64).astype(np.float32)
     out = np.empty(1000, np.float32)
-    least_prescales(decision, prescale, out)
+    smallest_prescale(decision, prescale, out)
     for bits, got in zip(decision.tolist(), out.tolist(), strict=True):
         assert got == min((prescale[b] for b in range(64) if bits >> b & 1), default=0)
     with pytest.raises(ValueError, match="least_prescales"):
-        least_prescales(decision, prescale[:63].copy(), out)
+        smallest_prescale(decision, prescale[:63].copy(), out)
     with pytest.raises(ValueError, match="least_prescales"):
-        least_prescales(decision, prescale, out[:9].copy())
+        smallest_prescale(decision, prescale, out[:9].copy())

@@ -111,7 +111,7 @@ def fake():
 
 
 def sample(fake, index=1):
-    return nvml.Device(fake, index).sample()
+    return nvml.GpuProbe(fake, index).sample()
 
 
 def test_values_in_their_units(fake):
@@ -145,7 +145,7 @@ def test_what_a_gpu_lacks_is_left_out_uncounted(fake, code):
 )
 def test_a_failure_is_counted_and_the_rest_stays(fake, failure):
     fake.failing = {"nvmlDeviceGetUtilizationRates": failure}
-    device = nvml.Device(fake, 1)
+    device = nvml.GpuProbe(fake, 1)
     assert [device.sample().errors for _ in range(3)] == [1, 2, 3]
     got = shown([device.sample()])
     assert 'sluice_gpu_utilisation_ratio{gpu="1"}' not in got
@@ -161,7 +161,7 @@ def test_a_gpu_that_falls_off_the_bus(fake):
 
 
 def test_sampling_goes_on_beside_and_ends(fake):
-    gpus = nvml.Gpus(fake, period_s=0.005)
+    gpus = nvml.GpuSampler(fake, period_s=0.005)
     deadline = time.monotonic() + 10
     while not gpus.samples() and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -176,7 +176,7 @@ def test_sampling_goes_on_beside_and_ends(fake):
 
 
 def test_a_driver_that_hangs_shows_nothing(fake, monkeypatch):
-    gpus = nvml.Gpus(fake, period_s=60)
+    gpus = nvml.GpuSampler(fake, period_s=60)
     deadline = time.monotonic() + 10
     while not gpus.samples() and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -189,7 +189,7 @@ def test_a_driver_that_hangs_shows_nothing(fake, monkeypatch):
 def test_without_a_driver_nothing_is_imported(monkeypatch):
     monkeypatch.setattr(nvml, "_DRIVER", ("/no/such/file",))
     monkeypatch.setattr(nvml, "import_module", lambda name: pytest.fail(f"{name} imported"))
-    assert nvml.watch() is None
+    assert nvml.start_sampler() is None
     assert nvml.gpu_names() == []
 
 
@@ -206,7 +206,7 @@ def test_a_driver_without_its_library_or_package(monkeypatch, fake, way):
         way, {}
     )
     monkeypatch.setattr(nvml, "import_module", load)
-    assert nvml.watch() is None
+    assert nvml.start_sampler() is None
     assert nvml.gpu_names() == []
 
 

@@ -34,7 +34,7 @@ def build(tmp_path):
 
 
 def test_needed_of_a_real_library():
-    assert "libc.so.6" in shared_libraries.needed(Path(compiled.__file__))
+    assert "libc.so.6" in shared_libraries.needed_libraries(Path(compiled.__file__))
 
 
 @pytest.mark.parametrize("text", [b"", b"no library", b"\x7fELF\x02\x01" + bytes(80)])
@@ -42,18 +42,18 @@ def test_what_is_no_library(tmp_path, text):
     file = tmp_path / "lib.so"
     file.write_bytes(text)
     with pytest.raises(ValueError, match=r"."):
-        shared_libraries.needed(file)
+        shared_libraries.needed_libraries(file)
 
 
 def test_libraries_of_wheels_are_loaded_before_what_needs_them(build, tmp_path, monkeypatch):
     deep = build("deep", tmp_path / "deep" / "lib")
     mid = build("mid", tmp_path / "mid" / "lib", deep)
     top = build("top", tmp_path / "elsewhere", mid)
-    assert shared_libraries.needed(top)[0] == mid.name
-    assert list(shared_libraries.missing(top)) == [mid.name]
+    assert shared_libraries.needed_libraries(top)[0] == mid.name
+    assert list(shared_libraries.missing_libraries(top)) == [mid.name]
     shared_libraries.load.cache_clear()
     monkeypatch.setattr(shared_libraries, "wheel_folders", lambda: [deep.parent, mid.parent])
-    assert shared_libraries.missing(top) == {}
+    assert shared_libraries.missing_libraries(top) == {}
 
 
 def test_a_library_whose_own_needs_are_not_there_is_missing(build, tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_a_library_whose_own_needs_are_not_there_is_missing(build, tmp_path, mon
     top = build("top", tmp_path / "elsewhere", mid)
     deep.unlink()
     monkeypatch.setattr(shared_libraries, "wheel_folders", lambda: [mid.parent])
-    ((name, why),) = shared_libraries.missing(top).items()
+    ((name, why),) = shared_libraries.missing_libraries(top).items()
     assert name == mid.name
     assert deep.name in why
 
@@ -78,6 +78,6 @@ def test_a_library_whose_own_needs_are_not_there_is_missing(build, tmp_path, mon
     ],
 )
 def test_each_library_has_its_command(name, what, command):
-    fix = shared_libraries.fix_for(name)
+    fix = shared_libraries.install_hint(name)
     assert what in fix.what
     assert command in fix.command

@@ -10,13 +10,13 @@ import pytest
 from sluice.pipeline.config.graph_file import parse_graph
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import ConfigError, ProtocolError
-from sluice.pipeline.engine.distributed.in_flight import Flight, Flights
+from sluice.pipeline.engine.distributed.in_flight import InFlight, InFlightBatch
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import build_graph
-from sluice.pipeline.graph.segments import cut, edges
+from sluice.pipeline.graph.segments import edge_schemas, split
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.totals import stage_totals
-from sluice.pipeline.transport.segment_state import NOTHING, Carry, pack_carry, unpack_carry
+from sluice.pipeline.transport.segment_state import EMPTY, SegmentState, pack_carry, unpack_carry
 
 KEPT = (
     "event_id", "words", "packed", "latent_q", "sum_q", "score", "outcome", "decision", "prescale",
@@ -47,17 +47,17 @@ def make(hgcal, to_toml, words_schema, parts):
 
 def judge(graph, batch, keep="all", rung=0):
     """Run a batch through all segments; return what is kept, the summary and the meters."""
-    carry, batch = NOTHING, batch.only(graph.inputs.names)
+    carry, batch = EMPTY, batch.select(graph.inputs.names)
     blocks = []
-    for part in cut(graph):
+    for part in split(graph):
         blocks.append(MeterBlock(*part.meter_names()))
         chain = Chain(part, blocks[-1], keep)
         chain.open()
         try:
-            if not part.passes_on:
+            if not part.has_next_segment:
                 kept, summary = chain.run(batch, 0, rung, 0, carry)
                 return kept.take(np.arange(kept.events)), summary, blocks
-            passed, carry = chain.pass_on(batch, 0, rung, 0, carry)
+            passed, carry = chain.run_segment(batch, 0, rung, 0, carry)
             passed.check(part.outputs, "edge")
             batch = passed.take(np.arange(passed.events))
             carry = unpack_carry(pack_carry(carry))
@@ -75,7 +75,7 @@ def assert_same(one, other):
         else:
             np.testing.assert_array_equal(kept[name], expected[name], err_msg=name)
     assert (summary.counts, summary.paths) == (whole.counts, whole.paths)
-    assert summary.composition == whole.composition
+    assert summary.batch_record == whole.batch_record
     rows = [sorted((f.outcome, row) for f in s.flags for row in f.rows) for s in (summary, whole)]
     assert rows[0] == rows[1]
 
@@ -100,7 +100,7 @@ def test_events_that_break_a_stage_fail_alone_in_any_segment(make, wafers, cuts,
 
 def test_what_travels_is_what_is_needed_behind(make):
     graph = make((1, 4))
-    source, charges, latents, kept = edges(graph)
+    source, charges, latents, kept = edge_schemas(graph)
     assert source == graph.inputs
     assert kept == graph.outputs
     common = {"event_id", "outcome", "decision", "words"}  # the sink wants the words too
@@ -140,7 +140,7 @@ def test_a_chain_whose_workers_are_unclear_is_refused(hgcal, to_toml, more, word
 
 
 def test_a_carry_that_is_none_is_refused():
-    for wrong in (b"", b"\xc1", pack_carry(Carry())[:-1], b"\x93\x01\x02\x03"):
+    for wrong in (b"", b"\xc1", pack_carry(SegmentState())[:-1], b"\x93\x01\x02\x03"):
         with pytest.raises(ProtocolError):
             unpack_carry(wrong)
 
@@ -148,61 +148,65 @@ def test_a_carry_that_is_none_is_refused():
 @pytest.fixture
 def flights():
     """A window of four batches over two segments: a and b work on the first, c on the second."""
-    made = Flights(4, 10, segments=2)
+    made = InFlight(4, 10, segments=2)
     for worker, segment in (("a", 0), ("b", 0), ("c", 1)):
         made.station(worker, segment)
-        made.ask(worker, 1)
+        made.add_credit(worker, 1)
     return made
 
 
 def add(flights, seq):
-    flights.add(Flight(EventBatch({}, 10, seq)))
+    flights.add(InFlightBatch(EventBatch({}, 10, seq)))
 
 
 def test_a_batch_goes_from_segment_to_segment_with_what_was_found(flights):
     add(flights, 0)
     assert flights.asker() in ("a", "b")
-    flights.give(0, "a", 5)
+    flights.assign(0, "a", 5)
     assert flights.next_for(1) is None
     assert flights.pass_on("a", 0, [b"found"], 100) == []
     assert flights.next_for(1) == 0
     assert flights.next_for(1) is None
     assert flights.asker(1) == "c"
-    flights.give(0, "c", flights[0].slot)
-    assert (flights[0].found, flights[0].service_ns, flights[0].slot) == ([b"found"], 100, 5)
+    flights.assign(0, "c", flights[0].slot)
+    assert (flights[0].segment_payload, flights[0].service_ns, flights[0].slot) == (
+        [b"found"],
+        100,
+        5,
+    )
     assert flights.asker(1) is None
-    assert flights.land(0)[1] == []  # c may be writing still
-    assert flights.ask("c", 1, 0) == (None, [5])
+    assert flights.complete(0)[1] == []  # c may be writing still
+    assert flights.add_credit("c", 1, 0) == (None, [5])
     assert flights.quiet
 
 
 @pytest.mark.parametrize("victim", ["a", "c"])
 def test_a_batch_that_loses_its_worker_begins_anew(flights, victim):
     add(flights, 0)
-    flights.give(0, "a", 5)
+    flights.assign(0, "a", 5)
     if victim == "c":
         flights.pass_on("a", 0, [b"found"], 100)
-        flights.give(flights.next_for(1), "c", 5)
-    assert flights.bereave(victim) == []  # the batch has not landed: its slots stay taken
+        flights.assign(flights.next_for(1), "c", 5)
+    assert flights.reclaim(victim) == []  # the batch has not landed: its slots stay taken
     assert flights.orphan() == 0
-    assert (flights[0].segment, flights[0].slot, flights[0].found) == (0, None, ())
-    flights.give(0, "b", 6)
+    assert (flights[0].segment, flights[0].slot, flights[0].segment_payload) == (0, None, ())
+    flights.assign(0, "b", 6)
     assert flights.pass_on(victim, 0, [b"late"], 100) == []
     assert flights.next_for(1) is None
     flights.pass_on("b", 0, [b"new"], 100)
     assert flights.next_for(1) == 0
-    assert flights[0].found == [b"new"]
-    assert sorted(flights.land(0)[1]) == [5, 6]
+    assert flights[0].segment_payload == [b"new"]
+    assert sorted(flights.complete(0)[1]) == [5, 6]
 
 
 def test_a_recall_takes_back_what_waits_between_segments(flights):
     for seq in (0, 1):
         add(flights, seq)
-    flights.give(0, "a", 5)
-    flights.give(1, "b", 6)
+    flights.assign(0, "a", 5)
+    flights.assign(1, "b", 6)
     flights.pass_on("a", 0, [b"found"], 100)
     flights.pass_on("b", 1, [b"found"], 100)
     assert flights.quiet
-    flights.recall()
+    flights.requeue_all()
     assert flights.next_for(1) is None
     assert [flights.orphan(), flights.orphan(), flights.orphan()] == [0, 1, None]

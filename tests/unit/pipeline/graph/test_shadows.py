@@ -17,7 +17,7 @@ from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.graph.shadows import Shadow
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.metrics.shadow_meter import WORDS, ShadowMeter, overlap_report
+from sluice.pipeline.metrics.shadow_meter import WORDS, ShadowMeter, shadow_overlap
 from sluice.pipeline.metrics.totals import shadow_report
 
 BITS = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=20)
@@ -55,8 +55,8 @@ def test_meters_add_up_over_processes():
     second.drop(5)
     second.fail("ArithmeticError: " + "é" * 400)
     second.fail("later")
-    second.miss(7)
-    report = overlap_report(rows, ["a", "b"])
+    second.skip(7)
+    report = shadow_overlap(rows, ["a", "b"])
     assert (report["seen"], report["dropped"], report["errors"]) == (12, 12, 2)
     assert report["off"].startswith("ArithmeticError: éé")
     assert report["accepted"] == {"both": 3, "gained": 4, "lost": 5}

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import load_graph, on_backend
+from sluice.pipeline.config.graph_file import load_graph, override_backend
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.gpu import cuda
 from sluice.pipeline.inference import onnxruntime_providers as providers
-from sluice.pipeline.inference.manifest import Sizes, Tensor
+from sluice.pipeline.inference.manifest import BatchSizes, Tensor
 from sluice.pipeline.inference.repository import find_model
 from sluice.pipeline.inference.session import open_session, require_backend
 
@@ -128,19 +128,25 @@ def test_the_cpu_s_path_imports_nothing_of_a_gpu():
 
 
 def test_all_models_of_a_graph_go_to_one_backend():
-    config = on_backend(load_graph("hgcal"), "onnxruntime:cuda:1")
+    config = override_backend(load_graph("hgcal"), "onnxruntime:cuda:1")
     backends = {part.name: part.options.get("backend") for part in config.stages}
     assert backends == {"unpack": None, "normalise": None, "encode": "onnxruntime:cuda:1",
                         "pack": None, "tag": "onnxruntime:cuda:1", "menu": None}  # fmt: skip
     none = replace(config, stages=config.stages[:2])
     with pytest.raises(ConfigError, match="expected a stage that runs a model"):
-        on_backend(none, "layers")
+        override_backend(none, "layers")
 
 
 def lists_and_numbers(model):
-    inputs = (Tensor("tracks", "float32", (3,), most=20), Tensor("real", "float32", mask="tracks"),
-              Tensor("number", "int64", length="tracks"), Tensor("scale", "float32"))  # fmt: skip
-    manifest = replace(model.manifest, inputs=inputs, precision="int8", batch=Sizes(2, 64, 512))
+    inputs = (
+        Tensor("tracks", "float32", (3,), max_items=20),
+        Tensor("real", "float32", mask="tracks"),
+        Tensor("number", "int64", length="tracks"),
+        Tensor("scale", "float32"),
+    )
+    manifest = replace(
+        model.manifest, inputs=inputs, precision="int8", batch=BatchSizes(2, 64, 512)
+    )
     return replace(model, manifest=manifest)
 
 

@@ -213,8 +213,8 @@ def test_a_repository_that_is_not_there(monkeypatch, tmp_path):
         all_models()
 
 
-@pytest.mark.parametrize(("key", "value"), [("least", 0), ("usual", 0), ("most", 1023)])
+@pytest.mark.parametrize(("key", "value"), [("min", 0), ("opt", 0), ("max", 1023)])
 def test_sizes_out_of_order(tagger, key, value):
     path = tagger / "manifest.toml"
     path.write_text(f"{path.read_text()}\n[batch]\n{key} = {value}\n")
-    assert "least <= usual <= most" in refusal(lambda: find_model("wafer-tagger"))
+    assert "min <= opt <= max" in refusal(lambda: find_model("wafer-tagger"))

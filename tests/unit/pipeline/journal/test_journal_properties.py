@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
-from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.resume_point import find_commits
-from sluice.pipeline.recording import RecordingReader, RecordingWriter, find_tail
+from sluice.pipeline.recording import RecordingReader, RecordingWriter, find_resume_offset
 
 SCHEMA = Schema((EVENT_ID, Column("charge", "float32", (48,), "ADC")))
 SIZES = (5, 0, 300, 1, 64, 0, 0, 70)
@@ -28,7 +28,9 @@ def batch_of(seq):
 
 def write(writer, first):
     for seq in range(first, len(SIZES)):
-        commit = Commit(seq + 1, [SIZES[seq]], [SIZES[seq]], (0, sum(SIZES[: seq + 1]), *[0] * 6))
+        commit = CommitRecord(
+            seq + 1, [SIZES[seq]], [SIZES[seq]], (0, sum(SIZES[: seq + 1]), *[0] * 6)
+        )
         writer.write(batch_of(seq), commit.encode())
 
 
@@ -44,7 +46,7 @@ def contents(path):
     reader = RecordingReader(path)
     try:
         batches = [(b.seq, b.events, b["charge"].tobytes()) for b in reader.batches()]
-        return batches, reader.damage, reader.eor, reader.bor
+        return batches, reader.corruption, reader.eor, reader.bor
     finally:
         reader.close()
 
@@ -69,7 +71,7 @@ def test_cut_anywhere_and_gone_on_with(whole, where, rubbish):
     path.write_bytes(content[:size] + rubbish)
     if size < head_of(content):
         with pytest.raises(DataError, match=r"cut\.arrows"):
-            find_tail(path)
+            find_resume_offset(path)
         return
     go_on(path)
     assert contents(path) == contents(whole)
@@ -144,7 +146,7 @@ def test_only_the_end_of_a_long_journal_is_read(tmp_path):
     none = EventBatch({c.name: c.empty(0) for c in SCHEMA}, 0)
     with RecordingWriter(path, SCHEMA) as writer:
         for seq in range(1000):
-            writer.write(none, Commit(seq + 1, [0], [0]).encode())
-    assert len(find_tail(path, 10).commits) == 9  # the end-of-run record is a batch, too
+            writer.write(none, CommitRecord(seq + 1, [0], [0]).encode())
+    assert len(find_resume_offset(path, 10).commits) == 9  # the end-of-run record is a batch, too
     _, commits = find_commits([path], 300)
     assert [commit.first for commit in commits] == list(range(300, 1000))

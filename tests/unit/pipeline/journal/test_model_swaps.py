@@ -9,12 +9,12 @@ from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import ConfigError, DataError, ModelError
 from sluice.pipeline.core.schema import EVENT_ID, Schema
-from sluice.pipeline.journal.batch_record import compose
-from sluice.pipeline.journal.commit import Commit, Journal, Result, Swapped
-from sluice.pipeline.journal.resume_point import Standing, read_standing
+from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.journal.commit import BatchResult, CommitRecord, Journal, ModelSwapRecord
+from sluice.pipeline.journal.resume_point import ResumePoint, read_resume_point
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.run.resume import require_same, swap_report, swapped_graph
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary
+from sluice.pipeline.run.resume import graph_with_swaps, require_same_configuration, swap_report
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary
 
 SCHEMA = Schema((EVENT_ID,))
 OLD = {"name": "tagger", "version": "1", "sha256": "aa", "backend": "layers"}
@@ -22,7 +22,7 @@ BOR = {"run": 7, "models": {"tag": OLD, "encode": OLD}, "config": {}, "paths": [
 
 
 def swapped(epoch, stage="tag", version=None):
-    return Swapped(epoch, stage, "tagger", str(version or epoch + 1), f"{epoch}b")
+    return ModelSwapRecord(epoch, stage, "tagger", str(version or epoch + 1), f"{epoch}b")
 
 
 def result(seq, epoch):
@@ -30,8 +30,8 @@ def result(seq, epoch):
     counts = [0] * len(Outcome)
     counts[Outcome.ACCEPTED] = 10
     packed = np.array(counts, np.int64).tobytes()
-    summary = Summary(packed, bytes(512), 0, [], compose(seq, ids, counts, epoch, 0))
-    return Result(seq, 10, EventBatch({"event_id": ids}, 10, seq), pack_summary(summary))
+    summary = BatchSummary(packed, bytes(512), 0, [], pack_batch_record(seq, ids, counts, epoch, 0))
+    return BatchResult(seq, 10, EventBatch({"event_id": ids}, 10, seq), pack_summary(summary))
 
 
 @pytest.fixture
@@ -40,23 +40,23 @@ def journal():
 
 
 def test_a_swap_is_noted_with_its_first_batch_and_then_its_model(journal):
-    before, _ = journal.settle([result(0, 0)])
+    before, _ = journal.append([result(0, 0)])
     assert (before.epoch, before.models, before.swaps) == (0, {}, [])
-    journal.announce(swapped(1))
-    still, _ = journal.settle([result(1, 0)])
+    journal.register_swap(swapped(1))
+    still, _ = journal.append([result(1, 0)])
     assert (still.epoch, still.models, still.swaps) == (0, {}, [])
-    first, _ = journal.settle([result(2, 0), result(3, 1), result(4, 1)])
+    first, _ = journal.append([result(2, 0), result(3, 1), result(4, 1)])
     (swap,) = first.swaps
     assert (swap.epoch, swap.seq, swap.first_event, swap.version) == (1, 3, 30, "2")
-    after, _ = journal.settle([result(5, 1)])
+    after, _ = journal.append([result(5, 1)])
     assert (after.epoch, after.swaps) == (1, [])
     assert after.models == {"tag": {"name": "tagger", "version": "2", "sha256": "1b"}}
 
 
 def test_two_swaps_may_begin_with_one_batch(journal):
     for epoch, stage in ((1, "tag"), (2, "encode")):
-        journal.announce(swapped(epoch, stage))
-    commit, _ = journal.settle([result(0, 2)])
+        journal.register_swap(swapped(epoch, stage))
+    commit, _ = journal.append([result(0, 2)])
     assert [(swap.epoch, swap.stage, swap.seq) for swap in commit.swaps] == [
         (1, "tag", 0), (2, "encode", 0)
     ]  # fmt: skip
@@ -64,34 +64,34 @@ def test_two_swaps_may_begin_with_one_batch(journal):
 
 
 def test_an_attempt_that_was_given_up_is_forgotten(journal):
-    journal.announce(swapped(1, version=66))
-    journal.announce(swapped(1, version=3))
-    commit, _ = journal.settle([result(0, 1)])
+    journal.register_swap(swapped(1, version=66))
+    journal.register_swap(swapped(1, version=3))
+    commit, _ = journal.append([result(0, 1)])
     assert commit.models["tag"]["version"] == "3"
 
 
 def test_an_epoch_that_nobody_announced_is_not_written(journal):
     with pytest.raises(DataError, match="batch 4: judged in epoch 1, but what was swapped"):
-        journal.settle([result(4, 1)])
+        journal.append([result(4, 1)])
 
 
 def test_it_knows_an_epoch_by_all_swaps_up_to_it(journal):
-    assert [journal.knows(epoch) for epoch in (0, 1, 2)] == [True, False, False]
-    journal.announce(swapped(2))
-    assert not journal.knows(2)
-    journal.announce(swapped(1))
-    journal.settle([result(0, 1)])
-    assert [journal.knows(epoch) for epoch in (0, 1, 2, 3)] == [True, True, True, False]
+    assert [journal.knows_epoch(epoch) for epoch in (0, 1, 2)] == [True, False, False]
+    journal.register_swap(swapped(2))
+    assert not journal.knows_epoch(2)
+    journal.register_swap(swapped(1))
+    journal.append([result(0, 1)])
+    assert [journal.knows_epoch(epoch) for epoch in (0, 1, 2, 3)] == [True, True, True, False]
 
 
 def test_who_goes_on_knows_epoch_and_models(journal):
-    journal.announce(swapped(1))
-    last, _ = journal.settle([result(0, 1)])
+    journal.register_swap(swapped(1))
+    last, _ = journal.append([result(0, 1)])
     heir = Journal(last)
-    more, _ = heir.settle([result(1, 1)])
+    more, _ = heir.append([result(1, 1)])
     assert (more.epoch, more.models, more.swaps) == (1, last.models, [])
-    heir.announce(swapped(2))
-    commit, _ = heir.settle([result(2, 2)])
+    heir.register_swap(swapped(2))
+    commit, _ = heir.append([result(2, 2)])
     assert [swap.epoch for swap in commit.swaps] == [2]
     assert commit.models["tag"]["version"] == "3"
 
@@ -102,12 +102,12 @@ def standing(journal, tmp_path):
     path = tmp_path / "run.arrows"
     writer = RecordingWriter(path, SCHEMA, BOR)
     for epoch, stage in ((1, "tag"), (2, "encode")):
-        journal.announce(swapped(epoch, stage))
+        journal.register_swap(swapped(epoch, stage))
     for seq, epoch in enumerate((0, 1, 1, 2, 2)):
         one = result(seq, epoch)
-        writer.write(one.kept, journal.settle([one])[0].encode())
-    writer.abandon()
-    return read_standing(path)
+        writer.write(one.kept, journal.append([one])[0].encode())
+    writer.close_incomplete()
+    return read_resume_point(path)
 
 
 def test_the_report_lists_swaps_of_earlier_lives(standing):
@@ -123,17 +123,17 @@ def test_the_report_lists_swaps_of_earlier_lives(standing):
 def test_the_models_to_go_on_with_are_those_of_the_last_commit(standing):
     models = {"tag": {**OLD, "version": "2", "sha256": "1b"},
               "encode": {**OLD, "version": "3", "sha256": "2b"}}  # fmt: skip
-    require_same(BOR, {**BOR, "models": models}, standing.commit)
+    require_same_configuration(BOR, {**BOR, "models": models}, standing.commit)
     for other in (BOR["models"], models | {"tag": {**models["tag"], "sha256": "other"}}):
         with pytest.raises(ConfigError, match=r"cannot resume run 7: .* another models"):
-            require_same(BOR, {**BOR, "models": other}, standing.commit)
+            require_same_configuration(BOR, {**BOR, "models": other}, standing.commit)
 
 
 def test_the_graph_is_built_with_the_models_of_the_last_commit():
     models = {"tag": {"name": "wafer-tagger", "version": "2", "sha256": "x"}}
-    standing = Standing({"run": 7}, Commit(epoch=1, models=models))
+    standing = ResumePoint({"run": 7}, CommitRecord(epoch=1, models=models))
     config = load_graph("hgcal")
-    built = swapped_graph(config, standing, lambda config: config)
+    built = graph_with_swaps(config, standing, lambda config: config)
     (tag,) = (part.options for part in built.stages if part.name == "tag")
     assert (tag["model"], tag["version"]) == ("wafer-tagger", 2)
     others = [part for part in config.stages if part.name != "tag"]
@@ -143,6 +143,6 @@ def test_the_graph_is_built_with_the_models_of_the_last_commit():
         raise ModelError("model wafer-tagger/2: no such version")
 
     with pytest.raises(ModelError, match=r"run 7: it went on .*'tag': wafer-tagger/2\): .*no such"):
-        swapped_graph(config, standing, gone)
+        graph_with_swaps(config, standing, gone)
     with pytest.raises(ModelError, match=r"^model wafer-tagger/2: no such version"):
-        swapped_graph(config, Standing({"run": 7}, Commit()), gone)
+        graph_with_swaps(config, ResumePoint({"run": 7}, CommitRecord()), gone)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sluice.kernels.hashing import digest
+from sluice.kernels.hashing import order_digest
 from sluice.pipeline.core.batch import EventBatch, Outcome, concatenate
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import EVENT_ID, OUTCOME, Schema
-from sluice.pipeline.journal.batch_record import compose
-from sluice.pipeline.journal.commit import Journal, Result, Swapped
+from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.journal.commit import BatchResult, Journal, ModelSwapRecord
 from sluice.pipeline.journal.recorded_run import RecordedRun
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary
 
 SCHEMA = Schema((EVENT_ID, OUTCOME))
 #: Accepted and rejected events of each batch, and how many batches are committed together.
@@ -30,28 +30,28 @@ def result_of(seq, keep):
     ids = ids_of(seq, accepted + rejected)
     counts = np.zeros(8, np.int64)
     counts[[Outcome.ACCEPTED, Outcome.REJECTED]] = accepted, rejected
-    record = compose(seq, ids, counts.tolist(), seq // 3, seq % 2)
-    summary = Summary(counts.tobytes(), bytes(512), 0, [], record)
+    record = pack_batch_record(seq, ids, counts.tolist(), seq // 3, seq % 2)
+    summary = BatchSummary(counts.tobytes(), bytes(512), 0, [], record)
     kept = ids if keep == "all" else ids[:accepted]
     outcome = np.where(kept < 100 * seq + accepted, Outcome.ACCEPTED, Outcome.REJECTED)
     batch = EventBatch({"event_id": kept, "outcome": outcome.astype(np.uint8)}, len(kept), seq)
-    return Result(seq, len(ids), batch, pack_summary(summary))
+    return BatchResult(seq, len(ids), batch, pack_summary(summary))
 
 
 def write(path, keep, *, whole=True):
     bor = {"run": 3, "config": {"sink": {"options": {"keep": keep}}}}
     writer, journal, seq = RecordingWriter(path, SCHEMA, bor), Journal(), 0
     for epoch in range(1, len(BATCHES)):
-        journal.announce(Swapped(epoch, "tag", "tagger", str(epoch), ""))
+        journal.register_swap(ModelSwapRecord(epoch, "tag", "tagger", str(epoch), ""))
     for size in GROUPS:
         results = [result_of(number, keep) for number in range(seq, seq + size)]
-        commit, _ = journal.settle(results)
+        commit, _ = journal.append(results)
         writer.write(concatenate([result.kept for result in results]), commit.encode())
         seq += size
     if whole:
         writer.close({})
     else:
-        writer.abandon()
+        writer.close_incomplete()
     return path
 
 
@@ -68,7 +68,7 @@ def test_every_batch_comes_back_with_its_kept_events(tmp_path, keep, whole):
         assert record == same
         assert record["events"] == events
         assert record["first"] == (100 * seq if events else 0)
-        assert record["ids"] == digest(ids_of(seq, events))
+        assert record["ids"] == order_digest(ids_of(seq, events))
         assert (record["accepted"], record["rejected"]) == (accepted, rejected)
         assert (record["epoch"], record["rung"]) == (seq // 3, seq % 2)
         size = events if keep == "all" else accepted
@@ -93,7 +93,7 @@ def test_a_run_without_a_journal_is_refused(tmp_path):
 
 def test_a_journal_that_does_not_fit_its_events_is_refused(tmp_path):
     path = tmp_path / "run.arrows"
-    commit, _ = Journal().settle([result_of(0, "all")])
+    commit, _ = Journal().append([result_of(0, "all")])
     with RecordingWriter(path, SCHEMA, {"config": {"sink": {"options": {}}}}) as writer:
         writer.write(result_of(1, "all").kept.slice(0, 2), commit.encode())
     with pytest.raises(DataError, match="expected 3 kept events by the commit record, got 2"):

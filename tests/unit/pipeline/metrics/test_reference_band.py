@@ -9,7 +9,7 @@ import pytest
 
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.metrics.reference_band import Band, read_bands
+from sluice.pipeline.metrics.reference_band import ReferenceBand, read_reference_bands
 from sluice.pipeline.metrics.totals import monitor_totals
 
 
@@ -59,16 +59,16 @@ def reference(tmp_path, **keys):
 
 
 def test_band_holds_a_like_run_and_not_another(tmp_path):
-    band = read_bands(reference(tmp_path), ["emd"])["emd"]
+    band = read_reference_bands(reference(tmp_path), ["emd"])["emd"]
     assert band == pytest.approx((0.5 - 0.0447, 0.5 + 0.0447), abs=1e-3)
-    assert not band.alarm(totals(values(0.5, 2000, 3)))
-    assert band.alarm(totals(values(0.6, 2000, 3)))
-    assert band.alarm(totals(values(0.4, 2000, 3)))
+    assert not band.is_outside(totals(values(0.5, 2000, 3)))
+    assert band.is_outside(totals(values(0.6, 2000, 3)))
+    assert band.is_outside(totals(values(0.4, 2000, 3)))
 
 
 def test_few_values_raise_no_alarm():
-    assert not Band(0.0, 0.1).alarm(totals(values(0.5, 99, 1)))
-    assert Band(0.0, 0.1).alarm(totals(values(0.5, 100, 1)))
+    assert not ReferenceBand(0.0, 0.1).is_outside(totals(values(0.5, 99, 1)))
+    assert ReferenceBand(0.0, 0.1).is_outside(totals(values(0.5, 100, 1)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"emd": {"mean": null, "std": null, "n": 0}}'])
@@ -76,9 +76,9 @@ def test_what_is_no_reference_is_refused(tmp_path, text):
     path = tmp_path / "reference.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match="reference"):
-        read_bands(path, ["emd"])
+        read_reference_bands(path, ["emd"])
 
 
 def test_missing_reference_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
-        read_bands(tmp_path / "nowhere.json", ["emd"])
+        read_reference_bands(tmp_path / "nowhere.json", ["emd"])

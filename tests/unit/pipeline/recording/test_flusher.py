@@ -12,7 +12,7 @@ import pytest
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.core.schema import EVENT_ID, Schema
-from sluice.pipeline.journal.commit import Commit
+from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.recording import flusher
 from sluice.pipeline.sinks.recording import RecordingSink
 
@@ -59,7 +59,7 @@ def make_sink(tmp_path):
 
 def write(sink, seq):
     batch = EventBatch({"event_id": np.arange(100, dtype=np.uint64)}, 100, seq)
-    sink.write(batch, Commit(seq + 1, [100], [100]))
+    sink.write(batch, CommitRecord(seq + 1, [100], [100]))
 
 
 def test_flushed_in_time_and_only_after_a_write(make_sink, device):

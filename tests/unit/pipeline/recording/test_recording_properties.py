@@ -41,7 +41,7 @@ def read(path):
     """Return the batches, the damage and the end-of-run record."""
     reader = RecordingReader(path)
     try:
-        return list(reader.batches()), reader.damage, reader.eor
+        return list(reader.batches()), reader.corruption, reader.eor
     finally:
         reader.close()
 

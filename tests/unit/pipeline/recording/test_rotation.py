@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError, RunError
 from sluice.pipeline.core.schema import EVENT_ID, Schema
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.journal.resume_point import find_commits, read_standing
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.journal.resume_point import find_commits, read_resume_point
 from sluice.pipeline.recording import (
     Recording,
     RecordingReader,
     RecordingWriter,
     RotatingWriter,
     Rotation,
-    list_parts,
+    find_parts,
     part_path,
 )
 from sluice.pipeline.recording import rotation as rotating
@@ -41,7 +41,9 @@ def batch_of(seq):
 
 def write(writer, first, stop):
     for seq in range(first, stop):
-        commit = Commit(seq + 1, [100], [100], (0, 100 * (seq + 1), *[0] * 6), written=100 * seq)
+        commit = CommitRecord(
+            seq + 1, [100], [100], (0, 100 * (seq + 1), *[0] * 6), written=100 * seq
+        )
         writer.write(batch_of(seq), commit.encode())
 
 
@@ -52,7 +54,7 @@ def begin(folder, rotation=EVERY, bor=BOR, compression="none"):
 def go_on(folder, stop, rotation=EVERY):
     """Go on with a recording as a sink does, and end it; return from which batch on."""
     path = folder / "run.arrows"
-    tail, commits = find_commits(list(list_parts(path).values()), 0)
+    tail, commits = find_commits(list(find_parts(path).values()), 0)
     first = commits[-1].next if commits else 0
     writer = RotatingWriter(path, SCHEMA, BOR, rotation, compression="none", tail=tail)
     write(writer, first, stop)
@@ -65,7 +67,7 @@ def read(path):
     recording = Recording(path)
     ids = [int(i) for batch in recording.batches() for i in batch["event_id"]]
     recording.close()
-    return ids, recording.damage, recording.eor
+    return ids, recording.corruption, recording.eor
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def assert_whole(folder, batches):
     assert damage is None
     assert eor["run"] == 7
     sizes = sum(file.stat().st_size for file in folder.iterdir())
-    assert sizes == sum(f.stat().st_size for f in list_parts(folder / "run.arrows").values())
+    assert sizes == sum(f.stat().st_size for f in find_parts(folder / "run.arrows").values())
 
 
 @pytest.mark.parametrize("name", ["run.arrows", "run-0001.arrows", "", "run-*.arrows", "r*"])
@@ -118,7 +120,7 @@ def test_the_source_reads_all_parts(five):
         found += batch["event_id"].tolist()
     source.close()
     assert found == 2 * list(range(500))
-    assert source.damage is None
+    assert source.corruption is None
 
 
 @pytest.mark.parametrize("name", ["run.arrows", "run-0001.arrows", ""])
@@ -132,7 +134,7 @@ def test_a_missing_part_is_named(five, name, number):
     with pytest.raises(DataError, match=said):
         Recording(five / name)
     with pytest.raises(DataError, match=said):
-        read_standing(five / "run.arrows", parts=True)
+        read_resume_point(five / "run.arrows", parts=True)
 
 
 def test_a_missing_first_or_last_part_is_named(five):
@@ -260,8 +262,8 @@ def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
             patch.setattr(rotating, "flush_folder", die)
         with pytest.raises(Killed):
             write(writer, 3, 4)
-    writer.abandon()
-    standing = read_standing(tmp_path / "run.arrows", parts=True)
+    writer.close_incomplete()
+    standing = read_resume_point(tmp_path / "run.arrows", parts=True)
     assert standing.commit.next == 3
     assert standing.bor == BOR
     ids, damage, _ = read(tmp_path / "run.arrows")
@@ -319,11 +321,11 @@ def test_what_cannot_get_its_name_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(rotating.Path, "rename", broken)
     with pytest.raises(RunError, match=r"rename .*run-0004\.arrows\.new to run-0004\.arrows"):
         write(writer, 3, 4)
-    writer.abandon()
+    writer.close_incomplete()
 
 
 def test_commits_are_looked_for_across_parts(five):
-    files = list(list_parts(five / "run.arrows").values())
+    files = list(find_parts(five / "run.arrows").values())
     for since in range(6):
         _, commits = find_commits(files, since)
         assert [c.next for c in commits] == ([*range(since + 1, 6)] or [5])
@@ -335,9 +337,9 @@ def test_commits_are_looked_for_across_parts(five):
 
 def test_an_ended_recording_is_not_gone_on_with(five):
     with pytest.raises(DataError, match=r"run-0005\.arrows: cannot resume: the run has ended"):
-        read_standing(five / "run.arrows", parts=True)
+        read_resume_point(five / "run.arrows", parts=True)
     with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no part"):
-        read_standing(five / "none.arrows", parts=True)
+        read_resume_point(five / "none.arrows", parts=True)
 
 
 def test_descriptors_do_not_pile_up(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from sluice.pipeline.config.graph_file import load_graph, parse_graph
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.graph.graph import build_graph
-from sluice.pipeline.run.begin_of_run import begin_of_run, config_sha256
+from sluice.pipeline.run.begin_of_run import config_sha256, make_begin_of_run
 from sluice.pipeline.system.machine import processor
 
 PROTOCOL = Path(__file__).resolve().parents[4] / "docs" / "protocol.md"
@@ -29,7 +29,7 @@ def test_what_it_holds():
     words = Schema((EVENT_ID, T_EVENT, T_INGEST, Column("words", "uint32", (12,))))
     graph = build_graph(config, words, ("event_id",))
     before = (time.time_ns(), time.monotonic_ns())
-    record = begin_of_run(config, graph, 7)
+    record = make_begin_of_run(config, graph, 7)
     after = (time.time_ns(), time.monotonic_ns())
     assert record["run"] == 7
     assert record["models"]["tag"]["sha256"] == graph.models()["tag"]["sha256"]

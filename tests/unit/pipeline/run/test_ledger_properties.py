@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sluice.pipeline.core.batch import Outcome
-from sluice.pipeline.run.ledger import CLASSES, Ledger, Time
+from sluice.pipeline.run.ledger import CLASSES, Ledger, RunTime
 
 COUNTS = st.integers(0, 10**12)
 
@@ -20,9 +20,9 @@ class Bookkeeping(RuleBasedStateMachine):
     def begin(self, now):
         self.ledger = Ledger()
         self.ledger.start(now)
-        self.began = self.now = now
-        self.state = Time.LIVE
-        self.spent = dict.fromkeys(Time, 0)
+        self.record_first_event = self.now = now
+        self.state = RunTime.LIVE
+        self.spent = dict.fromkeys(RunTime, 0)
         self.offered = 0
         self.settled = dict.fromkeys(Outcome, 0)
 
@@ -33,12 +33,12 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @rule(events=COUNTS, outcome=st.sampled_from(Outcome))
     def settle(self, events, outcome):
-        self.ledger.settle(outcome, events)
+        self.ledger.count(outcome, events)
         self.settled[outcome] += events
 
     @rule(counts=st.lists(st.integers(0, 10**6), min_size=len(Outcome), max_size=len(Outcome)))
     def settle_all(self, counts):
-        self.ledger.settle_all(counts)
+        self.ledger.count_all(counts)
         for outcome, events in zip(Outcome, counts, strict=True):
             self.settled[outcome] += events
 
@@ -51,10 +51,10 @@ class Bookkeeping(RuleBasedStateMachine):
         else:
             self.offer(-missing)
 
-    @rule(state=st.sampled_from(Time), later=st.integers(0, 10**15))
+    @rule(state=st.sampled_from(RunTime), later=st.integers(0, 10**15))
     def enter(self, state, later):
         self.now += later
-        self.ledger.enter(state, self.now)
+        self.ledger.enter_state(state, self.now)
         self.spent[self.state] += later
         self.state = state
 
@@ -72,9 +72,9 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @invariant()
     def nanoseconds_add_up_exactly(self):
-        assert self.ledger.wall_ns == self.now - self.began == sum(self.spent.values())
+        assert self.ledger.wall_ns == self.now - self.record_first_event == sum(self.spent.values())
         seconds = self.ledger.seconds()
-        assert seconds.pop("wall") == (self.now - self.began) / 1e9
+        assert seconds.pop("wall") == (self.now - self.record_first_event) / 1e9
         assert seconds == {state.value: ns / 1e9 for state, ns in self.spent.items()}
 
 
@@ -88,7 +88,7 @@ def test_one_event_too_few_or_too_many_keeps_it_open(settlements, wrong):
         ledger = Ledger()
         ledger.offer(offered)
         for outcome, events in settlements:
-            ledger.settle(outcome, events)
+            ledger.count(outcome, events)
         assert not ledger.closed
         ledger.offer(total - offered)
         assert ledger.closed
@@ -97,17 +97,17 @@ def test_one_event_too_few_or_too_many_keeps_it_open(settlements, wrong):
 def test_an_event_left_open_keeps_it_open():
     ledger = Ledger()
     ledger.offer(1)
-    ledger.settle(Outcome.OPEN, 1)
+    ledger.count(Outcome.OPEN, 1)
     assert not ledger.closed
-    ledger.settle(Outcome.ACCEPTED, 1)
+    ledger.count(Outcome.ACCEPTED, 1)
     assert not ledger.closed
 
 
-@pytest.mark.parametrize("state", list(Time))
+@pytest.mark.parametrize("state", list(RunTime))
 def test_the_last_state_counts_until_the_end(state):
     ledger = Ledger()
     ledger.start(100)
-    ledger.enter(state, 130)
-    ledger.enter(state, 180)
-    assert ledger.seconds()[state.value] == (80 if state is Time.LIVE else 50) / 1e9
+    ledger.enter_state(state, 130)
+    ledger.enter_state(state, 180)
+    assert ledger.seconds()[state.value] == (80 if state is RunTime.LIVE else 50) / 1e9
     assert ledger.seconds()["wall"] == 80 / 1e9

@@ -12,30 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.run.run_numbers import MOST, RunNumbers, in_run, state_folder
+from sluice.pipeline.run.run_numbers import MOST, RunNumbers, expand_run_number, state_folder
 
 
 def test_numbers_count_up_from_one_and_go_on_after_one_that_was_wished(tmp_path):
     numbers = RunNumbers(tmp_path / "new" / "state")
-    assert [numbers.claim() for _ in range(3)] == [1, 2, 3]
-    assert numbers.claim(100) == 100
-    assert numbers.claim(50) == 50
-    assert RunNumbers(tmp_path / "new" / "state").claim() == 101
+    assert [numbers.allocate() for _ in range(3)] == [1, 2, 3]
+    assert numbers.allocate(100) == 100
+    assert numbers.allocate(50) == 50
+    assert RunNumbers(tmp_path / "new" / "state").allocate() == 101
 
 
 def test_a_number_is_given_once(tmp_path):
     numbers = RunNumbers(tmp_path)
-    numbers.claim(7)
-    numbers.claim()
+    numbers.allocate(7)
+    numbers.allocate()
     for used in (7, 8):
         with pytest.raises(ConfigError, match=f"run {used}: expected a number .* never given"):
-            numbers.claim(used)
-    assert numbers.claim() == 9
+            numbers.allocate(used)
+    assert numbers.allocate() == 9
 
 
 def test_a_trial_leaves_no_trace(tmp_path):
     numbers = RunNumbers(tmp_path)
-    assert [numbers.claim(0), numbers.claim(0)] == [0, 0]
+    assert [numbers.allocate(0), numbers.allocate(0)] == [0, 0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,7 +45,7 @@ def test_any_wishes_keep_the_file_small_and_the_numbers_apart(tmp_path_factory, 
     got = []
     for wish in wishes:
         try:
-            got.append(RunNumbers(folder).claim(wish))
+            got.append(RunNumbers(folder).allocate(wish))
         except ConfigError:
             assert wish in got
     assert len(got) == len(set(got))
@@ -59,7 +59,7 @@ def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from sluice.pipeline.run.run_numbers import RunNumbers\n"
-        "print(*[RunNumbers(Path(sys.argv[1])).claim() for _ in range(25)])"
+        "print(*[RunNumbers(Path(sys.argv[1])).allocate() for _ in range(25)])"
     )
     crowd = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
@@ -72,31 +72,31 @@ def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
 
 def test_the_last_number_has_no_successor(tmp_path):
     numbers = RunNumbers(tmp_path)
-    numbers.claim(MOST)
+    numbers.allocate(MOST)
     with pytest.raises(ConfigError, match="there is no next one"):
-        numbers.claim()
-    assert numbers.claim(1) == 1
+        numbers.allocate()
+    assert numbers.allocate(1) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"given": [[1]]}', b'{"gven": []}', b"\xff\xfe"])
 def test_a_damaged_file_is_named_and_left_alone(tmp_path, damage):
     (tmp_path / "runs.json").write_bytes(damage)
     with pytest.raises(ConfigError, match=r"runs\.json"):
-        RunNumbers(tmp_path).claim()
+        RunNumbers(tmp_path).allocate()
     assert (tmp_path / "runs.json").read_bytes() == damage
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot use the state folder") as refused:
-        RunNumbers(tmp_path / "file" / "state").claim()
+        RunNumbers(tmp_path / "file" / "state").allocate()
     assert "SLUICE_STATE" in str(refused.value)
 
 
 def test_a_crash_before_the_file_is_replaced_changes_nothing(tmp_path):
-    RunNumbers(tmp_path).claim()
+    RunNumbers(tmp_path).allocate()
     (tmp_path / "runs.new").write_bytes(b'{"given": [[1,')  # torn: the writer died here
-    assert RunNumbers(tmp_path).claim() == 2
+    assert RunNumbers(tmp_path).allocate() == 2
 
 
 def test_where_the_state_folder_is(monkeypatch, tmp_path):
@@ -112,7 +112,7 @@ def test_where_the_state_folder_is(monkeypatch, tmp_path):
 
 
 def test_paths_with_the_run_number(tmp_path):
-    assert in_run(tmp_path / "r-{run}.json", 5) == tmp_path / "r-5.json"
-    assert in_run(None, 5) is None
+    assert expand_run_number(tmp_path / "r-{run}.json", 5) == tmp_path / "r-5.json"
+    assert expand_run_number(None, 5) is None
     with pytest.raises(ConfigError, match="braces only around run"):
-        in_run(tmp_path / "r-{number}.json", 5)
+        expand_run_number(tmp_path / "r-{number}.json", 5)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.run.state import RunState, State
 
 WAYS = {
     ("INITIAL", "CONFIGURED"),
@@ -25,20 +25,20 @@ WAYS = {
 
 @pytest.mark.parametrize(("here", "there"), list(itertools.product(State, State)))
 def test_ways(here, there):
-    control = Control()
+    control = RunState()
     control.state = here
     if (here.value, there.value) in WAYS:
-        control.go(there)
+        control.transition(there)
         assert control.state is there
     else:
         with pytest.raises(RunError, match=f"no way from {here.value} to {there.value}"):
-            control.go(there)
+            control.transition(there)
         assert control.state is here
 
 
 @pytest.mark.parametrize("here", list(State))
 def test_failure_from_anywhere_keeps_the_first_cause(here):
-    control = Control()
+    control = RunState()
     control.state = here
     control.fail("the disk is full")
     control.fail("and so the sink is gone")
@@ -47,28 +47,28 @@ def test_failure_from_anywhere_keeps_the_first_cause(here):
 
 
 def test_being_asked_to_stop_once_and_twice():
-    control = Control()
+    control = RunState()
     assert not control.stopping
     assert not control.aborting
-    control.ask_to_stop()
+    control.request_stop()
     assert control.stopping
     assert not control.aborting
-    control.ask_to_stop()
+    control.request_stop()
     assert control.aborting
 
 
 def test_a_wish_from_another_thread_is_seen():
-    control = Control()
-    thread = threading.Thread(target=control.ask_to_stop)
+    control = RunState()
+    thread = threading.Thread(target=control.request_stop)
     thread.start()
     thread.join()
     assert control.stopping
 
 
 def running():
-    control = Control()
-    control.go(State.CONFIGURED)
-    control.go(State.RUNNING)
+    control = RunState()
+    control.transition(State.CONFIGURED)
+    control.transition(State.RUNNING)
     return control
 
 
@@ -84,7 +84,7 @@ def test_pause_and_resume_as_often_as_one_likes():
 
 @pytest.mark.parametrize("state", [s for s in State if s not in (State.RUNNING, State.PAUSED)])
 def test_only_a_run_can_be_paused_and_resumed(state):
-    control = Control()
+    control = RunState()
     control.state = state
     for act, word in ((control.pause, "pause"), (control.resume, "resume")):
         with pytest.raises(RunError, match=f"cannot {word} while {state.value}"):
@@ -94,30 +94,30 @@ def test_only_a_run_can_be_paused_and_resumed(state):
 
 def test_a_run_goes_on_when_the_last_hold_is_gone():
     control = running()
-    control.hold("disk full", "no space left on /data")
+    control.add_hold("disk full", "no space left on /data")
     control.pause()
-    control.release("disk full")
+    control.remove_hold("disk full")
     assert control.paused
-    control.hold("disk full", "no space left on /data")
+    control.add_hold("disk full", "no space left on /data")
     with pytest.raises(RunError, match="still PAUSED: disk full: no space left on /data"):
         control.resume()
     assert control.paused
-    control.release("disk full")
+    control.remove_hold("disk full")
     assert control.state is State.RUNNING
-    control.release("disk full")
+    control.remove_hold("disk full")
     assert control.state is State.RUNNING
 
 
 def test_stopping_lifts_the_users_hold_and_no_other():
     control = running()
     control.pause()
-    control.ask_to_stop()
+    control.request_stop()
     assert (control.state, control.stopping) == (State.RUNNING, True)
     with pytest.raises(RunError, match="cannot pause: it drains"):
         control.pause()
     control = running()
-    control.hold("disk full", "no space")
+    control.add_hold("disk full", "no space")
     control.pause()
-    control.ask_to_stop()
+    control.request_stop()
     assert control.paused
     assert list(control.holds) == ["disk full"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.service.auth import Access
+from sluice.pipeline.service.auth import HttpAuth
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -21,9 +21,9 @@ def token_file(tmp_path):
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.0.2.7:80", "example.org:80"])
 def test_beyond_loopback_only_with_a_token(listen, token_file):
     with pytest.raises(ConfigError, match="loopback") as refused:
-        Access(listen)
+        HttpAuth(listen)
     assert "token_file" in str(refused.value)
-    assert Access(listen, str(token_file)).wants_token
+    assert HttpAuth(listen, str(token_file)).requires_token
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_beyond_loopback_only_with_a_token(listen, token_file):
     ],
 )
 def test_permits(authorization, may, token_file):
-    assert Access("127.0.0.1:0", str(token_file)).permits(authorization) is may
-    assert Access("127.0.0.1:0").permits(authorization)
+    assert HttpAuth("127.0.0.1:0", str(token_file)).is_authorised(authorization) is may
+    assert HttpAuth("127.0.0.1:0").is_authorised(authorization)
 
 
 def test_origins():
-    access = Access("127.0.0.1:9464")
+    access = HttpAuth("127.0.0.1:9464")
     assert access.same_origin("", "127.0.0.1:9464")  # no browser
     assert access.same_origin("http://127.0.0.1:9464", "127.0.0.1:9464")
     assert access.same_origin("http://localhost:9464", "localhost:9464")
@@ -60,18 +60,18 @@ def test_origins():
 def test_tokens_that_are_none(text, token_file):
     token_file.write_text(text)
     with pytest.raises(ConfigError, match="at least 16 characters"):
-        Access("127.0.0.1:0", str(token_file))
+        HttpAuth("127.0.0.1:0", str(token_file))
 
 
 def test_token_files_that_cannot_be_used(token_file, tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
-        Access("127.0.0.1:0", str(tmp_path / "nowhere"))
+        HttpAuth("127.0.0.1:0", str(tmp_path / "nowhere"))
     token_file.write_bytes(b"\xff" * 40)
     with pytest.raises(ConfigError, match="cannot read"):
-        Access("127.0.0.1:0", str(token_file))
+        HttpAuth("127.0.0.1:0", str(token_file))
     token_file.write_text(TOKEN)
     token_file.chmod(0o604)
     with pytest.raises(ConfigError, match=r"got mode 0604(.|\n)*chmod 600"):
-        Access("127.0.0.1:0", str(token_file))
+        HttpAuth("127.0.0.1:0", str(token_file))
     token_file.chmod(0o640)  # a group of its own may read, as for a mounted secret
-    assert Access("127.0.0.1:0", str(token_file)).wants_token
+    assert HttpAuth("127.0.0.1:0", str(token_file)).requires_token

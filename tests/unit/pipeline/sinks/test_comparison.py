@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Column, Schema
-from sluice.pipeline.journal.batch_record import compose
-from sluice.pipeline.journal.commit import Journal, Result, Swapped
+from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.journal.commit import BatchResult, Journal, ModelSwapRecord
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.sinks.comparison import ComparisonSink
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary
 
 SCORE = Column("score", "float32", (2,))
 SCHEMA = Schema((EVENT_ID, OUTCOME, DECISION, SCORE))
@@ -44,45 +44,45 @@ def settle(journal, batches):
     results = []
     for batch in batches:
         counts = np.bincount(batch["outcome"], minlength=8).astype(np.int64)
-        record = compose(batch.seq, batch["event_id"], counts.tolist(), batch.seq // 3, 0)
-        summary = pack_summary(Summary(counts.tobytes(), bytes(512), 0, [], record))
-        results.append(Result(batch.seq, batch.events, batch, summary))
-    return journal.settle(results)[0], results
+        record = pack_batch_record(batch.seq, batch["event_id"], counts.tolist(), batch.seq // 3, 0)
+        summary = pack_summary(BatchSummary(counts.tobytes(), bytes(512), 0, [], record))
+        results.append(BatchResult(batch.seq, batch.events, batch, summary))
+    return journal.append(results)[0], results
 
 
 def new_journal():
     """Return a journal that knows of the swaps between the batches."""
     journal = Journal()
     for epoch in range(1, 10):
-        journal.announce(Swapped(epoch, "tag", "tagger", str(epoch), ""))
+        journal.register_swap(ModelSwapRecord(epoch, "tag", "tagger", str(epoch), ""))
     return journal
 
 
 def write_run(path, batches, keep, columns):
     bor = BOR | {"config": {"sink": {"options": {"keep": keep}}}}
-    schema, journal = SCHEMA.only(columns), new_journal()
+    schema, journal = SCHEMA.select(columns), new_journal()
     with RecordingWriter(path, schema, bor) as writer:
         for batch in batches:
             _, (result,) = settle(new_journal(), [batch])
             rows = np.arange(batch.events)
             if keep == "accepted":
                 rows = np.flatnonzero(batch["outcome"] == Outcome.ACCEPTED)
-            kept = batch.only(columns).take(rows)
-            commit, _ = journal.settle([result._replace(kept=kept)])
+            kept = batch.select(columns).take(rows)
+            commit, _ = journal.append([result._replace(kept=kept)])
             writer.write(kept, commit.encode())
     return path
 
 
 def compare(path, batches, *, most=100, columns=(), bor=BOR):
     options = {"run": str(path), "most": most, "columns": list(columns)}
-    sink = ComparisonSink("compare", convert(options, ComparisonSink.Options, "here"))
-    sink.open(SCHEMA.only(sink.columns), bor)
+    sink = ComparisonSink("compare", strict_convert(options, ComparisonSink.Options, "here"))
+    sink.open(SCHEMA.select(sink.columns), bor)
     journal = new_journal()
     for group in (batches[:1], batches[1:4], batches[4:]):
         if not group:
             continue
         commit, _ = settle(journal, group)
-        parts = [batch.only(sink.columns) for batch in group]
+        parts = [batch.select(sink.columns) for batch in group]
         joined = {n: np.concatenate([p[n] for p in parts]) for n in sink.columns}
         sink.write(EventBatch(joined, sum(p.events for p in parts), 0), commit)
     sink.close({})

@@ -12,8 +12,8 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.sources.base import ENDLESS, Losses
-from sluice.pipeline.sources.paced import Paced
+from sluice.pipeline.sources.base import UNLIMITED, Losses
+from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.sources.recording import RecordingSource
 
 Q = Column("q", "float32")
@@ -46,13 +46,13 @@ def record(tmp_path):
 def drain(source, most):
     batches = []
     while not source.exhausted:
-        assert source.waiting().events >= most
+        assert source.available().events >= most
         batch = source.read(most)
         if batch is not None:
             batch.check(source.schema, "source")
             batches.append(batch)
     assert source.read(most) is None
-    assert source.waiting().events == 0
+    assert source.available().events == 0
     return batches
 
 
@@ -86,7 +86,7 @@ def test_batches_of_the_size_asked_for(record, most):
     assert sum(sizes) == 21
     assert all(size == most for size in sizes[:-1])
     assert np.concatenate([batch["q"] for batch in batches]).tolist() == list(range(21))
-    assert source.damage is None
+    assert source.corruption is None
 
 
 def test_reserved_columns_are_added_where_they_lack(record):
@@ -153,7 +153,7 @@ class Counting:
         return self.left == 0
 
     def waiting(self):
-        return ENDLESS
+        return UNLIMITED
 
     def read(self, most):
         self.calls.append(most)
@@ -198,12 +198,12 @@ def clock(monkeypatch):
 
 
 def test_paced_events_come_when_they_are_due(clock):
-    source = Paced(Counting(), 1000)
+    source = PacedSource(Counting(), 1000)
     assert source.read(100).events == 1
     assert source.read(100) is None
-    waiting = source.waiting()
+    waiting = source.available()
     assert waiting.events == 0
-    assert waiting.more_in_s == pytest.approx(0.001)
+    assert waiting.next_in_s == pytest.approx(0.001)
     clock.forward(0.0105)
     batch = source.read(100)
     assert batch["event_id"].tolist() == list(range(1, 11))
@@ -213,7 +213,7 @@ def test_paced_events_come_when_they_are_due(clock):
 
 def test_paced_lateness_counts_into_the_latency(clock):
     """An event that waits for the pipeline is as old as if a detector had sent it in time."""
-    source = Paced(Counting(), 1000)
+    source = PacedSource(Counting(), 1000)
     source.read(1)
     clock.forward(1)
     batch = source.read(100)
@@ -226,33 +226,33 @@ def test_paced_lateness_counts_into_the_latency(clock):
 
 
 def test_paced_tells_what_is_due_and_since_when(clock):
-    source = Paced(Counting(), 1000)
-    assert source.waiting() == (1, clock.now, 0.001)
+    source = PacedSource(Counting(), 1000)
+    assert source.available() == (1, clock.now, 0.001)
     assert source.read(100).events == 1
     begun = clock.now
     clock.forward(0.0055)
-    waiting = source.waiting()
+    waiting = source.available()
     assert (waiting.events, waiting.oldest_ns) == (5, begun + 1_000_000)
     assert source.read(2)["t_ingest"][0] == waiting.oldest_ns
-    assert source.waiting().oldest_ns == begun + 3_000_000
+    assert source.available().oldest_ns == begun + 3_000_000
 
 
 def test_paced_ends_with_its_source(clock):
     inner = Counting(3)
-    source = Paced(inner, 1000)
+    source = PacedSource(inner, 1000)
     clock.forward(1)
     assert source.read(100).events == 1  # time begins with the first call
     clock.forward(1)
     assert source.read(100).events == 2
     assert source.exhausted
-    assert source.waiting() == (0, 0, math.inf)
+    assert source.available() == (0, 0, math.inf)
     assert source.read(100) is None
     assert source.losses().lost == 3
     assert source.schema is inner.schema
 
 
 def test_paced_stop(clock):
-    source = Paced(Counting(), 10)
+    source = PacedSource(Counting(), 10)
     source.read(1)
     source.stop()
     assert source.exhausted

@@ -8,12 +8,12 @@ import pytest
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import EVENT_ID, Schema
-from sluice.pipeline.journal.batch_record import compose
-from sluice.pipeline.journal.commit import Journal, Result
+from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.journal.commit import BatchResult, Journal
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.sources.base import Dictates
+from sluice.pipeline.sources.base import FixesRung
 from sluice.pipeline.sources.same_batches import SameBatches
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary
 
 SCHEMA = Schema((EVENT_ID,))
 SIZES = (3, 1, 0, 30, 7)
@@ -34,11 +34,11 @@ def run(tmp_path):
     with RecordingWriter(path, SCHEMA, bor) as writer:
         for seq, size in enumerate(SIZES):
             ids = np.arange(first, first + size, dtype=np.uint64)
-            record = compose(seq, ids, [0, 0, size, 0, 0, 0, 0, 0], 0, seq % 3)
+            record = pack_batch_record(seq, ids, [0, 0, size, 0, 0, 0, 0, 0], 0, seq % 3)
             counts = np.array([0, 0, size, 0, 0, 0, 0, 0], np.int64).tobytes()
             none = EventBatch({"event_id": ids[:0]}, 0, seq)
-            summary = pack_summary(Summary(counts, bytes(512), 0, [], record))
-            commit, _ = journal.settle([Result(seq, size, none, summary)])
+            summary = pack_summary(BatchSummary(counts, bytes(512), 0, [], record))
+            commit, _ = journal.append([BatchResult(seq, size, none, summary)])
             writer.write(none, commit.encode())
             first += size
     return path
@@ -63,7 +63,7 @@ def cut(run):
 @pytest.mark.parametrize("most", [1, 5, 100])
 def test_batches_are_those_of_the_run_with_their_rungs(cut, tmp_path, most):
     source = cut(record(tmp_path / "in.arrows", range(90, 120), range(120, 150)))
-    assert isinstance(source, Dictates)
+    assert isinstance(source, FixesRung)
     assert source.expected == 41
     found = []
     while not source.exhausted:

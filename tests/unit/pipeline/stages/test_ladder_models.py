@@ -13,8 +13,8 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Sch
 from sluice.pipeline.engine.workers.compute import _same_models
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.inference.repository import find_model
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.run.resume import require_same
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.run.resume import require_same_configuration
 
 WORDS = Schema((EVENT_ID, T_EVENT, T_INGEST, Column("words", "uint32", (12,))))
 
@@ -54,7 +54,7 @@ def test_a_worker_with_another_model_on_a_rung_is_refused(graph):
 
 def test_a_run_is_not_resumed_with_another_ladder(graph):
     began = {"run": 7, "config": {}, "models": graph.models(), "paths": [], "menu": None}
-    require_same(began, began, Commit())
+    require_same_configuration(began, began, CommitRecord())
     for other in (graph_with("wafer-tagger-half", "cuts"), graph_with()):
         with pytest.raises(ConfigError, match="another models"):
-            require_same(began, began | {"models": other.models()}, Commit())
+            require_same_configuration(began, began | {"models": other.models()}, CommitRecord())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import Column, Schema
-from sluice.pipeline.stages.menu_expression import Condition
+from sluice.pipeline.stages.menu_expression import MenuExpression
 
 LABELS = ("electromagnetic", "hadronic", "pileup")
 SCHEMA = Schema(
@@ -95,13 +95,13 @@ def oracle(text, batch):
 
 @given(CONDITIONS, batches())
 def test_conditions_mean_what_python_means(text, batch):
-    condition = Condition(text, SCHEMA, "here")
+    condition = MenuExpression(text, SCHEMA, "here")
     assert mask_of(condition, batch).tolist() == oracle(text, batch)
 
 
 @given(CONDITIONS)
 def test_columns_are_those_that_are_named(text):
-    used = {column.name for column in Condition(text, SCHEMA, "here").columns}
+    used = {column.name for column in MenuExpression(text, SCHEMA, "here").columns}
     assert used == {name for name in SCHEMA.names if name in text}
 
 
@@ -114,7 +114,7 @@ NUMBERS = st.one_of(
 @given(st.sampled_from(sorted(TERMS)), st.sampled_from([">", "<", "=="]), NUMBERS, batches())
 def test_any_number_is_compared_or_refused_without_a_warning(term, operator, number, batch):
     try:
-        condition = Condition(f"{term} {operator} {number}", SCHEMA, "here")
+        condition = MenuExpression(f"{term} {operator} {number}", SCHEMA, "here")
     except ConfigError:
         return
     with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def test_any_text_is_a_condition_or_refused(text):
     blank = {c.name: np.zeros_like(c.empty(3)) for c in SCHEMA}
     with warnings.catch_warnings(), contextlib.suppress(ConfigError):
         warnings.simplefilter("ignore")  # Python's own about strange literals
-        mask_of(Condition(text, SCHEMA, "here"), EventBatch(blank, 3))
+        mask_of(MenuExpression(text, SCHEMA, "here"), EventBatch(blank, 3))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,6 @@ def test_refusals_say_what_is_wrong(text, words):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         with pytest.raises(ConfigError) as caught:
-            Condition(text, SCHEMA, "path 'x'")
+            MenuExpression(text, SCHEMA, "path 'x'")
     assert words in str(caught.value)
     assert "path 'x'" in str(caught.value)

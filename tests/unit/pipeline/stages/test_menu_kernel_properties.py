@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Column, Schema
@@ -22,7 +22,7 @@ MASK = 2**64 - 1
 
 
 def menu_of(options, most=4096):
-    menu = Menu("menu", convert(options, Menu.Options, "here"))
+    menu = Menu("menu", strict_convert(options, Menu.Options, "here"))
     menu.connect(SCHEMA)
     menu.open(most)
     return menu

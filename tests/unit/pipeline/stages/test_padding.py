@@ -38,7 +38,7 @@ def opened(events=64, **options):
     stage = Infer("sum", Infer.Options("list-sum", **options))
     stage.open(events)
     counter = np.zeros(1, np.uint64)
-    stage.count_cut(counter)
+    stage.set_counter(counter)
     return stage, counter
 
 
@@ -114,7 +114,7 @@ def test_large_batches_go_in_parts():
 
 def test_consumes_a_ragged_column_and_no_mask():
     stage = Infer("sum", Infer.Options("list-sum", inputs={"tracks": "pf"}))
-    assert [(column.name, column.form) for column in stage.consumes] == [
+    assert [(column.name, column.spec) for column in stage.consumes] == [
         ("pf", f"float32[*,{FEATURES}]"),
         ("scale", "float32"),
     ]
@@ -141,7 +141,7 @@ def test_wrong_options_are_refused(options, message):
 def test_a_swapped_model_is_warmed_and_judges(models):
     stage, counter = opened(buckets={"tracks": (4, 20)})
     stage.prepare(1, find_model("list-sum"))
-    stage.switch(1)
+    stage.activate(1)
     assert_judged(stage, [[(1, 2, 3)] * 25, [], [(4, 5, 6)]])
     assert counter[0] == 1
     stage.close()
@@ -150,11 +150,11 @@ def test_a_swapped_model_is_warmed_and_judges(models):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"real": {"mask": "scale"}}, "expected an input with `most`, got 'scale'"),
-        ({"number": {"length": "trakcs"}}, "expected an input with `most`, got 'trakcs'"),
+        ({"real": {"mask": "scale"}}, "expected an input with `max_items`, got 'scale'"),
+        ({"number": {"length": "trakcs"}}, "expected an input with `max_items`, got 'trakcs'"),
         ({"real": {"shape": (2,)}}, "a mask or a length of numbers"),
-        ({"tracks": {"most": -1}}, "most: expected"),
-        ({"tracks": {"most": 1 << 30}}, "most: expected"),
+        ({"tracks": {"max_items": -1}}, "max_items: expected"),
+        ({"tracks": {"max_items": 1 << 30}}, "max_items: expected"),
         ({"number": {"mask": "tracks"}}, "got both"),
     ],
 )

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.system.fork_server.client import Nursery
+from sluice.pipeline.system.fork_server.client import ForkServer
 
 PARTS = """
 import json, os, signal, sys, time
@@ -66,7 +66,9 @@ def ours():
 def nursery(request, parts, ours):
     """A nursery of either kind; it must leave neither children nor descriptors."""
     before = descriptors()
-    with closing(Nursery(["nursery_parts", "no.such.module"], alone=request.param == "fork")) as it:
+    with closing(
+        ForkServer(["nursery_parts", "no.such.module"], fork_now=request.param == "fork")
+    ) as it:
         yield it
     assert descriptors() == before
     assert not ours()
@@ -79,7 +81,7 @@ def descriptors():
 
 def bear(nursery, **told):
     """Return a child that does what it is told."""
-    return nursery.bear("nursery_parts", json.dumps(told))
+    return nursery.spawn("nursery_parts", json.dumps(told))
 
 
 def test_a_child_is_ours_and_like_a_fresh_process(nursery, tmp_path):
@@ -103,7 +105,7 @@ def test_exit_codes_are_the_childs(nursery, code):
     child = bear(nursery, code=code)
     assert child.wait(20)
     assert child.exit_code == code
-    assert child.ending == f"with exit code {code}"
+    assert child.exit_description == f"with exit code {code}"
 
 
 def test_signals_are_told(nursery):
@@ -112,14 +114,14 @@ def test_signals_are_told(nursery):
     assert not child.wait(0.05)
     child.kill()
     assert child.wait(20)
-    assert child.ending == "by signal 9"
+    assert child.exit_description == "by signal 9"
     child.kill()  # nobody else is hit
 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_what_is_printed_comes_once_and_an_exception_with_its_traceback(alone, parts, capfd):
     sys.stdout.write("ours ")
-    with closing(Nursery(["nursery_parts"], alone=alone)) as nursery:
+    with closing(ForkServer(["nursery_parts"], fork_now=alone)) as nursery:
         child = bear(nursery, **{"out": True, "raise": True})
         assert child.wait(20)
         assert child.exit_code == 1
@@ -130,7 +132,7 @@ def test_what_is_printed_comes_once_and_an_exception_with_its_traceback(alone, p
 
 
 def test_children_live_on_without_their_nursery(parts):
-    nursery = Nursery(["nursery_parts"])
+    nursery = ForkServer(["nursery_parts"])
     child = bear(nursery, sleep=60)
     nursery.close()
     assert not child.wait(0.2)
@@ -145,7 +147,7 @@ def test_a_nursery_that_is_killed_is_replaced_and_its_children_live_on(nursery, 
     os.kill(first, signal.SIGKILL)
     younger = bear(nursery, code=3)
     assert nursery.pid != first
-    assert nursery.deaths == [f"nursery (pid {first}) ended by signal 9"]
+    assert nursery.crashes == [f"nursery (pid {first}) ended by signal 9"]
     assert younger.wait(20)
     assert younger.exit_code == 3
     assert elder.exit_code is None
@@ -154,25 +156,25 @@ def test_a_nursery_that_is_killed_is_replaced_and_its_children_live_on(nursery, 
 
 
 def test_one_that_is_tended_is_replaced_without_a_wait(nursery):
-    wait_until(nursery.tend)
+    wait_until(nursery.ensure_running)
     os.kill(nursery.pid, signal.SIGKILL)
-    wait_until(lambda: not nursery.tend())
-    assert len(nursery.deaths) == 1
-    wait_until(nursery.tend)
+    wait_until(lambda: not nursery.ensure_running())
+    assert len(nursery.crashes) == 1
+    wait_until(nursery.ensure_running)
     child = bear(nursery)
     assert child.wait(20)
 
 
 def test_one_that_hangs_is_killed_and_replaced(nursery, monkeypatch):
     monkeypatch.setattr("sluice.pipeline.system.fork_server.client._BIRTH_S", 0.5)
-    wait_until(nursery.tend)
+    wait_until(nursery.ensure_running)
     os.kill(nursery.pid, signal.SIGSTOP)
     began = time.monotonic()
     child = bear(nursery, code=4)
     assert time.monotonic() - began < 30
     assert child.wait(20)
     assert child.exit_code == 4
-    assert len(nursery.deaths) == 1
+    assert len(nursery.crashes) == 1
 
 
 def test_fifty_births_leave_no_descriptor_and_no_process(nursery, ours):
@@ -205,17 +207,17 @@ def test_a_birth_that_the_system_refuses_is_told(most, parts, monkeypatch):
         return fork()
 
     monkeypatch.setattr(os, "fork", scarce)
-    with closing(Nursery(["nursery_parts"], alone=True)) as nursery:
+    with closing(ForkServer(["nursery_parts"], fork_now=True)) as nursery:
         with pytest.raises(RunError, match=r"cannot start nursery_parts.*no more processes here"):
             bear(nursery)
-        assert not nursery.deaths
+        assert not nursery.crashes
 
 
 ENGINE = """
 import json, sys, time
-from sluice.pipeline.system.fork_server.client import Nursery
-nursery = Nursery(["nursery_parts"], alone=sys.argv[1] == "fork")
-child = nursery.bear("nursery_parts", json.dumps({"sleep": 60}))
+from sluice.pipeline.system.fork_server.client import ForkServer
+nursery = ForkServer(["nursery_parts"], fork_now=sys.argv[1] == "fork")
+child = nursery.spawn("nursery_parts", json.dumps({"sleep": 60}))
 print(nursery.pid, child.pid, flush=True)
 time.sleep(60)
 """

@@ -4,12 +4,12 @@ import signal
 import subprocess
 import sys
 
-from sluice.pipeline.system.run_directory import runtime_folder
+from sluice.pipeline.system.run_directory import run_directory
 
 _RUN = """
 import sys, time
-from sluice.pipeline.system.run_directory import runtime_folder
-with runtime_folder() as folder:
+from sluice.pipeline.system.run_directory import run_directory
+with run_directory() as folder:
     (folder / "slots").write_bytes(b"0")
     print(folder, flush=True)
     sys.stdin.read()
@@ -31,7 +31,7 @@ def exists(path):
 
 def test_a_folder_ends_with_its_run():
     """With all that is in it."""
-    with runtime_folder() as folder:
+    with run_directory() as folder:
         (folder / "hub").touch()
         assert folder.is_dir()
     assert not folder.exists()
@@ -45,7 +45,7 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else():
         killed.send_signal(signal.SIGKILL)
         killed.wait(10)
         assert exists(left)
-        with runtime_folder():
+        with run_directory():
             assert not exists(left)
             assert exists(kept)
     finally:

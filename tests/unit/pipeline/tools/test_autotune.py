@@ -3,12 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import Part, load_graph
+from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.detectors.wafer import WORDS
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.tools.autotune import Tuned, apply_tuned, fingerprint, tune, write_tuned
+from sluice.pipeline.tools.autotune import TuningResult, apply, fingerprint, measure, write_tuned
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def written(graph, path, **other):
     facts = {"graph": graph.graph.name, "fingerprint": fingerprint(graph), "batch_events": 2048,
              "compute": 3, "backends": {"encode": "onnxruntime:cpu"}, "rates": {},
              "nanoseconds": {}}  # fmt: skip
-    write_tuned(Tuned(**(facts | other)), path)
+    write_tuned(TuningResult(**(facts | other)), path)
     return path
 
 
 def test_a_run_uses_what_was_measured(graph, tmp_path):
     """Batch size, workers and backends; nothing else changes."""
-    config, word = apply_tuned(graph, written(graph, tmp_path / "deep" / "t.toml"))
+    config, word = apply(graph, written(graph, tmp_path / "deep" / "t.toml"))
     assert config.graph.batch_events == 2048
     assert config.workers.compute == 3
     encode = next(part for part in config.stages if part.name == "encode")
@@ -39,14 +39,14 @@ def test_a_run_uses_what_was_measured(graph, tmp_path):
 
 def test_the_file_of_another_machine_or_graph_is_not_used(graph, tmp_path):
     """It is said, and the graph stays as it is."""
-    config, word = apply_tuned(graph, written(graph, tmp_path / "t.toml", fingerprint="0" * 64))
+    config, word = apply(graph, written(graph, tmp_path / "t.toml", fingerprint="0" * 64))
     assert config == graph
     assert "another machine or graph" in word
 
 
 def test_no_file_is_no_news(graph, tmp_path):
     """Nobody has to tune."""
-    assert apply_tuned(graph, tmp_path / "none.toml") == (graph, None)
+    assert apply(graph, tmp_path / "none.toml") == (graph, None)
 
 
 @pytest.mark.parametrize("text", ["graph = ", 'graph = "x"', "\xff"])
@@ -55,7 +55,7 @@ def test_a_file_that_cannot_be_read_is_an_error(graph, tmp_path, text):
     path = tmp_path / "t.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"t\.toml"):
-        apply_tuned(graph, path)
+        apply(graph, path)
 
 
 def test_the_fingerprint_sees_models_and_options_but_not_backends(graph):
@@ -77,9 +77,9 @@ def test_tuning_measures_every_layout(graph, wafers, tmp_path, monkeypatch):
     with RecordingWriter(path, schema) as writer:
         for _ in range(4):
             writer.write(wafers)
-    unkept = replace(graph, sink=Part("null", "null", {}))
+    unkept = replace(graph, sink=ComponentConfig("null", "null", {}))
     told = []
-    tuned = tune(unkept, Part("recording", "some", {"path": str(path)}), told.append)
+    tuned = measure(unkept, ComponentConfig("recording", "some", {"path": str(path)}), told.append)
     assert f"{tuned.compute}x{tuned.batch_events}" == max(tuned.rates, key=tuned.rates.get)
     assert set(tuned.nanoseconds["encode"]) == {"layers", "onnxruntime:cpu"}
     assert tuned.backends["encode"] == min(

@@ -57,14 +57,21 @@ def test_a_gpu_that_is_missing_is_an_error_only_where_it_is_asked_for(monkeypatc
 def test_both_runtimes_are_an_error(monkeypatch):
     versions = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}
     monkeypatch.setattr(packages, "installed", lambda name: versions.get(name, "1"))
-    asks(found(packages.look, "onnxruntime"), Status.ERROR, "own the same files", "uninstall")
+    asks(
+        found(packages.check_packages, "onnxruntime"),
+        Status.ERROR,
+        "own the same files",
+        "uninstall",
+    )
     assert CliRunner().invoke(app, ["doctor", "--json"]).exit_code == 8
 
 
 def test_no_runtime_and_a_missing_package(monkeypatch):
     monkeypatch.setattr(packages, "installed", lambda name: None)
-    asks(found(packages.look, "onnxruntime"), Status.ERROR, "sluice-daq[cpu]")
-    asks(found(packages.look, "pyzmq"), Status.ERROR, "not installed", "pip install pyzmq")
+    asks(found(packages.check_packages, "onnxruntime"), Status.ERROR, "sluice-daq[cpu]")
+    asks(
+        found(packages.check_packages, "pyzmq"), Status.ERROR, "not installed", "pip install pyzmq"
+    )
 
 
 @pytest.mark.parametrize("variable", ["SLUICE_STATE", "NUMBA_CACHE_DIR"])
@@ -73,7 +80,7 @@ def test_folders_that_cannot_be_written(monkeypatch, tmp_path, variable):
     blocked.touch()
     monkeypatch.setenv(variable, str(blocked))
     name = {"SLUICE_STATE": "state folder", "NUMBA_CACHE_DIR": "compiled kernels"}[variable]
-    asks(found(machine.look, name), Status.ERROR, variable)
+    asks(found(machine.check_machine, name), Status.ERROR, variable)
 
 
 def test_small_limits_are_warned_of(monkeypatch):
@@ -86,8 +93,8 @@ def test_small_limits_are_warned_of(monkeypatch):
         ("shared memory", "--shm-size"), ("open files", "LimitNOFILE"), ("cores", "inline"),
         ("memory", "0.4 GB"), ("disk", "--out"),
     ):  # fmt: skip
-        asks(found(machine.look, name), Status.WARNING, word)
-    assert doctor.Diagnosis(tuple(machine.look())).cpu_fit
+        asks(found(machine.check_machine, name), Status.WARNING, word)
+    assert doctor.DoctorReport(tuple(machine.check_machine())).cpu_fit
 
 
 def test_no_shared_memory(monkeypatch):
@@ -97,22 +104,22 @@ def test_no_shared_memory(monkeypatch):
         return SimpleNamespace(total=1 << 40, free=1 << 40)
 
     monkeypatch.setattr(machine.shutil, "disk_usage", usage)
-    asks(found(machine.look, "shared memory"), Status.WARNING, "No such file", "tmpfs")
+    asks(found(machine.check_machine, "shared memory"), Status.WARNING, "No such file", "tmpfs")
 
 
 def test_a_port_that_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(machine, "_PORTS", {port: "http.listen"})
-        asks(found(machine.look, f"port {port}"), Status.WARNING, "taken", "http.listen")
-    asks(found(machine.look, f"port {port}"), Status.FINE, "free")
+        asks(found(machine.check_machine, f"port {port}"), Status.WARNING, "taken", "http.listen")
+    asks(found(machine.check_machine, f"port {port}"), Status.FINE, "free")
 
 
 @pytest.mark.parametrize(("offset", "status"), [(0, Status.WARNING), (37, Status.FINE)])
 def test_international_atomic_time(monkeypatch, offset, status):
     clocks = {time.CLOCK_TAI: 1000.0 + offset, time.CLOCK_REALTIME: 1000.0}
     monkeypatch.setattr(machine.time, "clock_gettime", clocks.__getitem__)
-    asks(found(machine.look, "CLOCK_TAI"), status, f"{offset} s")
+    asks(found(machine.check_machine, "CLOCK_TAI"), status, f"{offset} s")
 
 
 class TwoGpus:
@@ -153,29 +160,29 @@ def two_gpus(monkeypatch, tmp_path):
 def test_gpus_are_named_and_one_that_is_too_old_is_told(monkeypatch):
     monkeypatch.setattr(shared_libraries, "load", lambda name: None)
     monkeypatch.setattr(gpu, "installed", lambda name: "1.0")
-    asks(found(gpu.look, "driver"), Status.FINE, "580.82.07")
-    asks(found(gpu.look, "gpu 0"), Status.FINE, "NVIDIA H100", "9.0", "80 GB")
-    asks(found(gpu.look, "gpu 1"), Status.ERROR, "7.0", "7.5")
-    asks(found(gpu.look, "libnvinfer.so.10"), Status.FINE)
+    asks(found(gpu.check_gpu, "driver"), Status.FINE, "580.82.07")
+    asks(found(gpu.check_gpu, "gpu 0"), Status.FINE, "NVIDIA H100", "9.0", "80 GB")
+    asks(found(gpu.check_gpu, "gpu 1"), Status.ERROR, "7.0", "7.5")
+    asks(found(gpu.check_gpu, "libnvinfer.so.10"), Status.FINE)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_driver_without_libraries(monkeypatch):
     absent = "{}: cannot open shared object file: No such file or directory"
     monkeypatch.setattr(shared_libraries, "load", lambda name: absent.format(name))
-    asks(found(gpu.look, "libcudnn.so.9"), Status.ERROR, "not found", "onnxruntime-gpu")
-    asks(found(gpu.look, "libnvinfer.so.10"), Status.ERROR, "tensorrt-cu13")
+    asks(found(gpu.check_gpu, "libcudnn.so.9"), Status.ERROR, "not found", "onnxruntime-gpu")
+    asks(found(gpu.check_gpu, "libnvinfer.so.10"), Status.ERROR, "tensorrt-cu13")
     monkeypatch.setattr(shared_libraries, "load", lambda name: "wrong ELF class")
-    asks(found(gpu.look, "libcudnn.so.9"), Status.ERROR, "wrong ELF class")
+    asks(found(gpu.check_gpu, "libcudnn.so.9"), Status.ERROR, "wrong ELF class")
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_backends_are_told_for_each_gpu():
-    names = [finding.name for finding in backends.look() if finding.group == GPU]
+    names = [finding.name for finding in backends.check_backends() if finding.group == GPU]
     assert {"onnxruntime:cuda:0", "onnxruntime:cuda:1", "onnxruntime:tensorrt:1"} <= set(names)
 
 
 def test_a_driver_without_the_package(monkeypatch):
     monkeypatch.setattr(nvml, "load", lambda: None)
     monkeypatch.setattr(nvml, "driver_is_here", lambda: True)
-    asks(found(gpu.look, "devices"), Status.ERROR, "nvidia-ml-py")
+    asks(found(gpu.check_gpu, "devices"), Status.ERROR, "nvidia-ml-py")

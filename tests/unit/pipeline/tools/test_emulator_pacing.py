@@ -10,7 +10,7 @@ import pytest
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
-from sluice.pipeline.tools.emulator.front_end import FrontEnd
+from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import record_dtype
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Poller, Socket
@@ -48,7 +48,7 @@ def send(tmp_path):
         listener = Listener(f"ipc://{tmp_path}/in")
         thread = threading.Thread(target=listener.serve, name="listener")
         columns = {"event_id": np.zeros(7, np.uint64), "t_event": np.zeros(7, np.int64)}
-        front_end = FrontEnd(listener.socket.endpoint, EventBatch(columns, 7), RECORD)
+        front_end = FrontEndEmulator(listener.socket.endpoint, EventBatch(columns, 7), RECORD)
         thread.start()
         try:
             return front_end.run(*args, **kwargs), listener.messages
@@ -107,7 +107,7 @@ def test_progress_is_told_at_the_end(send):
 def test_busy_pauses_the_front_end_and_what_it_vetoed_is_in_no_counter(tmp_path):
     socket = Socket(f"ipc://{tmp_path}/in")
     columns = {"event_id": np.zeros(7, np.uint64), "t_event": np.zeros(7, np.int64)}
-    front_end = FrontEnd(socket.endpoint, EventBatch(columns, 7), RECORD)
+    front_end = FrontEndEmulator(socket.endpoint, EventBatch(columns, 7), RECORD)
     said = []
     thread = threading.Thread(target=lambda: said.append(front_end.run(1_000, 1_000)), name="fe")
     thread.start()
@@ -133,8 +133,8 @@ def test_busy_pauses_the_front_end_and_what_it_vetoed_is_in_no_counter(tmp_path)
         front_end.close()
         socket.close()
     (sent,) = said
-    assert sent.vetoed > 100
-    assert sent.events + sent.vetoed == 1_000
-    assert before <= 1_000 - sent.vetoed
+    assert sent.suppressed > 100
+    assert sent.events + sent.suppressed == 1_000
+    assert before <= 1_000 - sent.suppressed
     assert firsts == list(range(sent.events))
     assert sent.acknowledged == sent.events

@@ -10,19 +10,19 @@ import psutil
 import pytest
 import zmq
 
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator import ingest_client
-from sluice.pipeline.tools.emulator.front_end import FrontEnd
-from sluice.pipeline.transport.curve_keys import Credentials, Guard, write_keys
+from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
+from sluice.pipeline.transport.curve_keys import ClientAuth, ServerAuth, write_keys
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Poller, Socket, new_keys
 
 SERVER, ALICE, BOB, MALLORY = (new_keys() for _ in range(4))
-GUARD = Guard(SERVER, frozenset({ALICE.public, BOB.public}))
+GUARD = ServerAuth(SERVER, frozenset({ALICE.public, BOB.public}))
 LOCAL = "tcp://127.0.0.1:0"
 
 
@@ -54,7 +54,7 @@ def hear(server, clients=(), timeout=3.0, until=lambda: False):
 @pytest.mark.parametrize("keys", [ALICE, BOB])
 def test_an_allowed_key_is_let_in_and_answered(opened, keys):
     server = opened(LOCAL, security=GUARD)
-    client = opened(server.endpoint, "friend", security=Credentials(keys, SERVER.public))
+    client = opened(server.endpoint, "friend", security=ClientAuth(keys, SERVER.public))
     client.send(Header(Kind.HELLO, aux=7), b"payload")
     peer, header, payload = hear(server)
     assert (peer, header.aux, bytes(payload[0])) == (b"friend", 7, b"payload")
@@ -62,14 +62,14 @@ def test_an_allowed_key_is_let_in_and_answered(opened, keys):
     assert client.poll(3)
     assert client.receive()[1].seq == 3
     assert server.refused == 0
-    assert client.trouble is None
+    assert client.last_failure is None
 
 
 @pytest.mark.parametrize(
     ("security", "words", "final"),
     [
-        (Credentials(MALLORY, SERVER.public), "refuses our key", True),
-        (Credentials(ALICE, MALLORY.public), "hung up", False),
+        (ClientAuth(MALLORY, SERVER.public), "refuses our key", True),
+        (ClientAuth(ALICE, MALLORY.public), "hung up", False),
         (None, "asks for a key", True),
     ],
     ids=["unknown key", "another server's key", "plain"],
@@ -78,28 +78,28 @@ def test_others_are_dropped_counted_and_told(opened, security, words, final):
     server = opened(LOCAL, security=GUARD)
     stranger = opened(server.endpoint, "stranger", security=security)
     stranger.send(Header(Kind.HELLO))
-    assert hear(server, until=lambda: server.refused and stranger.trouble) is None
+    assert hear(server, until=lambda: server.refused and stranger.last_failure) is None
     assert server.refused >= 1
-    assert words in stranger.trouble.why
-    assert stranger.trouble.final is final
-    friend = opened(server.endpoint, "friend", security=Credentials(ALICE, SERVER.public))
+    assert words in stranger.last_failure.why
+    assert stranger.last_failure.final is final
+    friend = opened(server.endpoint, "friend", security=ClientAuth(ALICE, SERVER.public))
     friend.send(Header(Kind.HELLO))
     assert hear(server)[0] == b"friend"
 
 
 def test_a_key_at_a_plain_socket_is_told_so(opened):
     server = opened(LOCAL)
-    client = opened(server.endpoint, "friend", security=Credentials(ALICE, SERVER.public))
+    client = opened(server.endpoint, "friend", security=ClientAuth(ALICE, SERVER.public))
     client.send(Header(Kind.HELLO))
-    assert hear(server, until=lambda: client.trouble) is None
-    assert "plain" in client.trouble.why
+    assert hear(server, until=lambda: client.last_failure) is None
+    assert "plain" in client.last_failure.why
 
 
 def test_each_socket_has_a_list_of_its_own(opened):
-    one = opened(LOCAL, security=Guard(SERVER, frozenset({ALICE.public})))
-    two = opened(LOCAL, security=Guard(SERVER, frozenset({BOB.public})))
+    one = opened(LOCAL, security=ServerAuth(SERVER, frozenset({ALICE.public})))
+    two = opened(LOCAL, security=ServerAuth(SERVER, frozenset({BOB.public})))
     for server, keys, welcome in ((one, ALICE, True), (one, BOB, False), (two, BOB, True)):
-        client = opened(server.endpoint, "x", security=Credentials(keys, SERVER.public))
+        client = opened(server.endpoint, "x", security=ClientAuth(keys, SERVER.public))
         client.send(Header(Kind.HELLO))
         before = server.refused
         got = hear(server, until=lambda s=server, b=before: s.refused > b)
@@ -110,7 +110,7 @@ def test_polling_any_socket_opens_the_door(opened):
     """A run that waits on its hub must still answer for its source."""
     server = opened(LOCAL, security=GUARD)
     other = opened(LOCAL)
-    client = opened(server.endpoint, "friend", security=Credentials(ALICE, SERVER.public))
+    client = opened(server.endpoint, "friend", security=ClientAuth(ALICE, SERVER.public))
     client.send(Header(Kind.HELLO))
     poller, deadline = Poller([other]), time.monotonic() + 3
     while not server._socket.poll(0):
@@ -121,7 +121,7 @@ def test_polling_any_socket_opens_the_door(opened):
 
 def test_nobody_is_let_in_while_nobody_answers(opened):
     server = opened(LOCAL, security=GUARD)
-    client = opened(server.endpoint, "friend", security=Credentials(ALICE, SERVER.public))
+    client = opened(server.endpoint, "friend", security=ClientAuth(ALICE, SERVER.public))
     client.send(Header(Kind.HELLO))
     time.sleep(0.3)
     assert server.receive() is None  # receiving alone does not answer
@@ -148,7 +148,7 @@ def test_doors_open_and_close_without_leaving_anything():
     me = psutil.Process()
     for round_ in range(30):
         servers = [Socket(LOCAL, security=GUARD) for _ in range(2)]
-        client = Socket(servers[1].endpoint, "x", security=Credentials(ALICE, SERVER.public))
+        client = Socket(servers[1].endpoint, "x", security=ClientAuth(ALICE, SERVER.public))
         client.send(Header(Kind.HELLO))
         assert hear(servers[1]) is not None
         for socket in (*servers, client):
@@ -176,7 +176,7 @@ def test_a_hundred_strangers_do_not_keep_a_friend_out(opened):
             raw.curve_serverkey = SERVER.public.encode()
             raw.connect(server.endpoint)
             strangers.append(raw)
-        friend = opened(server.endpoint, "friend", security=Credentials(ALICE, SERVER.public))
+        friend = opened(server.endpoint, "friend", security=ClientAuth(ALICE, SERVER.public))
         friend.send(Header(Kind.HELLO))
         assert hear(server, timeout=20)[0] == b"friend"
         assert hear(server, timeout=20, until=lambda: server.refused >= 100) is None
@@ -198,7 +198,7 @@ def source(tmp_path):
     write_keys(tmp_path / "allowed" / "alice", ALICE)
     security = {"key": str(secret), "allow": [str(tmp_path / "allowed")]}
     options = {"columns": {"q": "float32"}, "listen": LOCAL, "security": security}
-    made = LiveSource("source", convert(options, LiveSource.Options, "here"))
+    made = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
     made.open()
     yield made
     made.close()
@@ -209,7 +209,7 @@ def send_all(source, security):
     said = []
 
     def run():
-        front_end = FrontEnd(source.socket.endpoint, EVENTS, RECORD, security=security)
+        front_end = FrontEndEmulator(source.socket.endpoint, EVENTS, RECORD, security=security)
         try:
             said.append(front_end.run(100_000, 100, 10))
         except RunError as error:
@@ -228,17 +228,17 @@ def send_all(source, security):
 
 
 def test_a_front_end_with_the_right_key_is_heard(source):
-    sent = send_all(source, Credentials(ALICE, SERVER.public))
+    sent = send_all(source, ClientAuth(ALICE, SERVER.public))
     assert sent.acknowledged == 100
     assert source.read(1000).events == 100
-    assert source.losses().refused == 0
+    assert source.losses().rejected_connections == 0
 
 
 @pytest.mark.parametrize(
     ("security", "words"),
     [
-        (Credentials(MALLORY, SERVER.public), "refuses our key"),
-        (Credentials(ALICE, MALLORY.public), "hung up on us during the exchange of keys"),
+        (ClientAuth(MALLORY, SERVER.public), "refuses our key"),
+        (ClientAuth(ALICE, MALLORY.public), "hung up on us during the exchange of keys"),
         (None, "asks for a key"),
     ],
 )
@@ -251,7 +251,7 @@ def test_a_front_end_without_it_ends_with_the_reason(source, security, words, mo
     refused, deadline = 0, time.monotonic() + 3
     while not refused and time.monotonic() < deadline:
         source.socket.poll(0.05)
-        refused += source.losses().refused
+        refused += source.losses().rejected_connections
     assert refused >= 1
-    assert source.losses().refused == 0  # said once
+    assert source.losses().rejected_connections == 0  # said once
     assert source.read(1000) is None

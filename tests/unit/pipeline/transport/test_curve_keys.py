@@ -13,15 +13,15 @@ from sluice.pipeline.cli.main import app
 from sluice.pipeline.core.endpoints import (
     PLAIN_TCP,
     Security,
-    is_private,
-    require_private,
-    require_secure,
+    is_local,
+    require_authentication,
+    require_local,
 )
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.transport.curve_keys import (
     KeyPair,
     credentials,
-    guard,
+    load_server_auth,
     read_keys,
     read_public,
     write_keys,
@@ -136,7 +136,7 @@ def test_allowed_keys_come_from_files_and_folders(tmp_path, pair):
         write_keys(folder / f"k{index}", other)
     _, single = write_keys(tmp_path / "single", some[2])
     (folder / "README").write_text("not a key")
-    made = guard(Security(key=str(secret), allow=(str(folder), str(single))), "here")
+    made = load_server_auth(Security(key=str(secret), allow=(str(folder), str(single))), "here")
     assert made is not None
     assert made.allowed == {k.public for k in some}
     assert made.keys == keys
@@ -147,18 +147,18 @@ def test_a_guard_that_lets_nobody_in_is_refused(tmp_path, pair):
     (tmp_path / "empty").mkdir()
     for allow in ((), (str(tmp_path / "empty"),)):
         with pytest.raises(ConfigError, match="nobody could connect"):
-            guard(Security(key=str(secret), allow=allow), "here")
+            load_server_auth(Security(key=str(secret), allow=allow), "here")
 
 
 def test_one_bad_file_in_the_folder_refuses_the_start(tmp_path, pair):
     _, secret, public = pair
     (public.parent / "broken.public").write_text("rubbish")
     with pytest.raises(ConfigError, match=r"broken\.public"):
-        guard(Security(key=str(secret), allow=(str(public.parent),)), "here")
+        load_server_auth(Security(key=str(secret), allow=(str(public.parent),)), "here")
 
 
 def test_a_plain_edge_has_no_guard():
-    assert guard(Security(), "here") is None
+    assert load_server_auth(Security(), "here") is None
 
 
 def test_credentials_need_both_files(pair):
@@ -182,28 +182,28 @@ STRANGE = ["ws://127.0.0.1:1", "tipc://{1,2,3}", "udp://127.0.0.1:1", "TCP://10.
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_addresses_of_this_host_need_no_keys(address):
-    assert is_private(address)
-    require_secure(address, Security(), "here")
-    require_private(address)
+    assert is_local(address)
+    require_authentication(address, Security(), "here")
+    require_local(address)
 
 
 @pytest.mark.parametrize("address", OPEN)
 def test_addresses_that_others_reach_need_keys_or_the_very_words(address):
-    assert not is_private(address)
+    assert not is_local(address)
     with pytest.raises(ConfigError, match="which others can reach"):
-        require_secure(address, Security(), "here")
+        require_authentication(address, Security(), "here")
     with pytest.raises(ConfigError, match="beyond this host"):
-        require_private(address)
-    require_secure(address, Security(plain_tcp=PLAIN_TCP), "here")
-    require_secure(address, Security(key="k", allow=("a",)), "here")
+        require_local(address)
+    require_authentication(address, Security(plain_tcp=PLAIN_TCP), "here")
+    require_authentication(address, Security(key="k", allow=("a",)), "here")
 
 
 @pytest.mark.parametrize("address", STRANGE)
 def test_other_transports_are_refused_in_any_case(address):
-    assert not is_private(address)
+    assert not is_local(address)
     for security in (Security(), Security(plain_tcp=PLAIN_TCP), Security(key="k", allow=("a",))):
         with pytest.raises(ConfigError, match="expected tcp://"):
-            require_secure(address, security, "here")
+            require_authentication(address, security, "here")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_other_transports_are_refused_in_any_case(address):
 def test_security_that_contradicts_itself(security, words):
     for address in (*PRIVATE, *OPEN):
         with pytest.raises(ConfigError, match=words):
-            require_secure(address, security, "here")
+            require_authentication(address, security, "here")
 
 
 def test_pairs_survive_a_round_trip_of_toml():

@@ -17,7 +17,9 @@ PAYLOAD = bytes(20_000)
 
 def press(endpoint, number, stopping, sent):
     """Send as fast as goes, from one peer, taking what comes back."""
-    client = Socket(endpoint, f"peer-{number}", limits=Limits(queue=10), hoards=False)
+    client = Socket(
+        endpoint, f"peer-{number}", limits=Limits(queue=10), queue_while_disconnected=False
+    )
     while not stopping.is_set():
         if client.send(Header(Kind.RAW, seq=sent[number]), PAYLOAD):
             sent[number] += 1

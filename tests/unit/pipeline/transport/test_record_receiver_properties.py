@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.transport.protocol import MAX_EVENTS, Header, Kind, decode, encode
-from sluice.pipeline.transport.record_receiver import Inbox, Peers
+from sluice.pipeline.transport.record_receiver import PeerTable, RecordReceiver
 from sluice.pipeline.transport.socket import Socket
 
 ITEM = 12
@@ -101,9 +101,9 @@ def plainly(name, frames):
 @given(todo=messages)
 def test_what_is_plain_is_appended_and_the_rest_comes_out_whole(line, todo):
     router, speakers = line
-    peers = Peers(len(NAMES) + 1)
+    peers = PeerTable(len(NAMES) + 1)
     rows = {name: peers.add(name, 0) for name in NAMES}
-    inbox = Inbox(router, Kind.RAW, ITEM, peers)
+    inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
     block, filled, expected = np.zeros(ITEM * ROOM, np.uint8), 0, dict.fromkeys(NAMES, 0)
     content = b""
     try:
@@ -111,7 +111,7 @@ def test_what_is_plain_is_appended_and_the_rest_comes_out_whole(line, todo):
             frames = frames_of(kind, name, fault, events, expected)
             speakers[name].send_multipart(frames)
             wait_for(router)
-            taken = inbox.take(block, filled, ROOM - filled, 5)
+            taken = inbox.receive_records(block, filled, ROOM - filled, 5)
             if plain(kind, name, fault, events, ROOM - filled):
                 assert taken == (1, events, False)
                 filled += events
@@ -119,20 +119,20 @@ def test_what_is_plain_is_appended_and_the_rest_comes_out_whole(line, todo):
                 content += frames[1]
             else:
                 assert taken == (0, 0, True)
-                peer, said = outcome(inbox.another)
+                peer, said = outcome(inbox.next_other)
                 assert (peer, said) == (name, outcome(partial(plainly, name, frames))[1])
             assert block.tobytes() == content.ljust(ITEM * ROOM, b"\0")
             assert {n: int(peers.expected[row]) for n, row in rows.items()} == expected
-        assert inbox.take(block, filled, ROOM - filled, 5) == (0, 0, False)
+        assert inbox.receive_records(block, filled, ROOM - filled, 5) == (0, 0, False)
     finally:
         inbox.close()
 
 
 def test_many_messages_are_taken_at_a_time_and_no_more_than_asked(line):
     router, speakers = line
-    peers = Peers(1)
+    peers = PeerTable(1)
     peers.add(b"a", 100)
-    inbox = Inbox(router, Kind.RAW, ITEM, peers)
+    inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
     block = np.zeros(ITEM * ROOM, np.uint8)
     for event in range(100, 130):
         header = Header(Kind.RAW, first=event, events=1)
@@ -140,7 +140,7 @@ def test_many_messages_are_taken_at_a_time_and_no_more_than_asked(line):
     filled = 0
     deadline = time.monotonic() + 10
     while filled < 30 and time.monotonic() < deadline:
-        taken = inbox.take(block, filled, ROOM - filled, 7)
+        taken = inbox.receive_records(block, filled, ROOM - filled, 7)
         assert taken.messages == taken.events <= 7
         assert not taken.another
         filled += taken.events
@@ -151,26 +151,26 @@ def test_many_messages_are_taken_at_a_time_and_no_more_than_asked(line):
 
 def test_a_dropped_peer_is_a_stranger_and_its_row_is_free(line):
     router, speakers = line
-    peers = Peers(1)
+    peers = PeerTable(1)
     peers.drop(peers.add(b"a", 0))
     assert peers.add(b"front-end-0", 0) == 0
-    inbox = Inbox(router, Kind.RAW, ITEM, peers)
+    inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
     speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=1), bytes(ITEM)))
     wait_for(router)
-    assert inbox.take(np.zeros(ITEM, np.uint8), 0, 1, 1) == (0, 0, True)
-    assert inbox.another()[0] == b"a"
+    assert inbox.receive_records(np.zeros(ITEM, np.uint8), 0, 1, 1) == (0, 0, True)
+    assert inbox.next_other()[0] == b"a"
     inbox.close()
 
 
 def test_a_message_of_more_events_than_the_protocol_allows_is_not_plain(line):
     router, speakers = line
-    peers = Peers(1)
+    peers = PeerTable(1)
     peers.add(b"a", 0)
-    inbox = Inbox(router, Kind.RAW, 1, peers)
+    inbox = RecordReceiver(router, Kind.RAW, 1, peers)
     events = MAX_EVENTS + 1
     speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=events), bytes(events)))
     wait_for(router)
-    assert inbox.take(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (0, 0, True)
+    assert inbox.receive_records(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (0, 0, True)
     with pytest.raises(ProtocolError, match=f"at most {MAX_EVENTS} events"):
-        inbox.another()
+        inbox.next_other()
     inbox.close()

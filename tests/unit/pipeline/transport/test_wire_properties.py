@@ -14,7 +14,7 @@ from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.core.errors import DataError, ProtocolError
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
 from sluice.pipeline.testing import batches
-from sluice.pipeline.transport.batch_summary import Summary, pack_summary, unpack_summary
+from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summary
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.protocol import (
     HEADER_BYTES,
@@ -209,7 +209,7 @@ def test_a_schema_of_other_things_breaks_the_protocol(schema):
     ),
 )
 def test_summary_round_trip(counts, paths, decided, flags):
-    summary = Summary(counts, paths, decided, flags)
+    summary = BatchSummary(counts, paths, decided, flags)
     assert unpack_summary(memoryview(pack_summary(summary))) == summary
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from sluice.pipeline.config.graph_file import parse_graph
 from sluice.pipeline.core.errors import ConfigError, RunError
-from sluice.pipeline.engine.distributed.liveness import Pulse
-from sluice.pipeline.engine.workers.link import Away
-from sluice.pipeline.engine.workers.messages import Terms, seen_from, tai_ahead_ns
+from sluice.pipeline.engine.distributed.liveness import Liveness
+from sluice.pipeline.engine.workers.link import RemoteLink
+from sluice.pipeline.engine.workers.messages import JoinReply, reachable_endpoint, tai_ahead_ns
 
 
 def look(pulse, start, stop, step=0.05):
@@ -16,15 +16,15 @@ def look(pulse, start, stop, step=0.05):
     ticks = round((stop - start) / step)
     for tick in range(ticks + 1):
         now = start + tick * step
-        if pulse.silent(now):
+        if pulse.timed_out(now):
             return now
     return None
 
 
 def test_a_silent_worker_is_noticed_within_the_bound_and_a_tick():
-    pulse = Pulse(5.0)
+    pulse = Liveness(5.0)
     look(pulse, 0.0, 10.0)
-    pulse.hear("w", 10.0)
+    pulse.seen("w", 10.0)
     noticed = look(pulse, 10.05, 30.0)
     assert noticed is not None
     assert 15.0 < noticed < 15.2
@@ -33,24 +33,24 @@ def test_a_silent_worker_is_noticed_within_the_bound_and_a_tick():
 
 
 def test_a_worker_that_speaks_is_not():
-    pulse = Pulse(3.0)
-    pulse.silent(0.0)
+    pulse = Liveness(3.0)
+    pulse.timed_out(0.0)
     for tick in range(400):
         now = tick * 0.25
         if tick % 4 == 0:
-            pulse.hear("w", now)
-        assert pulse.silent(now) == []
+            pulse.seen("w", now)
+        assert pulse.timed_out(now) == []
 
 
 def test_a_worker_that_was_never_heard_is_still_getting_ready():
-    assert look(Pulse(1.0), 0.0, 60.0) is None
+    assert look(Liveness(1.0), 0.0, 60.0) is None
 
 
 def test_our_own_sleep_is_nobody_s_silence():
-    pulse = Pulse(5.0)
-    pulse.silent(0.0)
-    pulse.hear("w", 0.0)
-    assert pulse.silent(1000.0) == []  # a laptop's lid, a debugger, a stopped process group
+    pulse = Liveness(5.0)
+    pulse.timed_out(0.0)
+    pulse.seen("w", 0.0)
+    assert pulse.timed_out(1000.0) == []  # a laptop's lid, a debugger, a stopped process group
     noticed = look(pulse, 1000.05, 1100.0)
     assert noticed is not None
     assert noticed > 1005.0
@@ -78,7 +78,7 @@ def test_workers_that_cannot_be(table, words):
 
 def terms(sent_ns):
     config = parse_graph('[graph]\nname = "g"\n[source]\nuse = "x"\n[sink]\nuse = "y"\n', "here")
-    return Terms(config, (), {}, {}, 0, None, 0, "tcp://*:1", tai_ahead_ns(), sent_ns, 5.0)
+    return JoinReply(config, (), {}, {}, 0, None, 0, "tcp://*:1", tai_ahead_ns(), sent_ns, 5.0)
 
 
 def test_clocks_that_are_not_set_are_refused_with_the_difference():
@@ -95,16 +95,16 @@ def test_clocks_that_are_not_set_are_refused_with_the_difference():
 def test_results_that_are_nowhere():
     for nowhere in ("", "tcp://", "tcp://x", "5562"):
         with pytest.raises(ConfigError, match="results"):
-            seen_from("tcp://daq7:5561", nowhere)
+            reachable_endpoint("tcp://daq7:5561", nowhere)
 
 
 def test_ingest_that_is_silent_is_gone(monkeypatch):
     import time
 
-    away = Away(None, None, 0, 5.0)  # type: ignore[arg-type]
+    away = RemoteLink(None, None, 0, 5.0)  # type: ignore[arg-type]
     away.hear()
-    assert away.deserted() is False
+    assert away.is_lost() is False
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 5.5)
     with pytest.raises(RunError, match="nothing heard of ingest for 5 s"):
-        away.deserted()
+        away.is_lost()

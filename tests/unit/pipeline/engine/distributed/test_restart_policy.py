@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.engine.distributed.restart_policy import Restarts
+from sluice.pipeline.engine.distributed.restart_policy import RestartPolicy
 
 
 def test_waits_double_and_are_bounded():
-    restarts = Restarts(20, 1e9)
+    restarts = RestartPolicy(20, 1e9)
     waits = [restarts.delay_s("a", "killed", float(at)) for at in range(20)]
     assert waits[0] == 0
     assert waits[1:7] == [pytest.approx(0.1 * 2**i) for i in range(6)]
@@ -17,7 +17,7 @@ def test_waits_double_and_are_bounded():
 
 
 def test_the_wait_is_that_of_the_process_the_bound_that_of_all():
-    restarts = Restarts(2, 600)
+    restarts = RestartPolicy(2, 600)
     assert restarts.delay_s("a", "a died", 0.0) == 0
     assert restarts.delay_s("b", "b died", 1.0) == 0
     with pytest.raises(RunError, match=r"c died; no restarts left of 2 in 600 s.*3 deaths: a died"):
@@ -25,7 +25,7 @@ def test_the_wait_is_that_of_the_process_the_bound_that_of_all():
 
 
 def test_old_deaths_are_forgiven():
-    restarts = Restarts(1, 10)
+    restarts = RestartPolicy(1, 10)
     for at in range(0, 1100, 11):
         assert restarts.delay_s("a", "killed", float(at)) == 0
     with pytest.raises(RunError, match="no restarts left"):
@@ -34,4 +34,4 @@ def test_old_deaths_are_forgiven():
 
 def test_none_allowed():
     with pytest.raises(RunError, match="killed; no restarts left of 0"):
-        Restarts(0, 10).delay_s("a", "killed", 0.0)
+        RestartPolicy(0, 10).delay_s("a", "killed", 0.0)

@@ -6,7 +6,7 @@ import pytest
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import Column, Schema
-from sluice.pipeline.engine.workers.shared_slots import Slots
+from sluice.pipeline.engine.workers.shared_slots import SharedSlots
 
 INPUTS = Schema((Column("event_id", "uint64"), Column("words", "uint32", (12,))))
 OUTPUTS = Schema((Column("packed", "uint8", (20,)),))
@@ -16,7 +16,7 @@ MOST = 100
 def make(path, count=3, events=MOST, create=True, results=None):
     """Open the slots of a run."""
     most = events if results is None else results
-    return Slots(path, (INPUTS, OUTPUTS), events, most, count, create=create)
+    return SharedSlots(path, (INPUTS, OUTPUTS), events, most, count, create=create)
 
 
 def batch(events, seed=0):
@@ -34,7 +34,7 @@ def test_what_one_side_puts_the_other_side_sees(tmp_path):
     assert len(sent) == 3
     for slot, events in sent.items():
         packed = np.full((events, 20), events, "u1")
-        theirs.put(slot, 1, EventBatch({"packed": packed}, events))
+        theirs.write(slot, 1, EventBatch({"packed": packed}, events))
     for slot, events in sent.items():
         seen, expected = theirs.batch(slot, 0, events, 7), batch(events, events)
         assert seen.seq == 7
@@ -49,7 +49,7 @@ def test_slots_are_given_out_once_until_they_are_given_back(tmp_path):
     taken = [slots.take(batch(1)) for _ in range(3)]
     assert sorted(taken) == [0, 1, 2]
     assert slots.take(batch(1)) is None
-    slots.give_back(taken[1:])
+    slots.release(taken[1:])
     assert slots.take(batch(MOST + 1)) is None
     assert slots.take(batch(MOST)) in taken[1:]
 
@@ -60,8 +60,8 @@ def test_a_worker_has_no_batch_that_ingest_overwrites(tmp_path):
     first = slots.take(batch(5, 1))
     again = slots.take(batch(5, 1))
     assert first != again
-    slots.put(first, 1, EventBatch({"packed": np.zeros((5, 20), "u1")}, 5))
-    slots.put(again, 1, EventBatch({"packed": np.ones((5, 20), "u1")}, 5))
+    slots.write(first, 1, EventBatch({"packed": np.zeros((5, 20), "u1")}, 5))
+    slots.write(again, 1, EventBatch({"packed": np.ones((5, 20), "u1")}, 5))
     assert not slots.batch(first, 1, 5, 0)["packed"].any()
 
 
@@ -85,7 +85,7 @@ def test_small_batches_have_small_slots_and_leave_the_others_alone(tmp_path):
         seen = theirs.batch(slot, 0, expected.events, 0)
         for name in INPUTS.names:
             np.testing.assert_array_equal(seen[name], expected[name])
-    slots.give_back([next(iter(small)), full[0]])
+    slots.release([next(iter(small)), full[0]])
     assert slots.take(batch(11)) == full[0]
     assert slots.take(batch(11)) is None
     assert slots.take(batch(10)) in small
@@ -104,8 +104,8 @@ def test_results_have_the_room_that_they_were_promised(tmp_path):
     slots = make(tmp_path / "slots", results=25)
     taken = [slots.take(batch(MOST, seed)) for seed in range(3)]
     for slot in taken:
-        assert slots.put(slot, 1, EventBatch({"packed": np.full((25, 20), slot, "u1")}, 25))
-        assert not slots.put(slot, 1, EventBatch({"packed": np.full((26, 20), 9, "u1")}, 26))
+        assert slots.write(slot, 1, EventBatch({"packed": np.full((25, 20), slot, "u1")}, 25))
+        assert not slots.write(slot, 1, EventBatch({"packed": np.full((26, 20), 9, "u1")}, 26))
     for seed, slot in enumerate(taken):
         seen = slots.batch(slot, 0, MOST, 0)
         np.testing.assert_array_equal(seen["words"], batch(MOST, seed)["words"])

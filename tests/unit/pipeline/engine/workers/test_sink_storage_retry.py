@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.engine.distributed.sink_channel import SinkLink
+from sluice.pipeline.engine.distributed.sink_channel import SinkChannel
 from sluice.pipeline.engine.workers import sink as commit
-from sluice.pipeline.journal.commit import Commit
-from sluice.pipeline.run.state import Control, State
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.transport.protocol import Header, Kind
 
 GRAPH = SimpleNamespace(outputs=None)
@@ -21,7 +21,7 @@ GRAPH = SimpleNamespace(outputs=None)
 class Shelf:
     """A sink that cannot be opened so many times."""
 
-    full_timeout_s = 60.0
+    disk_full_timeout_s = 60.0
 
     def __init__(self, times, number=errno.ENOSPC):
         self.times, self.number = times, number
@@ -30,7 +30,7 @@ class Shelf:
         self.times -= 1
         if self.times >= 0:
             raise OSError(self.number, "cannot be")
-        return [Commit(5)]
+        return [CommitRecord(5)]
 
 
 class Hub:
@@ -54,7 +54,7 @@ def open_sink(monkeypatch):
 
 def test_it_waits_for_room_and_says_so_once(open_sink):
     hub = Hub()
-    assert open_sink(Shelf(3), hub) == [Commit(5)]
+    assert open_sink(Shelf(3), hub) == [CommitRecord(5)]
     assert hub.sent == [(Kind.FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
 
 
@@ -70,22 +70,22 @@ def test_room_is_no_cure_for_another_failure(open_sink):
 
 def test_it_gives_up_in_time(open_sink):
     shelf = Shelf(10**6)
-    shelf.full_timeout_s = 0.05
+    shelf.disk_full_timeout_s = 0.05
     with pytest.raises(RunError, match=r"no room for 0\.05 s"):
         open_sink(shelf, Hub())
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.CONFIGURED])
 def test_a_run_is_paused_meanwhile_and_does_not_begin_without_room(state):
-    control = Control()
-    control.go(State.CONFIGURED)
-    link = SinkLink(7, control)
+    control = RunState()
+    control.transition(State.CONFIGURED)
+    link = SinkChannel(7, control)
     full = Header(Kind.FULL, 7, aux=1), [memoryview(b'"no room"')]
     if state is State.CONFIGURED:
         with pytest.raises(RunError, match="sink: cannot open: no room"):
             link.hear(*full)
         return
-    control.go(State.RUNNING)
+    control.transition(State.RUNNING)
     link.hear(*full)
     assert control.paused
     link.welcome()

@@ -16,16 +16,16 @@ import zmq
 
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.config.plugins import build
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.arrow import MAX_COLUMNS, to_arrow
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ProtocolError, RunError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.graph.graph import build_graph
-from sluice.pipeline.run.accounting import Account
+from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
 from sluice.pipeline.sources.live.source import LiveSource
-from sluice.pipeline.tools.emulator.front_end import FrontEnd
+from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.protocol import (
     MAX_EVENTS,
@@ -36,7 +36,7 @@ from sluice.pipeline.transport.protocol import (
     Kind,
     decode,
     encode,
-    unpack_text,
+    unpack_json,
 )
 from sluice.pipeline.transport.socket import Limits, Socket
 
@@ -53,7 +53,7 @@ def listen():
 
     def make(endpoint="tcp://127.0.0.1:0", **options):
         options = {"columns": {"q": "float32"}, "listen": endpoint, **options}
-        source = LiveSource("source", convert(options, LiveSource.Options, "here"))
+        source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
         source.open()
         sources.append(source)
         return source
@@ -114,12 +114,12 @@ def test_ack_tells_the_limit_and_a_longer_frame_ends_the_connection(listen, conn
     _, header, _ = begin(source, peer)
     assert header.aux == 4096
     peer.send(*raw(0, 204))  # 4080 bytes
-    serve(source, lambda: source.waiting().events == 204)
+    serve(source, lambda: source.available().events == 204)
     peer.send(*raw(204, 205))
     friend = connect(source, "friend")
     begin(source, friend)
     friend.send(*raw(0, 3))
-    serve(source, lambda: source.waiting().events == 207)
+    serve(source, lambda: source.available().events == 207)
     assert source._front_ends.get(b"long").next_event == 204
 
 
@@ -128,7 +128,7 @@ def test_a_front_end_does_not_send_what_is_too_long(listen):
     caught = []
 
     def run():
-        front_end = FrontEnd(source.socket.endpoint, EVENTS, RECORD)
+        front_end = FrontEndEmulator(source.socket.endpoint, EVENTS, RECORD)
         try:
             front_end.run(1e6, 10_000, 1000)
         except RunError as error:
@@ -150,7 +150,7 @@ def test_the_number_of_front_ends_is_bounded_and_the_gone_make_room(listen, conn
     for peer in peers[:3]:
         begin(source, peer)
     _, _, payload = begin(source, peers[3], Kind.ERROR)
-    assert "at most 3 front ends" in unpack_text(payload, dict[str, str], "ERROR")["message"]
+    assert "at most 3 front ends" in unpack_json(payload, dict[str, str], "ERROR")["message"]
     assert len(source._front_ends) == 3
     peers[1].close()
     deadline = time.monotonic() + 5
@@ -162,7 +162,7 @@ def test_the_number_of_front_ends_is_bounded_and_the_gone_make_room(listen, conn
     assert len(source._front_ends) == 3
     assert source._front_ends.get(b"p1") is None
     peers[0].send(*raw(0, 2))
-    serve(source, lambda: source.waiting().events == 2)
+    serve(source, lambda: source.available().events == 2)
 
 
 def test_an_army_of_peers_that_only_talk(listen, connect):
@@ -183,7 +183,7 @@ def test_an_army_of_peers_that_only_talk(listen, connect):
         def all_refused():
             nonlocal errors
             losses = source.losses()
-            errors += len(losses.invalid) + losses.more_errors
+            errors += len(losses.invalid) + losses.unlisted_errors
             return errors == 300
 
         serve(source, all_refused)
@@ -209,11 +209,11 @@ def test_refused_messages_are_kept_up_to_a_bound_and_all_counted(listen, connect
     serve(source, lambda: source._front_ends.get(b"liar").next_event == 3000)
     losses = source.losses()
     assert len(losses.invalid) == 1000
-    assert losses.more_events == 1000
+    assert losses.unlisted_events == 1000
     assert sum(len(rejected.payload) for rejected in losses.invalid) <= 1 << 24
     graph = _graph()
-    account = Account(graph, 1, Quarantine(None, graph.inputs))
-    account.lose(losses, "source")
+    account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
+    account.record_losses(losses, "source")
     assert account.ledger.events()["invalid"] == 3000
     assert account.ledger.closed
     assert source.losses().invalid == []
@@ -230,12 +230,12 @@ def test_refused_events_without_number_are_counted_as_errors(listen, connect):
     def all_seen():
         nonlocal total
         losses = source.losses()
-        graph_account.lose(losses, "source")
+        graph_account.record_losses(losses, "source")
         total = graph_account.protocol_errors
         return total == 2500
 
     graph = _graph()
-    graph_account = Account(graph, 1, Quarantine(None, graph.inputs))
+    graph_account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
     serve(source, all_seen)
     assert graph_account.ledger.offered == 0
 
@@ -318,9 +318,9 @@ def test_frames_and_events_are_bounded():
 )
 def test_text_that_is_none_breaks_the_protocol(text):
     with pytest.raises(ProtocolError, match="ERROR"):
-        unpack_text([memoryview(text)], dict[str, str], "ERROR")
+        unpack_json([memoryview(text)], dict[str, str], "ERROR")
     with pytest.raises(ProtocolError, match="1 payload frame"):
-        unpack_text([], dict[str, str], "ERROR")
+        unpack_json([], dict[str, str], "ERROR")
 
 
 def test_bytes_that_are_no_zeromq_at_all(listen, connect):
@@ -355,7 +355,7 @@ def test_an_event_counter_at_its_end_wraps(listen, connect):
     serve(source, lambda: known.next_event == 1)
     assert sum(rejected.events for rejected in source.losses().invalid) == 2
     peer.send(*raw(1, 3))  # taken by the kernel
-    serve(source, lambda: source.waiting().events == 3)
+    serve(source, lambda: source.available().events == 3)
     assert known.next_event == 4
     peer.send(Header(Kind.EOR, source=1, first=4))
     _, header, _ = answers(source, peer, Kind.ACK)

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
-from sluice.pipeline.tools.emulator.front_end import FrontEnd
+from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import pack_schema
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
@@ -23,7 +23,7 @@ EVENTS = EventBatch({c.name: np.zeros_like(c.empty(10)) for c in RECORD}, 10)
 
 def listen(endpoint):
     options = {"columns": {"q": "float32"}, "listen": endpoint}
-    source = LiveSource("source", convert(options, LiveSource.Options, "here"))
+    source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
     source.open()
     return source
 
@@ -49,7 +49,7 @@ def sender(tmp_path):
     said = []
 
     def run():
-        front_end = FrontEnd(endpoint, EVENTS, RECORD)
+        front_end = FrontEndEmulator(endpoint, EVENTS, RECORD)
         try:
             said.append(front_end.run(2_000, 4_000, 5))
         except Exception as error:

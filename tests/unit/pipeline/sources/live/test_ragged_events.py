@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.config.strict import convert
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.ragged import Ragged
@@ -16,7 +16,7 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.sources.recording import RecordingSource
-from sluice.pipeline.tools.emulator.front_end import FrontEnd
+from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
@@ -32,7 +32,7 @@ def listen(tmp_path):
 
     def make(**options):
         options = {"columns": COLUMNS, "listen": f"ipc://{tmp_path}/{len(sources)}", **options}
-        source = LiveSource("source", convert(options, LiveSource.Options, "here"))
+        source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
         source.open()
         sources.append(source)
         return source
@@ -91,7 +91,7 @@ def test_lists_come_out_as_they_went_in(begun):
     send(peer, batch_of(counts[:3]), 0)
     send(peer, batch_of([]), 3)
     send(peer, batch_of(counts[3:], 3), 3)
-    serve(source, lambda: source.waiting().events == 7)
+    serve(source, lambda: source.available().events == 7)
     before = time.monotonic_ns()
     got = []
     while (batch := source.read(2)) is not None:
@@ -99,7 +99,7 @@ def test_lists_come_out_as_they_went_in(begun):
         assert (batch["t_ingest"] <= before).all()
         got += batch["hits"].tolist()
     assert got == batch_of(counts)["hits"].tolist()
-    assert source.waiting().events == 0
+    assert source.available().events == 0
     source.stop()
     assert source.exhausted
 
@@ -107,7 +107,7 @@ def test_lists_come_out_as_they_went_in(begun):
 def test_events_with_too_many_items_are_refused_one_by_one(begun):
     source, peer = begun()
     send(peer, batch_of([1, 7, 6, 100]), 0)
-    serve(source, lambda: source.waiting().events == 2)
+    serve(source, lambda: source.available().events == 2)
     assert source.read(9)["event_id"].tolist() == [0, 2]
     bad = source.losses().invalid
     assert [b.reason for b in bad] == [
@@ -128,7 +128,7 @@ def test_messages_that_are_broken_are_counted_and_the_next_are_taken(begun):
     send(peer, batch_of([2, 2, 2]), 0, broken)
     send(peer, batch_of([1]), 3, b"x" * 24, Kind.RAW)
     send(peer, batch_of([3], 4), 4)
-    serve(source, lambda: source.waiting().events == 1)
+    serve(source, lambda: source.available().events == 1)
     assert source.read(9)["hits"].tolist() == batch_of([3], 4)["hits"].tolist()
     losses = source.losses()
     assert [b.events for b in losses.invalid] == [3, 1]
@@ -140,14 +140,14 @@ def test_messages_that_are_broken_are_counted_and_the_next_are_taken(begun):
 
 def test_a_full_backlog_sheds_all_but_what_is_spared(begun):
     source, peer = begun(backlog=10)
-    source.spare(1.0, 0)  # as a menu would that passes all through
+    source.protect(1.0, 0)  # as a menu would that passes all through
     send(peer, batch_of([1] * 8), 0)
     send(peer, batch_of([1] * 8, 8), 8)
-    serve(source, lambda: source.waiting().events == 16)
+    serve(source, lambda: source.available().events == 16)
     send(peer, batch_of([1] * 8, 16), 16)
-    serve(source, lambda: source.waiting().events == 20)
+    serve(source, lambda: source.available().events == 20)
     assert source.losses().shed == 4
-    source.spare(0.0, 0)
+    source.protect(0.0, 0)
     send(peer, batch_of([1] * 8, 24), 24)
     serve(source, lambda: source._losses.shed == 8)
     assert source.read(100)["event_id"].tolist() == list(range(20))
@@ -157,7 +157,7 @@ def test_a_full_backlog_sheds_all_but_what_is_spared(begun):
 def test_the_emulator_sends_lists(listen, per_message):
     source = listen()
     events = batch_of([2, 0, 6])
-    front_end = FrontEnd(source.socket.endpoint, events, RECORD, first_id=100)
+    front_end = FrontEndEmulator(source.socket.endpoint, events, RECORD, first_id=100)
     sent = []
     thread = threading.Thread(target=lambda: sent.append(front_end.run(50_000, 50, per_message)))
     thread.start()
@@ -175,7 +175,7 @@ def test_the_emulator_sends_lists(listen, per_message):
 
 def test_the_emulator_says_which_message_is_too_long(listen):
     source = listen(message_bytes=4096, columns={**COLUMNS, "hits": "float32[*,2]"})
-    front_end = FrontEnd(source.socket.endpoint, batch_of([1000]), RECORD)
+    front_end = FrontEndEmulator(source.socket.endpoint, batch_of([1000]), RECORD)
     failure = []
 
     def run():
@@ -196,7 +196,7 @@ def test_the_emulator_says_which_message_is_too_long(listen):
 
 def test_a_recording_with_too_long_lists_gives_the_others(tmp_path):
     """As one may that another program has written, or somebody with other limits."""
-    column = Column("hits", "float32", (None, 2), most=6)
+    column = Column("hits", "float32", (None, 2), max_items=6)
     with RecordingWriter(tmp_path / "r.arrows", Schema((EVENT_ID, T_EVENT, column))) as writer:
         writer.write(batch_of([1, 7, 2, 6, 8]))
         writer.write(batch_of([9, 0], 5))
@@ -211,4 +211,4 @@ def test_a_recording_with_too_long_lists_gives_the_others(tmp_path):
     assert ids == [0, 2, 3, 6]
     assert [b.where for b in bad] == [f"r.arrows: event {n}" for n in (1, 4, 5)]
     assert bad[0].reason == "column 'hits': expected at most 6 items, got 7"
-    assert source.damage is None
+    assert source.corruption is None

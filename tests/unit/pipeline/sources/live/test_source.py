@@ -9,13 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from sluice.kernels.hashing import sampled
-from sluice.pipeline.config.strict import convert
+from sluice.kernels.hashing import sample_mask
+from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
-from sluice.pipeline.tools.emulator.front_end import FrontEnd
+from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema, record_dtype
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
@@ -33,7 +33,7 @@ def listen(tmp_path):
     def make(**options):
         endpoint = f"ipc://{tmp_path}/ingest{len(sources)}"
         options = {"columns": COLUMNS, "listen": endpoint, **options}
-        source = LiveSource("source", convert(options, LiveSource.Options, "here"))
+        source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
         source.open()
         sources.append(source)
         return source
@@ -143,7 +143,7 @@ def test_events_come_out_as_they_went_in(listen, connect):
     data(peer, 3, 5)
     raw(peer, 8, 0, b"")
     raw(peer, 8, 1)
-    serve(source, lambda: source.waiting().events == 9)
+    serve(source, lambda: source.available().events == 9)
     before = time.monotonic_ns()
     batch = source.read(100)
     batch.check(source.schema, "live")
@@ -358,9 +358,9 @@ def test_full_backlog_sheds_and_counts(listen, connect):
 
 def test_shedding_spares_what_the_pass_through_draws(listen, connect):
     source = listen(backlog=100)
-    source.spare(0.1, 77)
+    source.protect(0.1, 77)
     drawn = np.empty(2000, np.bool_)
-    sampled(np.arange(2000, dtype=np.uint64), 77, 0.1, drawn)
+    sample_mask(np.arange(2000, dtype=np.uint64), 77, 0.1, drawn)
     peer = connect(source)
     begin(source, peer)
     for first in range(0, 800, 200):
@@ -371,7 +371,7 @@ def test_shedding_spares_what_the_pass_through_draws(listen, connect):
     def all_seen():
         nonlocal shed
         shed += source.losses().shed
-        return shed + source.waiting().events == 800
+        return shed + source.available().events == 800
 
     serve(source, all_seen)
     ids = tally.collect().ids
@@ -381,12 +381,12 @@ def test_shedding_spares_what_the_pass_through_draws(listen, connect):
 
 def test_what_is_spared_is_bounded_too(listen, connect):
     source = listen(backlog=10)
-    source.spare(1.0, 1)
+    source.protect(1.0, 1)
     peer = connect(source)
     begin(source, peer)
     raw(peer, 0, 15)
     raw(peer, 15, 15)
-    serve(source, lambda: source.waiting().events == 20)
+    serve(source, lambda: source.available().events == 20)
     tally = Tally(source).collect()
     assert tally.ids == list(range(20))
     assert tally.shed == 10
@@ -405,11 +405,11 @@ def test_a_filling_backlog_raises_busy_and_an_empty_one_ends_it(listen, connect)
     one, two = connect(source, "one"), connect(source, "two")
     begin(source, one)
     raw(one, 0, 75)
-    serve(source, lambda: source.waiting().events == 75)
+    serve(source, lambda: source.available().events == 75)
     time.sleep(0.05)
     assert busy_words(one) == []
     raw(one, 75, 1)
-    serve(source, lambda: source.waiting().events == 76)
+    serve(source, lambda: source.available().events == 76)
     begin(source, two)  # who comes later is told too
     time.sleep(0.05)
     assert busy_words(one) == [1]
@@ -457,19 +457,19 @@ def test_what_waits_is_told_with_the_age_of_the_oldest(listen, connect):
     source = listen()
     peer = connect(source)
     begin(source, peer)
-    assert source.waiting() == (0, 0, math.inf)
+    assert source.available() == (0, 0, math.inf)
     before = time.monotonic_ns()
     raw(peer, 0, 2)
-    serve(source, lambda: source.waiting().events == 2)
-    oldest = source.waiting().oldest_ns
+    serve(source, lambda: source.available().events == 2)
+    oldest = source.available().oldest_ns
     assert before < oldest <= time.monotonic_ns()
     raw(peer, 2, 1)
-    serve(source, lambda: source.waiting().events == 3)
-    assert source.waiting().oldest_ns == oldest
+    serve(source, lambda: source.available().events == 3)
+    assert source.available().oldest_ns == oldest
     batch = source.read(2)
     assert batch["t_ingest"][0] == oldest
-    assert source.waiting().events == 1
-    assert source.waiting().oldest_ns > oldest
+    assert source.available().events == 1
+    assert source.available().oldest_ns > oldest
 
 
 def test_stop_takes_what_has_arrived_and_no_more(listen, connect):
@@ -498,7 +498,7 @@ def test_the_emulator_is_understood(listen, per_message):
     source = listen()
     array = records(0, 10)
     batch = EventBatch({name: array[name] for name in RECORD.names}, 10)
-    front_end = FrontEnd(source.socket.endpoint, batch, RECORD)
+    front_end = FrontEndEmulator(source.socket.endpoint, batch, RECORD)
     sent = []
     thread = threading.Thread(
         target=lambda: sent.append(front_end.run(50_000, 100, per_message)), name="front-end"
@@ -542,7 +542,9 @@ def test_the_emulator_is_understood(listen, per_message):
 )
 def test_options_that_cannot_be(options):
     with pytest.raises(ConfigError, match=r"here|source"):
-        LiveSource("source", convert({"columns": COLUMNS, **options}, LiveSource.Options, "here"))
+        LiveSource(
+            "source", strict_convert({"columns": COLUMNS, **options}, LiveSource.Options, "here")
+        )
 
 
 def test_addresses_that_cannot_be_listened_on(tmp_path):

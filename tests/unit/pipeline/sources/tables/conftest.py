@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sluice.pipeline.config.plugins import load
+from sluice.pipeline.config.plugins import load_class
 from sluice.pipeline.core.batch import concatenate
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
@@ -76,7 +76,7 @@ def make():
     """Make a source, not open yet."""
 
     def source(use, path, **options):
-        cls = load("source", use, "test")
+        cls = load_class("source", use, "test")
         return cls("source", msgspec.convert({"path": str(path), **options}, cls.Options))
 
     return source

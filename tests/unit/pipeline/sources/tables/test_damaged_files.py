@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, DataError
-from sluice.pipeline.core.hugepages import Loans
-from sluice.pipeline.sources.prefetch import Ahead, Portions, chunks
+from sluice.pipeline.core.hugepages import ArenaPool
+from sluice.pipeline.sources.prefetch import Prefetcher, Rebatcher, rebatch
 from sluice.pipeline.sources.tables.source import readable, spans
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
@@ -48,7 +48,7 @@ def test_spoiled_bytes_never_surprise(write, kind, columns, make):
             continue
         while not source.exhausted:
             source.read(30)
-        ends.add("damaged" if source.damage else "read")
+        ends.add("damaged" if source.corruption else "read")
         source.close()
     assert ends >= {"refused", "damaged"}
 
@@ -101,7 +101,7 @@ def test_cut_hdf5_gives_the_events_before_the_cut(write, read, share, columns):
     there = len(got["words"])
     np.testing.assert_array_equal(got["words"], given["words"][:there])
     assert there == pytest.approx((size - 2048) // 48, abs=1)
-    assert f"damaged at event {there}" in source.damage
+    assert f"damaged at event {there}" in source.corruption
 
 
 def test_damage_in_the_midst_of_a_tree(tmp_path, read):
@@ -119,7 +119,7 @@ def test_damage_in_the_midst_of_a_tree(tmp_path, read):
     got, source, _ = read("root", path, most=300)
     assert len(got["words"]) == 3500
     np.testing.assert_array_equal(got["words"], given[:3500])
-    assert "damaged at event 3500" in source.damage
+    assert "damaged at event 3500" in source.corruption
 
 
 def test_damage_in_the_midst_of_a_parquet_file(tmp_path, read):
@@ -133,7 +133,7 @@ def test_damage_in_the_midst_of_a_parquet_file(tmp_path, read):
     path.write_bytes(content)
     got, source, _ = read("parquet", path)
     np.testing.assert_array_equal(got["x"], given[:20_000])
-    assert "damaged at event 20000" in source.damage
+    assert "damaged at event 20000" in source.corruption
 
 
 def test_damage_in_the_midst_of_an_hdf5_file(tmp_path, read):
@@ -147,7 +147,7 @@ def test_damage_in_the_midst_of_an_hdf5_file(tmp_path, read):
     path.write_bytes(content)
     got, source, _ = read("hdf5", path)
     assert got["x"].tolist() == list(range(3000))
-    assert "damaged at event 3000" in source.damage
+    assert "damaged at event 3000" in source.corruption
 
 
 @pytest.mark.parametrize("bad", range(17))
@@ -175,7 +175,7 @@ def test_ahead_gives_errors_where_they_happen():
         yield 2
         raise DataError("here")
 
-    ahead = Ahead(items())
+    ahead = Prefetcher(items())
     assert (ahead.next(), ahead.next()) == (1, 2)
     for _ in range(2):  # who asks again hears it again
         with pytest.raises(DataError, match="here"):
@@ -186,7 +186,7 @@ def test_ahead_gives_errors_where_they_happen():
 def test_ahead_takes_little_and_can_be_closed_at_any_time():
     taken: list[int] = []
     before = threading.active_count()
-    ahead = Ahead(taken.append(n) or n for n in count(1))
+    ahead = Prefetcher(taken.append(n) or n for n in count(1))
     assert [ahead.next() for _ in range(5)] == [1, 2, 3, 4, 5]
     ahead.close()
     assert taken == list(range(1, len(taken) + 1))
@@ -195,13 +195,13 @@ def test_ahead_takes_little_and_can_be_closed_at_any_time():
 
 
 def test_ahead_of_nothing():
-    ahead = Ahead(iter(()))
+    ahead = Prefetcher(iter(()))
     assert ahead.next() is ahead.next() is None
     ahead.close()
 
 
 def test_portions_without_batches():
-    portions = Portions(lambda: None)
+    portions = Rebatcher(lambda: None)
     assert portions.take(5) is None
 
 
@@ -232,7 +232,7 @@ def test_chunks_are_full_and_errors_come_behind_all_events(lengths, events, larg
     got = []
     with pytest.raises(DataError, match="rotten") if breaks else nullcontext():
         # extend keeps what came before an error
-        got.extend(chunks(batches(), events, large, Loans()))
+        got.extend(rebatch(batches(), events, large, ArenaPool()))
     assert np.concatenate([ids[:0], *[chunk["x"] for chunk in got]]).tolist() == ids.tolist()
     start = 0
     for chunk in got:

@@ -85,7 +85,7 @@ def test_real_root_files(data_dir, read):
             said[path.name] = str(error)
             continue
         assert len(got["event_id"]) == source.expected > 0
-        assert source.damage is None
+        assert source.corruption is None
     broken = {"bad_delphes.root", "uproot-issue-586.root", "uproot-issue70.root"}
     assert said.keys() == broken & {path.name for path in files}
     for name in broken & said.keys():
@@ -164,4 +164,4 @@ def test_no_events(write, read, kind, columns):
     got, source, rejected = read(use, path, columns={"words": "uint32[12]"})
     assert (got, rejected) == ({}, [])
     assert source.expected == 0
-    assert source.damage is None
+    assert source.corruption is None

@@ -24,7 +24,7 @@ def test_every_value_comes_back(write, read, kind, most, columns):
     path, use = write(kind, given)
     got, source, rejected = read(use, path, most)
     assert rejected == []
-    assert source.damage is None
+    assert source.corruption is None
     assert source.expected == 50
     for name, values in given.items():
         np.testing.assert_array_equal(got[name], values)

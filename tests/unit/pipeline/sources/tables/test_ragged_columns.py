@@ -116,8 +116,8 @@ def test_broken_offsets_in_hdf5_are_damage(tmp_path, make, offsets, where):
     while not source.exhausted:
         source.read(10)
     source.close()
-    assert f"damaged at {where}: offsets" in source.damage
-    assert "expected a list within 4 items" in source.damage
+    assert f"damaged at {where}: offsets" in source.corruption
+    assert "expected a list within 4 items" in source.corruption
 
 
 def test_lists_of_items_in_parquet_and_nulls(tmp_path, read):
@@ -126,7 +126,7 @@ def test_lists_of_items_in_parquet_and_nulls(tmp_path, read):
     rows = [[[1, 2], [3, 4]], None, [], [[5, None]], [None], [[7, 8]]]
     pq.write_table(pa.table({"x": pa.array(rows, kind)}), path)
     got, source, rejected = read("parquet", path)
-    assert source.schema["x"].form == "float32[*,2]"
+    assert source.schema["x"].spec == "float32[*,2]"
     assert told(got["x"]) == [[[1, 2], [3, 4]], [], [[7, 8]]]
     assert [bad.where for bad in rejected] == [f"t.parquet: event {row}" for row in (1, 3, 4)]
     assert {bad.reason for bad in rejected} == {"x: expected a list, got null"}
