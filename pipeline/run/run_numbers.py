@@ -51,8 +51,8 @@ class RunNumbers:
         Parameters
         ----------
         wanted
-            Take this one; None takes one more than the greatest given so far. `UNNUMBERED` is always
-            free and is not remembered.
+            Take this one; None takes one more than the greatest given so far. `UNNUMBERED` is
+            always free and is not remembered.
 
         Raises
         ------
