@@ -17,7 +17,8 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.sources.column_spec import parse_column
 from sluice.pipeline.tools.emulator.ingest_client import IngestClient
 from sluice.pipeline.transport.codec import record_dtype
-from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.front_end_messages import EventData
+from sluice.pipeline.transport.protocol import Kind
 
 _LATENT_BYTES = 64
 _READY_S = 120.0
@@ -80,7 +81,7 @@ class SluiceLink:
             ids[:] = np.arange(first, first + len(ids))
         if size > 1:
             self._left[self._base + number] = size
-        header = Header(self._raw, 0, 1, self._next, first, size)
+        header = EventData(self._raw, 1, self._next, first, size).to_header()
         record = self._records.itemsize
         self._link.send(header, self._bytes[at * record : (at + size) * record])
         self._next = self._base + number + 1

@@ -7,7 +7,7 @@ import threading
 
 from msgspec import Struct
 
-from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
+from sluice.pipeline.core.errors import ConfigError, ErrorRecord, ModelError, did_you_mean
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.inference.repository import Model, find_model, find_model_by_label
 from sluice.pipeline.journal.commit import ModelSwapRecord
@@ -50,6 +50,21 @@ class Swap(Struct, frozen=True):
                 f"has {model.manifest.sha256[:16]}…"
             )
         return model
+
+
+class SwapReply(Struct, frozen=True):
+    """Answer of a worker or the sink to a swap: the payload of READY.
+
+    Attributes
+    ----------
+    attempt
+        `Swap.attempt` of the swap that it answers.
+    error
+        Why the model cannot be used; None when the process is ready.
+    """
+
+    attempt: int
+    error: ErrorRecord | None = None
 
 
 def request_swap(plan: RunContext, stage: str, label: str) -> Order:

@@ -1,4 +1,4 @@
-"""The wire: fixed header, message kinds, payloads. docs/protocol.md specifies it."""
+"""Header, kinds and limits of messages; docs/protocol.md specifies them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from sluice.pipeline.core.errors import ProtocolError
 T = TypeVar("T")
 
 MAGIC = b"SLCE"
-VERSION = 1
+VERSION = 2
 MAX_EVENTS = 1 << 20
 MAX_BYTES = 1 << 28
-#: Of a payload that is text or a schema, and of a summary.
+#: Largest payload that is text or a schema, and largest payload of summaries, bytes.
 MAX_TEXT_BYTES = 1 << 20
 MAX_SUMMARY_BYTES = 1 << 24
 MAX_FRAMES = 3
 
 _LAYOUT = struct.Struct("<4sBBHIIQQIIqqQ")
 HEADER_BYTES = _LAYOUT.size
+#: Places of fields in the header read as eight uint64; `EVENTS_LENGTH_WORD` has the number of
+#: events in its low 32 bits and the payload's length in its high 32 bits.
+PREFIX_WORD, ARG1_WORD, EVENTS_LENGTH_WORD = 0, 3, 4
 
 
 class Kind(IntEnum):
@@ -43,23 +46,44 @@ class Kind(IntEnum):
     BUSY = 12
     CONTROL = 13
     READY = 14
-    FULL = 15
+    DISK_FULL = 15
     JOIN = 16
     SPEC = 17
+    FLUSH = 18
 
 
 class Header(NamedTuple):
-    """The fixed header of every message; times in ns of CLOCK_MONOTONIC on the sender's host."""
+    """The fixed header of every message.
+
+    Attributes
+    ----------
+    kind
+        A `Kind`.
+    run
+        Run number; 0 from a front end.
+    source
+        Number of the front end; 0 inside a run.
+    seq
+        Number of the batch in the run, or of the message from a front end.
+    arg1, arg2
+        Meaning depends on the kind; only `messages` reads and writes them.
+    events
+        Events in the payload.
+    t_ingest, t_sent
+        Times, ns of CLOCK_MONOTONIC on the sender's host; 0 where they do not apply.
+    length
+        Payload, bytes; `encode` computes it.
+    """
 
     kind: int
     run: int = 0
     source: int = 0
     seq: int = 0
-    first: int = 0
+    arg1: int = 0
     events: int = 0
     t_ingest: int = 0
     t_sent: int = 0
-    aux: int = 0
+    arg2: int = 0
     length: int = 0
 
 
@@ -70,8 +94,8 @@ def encode(header: Header, *payload: Any) -> Frames:
     """Return the frames of a message: the packed header, then the payload's frames."""
     length = sum([memoryview(frame).nbytes for frame in payload])
     packed = _LAYOUT.pack(
-        MAGIC, VERSION, header.kind, 0, header.run, header.source, header.seq, header.first,
-        header.events, length, header.t_ingest, header.t_sent, header.aux,
+        MAGIC, VERSION, header.kind, 0, header.run, header.source, header.seq, header.arg1,
+        header.events, length, header.t_ingest, header.t_sent, header.arg2,
     )  # fmt: skip
     return [packed, *payload]
 
@@ -87,24 +111,24 @@ def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
     head = frames[0] if frames else b""
     if len(head) != HEADER_BYTES:
         raise ProtocolError(f"message: expected a header of {HEADER_BYTES} bytes, got {len(head)}")
-    (magic, version, kind, _, run, source, seq, first, events, length, t_ingest, t_sent, aux) = (
+    (magic, version, kind, _, run, source, seq, arg1, events, length, t_ingest, t_sent, arg2) = (
         _LAYOUT.unpack(head)
     )
     payload = [memoryview(frame) for frame in frames[1:]]
     size = sum([frame.nbytes for frame in payload])
     if (
         magic != MAGIC or version != VERSION or len(frames) > MAX_FRAMES
-        or size != length or size > _MOST_BYTES[kind] or events > MAX_EVENTS
+        or size != length or size > _MAX_PAYLOAD_BYTES[kind] or events > MAX_EVENTS
     ):  # fmt: skip
         raise _explain(magic, version, kind, length, size, events)
-    fields = (kind, run, source, seq, first, events, t_ingest, t_sent, aux, length)
+    fields = (kind, run, source, seq, arg1, events, t_ingest, t_sent, arg2, length)
     return tuple.__new__(Header, fields), payload
 
 
 def _explain(
     magic: bytes, version: int, kind: int, length: int, size: int, events: int
 ) -> ProtocolError:
-    """Say what is wrong with a header of the right length."""
+    """Return the error for a header of the right length that is wrong otherwise."""
     if magic != MAGIC:
         return ProtocolError(f"message: expected magic {MAGIC!r}, got {magic!r}")
     if version != VERSION:
@@ -112,23 +136,29 @@ def _explain(
             f"message: expected protocol version {VERSION}, got {version}",
             hint="sender and receiver must run the same major version of sluice",
         )
-    if _MOST_BYTES[kind] < 0:
+    max_bytes = _MAX_PAYLOAD_BYTES[kind]
+    if max_bytes < 0:
         return ProtocolError(f"message: expected a kind of 1 to {max(Kind)}, got {kind}")
-    most = _MOST_BYTES[kind]
-    if size != length or size > most:
+    if size != length or size > max_bytes:
         return ProtocolError(
-            f"message: expected {length} payload bytes (at most {most}), got {size}"
+            f"message: expected {length} payload bytes (at most {max_bytes}), got {size}"
         )
     if events > MAX_EVENTS:
         return ProtocolError(f"message: expected at most {MAX_EVENTS} events, got {events}")
     return ProtocolError(f"message: expected at most {MAX_FRAMES} frames")
 
 
-_MOST = {Kind.DATA: MAX_BYTES, Kind.RAW: MAX_BYTES, Kind.RESULT: MAX_BYTES,
-         Kind.ACK: MAX_SUMMARY_BYTES, Kind.HEARTBEAT: MAX_SUMMARY_BYTES}  # fmt: skip
 _KINDS = frozenset(int(kind) for kind in Kind)
-#: By kind, and -1 for what is none: one look in the hot path.
-_MOST_BYTES = [_MOST.get(Kind(k), MAX_TEXT_BYTES) if k in _KINDS else -1 for k in range(256)]
+_MAX_BYTES_OF_KIND = {
+    Kind.DATA: MAX_BYTES, Kind.RAW: MAX_BYTES, Kind.RESULT: MAX_BYTES,
+    Kind.ACK: MAX_SUMMARY_BYTES, Kind.HEARTBEAT: MAX_SUMMARY_BYTES,
+}  # fmt: skip
+#: Largest payload by kind, bytes, and -1 for numbers that are no kind. A list of all 256 numbers,
+#: because `decode` then needs a single lookup for each message.
+_MAX_PAYLOAD_BYTES = [
+    _MAX_BYTES_OF_KIND.get(Kind(number), MAX_TEXT_BYTES) if number in _KINDS else -1
+    for number in range(256)
+]
 
 
 def pack_json(value: Any) -> bytes:

@@ -32,9 +32,9 @@ from sluice.pipeline.sources.csv import TABLES, CsvSource
 from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summary
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.curve_keys import read_public
+from sluice.pipeline.transport.front_end_messages import EventData
 from sluice.pipeline.transport.protocol import (
     HEADER_BYTES,
-    Header,
     Kind,
     decode,
     encode,
@@ -294,7 +294,9 @@ compute = 2
 """
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {
-    "message": lambda: [b"".join(map(bytes, encode(Header(Kind.RAW, 1, 2, 3, 4, 5), b"x" * 20)))],
+    "message": lambda: [
+        b"".join(map(bytes, encode(EventData(Kind.RAW, 2, 3, 4, 5).to_header(), b"x" * 20)))
+    ],
     "record_batch": lambda: [_CODEC.pack(_batch()).to_pybytes()],
     "schema": lambda: [pack_schema(SCHEMA).to_pybytes()],
     "summary": lambda: [_summary()],

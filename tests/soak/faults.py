@@ -17,6 +17,7 @@ import zmq
 
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.transport.codec import pack_schema
+from sluice.pipeline.transport.front_end_messages import EventData
 from sluice.pipeline.transport.protocol import Header, Kind, encode
 
 from .stand import Stand
@@ -131,7 +132,7 @@ def _version(draw: random.Random, _: int) -> list[list[bytes]]:
 def _early(draw: random.Random, number: int) -> list[list[bytes]]:
     """Return events before any BOR."""
     payload = draw.randbytes(64)
-    return [encode(Header(Kind.RAW, seq=number, first=number, events=1), payload)]
+    return [encode(EventData(Kind.RAW, 0, number, number, 1).to_header(), payload)]
 
 
 def _huge(draw: random.Random, _: int) -> list[list[bytes]]:
@@ -143,7 +144,7 @@ def _huge(draw: random.Random, _: int) -> list[list[bytes]]:
 
 def _liar(draw: random.Random, number: int) -> list[list[bytes]]:
     """Return a right BOR at first, then messages whose payload is not what the header says."""
-    header = Header(Kind.RAW, seq=number, first=number * _CLAIMED, events=_CLAIMED)
+    header = EventData(Kind.RAW, 0, number, number * _CLAIMED, _CLAIMED).to_header()
     message = encode(header, draw.randbytes(draw.randint(0, 50)))
     opening = [encode(Header(Kind.BOR), pack_schema(_RECORD))] if number == 0 else []
     return [*opening, message]

@@ -16,7 +16,7 @@ from sluice.pipeline.engine.workers.shared_slots import SharedSlots
 from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.codec import Codec
-from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.run_messages import Credit, Data, Result
 from sluice.pipeline.transport.segment_state import unpack_carry
 
 from .in_flight import InFlight, InFlightBatch
@@ -87,21 +87,21 @@ class Dispatcher:
         worker = self.flights.asker()
         return None if worker is None or self.flights.full else self._due_in(worker)
 
-    def credit(self, name: str, header: Header) -> None:
+    def credit(self, name: str, credit: Credit) -> None:
         """A worker asks for more, and tells of the batch that it has judged."""
-        judged = header.seq if header.events else None
-        flight, slots = self.flights.add_credit(name, header.aux, judged)
+        processed = credit.processed_seq if credit.processed_events else None
+        flight, slots = self.flights.add_credit(name, credit.batches, processed)
         self._slots.release(slots)
         if flight is not None:
             away_ns = time.monotonic_ns() - flight.sent_idle_ns if flight.sent_idle_ns else None
-            took_ns = flight.service_ns + header.first
-            self._batching.on_done(header.events, took_ns, away_ns, flight.rung)
+            took_ns = flight.service_ns + credit.service_ns
+            self._batching.on_done(credit.processed_events, took_ns, away_ns, flight.rung)
 
-    def on_segment_result(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
+    def on_segment_result(self, name: str, result: Result, payload: Sequence[memoryview]) -> None:
         """Take what came of a batch in a segment that is not the last."""
         took_ns = unpack_carry(payload[0]).took
-        lies = bool(header.first)
-        free = self.flights.pass_on(name, header.seq, payload, took_ns, lies=lies)
+        lies = result.slot is not None
+        free = self.flights.pass_on(name, result.seq, payload, took_ns, lies=lies)
         self._slots.release(free)
 
     def commit(self, first: int, summaries: list[BatchSummary]) -> bool:
@@ -126,7 +126,7 @@ class Dispatcher:
             self._plan.account.record_failed(batch, "engine", why)
         self._plan.fail_remaining(why)
 
-    def check_result(self, header: Header, payload: Sequence[memoryview], segment: int) -> None:
+    def check_result(self, result: Result, payload: Sequence[memoryview], segment: int) -> None:
         """Refuse what a worker of another host gives, if nobody could go on with it.
 
         Raises
@@ -134,18 +134,18 @@ class Dispatcher:
         ProtocolError
             If it is no carry with a record batch of the edge behind `segment`.
         """
-        flight = self.flights.get(header.seq)
-        expected = header.events if flight is None else flight.batch.events
-        if segment == self._segments - 1 or header.first or len(payload) != 2:
-            raise ProtocolError(f"batch {header.seq}: expected no such RESULT")
-        if header.events != expected:
+        flight = self.flights.get(result.seq)
+        expected = result.events if flight is None else flight.batch.events
+        if segment == self._segments - 1 or result.slot is not None or len(payload) != 2:
+            raise ProtocolError(f"batch {result.seq}: expected no such RESULT")
+        if result.events != expected:
             raise ProtocolError(
-                f"batch {header.seq}: expected {expected} events back, got {header.events}"
+                f"batch {result.seq}: expected {expected} events back, got {result.events}"
             )
         rows = [row for flag in unpack_carry(payload[0]).flags for row in flag.rows]
         if rows and not 0 <= min(rows) <= max(rows) < expected:
-            raise ProtocolError(f"batch {header.seq}: expected flags of its {expected} events")
-        self._codecs[segment + 1].unpack(payload[1], header.events, header.seq)
+            raise ProtocolError(f"batch {result.seq}: expected flags of its {expected} events")
+        self._codecs[segment + 1].unpack(payload[1], result.events, result.seq)
 
     def _assign_segment(self, segment: int) -> None:
         """Hand batches to a segment behind the first while its workers ask for them."""
@@ -198,11 +198,12 @@ class Dispatcher:
         self, flight: InFlightBatch, worker: str, slot: int | None, payload: Sequence[Any]
     ) -> bool:
         """Send DATA; False if the worker is gone or its queue is full."""
-        batch, place = flight.batch, 0 if slot is None else slot + 1
-        header = Header(Kind.DATA, self._plan.account.run, seq=batch.seq, first=place,
-                        events=batch.events, t_sent=time.monotonic_ns(),
-                        aux=flight.rung | flight.epoch << 8)  # fmt: skip
-        return self._hub.send(header, *payload, to=worker.encode())
+        batch = flight.batch
+        data = Data(
+            self._plan.account.run, batch.seq, batch.events, slot, flight.rung, flight.epoch,
+            t_sent=time.monotonic_ns(),
+        )  # fmt: skip
+        return self._hub.send(data.to_header(), *payload, to=worker.encode())
 
 
 def _added(segments: list[Times]) -> Times:

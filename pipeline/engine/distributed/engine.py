@@ -16,13 +16,13 @@ from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.batch_reader import Pause
-from sluice.pipeline.engine.model_swap import Swap
-from sluice.pipeline.engine.workers.messages import Ready
+from sluice.pipeline.engine.model_swap import Swap, SwapReply
 from sluice.pipeline.engine.workers.process_spec import Times
 from sluice.pipeline.engine.workers.router import open_router
 from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.batch_summary import unpack_summaries
 from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
+from sluice.pipeline.transport.run_messages import CommitAck, Credit, Result
 from sluice.pipeline.transport.socket import Message, Poller
 
 from .dispatcher import Dispatcher
@@ -55,7 +55,7 @@ class DistributedEngine:
         self._handlers = {
             Kind.ACK: self._commit, Kind.CREDIT: self._credit, Kind.HELLO: self._welcome,
             Kind.READY: self._ready, Kind.ERROR: self._fail, Kind.EOR: self._hear_sink,
-            Kind.FULL: self._hear_sink, Kind.HEARTBEAT: lambda *_: None,
+            Kind.DISK_FULL: self._hear_sink, Kind.HEARTBEAT: lambda *_: None,
             Kind.RESULT: self._pass_on,
         }  # fmt: skip
 
@@ -231,13 +231,14 @@ class DistributedEngine:
         self._crew.heard(name)
 
     def _credit(self, name: str, header: Header, _: list[memoryview]) -> None:
-        self._dispatch.credit(name, header)
+        self._dispatch.credit(name, Credit.from_header(header))
 
     def _pass_on(self, name: str, header: Header, payload: list[memoryview]) -> None:
-        self._dispatch.on_segment_result(name, header, payload)
+        self._dispatch.on_segment_result(name, Result.from_header(header), payload)
 
     def _commit(self, _: str, header: Header, payload: list[memoryview]) -> None:
-        if self._dispatch.commit(header.seq, unpack_summaries(payload[0])):
+        ack = CommitAck.from_header(header)
+        if self._dispatch.commit(ack.first_seq, unpack_summaries(payload[0])):
             self._stall.progress()
 
     def _welcome(self, name: str, _: Header, payload: list[memoryview]) -> None:
@@ -249,7 +250,7 @@ class DistributedEngine:
             self._dispatch.welcome(name, times, segment)
 
     def _ready(self, name: str, _: Header, payload: list[memoryview]) -> None:
-        self._swaps.on_reply(name, msgspec.json.decode(payload[0], type=Ready))
+        self._swaps.on_reply(name, msgspec.json.decode(payload[0], type=SwapReply))
 
     def _fail(self, _: str, __: Header, payload: list[memoryview]) -> None:
         last_words = msgspec.json.decode(payload[0], type=ErrorRecord)

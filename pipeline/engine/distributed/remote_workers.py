@@ -10,8 +10,9 @@ import numpy as np
 
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.model_swap import SwapReply
 from sluice.pipeline.engine.workers.heartbeat import HEARTBEAT_S
-from sluice.pipeline.engine.workers.messages import JoinReply, JoinRequest, Ready, tai_ahead_ns
+from sluice.pipeline.engine.workers.join import JoinReply, JoinRequest, tai_ahead_ns
 from sluice.pipeline.engine.workers.process_spec import Times
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.graph.segments import split
@@ -100,7 +101,7 @@ class RemoteWorkers:
             self._dispatch.welcome(name, times, self.segment_of(name))
             self._welcome(name)
         elif header.kind == Kind.READY:
-            self._swaps.on_reply(name, unpack_json(payload, Ready, "READY"))
+            self._swaps.on_reply(name, unpack_json(payload, SwapReply, "READY"))
         elif header.kind == Kind.HEARTBEAT:
             self._count(name, payload)
         else:

@@ -12,6 +12,7 @@ from sluice.pipeline.engine.storage_retry import HOLDER
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.run_messages import DiskFull
 
 from .process import Process
 from .supervisor import SINK
@@ -54,7 +55,7 @@ class SinkChannel:
         self._control.remove_hold(HOLDER)
 
     def hear(self, header: Header, payload: Sequence[memoryview]) -> None:
-        """Take FULL or EOR: pause while there is no room; what was written.
+        """Take DISK_FULL or EOR: pause while there is no room; what was written.
 
         Raises
         ------
@@ -63,7 +64,7 @@ class SinkChannel:
         """
         if header.kind == Kind.EOR:
             self.report = msgspec.json.decode(payload[0])
-        elif header.aux:
+        elif DiskFull.from_header(header).full:
             why = msgspec.json.decode(payload[0])
             if self._control.state is State.CONFIGURED:  # nothing runs yet that could wait
                 raise RunError(f"sink: cannot open: {why}")
@@ -74,7 +75,7 @@ class SinkChannel:
     def request_flush(self, hub: Router, sink: Process) -> None:
         """Tell the sink, once, that no more batches come: it need not hold results for company."""
         if not self._hurried and sink.ready:
-            header = Header(Kind.CREDIT, self._run)
+            header = Header(Kind.FLUSH, self._run)
             self._hurried = hub.send(header, to=SINK.encode())
 
     def end(self, hub: Router, sink: Process, eor: bytes) -> bool:

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_epochs import ModelEpochs
-from sluice.pipeline.engine.model_swap import Swap
-from sluice.pipeline.engine.workers.messages import Ready
+from sluice.pipeline.engine.model_swap import Swap, SwapReply
 
 #: A worker that dies while it prepares may have been killed; one that dies twice cannot load it.
 _DEATHS = 2
@@ -78,7 +77,7 @@ class SwapCoordinator:
             self._asked.add(worker)
             self._send(worker, epochs.pending)
 
-    def on_reply(self, worker: str, ready: Ready) -> None:
+    def on_reply(self, worker: str, ready: SwapReply) -> None:
         """Take a worker's answer."""
         pending = self.epochs.pending
         if pending is None or ready.attempt != pending.attempt:

@@ -10,6 +10,7 @@ from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.run_messages import Credit, Result
 
 from .dispatcher import Dispatcher
 from .liveness import Liveness
@@ -95,14 +96,15 @@ class WorkerPool:
         elif name in self.guests and header.kind in (Kind.STOP, Kind.ERROR):
             self._disconnect(name)
         elif name in self.guests and header.kind == Kind.CREDIT:
-            self._dispatch.credit(name, header)
+            self._dispatch.credit(name, Credit.from_header(header))
         elif name in self.guests and header.kind == Kind.RESULT:
+            result = Result.from_header(header)
             try:
-                self._dispatch.check_result(header, payload, self.guests.segment_of(name))
+                self._dispatch.check_result(result, payload, self.guests.segment_of(name))
             except ProtocolError:
                 self._disconnect(name)
                 raise
-            self._dispatch.on_segment_result(name, header, payload)
+            self._dispatch.on_segment_result(name, result, payload)
         else:
             self.guests.hear(name, header, payload)
 

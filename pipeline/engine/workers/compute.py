@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ErrorRecord, ModelError, RunError
-from sluice.pipeline.engine.model_swap import ModelPreload, Swap
+from sluice.pipeline.engine.model_swap import ModelPreload, Swap, SwapReply
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import Graph, build_graph
 from sluice.pipeline.graph.segments import split
@@ -21,12 +21,12 @@ from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.transport.batch_summary import pack_summary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.run_messages import Credit, Data, Result, WorkerHello
 from sluice.pipeline.transport.segment_state import EMPTY, SegmentState, pack_carry, unpack_carry
 from sluice.pipeline.transport.socket import Socket
 
 from .heartbeat import Heartbeat
 from .link import LocalLink, WorkerLink
-from .messages import Ready
 from .process_spec import ORPHAN_CHECK_S, ProcessSpec, max_unreported, run_process
 
 #: How often a worker without batches looks whether a model is ready.
@@ -42,8 +42,8 @@ def work(spec: ProcessSpec, hub: Socket) -> None:
     """Open the chain, then judge batches until ingest says stop."""
     worker = ComputeWorker(spec, hub)
     try:
-        hub.send(Header(Kind.HELLO, aux=os.getpid()), worker.service_s())
-        hub.send(Header(Kind.CREDIT, aux=spec.credit))
+        hub.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
+        hub.send(Credit(spec.credit).to_header())
         while worker.step():
             pass
     finally:
@@ -120,10 +120,11 @@ class ComputeWorker:
         if header.kind != Kind.DATA:
             name = self._spec.name
             raise RunError(f"worker {name!r}: expected DATA, CONTROL or STOP, got {header.kind}")
+        data = Data.from_header(header)
         if self._graph.has_next_segment:
-            self._pass_on(header, payload, began)
+            self._pass_on(data, payload, began)
             return True
-        self._judge(header, payload)
+        self._judge(data, payload)
         took = time.monotonic_ns() - began
         self._owed.append((header.seq, header.events, took))
         if len(self._owed) >= min(self._spec.credit // 2, max_unreported(header.events)):
@@ -138,8 +139,7 @@ class ComputeWorker:
     def _request_batches(self) -> None:
         """Ask for a batch for each that is judged: a message wakes three threads."""
         seq, events, took = self._owed[-1]
-        asked = len(self._owed)
-        self._hub.send(Header(Kind.CREDIT, seq=seq, first=took, events=events, aux=asked))
+        self._hub.send(Credit(len(self._owed), seq, events, took).to_header())
         self._owed.clear()
 
     def _prepare(self, swap: Swap) -> None:
@@ -157,7 +157,7 @@ class ComputeWorker:
             return
         error = preparation.error
         words = None if error is None else ErrorRecord.of(error, self._spec.name)
-        ready = Ready(preparation.swap.attempt, words)
+        ready = SwapReply(preparation.swap.attempt, words)
         self._hub.send(Header(Kind.READY), msgspec.json.encode(ready))
         self._outcomes[preparation.swap.epoch], self._preparation = error, None
 
@@ -173,52 +173,47 @@ class ComputeWorker:
             raise error
         self._epoch = epoch
 
-    def _judge(self, header: Header, payload: list[memoryview]) -> None:
+    def _judge(self, data: Data, payload: list[memoryview]) -> None:
         """Judge a batch to the end and give what came of it to the sink."""
-        batch, ready_ns, carry = self._take(header, payload)
-        rung, epoch = header.aux & 0xFF, header.aux >> 8
-        kept, summary = self._chain.run(batch, ready_ns, rung, epoch, carry)
+        batch, ready_ns, carry = self._take(data, payload)
+        kept, summary = self._chain.run(batch, ready_ns, data.rung, data.epoch, carry)
         kept, summary = self._place.globalise(kept, summary)
-        self._outlet.send(*self._answer(header, kept, pack_summary(summary)))
+        self._outlet.send(*self._answer(data, kept, pack_summary(summary)))
 
-    def _pass_on(self, header: Header, payload: list[memoryview], began: int) -> None:
+    def _pass_on(self, data: Data, payload: list[memoryview], began: int) -> None:
         """Do this segment's part of a batch and give it back to ingest, for the next."""
-        batch, ready_ns, carry = self._take(header, payload)
-        rung, epoch = header.aux & 0xFF, header.aux >> 8
-        passed, carry = self._chain.run_segment(batch, ready_ns, rung, epoch, carry)
+        batch, ready_ns, carry = self._take(data, payload)
+        passed, carry = self._chain.run_segment(batch, ready_ns, data.rung, data.epoch, carry)
         passed, carry = self._place.globalise(passed, carry)
         carry = replace(carry, took=time.monotonic_ns() - began)
-        self._hub.send(*self._answer(header, passed, pack_carry(carry)))
+        self._hub.send(*self._answer(data, passed, pack_carry(carry)))
 
-    def _take(
-        self, header: Header, payload: list[memoryview]
-    ) -> tuple[EventBatch, int, SegmentState]:
+    def _take(self, data: Data, payload: list[memoryview]) -> tuple[EventBatch, int, SegmentState]:
         """Return a batch that has come, since when it waits, and what was found before."""
         carry = EMPTY
         if self._graph.segment:
             carry, payload = unpack_carry(payload[0]), payload[1:]
-        if self._slots is None or not header.first:
-            batch = self._inward.unpack(payload[0], header.events, header.seq)
+        if self._slots is None or data.slot is None:
+            batch = self._inward.unpack(payload[0], data.events, data.seq)
         else:
             segment = self._graph.segment
-            batch = self._slots.batch(header.first - 1, segment, header.events, header.seq)
-        epoch = header.aux >> 8
-        if epoch > self._epoch:
-            self._wait_for_epoch(epoch)
-        return self._place.localise(batch, header, carry)
+            batch = self._slots.batch(data.slot, segment, data.events, data.seq)
+        if data.epoch > self._epoch:
+            self._wait_for_epoch(data.epoch)
+        return self._place.localise(batch, data, carry)
 
-    def _answer(self, header: Header, result: EventBatch, found: bytes) -> list[Any]:
+    def _answer(self, data: Data, result: EventBatch, found: bytes) -> list[Any]:
         """Return a RESULT: header, what was found, and what came of the batch if it must travel."""
         frames: list[Any] = [found]
-        slots, place = self._slots, header.first
-        if slots is None or not (place and slots.write(place - 1, self._graph.segment + 1, result)):
-            place = 0
-        if not place and (result.events or self._graph.has_next_segment):
+        slots, slot = self._slots, data.slot
+        if slots is None or slot is None or not slots.write(slot, self._graph.segment + 1, result):
+            slot = None
+        if slot is None and (result.events or self._graph.has_next_segment):
             frames.append(self._outward.pack(result))
-        answer = Header(Kind.RESULT, header.run, seq=header.seq, first=place,
-                        events=result.events, t_ingest=header.t_ingest,
-                        t_sent=time.monotonic_ns(), aux=header.events)  # fmt: skip
-        return [answer, *frames]
+        answer = Result(
+            data.run, data.seq, result.events, slot, data.events, data.t_ingest, time.monotonic_ns()
+        )
+        return [answer.to_header(), *frames]
 
 
 def _label(model: dict[str, str]) -> str:

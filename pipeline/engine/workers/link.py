@@ -15,7 +15,7 @@ from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.curve_keys import ClientAuth
-from sluice.pipeline.transport.protocol import Header
+from sluice.pipeline.transport.run_messages import Data
 from sluice.pipeline.transport.segment_state import SegmentState
 from sluice.pipeline.transport.socket import Socket
 
@@ -44,7 +44,7 @@ class WorkerLink(Protocol):
         """Whether ingest is gone."""
 
     def localise(
-        self, batch: EventBatch, header: Header, carry: SegmentState
+        self, batch: EventBatch, data: Data, carry: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
         """Return a batch in this host's time, since when it waits, and its carry."""
 
@@ -79,10 +79,10 @@ class LocalLink:
         return self._spec.orphaned()
 
     def localise(
-        self, batch: EventBatch, header: Header, carry: SegmentState
+        self, batch: EventBatch, data: Data, carry: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
         """Return all as it is: the batch waits since it was sent."""
-        return batch, header.t_sent, carry
+        return batch, data.t_sent, carry
 
     def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
         """Return all as it is."""
@@ -141,7 +141,7 @@ class RemoteLink:
         return False
 
     def localise(
-        self, batch: EventBatch, header: Header, carry: SegmentState
+        self, batch: EventBatch, data: Data, carry: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
         """Return all in this host's time; the batch waits from now on: the network is no stage."""
         if carry.started:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
 from sluice.pipeline.transport.curve_keys import ClientAuth
 from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_json
+from sluice.pipeline.transport.run_messages import Credit, WorkerHello
 from sluice.pipeline.transport.socket import Socket, terminate
 
 from .compute import ComputeWorker
+from .join import JoinReply, JoinRequest, reachable_endpoint, tai_ahead_ns
 from .link import RemoteLink
-from .messages import JoinReply, JoinRequest, reachable_endpoint, tai_ahead_ns
 from .process_spec import CoreSet, ProcessSpec
 
 _LOOK_S = 0.1
@@ -80,8 +81,8 @@ def _work(
         worker = ComputeWorker(spec, hub, away)
         try:
             away.hear()  # making ready takes its time
-            hub.send(Header(Kind.HELLO, aux=os.getpid()), worker.service_s())
-            hub.send(Header(Kind.CREDIT, aux=_CREDIT))
+            hub.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
+            hub.send(Credit(_CREDIT).to_header())
             while not left() and worker.step():
                 pass
         finally:

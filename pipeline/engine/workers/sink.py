@@ -11,7 +11,7 @@ from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ProtocolError, RunError
 from sluice.pipeline.engine.group_commit import GroupCommit
-from sluice.pipeline.engine.model_swap import Swap
+from sluice.pipeline.engine.model_swap import Swap, SwapReply
 from sluice.pipeline.engine.storage_retry import DISK_FULL_ERRNOS, RETRY_S, StorageRetry
 from sluice.pipeline.graph.graph import Graph, build_graph
 from sluice.pipeline.journal.batch_record import record_epoch
@@ -21,10 +21,10 @@ from sluice.pipeline.transport.batch_summary import merge_acks, unpack_summary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.run_messages import CommitAck, DiskFull, Result, SinkHello
 from sluice.pipeline.transport.socket import Poller, Socket
 
 from .heartbeat import Heartbeat
-from .messages import Ready
 from .process_spec import ORPHAN_CHECK_S, ProcessSpec, run_process
 from .router import Router
 
@@ -61,7 +61,7 @@ def _open(sink: Sink, graph: Graph, spec: ProcessSpec, hub: Socket) -> list[Comm
                 raise RunError(f"cannot open: {error}") from error
             if room.on_error(error, time.monotonic()):  # HELLO will say that there is room again
                 run = int(spec.bor.get("run", 0))
-                hub.send(Header(Kind.FULL, run, aux=1), msgspec.json.encode(str(error)))
+                hub.send(DiskFull(True, run).to_header(), msgspec.json.encode(str(error)))
         time.sleep(RETRY_S)
     raise RunError("cannot open: the engine is gone")
 
@@ -97,7 +97,7 @@ class SinkWorker:
     def serve(self) -> None:
         """Commit until EOR or STOP."""
         poller = Poller((self._hub, *self._outlet.sockets))
-        self._hub.send(Header(Kind.HELLO, self._run, seq=self._committer.next))
+        self._hub.send(SinkHello(self._committer.next, self._run).to_header())
         going = True
         while going and self._eor is None:
             ready = poller.poll(self._patience())
@@ -156,12 +156,13 @@ class SinkWorker:
 
     def _result(self, header: Header, payload: list[memoryview]) -> BatchResult:
         summary, *rest = payload
-        kept = EventBatch({}, 0, header.seq)
-        if header.first:
-            kept = self._slots.batch(header.first - 1, -1, header.events, header.seq)
+        result = Result.from_header(header)
+        kept = EventBatch({}, 0, result.seq)
+        if result.slot is not None:
+            kept = self._slots.batch(result.slot, -1, result.events, result.seq)
         elif rest:
-            kept = self._codec.unpack(rest[0], header.events, header.seq)
-        return BatchResult(header.seq, header.aux, kept, summary)
+            kept = self._codec.unpack(rest[0], result.events, result.seq)
+        return BatchResult(result.seq, result.processed_events, kept, summary)
 
     def _commit(self) -> None:
         committer, held = self._committer, self._held
@@ -179,12 +180,13 @@ class SinkWorker:
             self._lose_room(error)
         else:
             if self._room.on_success():
-                self._hub.send(Header(Kind.FULL, self._run))
+                self._hub.send(DiskFull(False, self._run).to_header())
 
     def _lose_room(self, error: OSError) -> None:
         """Tell ingest, once, that there is no room; RunError if it is no use to wait."""
         if self._room.on_error(error, time.monotonic()):
-            self._hub.send(Header(Kind.FULL, self._run, aux=1), msgspec.json.encode(str(error)))
+            full = DiskFull(True, self._run).to_header()
+            self._hub.send(full, msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
         self._settled.append((first, batches, payload))
@@ -195,8 +197,8 @@ class SinkWorker:
         """Let ingest know what is committed; each message wakes three threads."""
         if self._settled:
             firsts, batches, payloads = zip(*self._settled, strict=True)
-            ack = Header(Kind.ACK, self._run, seq=firsts[0], aux=sum(batches))
-            self._hub.send(ack, merge_acks(payloads))
+            ack = CommitAck(firsts[0], sum(batches), self._run)
+            self._hub.send(ack.to_header(), merge_acks(payloads))
             self._settled.clear()
 
     def _obey(self) -> bool:
@@ -207,12 +209,13 @@ class SinkWorker:
         _, header, payload = message
         if header.kind == Kind.EOR:
             self._eor = msgspec.json.decode(payload[0])
-        elif header.kind == Kind.CREDIT:
+        elif header.kind == Kind.FLUSH:
             self._committer.flush_eagerly()
         elif header.kind == Kind.CONTROL:
             swap = msgspec.json.decode(payload[0], type=Swap)
             self._committer.register_swap(swap.for_journal())
-            self._hub.send(Header(Kind.READY, self._run), msgspec.json.encode(Ready(swap.attempt)))
+            reply = msgspec.json.encode(SwapReply(swap.attempt))
+            self._hub.send(Header(Kind.READY, self._run), reply)
         return header.kind != Kind.STOP
 
 
@@ -227,7 +230,7 @@ def open_result_socket(spec: ProcessSpec) -> Router:
 
 def is_sound(header: Header, payload: list[memoryview], codec: Codec) -> bool:
     """Whether a message from another host is a result that can be committed as it is."""
-    if header.kind != Kind.RESULT or header.first or not payload:
+    if header.kind != Kind.RESULT or Result.from_header(header).slot is not None or not payload:
         return False
     try:
         unpack_summary(payload[0])

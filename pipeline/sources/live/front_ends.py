@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EventAck
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.record_receiver import PeerTable
 from sluice.pipeline.transport.socket import Socket
@@ -15,7 +16,7 @@ _MOST_LOST = 1 << 40
 _COUNTER = (1 << 64) - 1
 #: How often a front end hears how far it was understood, while it sends.
 _TELL_S = 1.0
-_BUSY, _FREE = Header(Kind.BUSY, aux=1), Header(Kind.BUSY, aux=0)
+_BUSY, _FREE = Busy(True).to_header(), Busy(False).to_header()
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class FrontEnds:
     def __len__(self) -> int:
         return len(self._known)
 
-    def register(self, peer: bytes, header: Header, socket: Socket) -> None:
+    def register(self, peer: bytes, begin: BeginOfRun, socket: Socket) -> None:
         """Know a front end from now on; ProtocolError if there are too many."""
         if peer not in self._known and len(self._known) >= self._most:
             self._forget_the_gone(socket)
@@ -91,8 +92,8 @@ class FrontEnds:
         known = self._known.get(peer)
         if known is not None:
             self.peers.drop(known.row)
-        row = self.peers.add(peer, header.first)
-        self._known[peer] = FrontEnd(header.source, row, header.first, self.peers)
+        row = self.peers.add(peer, begin.next_event)
+        self._known[peer] = FrontEnd(begin.source, row, begin.next_event, self.peers)
 
     def set_busy(self, socket: Socket, *, busy: bool) -> None:
         """Tell every front end to pause, or to go on."""
@@ -116,7 +117,7 @@ class FrontEnds:
                 socket.send(_BUSY if self._busy else _FREE, to=peer)
             if front_end.told != front_end.next_event:
                 front_end.told = front_end.next_event
-                socket.send(Header(Kind.ACK, first=front_end.next_event), to=peer)
+                socket.send(EventAck(front_end.next_event).to_header(), to=peer)
 
     def _forget_the_gone(self, socket: Socket) -> None:
         """Forget those whose connection is gone: a message finds no way to them."""

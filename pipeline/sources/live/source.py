@@ -17,6 +17,13 @@ from sluice.pipeline.sources.base import NONE, Available, Losses, Rejected, with
 from sluice.pipeline.sources.column_spec import parse_column
 from sluice.pipeline.transport.codec import Codec, record_dtype, unpack_schema
 from sluice.pipeline.transport.curve_keys import load_server_auth
+from sluice.pipeline.transport.front_end_messages import (
+    BeginOfRun,
+    Busy,
+    EndOfRun,
+    EventAck,
+    EventData,
+)
 from sluice.pipeline.transport.protocol import Header, Kind, pack_json
 from sluice.pipeline.transport.record_receiver import RecordReceiver
 from sluice.pipeline.transport.socket import Limits, Message, Socket
@@ -169,43 +176,44 @@ class LiveSource:
     def _take(self, message: Message) -> None:
         peer, header, payload = message
         if header.kind == Kind.BOR:
-            self._begin(peer, header, payload)
+            self._begin(peer, BeginOfRun.from_header(header), payload)
             return
         front_end = self._front_ends.get(peer)
         if front_end is None:
             self._answer(peer, Header(Kind.HELLO))
             raise _peer_error(peer, f"expected BOR first, got {Kind(header.kind).name}")
         if header.kind == Kind.EOR:
-            self._count_gap(front_end, header)
-            self._answer(peer, Header(Kind.ACK, first=front_end.next_event))
+            self._count_gap(front_end, EndOfRun.from_header(header).next_event)
+            self._answer(peer, EventAck(front_end.next_event).to_header())
             self._front_ends.unregister(peer)
         elif header.kind in (Kind.DATA, Kind.RAW):
-            if header.first != front_end.next_event:
-                self._count_gap(front_end, header)
-            front_end.next_event = header.first + header.events
+            data = EventData.from_header(header)
+            if data.first_event != front_end.next_event:
+                self._count_gap(front_end, data.first_event)
+            front_end.next_event = data.first_event + data.events
             try:
                 if self._lists is not None:
-                    self._keep(self._lists, header, payload)
+                    self._keep(self._lists, data, payload)
                 elif self._packed is not None:
-                    self._append(self._packed, self._records(header, payload), header.events)
+                    self._append(self._packed, self._records(data, payload), data.events)
             except ProtocolError as error:
-                where = f"{self.name}: source {header.source}: events from {header.first}"
+                where = f"{self.name}: source {data.source}: events from {data.first_event}"
                 bytes_ = b"".join(payload)
-                self._losses.reject(Rejected(where, error.message, bytes_, header.events))
+                self._losses.reject(Rejected(where, error.message, bytes_, data.events))
         else:
             raise _peer_error(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
 
-    def _begin(self, peer: bytes, header: Header, payload: list[memoryview]) -> None:
+    def _begin(self, peer: bytes, begin: BeginOfRun, payload: list[memoryview]) -> None:
         try:
             self._compare(unpack_schema(payload[0]) if payload else Schema())
             if self.socket is not None:
-                self._front_ends.register(peer, header, self.socket)
+                self._front_ends.register(peer, begin, self.socket)
         except ProtocolError as error:
             self._answer(peer, Header(Kind.ERROR), pack_json({"message": error.message}))
             raise _peer_error(peer, error.message) from error
-        self._answer(peer, Header(Kind.ACK, first=header.first, aux=self._limits.frame_bytes))
+        self._answer(peer, EventAck(begin.next_event, self._limits.frame_bytes).to_header())
         if self._busy:
-            self._answer(peer, Header(Kind.BUSY, aux=1))
+            self._answer(peer, Busy(True).to_header())
 
     def _compare(self, schema: Schema) -> None:
         for column in self._record:
@@ -219,39 +227,39 @@ class LiveSource:
                 f"BOR: expected the columns {self._record.names} in this order, got {schema.names}"
             )
 
-    def _count_gap(self, front_end: FrontEnd, header: Header) -> None:
-        self._losses.lost += front_end.gap(header.first)
-        front_end.next_event = header.first
+    def _count_gap(self, front_end: FrontEnd, first_event: int) -> None:
+        self._losses.lost += front_end.gap(first_event)
+        front_end.next_event = first_event
 
-    def _records(self, header: Header, payload: list[memoryview]) -> memoryview:
+    def _records(self, message: EventData, payload: list[memoryview]) -> memoryview:
         """Return the packed records of a message."""
         if len(payload) != 1:
             raise ProtocolError(f"message: expected 1 payload frame, got {len(payload)}")
-        if header.kind == Kind.RAW:
-            wanted = header.events * self._dtype.itemsize
-            if header.length != wanted:
+        if message.kind == Kind.RAW:
+            wanted = message.events * self._dtype.itemsize
+            if message.length != wanted:
                 raise ProtocolError(
-                    f"RAW message: expected {wanted} bytes for {header.events} events, "
-                    f"got {header.length}"
+                    f"RAW message: expected {wanted} bytes for {message.events} events, "
+                    f"got {message.length}"
                 )
             return payload[0]
-        batch = self._codec.unpack(payload[0], header.events, header.seq)
+        batch = self._codec.unpack(payload[0], message.events, message.seq)
         records = np.empty(batch.events, self._dtype)
         for name in self._record.names:
             records[name] = batch[name]
         return records.view(np.uint8).data
 
-    def _keep(self, lists: RaggedBacklog, header: Header, payload: list[memoryview]) -> None:
+    def _keep(self, lists: RaggedBacklog, message: EventData, payload: list[memoryview]) -> None:
         """Put the events of a message behind those that wait; each that is none is refused."""
-        if header.kind != Kind.DATA or len(payload) != 1:
+        if message.kind != Kind.DATA or len(payload) != 1:
             raise ProtocolError(
                 f"message: expected DATA in 1 payload frame, for records with lists, got "
-                f"{Kind(header.kind).name} in {len(payload)}"
+                f"{Kind(message.kind).name} in {len(payload)}"
             )
-        batch = self._codec.unpack(payload[0], header.events, header.seq)
-        at = f"{self.name}: source {header.source}: event"
+        batch = self._codec.unpack(payload[0], message.events, message.seq)
+        at = f"{self.name}: source {message.source}: event"
         batch, refused = within_limits(
-            batch, self._record, lambda row: f"{at} {header.first + row}"
+            batch, self._record, lambda row: f"{at} {message.first_event + row}"
         )
         for rejected in refused:
             self._losses.reject(rejected)

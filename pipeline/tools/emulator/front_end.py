@@ -11,7 +11,7 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.transport.curve_keys import ClientAuth
-from sluice.pipeline.transport.protocol import Header
+from sluice.pipeline.transport.front_end_messages import EventData
 
 from .ingest_client import IngestClient
 from .payloads import make_payloads
@@ -139,7 +139,7 @@ class FrontEndEmulator:
         stock.prepare(first, until, time.time_ns())
         for start in range(first, until, per_message):
             count = min(per_message, until - start)
-            header = Header(stock.kind, 0, self._source, sent.messages, start, count)
+            header = EventData(stock.kind, self._source, sent.messages, start, count).to_header()
             payload = stock.message(start, count)
             if most and len(payload) > most:
                 raise self._too_long(len(payload))

@@ -12,6 +12,7 @@ from sluice.pipeline.core.errors import ProtocolError, RunError
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.transport.codec import pack_schema
 from sluice.pipeline.transport.curve_keys import ClientAuth
+from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EndOfRun, EventAck
 from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
 from sluice.pipeline.transport.socket import Socket
 
@@ -54,7 +55,7 @@ class IngestClient:
 
     def begin(self) -> None:
         """Say what will come, wait until ingest agrees; RunError if it does not."""
-        self._insist(Header(Kind.BOR, source=self._source), self._schema)
+        self._insist(BeginOfRun(0, self._source).to_header(), self._schema)
         self._await("BOR", self._look)
 
     def look(self) -> None:
@@ -70,9 +71,11 @@ class IngestClient:
             header = self._look()
             if self.begun != begun:  # to an ingest that was not there before
                 self._insist(last)
-            return header is not None and header.kind == Kind.ACK and header.first >= first
+            if header is None or header.kind != Kind.ACK:
+                return False
+            return EventAck.from_header(header).next_event >= first
 
-        last = Header(Kind.EOR, source=self._source, first=first)
+        last = EndOfRun(first, self._source).to_header()
         self._insist(last)
         self._await("EOR", finished)
 
@@ -92,14 +95,15 @@ class IngestClient:
             raise RunError(f"{self._endpoint} refuses: {why}")
         if header.kind == Kind.ACK:
             self._asked_s = -math.inf
-            self.understood = max(self.understood, header.first)
-            self.most_bytes = header.aux or self.most_bytes
+            ack = EventAck.from_header(header)
+            self.understood = max(self.understood, ack.next_event)
+            self.most_bytes = ack.max_message_bytes or self.most_bytes
         elif header.kind == Kind.BUSY:
-            self.busy = header.aux != 0
+            self.busy = Busy.from_header(header).pause
         elif header.kind == Kind.HELLO and time.monotonic() - self._asked_s > _AGAIN_S:
             self.busy = False
             self._asked_s = time.monotonic()  # one HELLO comes for each message it did not know
-            begin = Header(Kind.BOR, source=self._source, first=self.understood)
+            begin = BeginOfRun(self.understood, self._source).to_header()
             self.begun += self.send(begin, self._schema)
         return header
 

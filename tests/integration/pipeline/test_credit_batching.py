@@ -43,9 +43,9 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
     asked, told = [], []
     credit, commit = Dispatcher.credit, Dispatcher.commit
 
-    def noted_credit(self, name, header):
-        asked.append((header.aux, header.events))
-        credit(self, name, header)
+    def noted_credit(self, name, message):
+        asked.append((message.batches, message.processed_events))
+        credit(self, name, message)
 
     def noted_commit(self, first, summaries):
         told.append((first, len(summaries)))
@@ -61,7 +61,7 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
     report = daemon.run_graph(config, RunOptions(UNNUMBERED, "distributed"))
     assert report["closed"]
     batches = -(-20_000 // size)
-    judged = [aux for aux, events in asked if events]
+    judged = [batches for batches, events in asked if events]
     # What the worker owes when the run ends it need not say.
     assert batches - 4 < sum(judged) <= batches
     assert max(judged) <= 4

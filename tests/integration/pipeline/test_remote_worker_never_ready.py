@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.engine.distributed import worker_pool
-from sluice.pipeline.engine.workers.messages import JoinRequest
+from sluice.pipeline.engine.workers.join import JoinRequest
 from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service import daemon
 from sluice.pipeline.service.session import RunOptions

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +15,13 @@ import pytest
 from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.journal import batch_record
-from sluice.pipeline.transport import batch_summary, codec, protocol
+from sluice.pipeline.transport import (
+    batch_summary,
+    codec,
+    front_end_messages,
+    protocol,
+    run_messages,
+)
 
 Rows = Callable[[str], list[list[str]]]
 Section = Callable[[Path, str], str]
@@ -29,11 +37,11 @@ def page(root: Path) -> Path:
 def test_header_table(page: Path, section: Section, rows: Rows) -> None:
     table = rows(section(page, f"### Header: {protocol.HEADER_BYTES} bytes"))
     header = protocol.Header(
-        int(protocol.Kind.RAW), run=2, source=3, seq=4, first=5, events=6, t_ingest=7, t_sent=8,
-        aux=9, length=10,
+        int(protocol.Kind.RAW), run=2, source=3, seq=4, arg1=5, events=6, t_ingest=7, t_sent=8,
+        arg2=9, length=10,
     )  # fmt: skip
     packed, _ = protocol.encode(header, bytes(10))
-    expected = {"magic": b"SLCE", "version": 1, "reserved": 0, **header._asdict()}
+    expected = {"magic": b"SLCE", "version": 2, "reserved": 0, **header._asdict()}
     end = 0
     for offset, size, kind, field, *_ in table:
         assert int(offset) == end, field
@@ -50,6 +58,50 @@ def test_kinds_table(page: Path, section: Section, rows: Rows) -> None:
     assert {row[1]: int(row[0]) for row in table if row[0]} == {
         k.name: int(k) for k in protocol.Kind
     }
+
+
+def _message_classes() -> dict[str, type[Any]]:
+    return {
+        name: item for module in (front_end_messages, run_messages)
+        for name, item in vars(module).items() if getattr(item, "__module__", "") == module.__name__
+        and isinstance(item, type)
+    }  # fmt: skip
+
+
+def test_fields_table(page: Path, section: Section, rows: Rows) -> None:
+    classes = _message_classes()
+    described: dict[str, list[str]] = {}
+    name = ""
+    for row in rows(section(page, "### Fields")):
+        name, field, place = row[0] or name, row[1], row[2]
+        described.setdefault(name, []).append(field)
+        where, bits = place.split(",")[0], re.search(r"bits (\d+)", place)
+        # Two values, so that the difference shows where the field lies and in which bits.
+        given = dict.fromkeys(classes[name]._fields, 0) | {"kind": protocol.Kind.RAW}
+        given = {key: value for key, value in given.items() if key in classes[name]._fields}
+        low, high = (
+            classes[name](**given | {field: value}).to_header()._asdict() for value in (0, 1)
+        )
+        if field == "length":  # `encode` writes the length of the payload
+            assert where == "length"
+            continue
+        assert {key for key in low if low[key] != high[key]} == {where}, (name, field)
+        difference = high[where] - low[where]
+        assert difference == 1 << int(bits[1] if bits else 0), (name, field)
+        assert field != "slot" or low[where] == 1
+    assert described == {name: list(cls._fields) for name, cls in classes.items()}
+
+
+def test_kinds_table_names_every_message(page: Path, section: Section, rows: Rows) -> None:
+    kind, found = "", set()
+    for row in rows(section(page, "### Kinds")):
+        kind = row[1] or kind
+        if row[3]:
+            found.add((kind, row[3]))
+    kinds = {name: [cls.__doc__.split(",")[0]] for name, cls in _message_classes().items()}
+    assert kinds.pop("EventData") == ["DATA or RAW"]
+    expected = {(kind, name) for name, kinds in kinds.items() for kind in kinds}
+    assert found == expected | {("DATA", "EventData"), ("RAW", "EventData")}
 
 
 def test_limits(page: Path, section: Section) -> None:

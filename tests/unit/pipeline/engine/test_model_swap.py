@@ -12,8 +12,8 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ErrorRecord, ModelError, RunError
 from sluice.pipeline.engine.distributed import swap_coordinator
 from sluice.pipeline.engine.distributed.swap_coordinator import SwapCoordinator
+from sluice.pipeline.engine.model_swap import SwapReply
 from sluice.pipeline.engine.swap_requests import Order, SwapQueue
-from sluice.pipeline.engine.workers.messages import Ready
 from sluice.pipeline.inference.repository import find_model, find_model_by_label
 
 CREW = ["compute-0", "compute-1"]
@@ -43,7 +43,7 @@ class Bench:
 
     def ready(self, worker, error=None):
         attempt = next(s.attempt for w, s in reversed(self.sent) if w == worker)
-        self.swaps.on_reply(worker, Ready(attempt, error))
+        self.swaps.on_reply(worker, SwapReply(attempt, error))
 
     def swap(self, seq=5):
         order = self.order()
@@ -107,7 +107,7 @@ def test_one_that_cannot_refuses_for_all(bench):
     assert bench.epochs.epoch == 0
     again = bench.order()
     bench.step()
-    late = Ready(1)  # an answer to the first attempt
+    late = SwapReply(1)  # an answer to the first attempt
     bench.swaps.on_reply("compute-0", late)
     bench.swaps.on_reply("compute-1", late)
     bench.step()

@@ -12,7 +12,8 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import record_dtype
-from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EventAck, EventData
+from sluice.pipeline.transport.protocol import Kind
 from sluice.pipeline.transport.socket import Poller, Socket
 
 RECORD = Schema((EVENT_ID, T_EVENT))
@@ -34,7 +35,9 @@ class Listener:
             while message := self.socket.receive():
                 peer, header, payload = message
                 if header.kind in (Kind.BOR, Kind.EOR):
-                    self.socket.send(Header(Kind.ACK, first=header.first), to=peer)
+                    self.socket.send(
+                        EventAck(BeginOfRun.from_header(header).next_event).to_header(), to=peer
+                    )
                     self.done.set() if header.kind == Kind.EOR else None
                 else:
                     self.messages.append((header, bytes(payload[0])))
@@ -93,7 +96,9 @@ def test_only_the_last_message_is_short(send, events):
     sent, messages = send(100_000, events, per_message=10)
     sizes = [header.events for header, _ in messages]
     assert sizes == [10] * (events // 10) + [events % 10] * (events % 10 > 0)
-    assert [header.first for header, _ in messages] == list(range(0, events, 10))
+    assert [EventData.from_header(header).first_event for header, _ in messages] == list(
+        range(0, events, 10)
+    )
     assert [header.seq for header, _ in messages] == list(range(len(sizes)))
     assert sent.events == sent.acknowledged == events
 
@@ -119,15 +124,17 @@ def test_busy_pauses_the_front_end_and_what_it_vetoed_is_in_no_counter(tmp_path)
             while message := socket.receive():
                 peer, header, _ = message
                 if header.kind in (Kind.BOR, Kind.EOR):
-                    socket.send(Header(Kind.ACK, first=header.first), to=peer)
+                    socket.send(
+                        EventAck(BeginOfRun.from_header(header).next_event).to_header(), to=peer
+                    )
                 else:
-                    firsts.append(header.first)
+                    firsts.append(EventData.from_header(header).first_event)
                 if len(firsts) == 300 and not busy_at:
                     busy_at = time.monotonic()
-                    socket.send(Header(Kind.BUSY, aux=1), to=peer)
+                    socket.send(Busy(True).to_header(), to=peer)
             if busy_at and not before and time.monotonic() > busy_at + 0.3:
                 before = len(firsts)
-                socket.send(Header(Kind.BUSY, aux=0), to=peer)
+                socket.send(Busy(False).to_header(), to=peer)
     finally:
         thread.join(25)
         front_end.close()

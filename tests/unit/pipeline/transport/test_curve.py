@@ -55,9 +55,9 @@ def hear(server, clients=(), timeout=3.0, until=lambda: False):
 def test_an_allowed_key_is_let_in_and_answered(opened, keys):
     server = opened(LOCAL, security=GUARD)
     client = opened(server.endpoint, "friend", security=ClientAuth(keys, SERVER.public))
-    client.send(Header(Kind.HELLO, aux=7), b"payload")
+    client.send(Header(Kind.HELLO, arg2=7), b"payload")
     peer, header, payload = hear(server)
-    assert (peer, header.aux, bytes(payload[0])) == (b"friend", 7, b"payload")
+    assert (peer, header.arg2, bytes(payload[0])) == (b"friend", 7, b"payload")
     assert server.send(Header(Kind.ACK, seq=3), to=peer)
     assert client.poll(3)
     assert client.receive()[1].seq == 3

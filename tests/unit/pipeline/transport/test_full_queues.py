@@ -54,7 +54,7 @@ def test_a_full_queue_is_no_silence(monkeypatch):
             peer, header, _ = server.receive()
             assert header.seq == next_seq.get(peer, 0)
             next_seq[peer] = header.seq + 1
-            server.send(Header(Kind.BUSY, aux=1), PAYLOAD, to=peer)
+            server.send(Header(Kind.BUSY, arg2=1), PAYLOAD, to=peer)
 
     for _ in range(2):
         take(0.1)

@@ -25,7 +25,7 @@ def frames_of(kind, name, fault, events, expected):
     """Return the frames of a message with at most one fault."""
     first = expected.get(name, 0) + (fault == "gap")
     payload = np.random.default_rng(events).bytes(ITEM * events)
-    frames = encode(Header(kind, first=first, events=events), payload)
+    frames = encode(Header(kind, arg1=first, events=events), payload)
     if fault == "short header":
         frames[0] = frames[0][:-1]
     elif fault == "magic":
@@ -135,7 +135,7 @@ def test_many_messages_are_taken_at_a_time_and_no_more_than_asked(line):
     inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
     block = np.zeros(ITEM * ROOM, np.uint8)
     for event in range(100, 130):
-        header = Header(Kind.RAW, first=event, events=1)
+        header = Header(Kind.RAW, arg1=event, events=1)
         speakers[b"a"].send_multipart(encode(header, bytes([event]) * ITEM))
     filled = 0
     deadline = time.monotonic() + 10

@@ -37,11 +37,11 @@ HEADERS = st.builds(
     run=U32,
     source=U32,
     seq=U64,
-    first=U64,
+    arg1=U64,
     events=st.integers(0, MAX_EVENTS),
     t_ingest=I64,
     t_sent=I64,
-    aux=U64,
+    arg2=U64,
 )
 PAYLOADS = st.lists(st.binary(max_size=64), max_size=MAX_FRAMES - 1)
 WAFERS = Schema((EVENT_ID, Column("words", "uint32", (12,)), Column("q", "float32")))
@@ -68,7 +68,7 @@ def test_garbage_is_refused_by_protocol_error_only(frames):
 
 @given(st.integers(0, HEADER_BYTES - 1), st.integers(0, 255), PAYLOADS)
 def test_a_changed_byte_is_refused_or_yields_a_sane_header(position, byte, payload):
-    packed, *rest = frames_of(Header(Kind.RAW, events=3, first=9), *payload)
+    packed, *rest = frames_of(Header(Kind.RAW, events=3, arg1=9), *payload)
     damaged = bytearray(packed)
     damaged[position] = byte
     try:

@@ -7,8 +7,8 @@ import pytest
 from sluice.pipeline.config.graph_file import parse_graph
 from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.engine.distributed.liveness import Liveness
+from sluice.pipeline.engine.workers.join import JoinReply, reachable_endpoint, tai_ahead_ns
 from sluice.pipeline.engine.workers.link import RemoteLink
-from sluice.pipeline.engine.workers.messages import JoinReply, reachable_endpoint, tai_ahead_ns
 
 
 def look(pulse, start, stop, step=0.05):

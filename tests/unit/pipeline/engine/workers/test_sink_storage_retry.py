@@ -13,7 +13,8 @@ from sluice.pipeline.engine.distributed.sink_channel import SinkChannel
 from sluice.pipeline.engine.workers import sink as commit
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.run.state import RunState, State
-from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.protocol import Kind
+from sluice.pipeline.transport.run_messages import DiskFull
 
 GRAPH = SimpleNamespace(outputs=None)
 
@@ -38,7 +39,7 @@ class Hub:
         self.sent = []
 
     def send(self, header, payload):
-        self.sent.append((header.kind, header.aux, json.loads(payload)))
+        self.sent.append((header.kind, int(DiskFull.from_header(header).full), json.loads(payload)))
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def open_sink(monkeypatch):
 def test_it_waits_for_room_and_says_so_once(open_sink):
     hub = Hub()
     assert open_sink(Shelf(3), hub) == [CommitRecord(5)]
-    assert hub.sent == [(Kind.FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
+    assert hub.sent == [(Kind.DISK_FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
 
 
 def test_a_new_run_does_not_wait(open_sink):
@@ -80,7 +81,7 @@ def test_a_run_is_paused_meanwhile_and_does_not_begin_without_room(state):
     control = RunState()
     control.transition(State.CONFIGURED)
     link = SinkChannel(7, control)
-    full = Header(Kind.FULL, 7, aux=1), [memoryview(b'"no room"')]
+    full = DiskFull(True, 7).to_header(), [memoryview(b'"no room"')]
     if state is State.CONFIGURED:
         with pytest.raises(RunError, match="sink: cannot open: no room"):
             link.hear(*full)

@@ -27,6 +27,7 @@ from sluice.pipeline.run.quarantine import Quarantine
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
+from sluice.pipeline.transport.front_end_messages import BeginOfRun, EndOfRun, EventAck, EventData
 from sluice.pipeline.transport.protocol import (
     MAX_EVENTS,
     MAX_FRAMES,
@@ -100,19 +101,19 @@ def answers(source, peer, kind):
 
 
 def begin(source, peer, kind=Kind.ACK, first=0):
-    peer.send(Header(Kind.BOR, source=1, first=first), pack_schema(RECORD))
+    peer.send(BeginOfRun(first, 1).to_header(), pack_schema(RECORD))
     return answers(source, peer, kind)
 
 
 def raw(first, events):
-    return Header(Kind.RAW, source=1, first=first, events=events), bytes(events * ITEM)
+    return EventData(Kind.RAW, 1, 0, first, events).to_header(), bytes(events * ITEM)
 
 
 def test_ack_tells_the_limit_and_a_longer_frame_ends_the_connection(listen, connect):
     source = listen(message_bytes=4096)
     peer = connect(source, "long")
     _, header, _ = begin(source, peer)
-    assert header.aux == 4096
+    assert EventAck.from_header(header).max_message_bytes == 4096
     peer.send(*raw(0, 204))  # 4080 bytes
     serve(source, lambda: source.available().events == 204)
     peer.send(*raw(204, 205))
@@ -202,7 +203,7 @@ def test_refused_messages_are_kept_up_to_a_bound_and_all_counted(listen, connect
     begin(source, peer)
     big = b"x" * 100_000
     for number in range(1500):
-        while not peer.send(Header(Kind.RAW, source=1, first=2 * number, events=2), big):
+        while not peer.send(EventData(Kind.RAW, 1, 0, 2 * number, 2).to_header(), big):
             source.receive()
         if number % 100 == 0:
             source.receive()
@@ -253,7 +254,7 @@ def test_a_flood_of_messages_waits_at_the_sender(listen, connect):
     before, sent, deadline = ME.memory_info().rss, 0, time.monotonic() + 5
     full = 0
     while full < 20 and time.monotonic() < deadline:
-        if peer.send(Header(Kind.RAW, source=1, first=sent, events=3000), bytes(3000 * ITEM)):
+        if peer.send(EventData(Kind.RAW, 1, 0, sent, 3000).to_header(), bytes(3000 * ITEM)):
             sent += 3000
             full = 0
         else:
@@ -351,13 +352,13 @@ def test_an_event_counter_at_its_end_wraps(listen, connect):
     peer = connect(source, "old")
     begin(source, peer, first=2**64 - 1)
     known = source._front_ends.get(b"old")
-    peer.send(Header(Kind.RAW, source=1, first=2**64 - 1, events=2), b"x")  # refused by Python
+    peer.send(EventData(Kind.RAW, 1, 0, 2**64 - 1, 2).to_header(), b"x")  # refused by Python
     serve(source, lambda: known.next_event == 1)
     assert sum(rejected.events for rejected in source.losses().invalid) == 2
     peer.send(*raw(1, 3))  # taken by the kernel
     serve(source, lambda: source.available().events == 3)
     assert known.next_event == 4
-    peer.send(Header(Kind.EOR, source=1, first=4))
+    peer.send(EndOfRun(4, 1).to_header())
     _, header, _ = answers(source, peer, Kind.ACK)
-    assert header.first == 4
+    assert EventAck.from_header(header).next_event == 4
     assert source.losses().lost == 0

@@ -14,6 +14,7 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import pack_schema
+from sluice.pipeline.transport.front_end_messages import EventAck, EventData
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
@@ -118,13 +119,13 @@ def test_ingest_tells_how_far_it_understood(tmp_path):
     def heard():
         message = peer.receive()
         if message and message[1].kind == Kind.ACK:
-            told.append(message[1].first)
+            told.append(EventAck.from_header(message[1]).next_event)
         return told and told[-1] == 30
 
     try:
         peer.send(Header(Kind.BOR, source=1), pack_schema(RECORD))
         for first in range(0, 30, 10):
-            peer.send(Header(Kind.RAW, source=1, first=first, events=10), bytes(200))
+            peer.send(EventData(Kind.RAW, 1, 0, first, 10).to_header(), bytes(200))
         ids = []
         collect(source, ids, lambda: len(ids) == 30)
         source.stop()
@@ -142,7 +143,7 @@ def test_a_stranger_is_asked_to_begin(tmp_path):
     source = listen(f"ipc://{tmp_path}/ingest")
     peer = Socket(source.socket.endpoint, "fe")
     try:
-        peer.send(Header(Kind.RAW, source=1, first=7, events=1), bytes(20))
+        peer.send(EventData(Kind.RAW, 1, 0, 7, 1).to_header(), bytes(20))
         deadline = time.monotonic() + 3
         while (message := peer.receive()) is None:
             assert time.monotonic() < deadline

@@ -18,6 +18,7 @@ from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.sources.recording import RecordingSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema
+from sluice.pipeline.transport.front_end_messages import EventData
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
@@ -82,7 +83,7 @@ def batch_of(counts, first=0):
 
 def send(peer, batch, first, payload=None, kind=Kind.DATA):
     payload = Codec(RECORD).pack(batch) if payload is None else payload
-    assert peer.send(Header(kind, source=3, first=first, events=batch.events), payload)
+    assert peer.send(EventData(kind, 3, 0, first, batch.events).to_header(), payload)
 
 
 def test_lists_come_out_as_they_went_in(begun):

@@ -17,6 +17,13 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema, record_dtype
+from sluice.pipeline.transport.front_end_messages import (
+    BeginOfRun,
+    Busy,
+    EndOfRun,
+    EventAck,
+    EventData,
+)
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
@@ -81,10 +88,10 @@ def answer(source, peer):
 
 
 def begin(source, peer, first=0):
-    peer.send(Header(Kind.BOR, source=3, first=first), pack_schema(RECORD))
+    peer.send(BeginOfRun(first, 3).to_header(), pack_schema(RECORD))
     header, _ = answer(source, peer)
     assert header.kind == Kind.ACK
-    assert header.first == first
+    assert EventAck.from_header(header).next_event == first
 
 
 def records(first, count):
@@ -97,14 +104,14 @@ def records(first, count):
 
 def raw(peer, first, count, payload=None):
     payload = records(first, count).tobytes() if payload is None else payload
-    assert peer.send(Header(Kind.RAW, source=3, first=first, events=count), payload)
+    assert peer.send(EventData(Kind.RAW, 3, 0, first, count).to_header(), payload)
 
 
 def data(peer, first, count, payload=None):
     array = records(first, count)
     batch = EventBatch({n: np.ascontiguousarray(array[n]) for n in RECORD.names}, count)
     payload = Codec(RECORD).pack(batch) if payload is None else payload
-    assert peer.send(Header(Kind.DATA, source=3, first=first, events=count), payload)
+    assert peer.send(EventData(Kind.DATA, 3, 0, first, count).to_header(), payload)
 
 
 class Tally:
@@ -131,7 +138,7 @@ class Tally:
 
 
 def end(source, peer, first):
-    peer.send(Header(Kind.EOR, source=3, first=first))
+    peer.send(EndOfRun(first, 3).to_header())
     return answer(source, peer)[0]
 
 
@@ -152,7 +159,7 @@ def test_events_come_out_as_they_went_in(listen, connect):
     for name in RECORD.names:
         np.testing.assert_array_equal(batch[name], wanted[name])
     assert ((batch["t_ingest"] > before - 10**10) & (batch["t_ingest"] <= before)).all()
-    assert end(source, peer, 9).first == 9
+    assert EventAck.from_header(end(source, peer, 9)).next_event == 9
     losses = source.losses()
     assert (losses.invalid, losses.lost, losses.shed) == ([], 0, 0)
     source.stop()
@@ -171,7 +178,7 @@ def test_gaps_are_counted_as_lost_also_at_the_end(listen, connect):
     assert tally.lost == 6
     header = end(source, peer, 15)
     assert header.kind == Kind.ACK
-    assert header.first == 15
+    assert EventAck.from_header(header).next_event == 15
     assert tally.collect().lost == 10
 
 
@@ -306,7 +313,7 @@ def test_messages_before_the_begin_and_of_other_kinds_are_counted(listen, connec
     source = listen()
     peer = connect(source)
     raw(peer, 0, 5)
-    peer.send(Header(Kind.EOR, first=5))
+    peer.send(EndOfRun(5).to_header())
     tally = Tally(source).until(lambda t: len(t.invalid) == 2)
     assert all("expected BOR first" in bad.reason for bad in tally.invalid)
     begin(source, peer)
@@ -353,7 +360,7 @@ def test_full_backlog_sheds_and_counts(listen, connect):
     tally.until(lambda t: len(t.ids) == 13)
     assert tally.ids[10:] == [16, 17, 18]
     assert tally.lost == tally.shed == 0
-    assert end(source, peer, 19).first == 19
+    assert EventAck.from_header(end(source, peer, 19)).next_event == 19
 
 
 def test_shedding_spares_what_the_pass_through_draws(listen, connect):
@@ -396,7 +403,7 @@ def busy_words(peer):
     words = []
     while message := peer.receive():
         if message[1].kind == Kind.BUSY:
-            words.append(message[1].aux)
+            words.append(int(Busy.from_header(message[1]).pause))
     return words
 
 
@@ -448,7 +455,7 @@ def test_two_front_ends_have_counters_of_their_own(listen, connect):
     tally = Tally(source).until(lambda t: len(t.ids) == 5)
     assert sorted(tally.ids) == [0, 1, 2, 100, 101]
     assert tally.lost == 0
-    assert end(source, one, 3).first == 3
+    assert EventAck.from_header(end(source, one, 3)).next_event == 3
     raw(two, 102, 1)
     assert tally.until(lambda t: len(t.ids) == 6).lost == 0
 

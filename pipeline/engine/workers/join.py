@@ -1,4 +1,4 @@
-"""What a worker of another host and ingest tell each other when it joins a run."""
+"""Join request of a worker of another host, and ingest's reply: the payloads of JOIN and SPEC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from sluice.pipeline.config.graph_file import GraphConfig
-from sluice.pipeline.core.errors import ConfigError, ErrorRecord, RunError
+from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.core.schema import Column
 from sluice.pipeline.engine.model_swap import Swap
 
@@ -92,10 +92,3 @@ def reachable_endpoint(hub: str, results: str) -> str:
     if host in _WILDCARDS:
         host = hub.removeprefix("tcp://").rpartition(":")[0]
     return f"tcp://{host}:{port}"
-
-
-class Ready(Struct, frozen=True):
-    """A worker's answer to a swap: ready, or why not."""
-
-    attempt: int
-    error: ErrorRecord | None = None
