@@ -8,7 +8,6 @@ this host have a guard: CURVE, with an allow-list that whoever polls in this pro
 from __future__ import annotations
 
 import math
-import select
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 from sluice.pipeline.core.errors import ConfigError, ProtocolError
 
 from .curve_keys import ClientAuth, KeyPair, ServerAuth
+from .descriptor_poll import DescriptorPoll
 from .protocol import MAX_BYTES, Frames, Header, decode, encode
 from .zap import (
     HANDSHAKE_FAILED,
@@ -250,7 +250,7 @@ class Poller:
     def __init__(self, sockets: Iterable[Socket]) -> None:
         self._sockets = list(sockets)
         self._generation = -1
-        self._files: list[int] = []
+        self._descriptors = DescriptorPoll(())
 
     def poll(self, timeout_s: float) -> list[Socket]:
         """Return the sockets that have a message, after at most `timeout_s` seconds."""
@@ -266,8 +266,8 @@ class Poller:
             if self._generation != authenticator.generation:
                 self._generation = authenticator.generation
                 watched = (*(socket._socket for socket in self._sockets), *authenticator.sockets)
-                self._files = [int(socket.fileno()) for socket in watched]
-            select.select(self._files, (), (), left)
+                self._descriptors = DescriptorPoll(int(socket.fileno()) for socket in watched)
+            self._descriptors.wait(left)
 
 
 def new_keys() -> KeyPair:
