@@ -22,11 +22,13 @@ MAX_TEXT_BYTES = 1 << 20
 MAX_SUMMARY_BYTES = 1 << 24
 MAX_FRAMES = 3
 
-_LAYOUT = struct.Struct("<4sBBHIIQQIIqqQ")
+_BEFORE_ARG1, _BEFORE_EVENTS = "<4sBBHIIQ", "<4sBBHIIQQ"
+_LAYOUT = struct.Struct(f"{_BEFORE_EVENTS}IIqqQ")
 HEADER_BYTES = _LAYOUT.size
-#: Places of fields in the header read as eight uint64; `EVENTS_LENGTH_WORD` has the number of
-#: events in its low 32 bits and the payload's length in its high 32 bits.
-PREFIX_WORD, ARG1_WORD, EVENTS_LENGTH_WORD = 0, 3, 4
+#: Places of fields in a header that is read as eight uint64: of `arg1`, and of `events`, which are
+#: the low 32 bits, with `length`, which are the high ones.
+ARG1_WORD = struct.calcsize(_BEFORE_ARG1) // 8
+EVENTS_LENGTH_WORD = struct.calcsize(_BEFORE_EVENTS) // 8
 
 
 class Kind(IntEnum):

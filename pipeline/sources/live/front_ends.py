@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EventAck
+from sluice.pipeline.transport.peer_table import PeerTable
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.record_receiver import PeerTable
 from sluice.pipeline.transport.socket import Socket
 
 #: A jump of the event counter beyond this is a broken counter, not a loss.

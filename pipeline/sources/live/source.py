@@ -25,7 +25,7 @@ from sluice.pipeline.transport.front_end_messages import (
     EventData,
 )
 from sluice.pipeline.transport.protocol import Header, Kind, pack_json
-from sluice.pipeline.transport.record_receiver import RecordReceiver
+from sluice.pipeline.transport.record_receiver import RecordReceiver, open_record_receiver
 from sluice.pipeline.transport.socket import Limits, Message, Socket
 
 from .backlog import RaggedBacklog, RecordBacklog
@@ -77,7 +77,7 @@ class LiveSource:
         self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
-        self._inbox: RecordReceiver | None = None
+        self._receiver: RecordReceiver | None = None
         self._losses = Losses()
         self._refused = 0
         self._front_ends = FrontEnds(options.front_ends)
@@ -104,7 +104,9 @@ class LiveSource:
         self.socket = Socket(self._listen, security=security, limits=self._limits)
         if self._packed is not None:
             peers = self._front_ends.peers
-            self._inbox = RecordReceiver(self.socket, Kind.RAW, self._dtype.itemsize, peers)
+            self._receiver = open_record_receiver(
+                self.socket, Kind.RAW, self._dtype.itemsize, peers
+            )
 
     def receive(self) -> None:
         """Take the messages that are there, a bounded number of them."""
@@ -157,21 +159,21 @@ class LiveSource:
 
     def close(self) -> None:
         """Stop listening."""
-        if self._inbox is not None:
-            self._inbox.close()
-            self._inbox = None
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
         if self.socket is not None:
             self.socket.close()
 
     def _next(self, socket: Socket) -> Message | None:
         """Append what nearly every message is, packed records; return the next that is not."""
-        inbox, packed = self._inbox, self._packed
-        if inbox is None or packed is None:
+        receiver, packed = self._receiver, self._packed
+        if receiver is None or packed is None:
             return socket.receive()
         now_ns = time.monotonic_ns()
-        taken = inbox.receive_records(packed.block, *packed.free_range, _MESSAGES_A_CALL)
+        taken = receiver.receive_records(packed.block, *packed.free_range, _MESSAGES_A_CALL)
         packed.commit(taken.events, now_ns)
-        return inbox.next_other() if taken.another else None
+        return receiver.next_other() if taken.another else None
 
     def _take(self, message: Message) -> None:
         peer, header, payload = message

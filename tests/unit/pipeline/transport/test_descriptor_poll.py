@@ -93,12 +93,15 @@ def test_a_signal_handler_runs_during_the_wait(pipe):
     def handler(*_):
         raise Alarm
 
+    def wait_long():
+        for _ in range(100):
+            DescriptorPoll(pipe[:1]).wait(10.0)
+
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Alarm):
-            for _ in range(100):
-                DescriptorPoll(pipe[:1]).wait(10.0)
+            wait_long()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.transport import record_receiver
+from sluice.pipeline.transport.peer_table import PeerTable
 from sluice.pipeline.transport.protocol import MAX_EVENTS, Header, Kind, decode, encode
-from sluice.pipeline.transport.record_receiver import PeerTable, RecordReceiver
+from sluice.pipeline.transport.record_receiver import RecordReceiver, open_record_receiver
 from sluice.pipeline.transport.socket import Socket
 
 ITEM = 12
@@ -174,3 +176,43 @@ def test_a_message_of_more_events_than_the_protocol_allows_is_not_plain(line):
     with pytest.raises(ProtocolError, match=f"at most {MAX_EVENTS} events"):
         inbox.next_other()
     inbox.close()
+
+
+@pytest.fixture
+def fresh_self_test():
+    record_receiver._passes_self_test.cache_clear()
+    yield
+    record_receiver._passes_self_test.cache_clear()
+
+
+def test_the_self_test_passes_and_a_receiver_is_opened(line, fresh_self_test, caplog):
+    receiver = open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1))
+    assert isinstance(receiver, RecordReceiver)
+    assert caplog.records == []
+    receiver.close()
+
+
+def test_the_environment_turns_the_compiled_loop_off(line, monkeypatch, fresh_self_test):
+    monkeypatch.setenv("SLUICE_COMPILED_RECEIVE", "0")
+    monkeypatch.setattr(record_receiver, "check_compiled_loop", lambda: pytest.fail("was run"))
+    assert open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1)) is None
+
+
+@pytest.mark.parametrize("place", ["ARG1_WORD", "EVENTS_LENGTH_WORD", "HEADER_BYTES"])
+def test_the_self_test_finds_a_wrong_layout_and_reports_it_once(
+    line, monkeypatch, fresh_self_test, caplog, place
+):
+    monkeypatch.setattr(record_receiver, place, getattr(record_receiver, place) - 1)
+    for _ in range(2):
+        assert open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1)) is None
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "messages are received one by one: expected Received" in record.getMessage()
+
+
+def test_a_missing_binding_is_reported_too(line, monkeypatch, fresh_self_test, caplog):
+    monkeypatch.setattr(record_receiver, "_BINDING", "zmq.no_such_module")
+    record_receiver._load_library.cache_clear()
+    assert open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1)) is None
+    assert "No module named 'zmq.no_such_module'" in caplog.text
+    record_receiver._load_library.cache_clear()

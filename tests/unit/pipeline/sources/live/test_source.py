@@ -32,6 +32,12 @@ RECORD = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,)), Column("q"
 DTYPE = record_dtype(RECORD)
 
 
+@pytest.fixture(params=["1", "0"], ids=["compiled", "one-by-one"], autouse=True)
+def compiled_receive(request, monkeypatch):
+    """Every test runs with the compiled receive loop and without: the results are the same."""
+    monkeypatch.setenv("SLUICE_COMPILED_RECEIVE", request.param)
+
+
 @pytest.fixture
 def listen(tmp_path):
     """Open a source on a Unix socket; closed at the end."""
