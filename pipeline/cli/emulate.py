@@ -40,9 +40,9 @@ def emulate(
     from sluice.pipeline.core.endpoints import require_local
     from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator, Sent
     from sluice.pipeline.transport import socket
-    from sluice.pipeline.transport.curve_keys import credentials
+    from sluice.pipeline.transport.curve_keys import load_client_auth
 
-    security = credentials(key, server_key)
+    security = load_client_auth(key, server_key)
     if security is None and not plain_tcp:
         require_local(to)
     events, schema = _events(family, recording, seed)

@@ -31,9 +31,9 @@ def work(
     """Join a run of another host as a compute worker, until it ends or SIGTERM."""
     from sluice.pipeline.core.endpoints import require_local
     from sluice.pipeline.engine.workers.remote import join_run
-    from sluice.pipeline.transport.curve_keys import credentials
+    from sluice.pipeline.transport.curve_keys import load_client_auth
 
-    keys = credentials(key, server_key)
+    keys = load_client_auth(key, server_key)
     if keys is None and not plain_tcp:
         require_local(to)
     join_run(to, keys, name, patience, lambda text: typer.echo(text, err=True))

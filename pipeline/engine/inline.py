@@ -16,7 +16,7 @@ from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.batch_summary import pack_summary, unpack_summaries
-from sluice.pipeline.transport.socket import Poller
+from sluice.pipeline.transport.poller import Poller
 
 from .base import RunContext
 from .batch_reader import BatchReader, Pause

@@ -123,7 +123,9 @@ class Chain:
             The events for the sink, with the columns of ``graph.outputs``, and what to account.
         """
         judged, carry = self._judge(batch, t_ready_ns, rung, epoch, carry)
-        facts = BatchFacts(batch.seq, batch.events, rung, epoch, carry.started, time.monotonic_ns())
+        facts = BatchFacts(
+            batch.seq, batch.events, rung, epoch, carry.started_ns, time.monotonic_ns()
+        )
         self._watcher.offer(judged)
         self._shadower.offer(judged)
         return self._tally.summarise(judged, carry.flags, facts)
@@ -166,7 +168,7 @@ class Chain:
         if carry.flags and (gone := carry.failed()):
             made = [c for join in self._graph.joins for c in join.outputs]
             judged, flags = blank_failed_rows(judged, flags, gone, made)
-        return judged, SegmentState((*carry.flags, *flags), carry.started or started)
+        return judged, SegmentState((*carry.flags, *flags), carry.started_ns or started)
 
     def _set_rung(self, rung: int) -> None:
         """Judge on a rung of the ladder from now on."""

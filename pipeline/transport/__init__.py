@@ -1,1 +1,1 @@
-"""The wire: headers, payloads, ZeroMQ sockets, CURVE. Only this package imports zmq."""
+"""The wire: header, messages, payloads, ZeroMQ sockets, CURVE. Only this package imports zmq."""

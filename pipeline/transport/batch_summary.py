@@ -1,4 +1,4 @@
-"""Summaries of judged batches, as a RESULT and an ACK carry them."""
+"""Summaries of processed batches: payloads of RESULT and ACK."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sluice.pipeline.core.errors import ProtocolError
 
 
 class BatchSummary(msgspec.Struct, array_like=True):
-    """What a worker found in one batch, beside the events that are kept.
+    """Outcome of one batch, beside the events that are kept.
 
     Attributes
     ----------
     counts
-        Events by `Outcome` (index is the outcome's number), int64.
+        Number of events of each `Outcome`, int64; the index is the outcome's number.
     paths
-        Events by bit of the decision word, int64.
+        Number of events with each bit of the decision word set, int64.
     t_decided
-        When the last stage was done, ns of CLOCK_MONOTONIC.
+        Time when the last stage ended, ns of CLOCK_MONOTONIC.
     flags
-        Events that were not judged, with reasons.
-    composition
-        The packed record of the batch's composition, see `composition`.
+        Events without a decision of the menu, with reasons.
+    batch_record
+        Packed record of the events that were processed together, which the journal keeps.
     """
 
     counts: bytes
@@ -35,15 +35,15 @@ class BatchSummary(msgspec.Struct, array_like=True):
 
 
 _summary_encoder = msgspec.msgpack.Encoder()
-#: Of a summary: an int64 an outcome, and one a bit of the decision word.
+#: Sizes of `counts` and `paths`: an int64 for each outcome, and for each bit of the decision word.
 _COUNT_BYTES = (8 * len(Outcome), 8 * 64)
 _summary_decoder = msgspec.msgpack.Decoder(BatchSummary)
 _summaries_decoder = msgspec.msgpack.Decoder(list[BatchSummary])
-_raws_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_packed_summaries_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 def pack_summary(summary: BatchSummary) -> bytes:
-    """Return a summary as MessagePack."""
+    """Return a summary as MessagePack: the first payload frame of a RESULT to the sink."""
     return _summary_encoder.encode(summary)
 
 
@@ -63,10 +63,12 @@ def join_summaries(packed: Sequence[memoryview | bytes]) -> bytes:
 
 
 def merge_acks(payloads: Sequence[bytes]) -> bytes:
-    """Return the payloads of ACKs that follow each other as the payload of one."""
+    """Return one payload for several ACKs whose batches follow each other."""
     if len(payloads) == 1:
         return payloads[0]
-    return join_summaries([raw for payload in payloads for raw in _raws_decoder.decode(payload)])
+    return join_summaries(
+        [raw for payload in payloads for raw in _packed_summaries_decoder.decode(payload)]
+    )
 
 
 def unpack_summaries(frame: memoryview | bytes) -> list[BatchSummary]:

@@ -21,7 +21,7 @@ from .protocol import MAX_TEXT_BYTES
 
 
 class Codec:
-    """Writes and reads the record batches of one schema, which BOR or the graph has fixed."""
+    """Writes and reads the record batches of one schema; BOR or the graph has fixed the schema."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema

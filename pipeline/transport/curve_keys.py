@@ -1,4 +1,4 @@
-"""CURVE keys in files, and who may use an edge: the secret of its owner, the public keys let in."""
+"""Key files of CURVE, and the keys of a socket: its own, and those of the peers it accepts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from sluice.pipeline.core.endpoints import Security
 from sluice.pipeline.core.errors import ConfigError
 
 SECRET, PUBLIC = ".secret", ".public"
-#: A key file is two short lines; whatever is longer is something else.
-_MOST_BYTES = 4096
-#: Keys that one edge may let in.
-_MOST_KEYS = 10_000
+#: Largest size of a key file, bytes: two short lines need less, and a longer file is no key file.
+_MAX_FILE_BYTES = 4096
+#: Largest number of keys that one socket may accept.
+_MAX_KEYS = 10_000
 
 #: 32 bytes as ZeroMQ writes them: Z85, 40 characters.
 Z85 = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}$")]
 
 
 class PublicKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a public key file holds."""
+    """Content of a public key file."""
 
     public: Z85
 
 
 class KeyPair(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a secret key file holds."""
+    """Content of a secret key file."""
 
     public: Z85
     secret: Z85
@@ -42,7 +42,15 @@ class KeyPair(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ServerAuth:
-    """Of a socket that listens: its own keys and the public keys that it lets in."""
+    """Keys of a socket that listens.
+
+    Attributes
+    ----------
+    keys
+        Its own pair.
+    allowed
+        Public keys of the peers that it accepts.
+    """
 
     keys: KeyPair
     allowed: frozenset[str]
@@ -50,7 +58,15 @@ class ServerAuth:
 
 @dataclass(frozen=True, slots=True)
 class ClientAuth:
-    """Of a socket that connects: its own keys and the public key of whom it expects there."""
+    """Keys of a socket that connects.
+
+    Attributes
+    ----------
+    keys
+        Its own pair.
+    server
+        Public key of the server.
+    """
 
     keys: KeyPair
     server: str
@@ -65,18 +81,18 @@ def write_keys(stem: Path, keys: KeyPair) -> tuple[Path, Path]:
     Raises
     ------
     ConfigError
-        If either is there already, or cannot be written.
+        If either exists already, or cannot be written.
     """
     secret, public = Path(f"{stem}{SECRET}"), Path(f"{stem}{PUBLIC}")
     pairs: tuple[tuple[Path, int, str, Struct], ...] = (
         (secret, 0o600, "Secret key: it must not leave this host.", keys),
-        (public, 0o644, "Public key: give it to those who shall know its owner.",
+        (public, 0o644, "Public key: give it to the owners of the peers.",
          PublicKey(keys.public)),
     )  # fmt: skip
     for path in (secret, public):
         if path.exists() or path.is_symlink():
             raise ConfigError(
-                f"{path}: is there already; keys are never overwritten",
+                f"{path}: exists already; keys are never overwritten",
                 hint="choose another name, or move the old key away first",
             )
     for path, mode, about, content in pairs:
@@ -91,13 +107,13 @@ def write_keys(stem: Path, keys: KeyPair) -> tuple[Path, Path]:
 
 
 def read_keys(path: Path) -> KeyPair:
-    """Return the pair in a secret key file; ConfigError if others may read it."""
+    """Return the pair in a secret key file; ConfigError if other users may read it."""
     keys = _read(path, KeyPair)
-    # The group may: that is how a cluster hands secrets to a process that is not root.
+    # The group may read it: so a cluster gives secrets to a process that does not run as root.
     if stat.S_IMODE(path.stat().st_mode) & 0o007:
         raise ConfigError(
-            f"{path}: expected a secret key that others cannot read",
-            hint=f"chmod 600 {path}, and make a new key if others may have seen it",
+            f"{path}: expected a secret key that other users cannot read",
+            hint=f"chmod 600 {path}, and make a new key if other users may have read it",
         )
     return keys
 
@@ -108,7 +124,15 @@ def read_public(path: Path) -> str:
 
 
 def load_server_auth(security: Security, where: str) -> ServerAuth | None:
-    """Return who may come in at an edge that listens; None where it is plain."""
+    """Return the keys of a socket that listens; None where it is plain.
+
+    Parameters
+    ----------
+    security
+        Table `security` of the graph file.
+    where
+        Name of the part of the graph, for errors.
+    """
     if not security.key:
         return None
     allowed = frozenset(_allowed([Path(path) for path in security.allow]))
@@ -117,15 +141,15 @@ def load_server_auth(security: Security, where: str) -> ServerAuth | None:
             f"{where}: security.allow: expected public keys, got none: nobody could connect",
             hint=f"name files or folders of {PUBLIC} files; `sluice keygen NAME` makes a pair",
         )
-    if len(allowed) > _MOST_KEYS:
+    if len(allowed) > _MAX_KEYS:
         raise ConfigError(
-            f"{where}: security.allow: expected at most {_MOST_KEYS} keys, got {len(allowed)}"
+            f"{where}: security.allow: expected at most {_MAX_KEYS} keys, got {len(allowed)}"
         )
     return ServerAuth(read_keys(Path(security.key)), allowed)
 
 
-def credentials(key: Path | None, server_key: Path | None) -> ClientAuth | None:
-    """Return what to show at an edge, from the two files; None without either."""
+def load_client_auth(key: Path | None, server_key: Path | None) -> ClientAuth | None:
+    """Return the keys of a socket that connects, from the two files; None without either."""
     if key is None and server_key is None:
         return None
     if key is None or server_key is None:
@@ -147,17 +171,17 @@ def _allowed(paths: list[Path]) -> list[str]:
 def _read(path: Path, kind: type[_T]) -> _T:
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
+            text = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the key: {error.strerror}") from error
     what = "secret" if kind is KeyPair else "public"
     try:
-        if len(text) > _MOST_BYTES:
-            raise ValueError(f"longer than {_MOST_BYTES} bytes")
+        if len(text) > _MAX_FILE_BYTES:
+            raise ValueError(f"longer than {_MAX_FILE_BYTES} bytes")
         tables: Any = msgspec.toml.decode(text)
         return msgspec.convert(tables, kind)
     except (ValueError, msgspec.MsgspecError):
-        # Not from the error before: that one may quote a secret.
+        # Without the error before: its text may contain the secret.
         raise ConfigError(
             f"{path}: expected a {what} key file, got something else",
             hint="`sluice keygen NAME` writes NAME.secret and NAME.public",

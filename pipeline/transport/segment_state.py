@@ -1,4 +1,4 @@
-"""What travels with a batch from one segment of a chain to the next, beside its columns."""
+"""State of a batch between two segments of a chain: payload of DATA and RESULT."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from sluice.pipeline.core.errors import ProtocolError
 
 
 class SegmentState(msgspec.Struct, frozen=True, array_like=True):
-    """What earlier segments have found.
+    """What the earlier segments found about a batch, beside its columns.
 
     Attributes
     ----------
     flags
-        Events that were not judged, with reasons.
-    started
-        When the first stage of the first segment began, ns of CLOCK_MONOTONIC; 0 before.
-    took
-        What the latest segment took, ns.
+        Events without a decision of the menu, with reasons.
+    started_ns
+        Time when the first stage of the first segment began, ns of CLOCK_MONOTONIC; 0 before.
+    took_ns
+        Time that the latest segment took, ns.
     """
 
     flags: tuple[Flag, ...] = ()
-    started: int = 0
-    took: int = 0
+    started_ns: int = 0
+    took_ns: int = 0
 
     def failed(self) -> list[int]:
-        """Return the rows of the events that broke a stage."""
+        """Return the rows of the events for which a stage failed."""
         return [row for flag in self.flags if flag.outcome == Outcome.FAILED for row in flag.rows]
 
 
-#: With a batch that no stage has seen.
+#: State of a batch before its first segment.
 EMPTY = SegmentState()
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(SegmentState)
 
 
-def pack_carry(carry: SegmentState) -> bytes:
-    """Return it as MessagePack."""
-    return _encoder.encode(carry)
+def pack_segment_state(state: SegmentState) -> bytes:
+    """Return a state as MessagePack."""
+    return _encoder.encode(state)
 
 
-def unpack_carry(frame: memoryview | bytes) -> SegmentState:
-    """Return what `frame` holds, or raise ProtocolError."""
+def unpack_segment_state(frame: memoryview | bytes) -> SegmentState:
+    """Return the state in `frame`, or raise ProtocolError."""
     try:
         return _decoder.decode(frame)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ProtocolError(f"carry: {error}") from error
+        raise ProtocolError(f"segment state: {error}") from error

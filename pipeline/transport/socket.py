@@ -1,15 +1,13 @@
 """ZeroMQ sockets; only this package imports zmq.
 
-Between workers ROUTER and DEALER, never PUSH and PULL: nothing is handed to who did not ask for
-it. Sends never block: a full or vanished peer is an answer, not a wait. Sockets that listen beyond
-this host have a guard: CURVE, with an allow-list that whoever polls in this process consults.
+Processes use ROUTER and DEALER, never PUSH and PULL: a batch goes to a worker that asked for it.
+Sends never block: `Socket.send` returns False if the queue is full or the peer is disconnected.
+Sockets that other hosts can reach are protected by CURVE with a list of allowed keys.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,42 +17,48 @@ from zmq.utils.monitor import recv_monitor_message
 from sluice.pipeline.core.errors import ConfigError, ProtocolError
 
 from .curve_keys import ClientAuth, KeyPair, ServerAuth
-from .descriptor_poll import DescriptorPoll
+from .poller import Poller
 from .protocol import MAX_BYTES, Frames, Header, decode, encode
 from .zap import (
     HANDSHAKE_FAILED,
     ConnectFailure,
     RawSocket,
     authenticator,
+    close_monitor,
     connect_failure,
-    end_monitor,
-    show,
+    set_keys,
 )
 
-#: A greater copy is avoided by handing the buffer itself to ZeroMQ.
+#: From this size on, bytes, ZeroMQ gets the buffer itself instead of a copy.
 _COPY_BYTES = 1 << 20
+#: Time for which a closed socket still sends its messages, ms.
 _LINGER_MS = 2_000
-#: Plain integers: the flags' own class takes a microsecond a call.
+#: Flags as plain integers: zmq's own enumeration takes a microsecond for each call.
 _READABLE = int(zmq.POLLIN)
 _NOW, _NOW_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-#: Longest pause between two attempts to connect again; they begin at 100 ms.
+#: Longest pause between two attempts to connect, ms; the first pause is 100 ms.
 _RECONNECT_MS = 2_000
-#: A peer that has not shown its key by then is dropped.
+#: A peer whose handshake takes longer is dropped, ms.
 _HANDSHAKE_MS = 10_000
-#: The kernel probes silent TCP peers this often, and drops them after three probes without answer.
-#: ZeroMQ's own heartbeats would drop a peer whose messages wait to be read, and may abort the
-#: process (libzmq 4.3.5, issues 3937 and 4364).
-_PROBE_S = 5
-_PROBES = 3
+#: Interval, s, at which the kernel probes TCP peers that send nothing, and number of probes without
+#: answer after which it drops them. ZeroMQ's own heartbeats would drop a peer whose messages wait
+#: to be read, and may abort the process (libzmq 4.3.5, issues 3937 and 4364).
+_KEEPALIVE_S = 5
+_KEEPALIVE_PROBES = 3
 
 Message = tuple[bytes, Header, list[memoryview]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one peer may make a socket hold: `queue` messages, each frame at most `frame_bytes`.
+    """Limits of what a socket holds for one peer; credit and windows stay far below them.
 
-    Credit and windows keep far below the queue.
+    Attributes
+    ----------
+    frame_bytes
+        Largest frame, bytes; a peer that sends a larger one is disconnected.
+    queue
+        Largest number of messages in each direction.
     """
 
     frame_bytes: int = MAX_BYTES
@@ -67,15 +71,20 @@ class Socket:
     Parameters
     ----------
     endpoint
-        ``ipc://…`` or ``tcp://…``; with port 0 the system picks one, see `endpoint`.
+        ``ipc://…`` or ``tcp://…``; with port 0 the system chooses one, which `endpoint` has.
     identity
-        For a DEALER: the name by which the ROUTER knows it. None makes a ROUTER.
+        Name of a DEALER, by which the ROUTER addresses it; None for a ROUTER.
     security
-        For a ROUTER: whom it lets in. For a DEALER: what it shows. None is plain.
+        Keys of a ROUTER (`ServerAuth`) or of a DEALER (`ClientAuth`); None for a plain socket.
     limits
-        Of what a peer may make it hold.
+        Limits of what it holds for one peer.
     queue_while_disconnected
-        Whether a DEALER keeps messages while there is no connection, or `send` says so.
+        Whether a DEALER keeps messages while it has no connection; otherwise `send` returns False.
+
+    Attributes
+    ----------
+    endpoint
+        Endpoint with the port that was chosen.
     """
 
     def __init__(
@@ -87,9 +96,9 @@ class Socket:
         limits: Limits = Limits(),
         queue_while_disconnected: bool = True,
     ) -> None:
-        self._routes = identity is None
+        self._is_router = identity is None
         self._keyed = security is not None
-        self._trouble: ConnectFailure | None = None
+        self._last_failure: ConnectFailure | None = None
         self._monitor: RawSocket | None = None
         self._closed = False
         kind = zmq.ROUTER if identity is None else zmq.DEALER
@@ -97,13 +106,13 @@ class Socket:
         self._set_limits(limits)
         if endpoint.startswith("tcp://"):
             self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-            self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _PROBE_S)
-            self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _PROBE_S)
-            self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _PROBES)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_S)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_S)
+            self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_PROBES)
         if isinstance(security, ServerAuth):
-            authenticator.guard(self._socket, security)
+            authenticator.protect(self._socket, security)
         elif security is not None:
-            show(self._socket, security.keys)
+            set_keys(self._socket, security.keys)
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, security.server.encode())
         if identity is None:
             self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -114,11 +123,21 @@ class Socket:
             self._socket.setsockopt(zmq.IDENTITY, identity.encode())
             if endpoint.startswith("tcp://"):
                 self._monitor = self._socket.get_monitor_socket(HANDSHAKE_FAILED)
-            self._reach(endpoint)
+            self._connect(endpoint)
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def send(self, header: Header, *payload: Any, to: bytes | None = None) -> bool:
-        """Send a message, for a ROUTER to a peer; False if that is gone or its queue is full."""
+        """Send a message; return False if the peer is disconnected or its queue is full.
+
+        Parameters
+        ----------
+        header
+            Header of the message; `encode` computes its length.
+        *payload
+            Buffers, one a frame.
+        to
+            Identity of the peer, for a ROUTER.
+        """
         frames: Frames = encode(header, *payload)
         if to is not None:
             frames.insert(0, to)
@@ -137,7 +156,7 @@ class Socket:
         return True
 
     def receive(self) -> Message | None:
-        """Return the next message as (peer, header, payload), or None if there is none.
+        """Return the next message as (peer, header, payload frames), or None if there is none.
 
         Raises
         ------
@@ -146,14 +165,23 @@ class Socket:
         """
         receive = self._socket.recv
         try:
-            peer = receive(_NOW) if self._routes else b""
+            peer = receive(_NOW) if self._is_router else b""
             frame = receive(_NOW, copy=False)
         except zmq.Again:
             return None
         return self.receive_rest(peer, [frame.buffer], more=frame.more)
 
     def receive_rest(self, peer: bytes, frames: Frames, *, more: bool) -> Message:
-        """Return the message that begins with these frames; `more` are in the socket.
+        """Return the message whose first frames were received already.
+
+        Parameters
+        ----------
+        peer
+            Identity of the sender.
+        frames
+            Frames received so far: the header, and maybe the payload.
+        more
+            Whether the rest of the message is still in the socket.
 
         Raises
         ------
@@ -174,14 +202,19 @@ class Socket:
 
     @property
     def address(self) -> int:
-        """Of libzmq's own socket, for what calls that without Python; see `RecordReceiver`."""
+        """Address of libzmq's socket, with which `RecordReceiver` calls libzmq without Python."""
         return int(self._socket.underlying)
 
     def poll(self, timeout_s: float) -> bool:
-        """Wait for a message, at most `timeout_s` seconds; whether there is one."""
+        """Return whether there is a message, after at most `timeout_s` seconds."""
         if not authenticator.sockets:
             return bool(self._socket.poll(math.ceil(timeout_s * 1e3)))
         return bool(Poller([self]).poll(timeout_s))
+
+    @property
+    def descriptor(self) -> int:
+        """File descriptor that becomes readable when the state of the socket changes."""
+        return int(self._socket.fileno())
 
     @property
     def readable(self) -> bool:
@@ -190,23 +223,25 @@ class Socket:
 
     @property
     def refused(self) -> int:
-        """Connections of a guarded ROUTER that were dropped for want of the right key."""
+        """Number of connections to a protected ROUTER that were dropped without an allowed key."""
         return authenticator.refused(self._socket)
 
     @property
     def last_failure(self) -> ConnectFailure | None:
-        """Why a DEALER's latest attempt to connect failed, as far as ZeroMQ tells; see there."""
+        """Reason why a DEALER's latest attempt to connect failed; None if ZeroMQ reported none."""
         while self._monitor is not None and self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
-            self._trouble = connect_failure(int(event["event"]), int(event["value"]), self._keyed)
-        return self._trouble
+            self._last_failure = connect_failure(
+                int(event["event"]), int(event["value"]), self._keyed
+            )
+        return self._last_failure
 
     def close(self) -> None:
-        """Close; messages already sent are still delivered for two seconds."""
+        """Close the socket; ZeroMQ delivers queued messages for up to two seconds more."""
         if not self._closed:
             self._closed = True
-            authenticator.dismiss(self._socket)
-            end_monitor(self._socket, self._monitor)
+            authenticator.unprotect(self._socket)
+            close_monitor(self._socket, self._monitor)
             self._socket.close()
 
     def _set_limits(self, limits: Limits) -> None:
@@ -226,10 +261,10 @@ class Socket:
             self.close()
             raise ConfigError(
                 f"cannot listen on {endpoint}: {error.strerror}",
-                hint="another process has it? choose another port, or 0 for any free one",
+                hint="another process may listen there: choose another port, or 0 for a free one",
             ) from error
 
-    def _reach(self, endpoint: str) -> None:
+    def _connect(self, endpoint: str) -> None:
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -241,42 +276,13 @@ class Socket:
             ) from error
 
 
-class Poller:
-    """Waits for several sockets at once, to the microsecond; ZeroMQ's own poll counts in ms.
-
-    Meanwhile it answers who may come in at the guarded sockets of this process.
-    """
-
-    def __init__(self, sockets: Iterable[Socket]) -> None:
-        self._sockets = list(sockets)
-        self._generation = -1
-        self._descriptors = DescriptorPoll(())
-
-    def poll(self, timeout_s: float) -> list[Socket]:
-        """Return the sockets that have a message, after at most `timeout_s` seconds."""
-        deadline = time.monotonic() + timeout_s
-        # The file of a socket tells of changes only, therefore look at the sockets first.
-        while True:
-            if authenticator.sockets:
-                authenticator.serve()
-            ready = [socket for socket in self._sockets if socket.readable]
-            left = deadline - time.monotonic()
-            if ready or left <= 0:
-                return ready
-            if self._generation != authenticator.generation:
-                self._generation = authenticator.generation
-                watched = (*(socket._socket for socket in self._sockets), *authenticator.sockets)
-                self._descriptors = DescriptorPoll(int(socket.fileno()) for socket in watched)
-            self._descriptors.wait(left)
-
-
 def new_keys() -> KeyPair:
-    """Return a fresh pair of CURVE keys."""
+    """Return a new pair of CURVE keys."""
     public, secret = zmq.curve_keypair()
     return KeyPair(public.decode(), secret.decode())
 
 
 def terminate() -> None:
-    """End the process's ZeroMQ context, and any socket that was left open."""
+    """End the process's ZeroMQ context, and all sockets that are still open."""
     authenticator.clear()
     zmq.Context.instance().destroy(linger=_LINGER_MS)

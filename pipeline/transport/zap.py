@@ -1,4 +1,4 @@
-"""Who may come in: CURVE with an allow-list, and what a refused peer is told."""
+"""CURVE authentication with lists of allowed keys (ZAP), and reasons for failed connections."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from zmq.utils import z85
 
 from .curve_keys import KeyPair, ServerAuth
 
-#: Where ZeroMQ asks, by its specification.
-_QUESTIONS = "inproc://zeromq.zap.01"
-#: Who may come in is asked at most this often before messages are served again.
-_QUESTIONS_A_POLL = 64
+#: Endpoint to which ZeroMQ sends ZAP requests; RFC 27 prescribes it.
+_ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+#: Largest number of requests, and of events of each monitor, handled in one call: a peer that
+#: connects again and again must not keep the process from its messages.
+_MAX_PER_CALL = 64
 HANDSHAKE_FAILED: int = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -24,10 +25,15 @@ RawSocket = zmq.Socket[bytes]
 
 
 class ZapAuthenticator:
-    """Who may come in, for all guarded sockets of this process (ZAP, ZeroMQ RFC 27).
+    """Answers ZAP requests for all protected sockets of this process (ZeroMQ RFC 27).
 
-    ZeroMQ asks on a socket; whoever polls any socket of this process answers, so that no thread
-    is needed. A guarded socket lets nobody in while nobody answers.
+    ZeroMQ sends a request when a peer connects. `Poller.poll` and `Socket.poll` answer it, so that
+    no thread is needed; a protected socket accepts no connection while neither runs.
+
+    Attributes
+    ----------
+    generation
+        Increased whenever `sockets` changes.
     """
 
     def __init__(self) -> None:
@@ -40,46 +46,46 @@ class ZapAuthenticator:
 
     @property
     def sockets(self) -> list[RawSocket]:
-        """What is to be polled for it; nothing in other threads than that of the first guard."""
+        """Sockets of requests to poll; empty except in the thread that called `protect` first."""
         return self._sockets if self._thread == threading.get_ident() else []
 
-    def guard(self, socket: RawSocket, guard: ServerAuth) -> None:
-        """Let only those in who show an allowed key."""
+    def protect(self, socket: RawSocket, auth: ServerAuth) -> None:
+        """Accept only connections to `socket` that have an allowed key."""
         domain = f"{id(socket)}".encode()
         if not self._sockets:
             self._thread = threading.get_ident()
             zap: RawSocket = zmq.Context.instance().socket(zmq.ROUTER)
             zap.linger = 0
-            zap.bind(_QUESTIONS)
+            zap.bind(_ZAP_ENDPOINT)
             self._sockets.append(zap)
-        show(socket, guard.keys)
+        set_keys(socket, auth.keys)
         socket.curve_server = True
         socket.zap_domain = domain
-        # Without this ZeroMQ would let everybody in while nobody listens to its questions.
+        # Without this ZeroMQ would accept every connection while no socket receives its requests.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         monitor = socket.get_monitor_socket(HANDSHAKE_FAILED)
         self._sockets.append(monitor)
         self._monitors[socket] = monitor
         self._refused[socket] = 0
-        self._allowed[domain] = guard.allowed
+        self._allowed[domain] = auth.allowed
         self.generation += 1
 
-    def dismiss(self, socket: RawSocket) -> None:
-        """Forget a socket that is being closed."""
+    def unprotect(self, socket: RawSocket) -> None:
+        """Remove a socket that is about to be closed; other sockets are ignored."""
         monitor = self._monitors.pop(socket, None)
         if monitor is None:
             return
         self._sockets.remove(monitor)
-        end_monitor(socket, monitor)
+        close_monitor(socket, monitor)
         del self._allowed[f"{id(socket)}".encode()], self._refused[socket]
         if not self._monitors:
             self.clear()
         self.generation += 1
 
     def clear(self) -> None:
-        """Close what is left."""
+        """Close the sockets of this authenticator and forget the protected ones."""
         if self._sockets:
-            self._sockets[0].unbind(_QUESTIONS)  # closing alone frees the address only later
+            self._sockets[0].unbind(_ZAP_ENDPOINT)  # closing alone frees the address only later
         for socket in self._sockets:
             socket.close()
         self._sockets.clear()
@@ -88,17 +94,17 @@ class ZapAuthenticator:
         self._refused.clear()
         self.generation += 1
 
-    def serve(self) -> None:
-        """Answer ZeroMQ's questions that are there, and count who was refused."""
+    def answer_requests(self) -> None:
+        """Answer the requests that have arrived, and count refused connections."""
         zap = self._sockets[0]
-        for _ in range(_QUESTIONS_A_POLL):
+        for _ in range(_MAX_PER_CALL):
             try:
                 frames = zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
             zap.send_multipart(self._answer(frames), zmq.NOBLOCK)
         for socket, monitor in self._monitors.items():
-            for _ in range(_QUESTIONS_A_POLL):
+            for _ in range(_MAX_PER_CALL):
                 if not monitor.poll(0):
                     break
                 monitor.recv_multipart(zmq.NOBLOCK)
@@ -106,25 +112,35 @@ class ZapAuthenticator:
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
         """Return the reply to [peer, '', version, id, domain, address, name, mechanism, key]."""
-        peer, empty, version, number, domain, _, _, mechanism, *shown = frames
-        known = mechanism == b"CURVE" and len(shown) == 1 and len(shown[0]) == 32
-        key = z85.encode(shown[0]).decode() if known else ""
+        peer, empty, version, number, domain, _, _, mechanism, *keys = frames
+        complete = mechanism == b"CURVE" and len(keys) == 1 and len(keys[0]) == 32
+        key = z85.encode(keys[0]).decode() if complete else ""
         if key and key in self._allowed.get(domain, ()):
             return [peer, empty, version, number, b"200", b"OK", key.encode(), b""]
         return [peer, empty, version, number, b"400", b"key not allowed", b"", b""]
 
     def refused(self, socket: RawSocket) -> int:
-        """Return how many connections of a guarded socket were dropped for want of a right key."""
+        """Return how many connections of a protected socket were dropped without an allowed key."""
         return self._refused.get(socket, 0)
 
 
-#: One a process, as ZeroMQ has it.
+#: One for the process, because ZeroMQ has one endpoint for requests.
 authenticator = ZapAuthenticator()
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailure:
-    """Why a connection failed; `final` if trying again cannot help."""
+    """Why a connection failed.
+
+    Attributes
+    ----------
+    why
+        Reason, as the end of a sentence that begins with the endpoint.
+    hint
+        What the user can do.
+    final
+        Whether another attempt will fail as well.
+    """
 
     why: str
     hint: str
@@ -132,31 +148,43 @@ class ConnectFailure:
 
 
 def connect_failure(event: int, value: int, keyed: bool) -> ConnectFailure:
-    """Return what an event of a socket's monitor means; `keyed` if we showed a key."""
+    """Return the reason for a failed connection.
+
+    Parameters
+    ----------
+    event, value
+        Event of the socket's monitor, with its value.
+    keyed
+        Whether our socket has keys.
+    """
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-        hint = "its owner must put our public key file where `security.allow` names it"
-        return ConnectFailure("it refuses our key", hint, final=True)
+        hint = "its `security.allow` must name our public key file"
+        return ConnectFailure("the server refuses our key", hint, final=True)
     if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH and keyed:
-        return ConnectFailure("it is plain and we show a key", "leave out the keys", final=True)
+        return ConnectFailure(
+            "the server is plain and we have keys", "leave out the keys", final=True
+        )
     if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
-        hint = "`sluice keygen NAME` makes a pair; docs/howto/secure-a-run.md tells how to use it"
-        return ConnectFailure("it asks for a key and we showed none", hint, final=True)
+        hint = "`sluice keygen NAME` makes a pair; docs/howto/secure-a-run.md says how to use it"
+        return ConnectFailure("the server requires keys and we have none", hint, final=True)
     if keyed:
-        hint = "is the server's public key really that of who listens there?"
-        return ConnectFailure("it hung up on us during the exchange of keys", hint, final=False)
+        hint = "does the public key belong to the server that listens there?"
+        return ConnectFailure(
+            "the server closed the connection during the CURVE handshake", hint, final=False
+        )
     return ConnectFailure(
-        "what listens there does not speak ZeroMQ", "is the port right?", final=False
+        "the program that listens there does not use ZeroMQ", "is the port right?", final=False
     )
 
 
-def show(socket: RawSocket, keys: KeyPair) -> None:
-    """Give a socket its own pair of keys."""
+def set_keys(socket: RawSocket, keys: KeyPair) -> None:
+    """Set a socket's own pair of keys."""
     socket.curve_publickey = keys.public.encode()
     socket.curve_secretkey = keys.secret.encode()
 
 
-def end_monitor(socket: RawSocket, monitor: RawSocket | None) -> None:
-    """Stop watching a socket."""
+def close_monitor(socket: RawSocket, monitor: RawSocket | None) -> None:
+    """Close the monitor of a socket, if it has one."""
     if monitor is not None:
         socket.disable_monitor()
         monitor.close()

@@ -17,7 +17,7 @@ from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.run_messages import Credit, Data, Result
-from sluice.pipeline.transport.segment_state import unpack_carry
+from sluice.pipeline.transport.segment_state import unpack_segment_state
 
 from .in_flight import InFlight, InFlightBatch
 
@@ -99,7 +99,7 @@ class Dispatcher:
 
     def on_segment_result(self, name: str, result: Result, payload: Sequence[memoryview]) -> None:
         """Take what came of a batch in a segment that is not the last."""
-        took_ns = unpack_carry(payload[0]).took
+        took_ns = unpack_segment_state(payload[0]).took_ns
         lies = result.slot is not None
         free = self.flights.pass_on(name, result.seq, payload, took_ns, lies=lies)
         self._slots.release(free)
@@ -142,7 +142,7 @@ class Dispatcher:
             raise ProtocolError(
                 f"batch {result.seq}: expected {expected} events back, got {result.events}"
             )
-        rows = [row for flag in unpack_carry(payload[0]).flags for row in flag.rows]
+        rows = [row for flag in unpack_segment_state(payload[0]).flags for row in flag.rows]
         if rows and not 0 <= min(rows) <= max(rows) < expected:
             raise ProtocolError(f"batch {result.seq}: expected flags of its {expected} events")
         self._codecs[segment + 1].unpack(payload[1], result.events, result.seq)

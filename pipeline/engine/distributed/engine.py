@@ -21,9 +21,10 @@ from sluice.pipeline.engine.workers.process_spec import Times
 from sluice.pipeline.engine.workers.router import open_router
 from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.batch_summary import unpack_summaries
+from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
 from sluice.pipeline.transport.run_messages import CommitAck, Credit, Result
-from sluice.pipeline.transport.socket import Message, Poller
+from sluice.pipeline.transport.socket import Message
 
 from .dispatcher import Dispatcher
 from .liveness import StallWatchdog

@@ -22,7 +22,12 @@ from sluice.pipeline.transport.batch_summary import pack_summary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.run_messages import Credit, Data, Result, WorkerHello
-from sluice.pipeline.transport.segment_state import EMPTY, SegmentState, pack_carry, unpack_carry
+from sluice.pipeline.transport.segment_state import (
+    EMPTY,
+    SegmentState,
+    pack_segment_state,
+    unpack_segment_state,
+)
 from sluice.pipeline.transport.socket import Socket
 
 from .heartbeat import Heartbeat
@@ -185,14 +190,14 @@ class ComputeWorker:
         batch, ready_ns, carry = self._take(data, payload)
         passed, carry = self._chain.run_segment(batch, ready_ns, data.rung, data.epoch, carry)
         passed, carry = self._place.globalise(passed, carry)
-        carry = replace(carry, took=time.monotonic_ns() - began)
-        self._hub.send(*self._answer(data, passed, pack_carry(carry)))
+        carry = replace(carry, took_ns=time.monotonic_ns() - began)
+        self._hub.send(*self._answer(data, passed, pack_segment_state(carry)))
 
     def _take(self, data: Data, payload: list[memoryview]) -> tuple[EventBatch, int, SegmentState]:
         """Return a batch that has come, since when it waits, and what was found before."""
         carry = EMPTY
         if self._graph.segment:
-            carry, payload = unpack_carry(payload[0]), payload[1:]
+            carry, payload = unpack_segment_state(payload[0]), payload[1:]
         if self._slots is None or data.slot is None:
             batch = self._inward.unpack(payload[0], data.events, data.seq)
         else:

@@ -144,15 +144,15 @@ class RemoteLink:
         self, batch: EventBatch, data: Data, carry: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
         """Return all in this host's time; the batch waits from now on: the network is no stage."""
-        if carry.started:
-            carry = replace(carry, started=carry.started + self._ahead_ns)
+        if carry.started_ns:
+            carry = replace(carry, started_ns=carry.started_ns + self._ahead_ns)
         return self._later(batch, self._ahead_ns), time.monotonic_ns(), carry
 
     def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
         """Return all in ingest's time."""
         back = -self._ahead_ns
         if isinstance(found, SegmentState):
-            return self._later(batch, back), replace(found, started=found.started + back)
+            return self._later(batch, back), replace(found, started_ns=found.started_ns + back)
         return self._later(batch, back), replace(found, t_decided=found.t_decided + back)
 
     def _later(self, batch: EventBatch, by_ns: int) -> EventBatch:

@@ -20,9 +20,10 @@ from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.transport.batch_summary import merge_acks, unpack_summary
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.curve_keys import load_server_auth
+from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.run_messages import CommitAck, DiskFull, Result, SinkHello
-from sluice.pipeline.transport.socket import Poller, Socket
+from sluice.pipeline.transport.socket import Socket
 
 from .heartbeat import Heartbeat
 from .process_spec import ORPHAN_CHECK_S, ProcessSpec, run_process

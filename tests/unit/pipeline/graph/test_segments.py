@@ -16,7 +16,12 @@ from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.graph.segments import edge_schemas, split
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.totals import stage_totals
-from sluice.pipeline.transport.segment_state import EMPTY, SegmentState, pack_carry, unpack_carry
+from sluice.pipeline.transport.segment_state import (
+    EMPTY,
+    SegmentState,
+    pack_segment_state,
+    unpack_segment_state,
+)
 
 KEPT = (
     "event_id", "words", "packed", "latent_q", "sum_q", "score", "outcome", "decision", "prescale",
@@ -60,7 +65,7 @@ def judge(graph, batch, keep="all", rung=0):
             passed, carry = chain.run_segment(batch, 0, rung, 0, carry)
             passed.check(part.outputs, "edge")
             batch = passed.take(np.arange(passed.events))
-            carry = unpack_carry(pack_carry(carry))
+            carry = unpack_segment_state(pack_segment_state(carry))
         finally:
             chain.close()
     raise AssertionError("no last segment")
@@ -140,9 +145,9 @@ def test_a_chain_whose_workers_are_unclear_is_refused(hgcal, to_toml, more, word
 
 
 def test_a_carry_that_is_none_is_refused():
-    for wrong in (b"", b"\xc1", pack_carry(SegmentState())[:-1], b"\x93\x01\x02\x03"):
+    for wrong in (b"", b"\xc1", pack_segment_state(SegmentState())[:-1], b"\x93\x01\x02\x03"):
         with pytest.raises(ProtocolError):
-            unpack_carry(wrong)
+            unpack_segment_state(wrong)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import record_dtype
 from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EventAck, EventData
+from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Kind
-from sluice.pipeline.transport.socket import Poller, Socket
+from sluice.pipeline.transport.socket import Socket
 
 RECORD = Schema((EVENT_ID, T_EVENT))
 

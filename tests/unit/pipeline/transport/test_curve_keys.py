@@ -20,7 +20,7 @@ from sluice.pipeline.core.endpoints import (
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.transport.curve_keys import (
     KeyPair,
-    credentials,
+    load_client_auth,
     load_server_auth,
     read_keys,
     read_public,
@@ -80,7 +80,7 @@ def test_a_link_is_not_written_through(tmp_path):
 def test_a_secret_that_others_reach_is_refused(pair, mode):
     _, secret, _ = pair
     os.chmod(secret, mode)
-    with pytest.raises(ConfigError, match="others cannot read") as caught:
+    with pytest.raises(ConfigError, match="other users cannot read") as caught:
         read_keys(secret)
     assert "chmod 600" in (caught.value.hint or "")
 
@@ -163,13 +163,13 @@ def test_a_plain_edge_has_no_guard():
 
 def test_credentials_need_both_files(pair):
     keys, secret, public = pair
-    assert credentials(None, None) is None
-    made = credentials(secret, public)
+    assert load_client_auth(None, None) is None
+    made = load_client_auth(secret, public)
     assert made is not None
     assert (made.keys, made.server) == (keys, keys.public)
     for half in ((secret, None), (None, public)):
         with pytest.raises(ConfigError, match="both"):
-            credentials(*half)
+            load_client_auth(*half)
 
 
 PRIVATE = ["ipc:///tmp/x", "tcp://127.0.0.1:1", "tcp://localhost:1", "tcp://[::1]:1",

@@ -17,7 +17,8 @@ from sluice.pipeline.transport.descriptor_poll import DescriptorPoll
 _CHILD = textwrap.dedent("""
     import os, resource, sys
     from sluice.pipeline.transport.protocol import Header, Kind
-    from sluice.pipeline.transport.socket import Poller, Socket, terminate
+    from sluice.pipeline.transport.poller import Poller
+    from sluice.pipeline.transport.socket import Socket, terminate
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2048), hard))

@@ -35,7 +35,7 @@ def press(endpoint, number, stopping, sent):
 @pytest.mark.timeout(60)
 def test_a_full_queue_is_no_silence(monkeypatch):
     """ZeroMQ's heartbeats would drop these peers, or abort the process; keepalive does neither."""
-    monkeypatch.setattr(socket, "_PROBE_S", 1)
+    monkeypatch.setattr(socket, "_KEEPALIVE_S", 1)
     server = Socket("tcp://127.0.0.1:0", limits=Limits(queue=10))
     stopping, sent = threading.Event(), [0] * PEERS
     threads = [
