@@ -1,4 +1,4 @@
-"""Key files: what is written, what is refused, and that no error shows a secret."""
+"""Key files: their content, files that are refused, and that no error contains a secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pair(tmp_path):
     return keys, *write_keys(tmp_path / "deep" / "mine", keys)
 
 
-def test_what_is_written_is_read_again(pair):
+def test_written_keys_are_read_back(pair):
     keys, secret, public = pair
     assert read_keys(secret) == keys
     assert read_public(public) == keys.public
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_again(pair):
     assert (secret.name, public.name) == ("mine.secret", "mine.public")
 
 
-def test_keys_are_fresh_and_never_shown(pair):
+def test_keys_are_new_and_repr_has_no_secret(pair):
     keys, *_ = pair
     other = new_keys()
     assert keys.secret != other.secret
@@ -77,7 +77,7 @@ def test_a_link_is_not_written_through(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o777, 0o602, 0o601])
-def test_a_secret_that_others_reach_is_refused(pair, mode):
+def test_a_secret_that_other_users_can_read_is_refused(pair, mode):
     _, secret, _ = pair
     os.chmod(secret, mode)
     with pytest.raises(ConfigError, match="other users cannot read") as caught:
@@ -97,7 +97,7 @@ def test_the_group_may_read_a_secret(pair):
      'public = "' + "ü" * 40 + '"', 'public = "' + " " * 40 + '"',
      "public = '" + "a" * 40 + "'\nmore = 1"],
 )  # fmt: skip
-def test_what_is_no_key_is_refused(tmp_path, text):
+def test_a_file_without_a_key_is_refused(tmp_path, text):
     path = tmp_path / "x.public"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"x\.public: expected a public key file"):
@@ -142,7 +142,7 @@ def test_allowed_keys_come_from_files_and_folders(tmp_path, pair):
     assert made.keys == keys
 
 
-def test_a_guard_that_lets_nobody_in_is_refused(tmp_path, pair):
+def test_an_empty_list_of_allowed_keys_is_refused(tmp_path, pair):
     _, secret, _ = pair
     (tmp_path / "empty").mkdir()
     for allow in ((), (str(tmp_path / "empty"),)):
@@ -157,11 +157,11 @@ def test_one_bad_file_in_the_folder_refuses_the_start(tmp_path, pair):
         load_server_auth(Security(key=str(secret), allow=(str(public.parent),)), "here")
 
 
-def test_a_plain_edge_has_no_guard():
+def test_a_plain_socket_has_no_keys():
     assert load_server_auth(Security(), "here") is None
 
 
-def test_credentials_need_both_files(pair):
+def test_client_auth_needs_both_files(pair):
     keys, secret, public = pair
     assert load_client_auth(None, None) is None
     made = load_client_auth(secret, public)
@@ -188,7 +188,7 @@ def test_addresses_of_this_host_need_no_keys(address):
 
 
 @pytest.mark.parametrize("address", OPEN)
-def test_addresses_that_others_reach_need_keys_or_the_very_words(address):
+def test_addresses_that_other_hosts_reach_need_keys_or_the_exact_option(address):
     assert not is_local(address)
     with pytest.raises(ConfigError, match="which others can reach"):
         require_authentication(address, Security(), "here")
@@ -220,7 +220,7 @@ def test_security_that_contradicts_itself(security, words):
             require_authentication(address, security, "here")
 
 
-def test_pairs_survive_a_round_trip_of_toml():
-    for _ in range(50):  # every character of Z85 turns up
+def test_pairs_come_back_from_toml():
+    for _ in range(50):  # enough for every character of Z85
         keys = new_keys()
         assert msgspec.convert(msgspec.toml.decode(msgspec.toml.encode(keys)), KeyPair) == keys

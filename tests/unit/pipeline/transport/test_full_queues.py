@@ -1,4 +1,4 @@
-"""Queues that stay full: nobody takes a peer that may not speak for one that is dead."""
+"""Full queues: a peer that cannot send because its queue is full is not taken for disconnected."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PEERS = 4
 PAYLOAD = bytes(20_000)
 
 
-def press(endpoint, number, stopping, sent):
-    """Send as fast as goes, from one peer, taking what comes back."""
+def flood(endpoint, number, stopping, sent):
+    """Send without pause from one peer, and receive the answers."""
     client = Socket(
         endpoint, f"peer-{number}", limits=Limits(queue=10), queue_while_disconnected=False
     )
@@ -27,19 +27,19 @@ def press(endpoint, number, stopping, sent):
             time.sleep(0.002)
         client.receive()
     stopping.wait()
-    while client.poll(2.0):  # what is on its way is still delivered
+    while client.poll(2.0):  # queued messages are still delivered
         client.receive()
     client.close()
 
 
 @pytest.mark.timeout(60)
-def test_a_full_queue_is_no_silence(monkeypatch):
+def test_a_full_queue_does_not_disconnect_a_peer(monkeypatch):
     """ZeroMQ's heartbeats would drop these peers, or abort the process; keepalive does neither."""
     monkeypatch.setattr(socket, "_KEEPALIVE_S", 1)
     server = Socket("tcp://127.0.0.1:0", limits=Limits(queue=10))
     stopping, sent = threading.Event(), [0] * PEERS
     threads = [
-        threading.Thread(target=press, args=(server.endpoint, n, stopping, sent))
+        threading.Thread(target=flood, args=(server.endpoint, n, stopping, sent))
         for n in range(PEERS)
     ]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Messages taken by a kernel are the messages that the plain socket gives, byte for byte."""
+"""The compiled loop receives the same messages as `Socket.receive`, byte for byte."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sluice.pipeline.transport.protocol import MAX_EVENTS, Header, Kind, decode,
 from sluice.pipeline.transport.record_receiver import RecordReceiver, open_record_receiver
 from sluice.pipeline.transport.socket import Socket
 
-ITEM = 12
-ROOM = 40
+RECORD_BYTES = 12
+FREE = 40
 NAMES = (b"a", b"front-end-0", b"x" * 255)
 
 
 def frames_of(kind, name, fault, events, expected):
     """Return the frames of a message with at most one fault."""
     first = expected.get(name, 0) + (fault == "gap")
-    payload = np.random.default_rng(events).bytes(ITEM * events)
+    payload = np.random.default_rng(events).bytes(RECORD_BYTES * events)
     frames = encode(Header(kind, arg1=first, events=events), payload)
     if fault == "short header":
         frames[0] = frames[0][:-1]
@@ -46,7 +46,7 @@ def frames_of(kind, name, fault, events, expected):
 messages = st.lists(
     st.tuples(
         st.sampled_from([Kind.RAW, Kind.RAW, Kind.RAW, Kind.DATA, Kind.EOR]),
-        st.sampled_from([*NAMES, b"stranger"]),
+        st.sampled_from([*NAMES, b"unknown"]),
         st.sampled_from(
             [None, None, None, "gap", "short header", "magic", "length", "no payload",
              "more frames", "empty"]
@@ -59,19 +59,19 @@ messages = st.lists(
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
-    """A ROUTER with an inbox, and raw sockets that speak to it, by name."""
-    endpoint = f"ipc://{tmp_path_factory.mktemp('inbox')}/in"
+    """A ROUTER, and raw sockets that send to it, by name."""
+    endpoint = f"ipc://{tmp_path_factory.mktemp('receiver')}/in"
     router = Socket(endpoint)
     context = zmq.Context()
-    speakers = {}
-    for name in (*NAMES, b"stranger"):
-        speaker = context.socket(zmq.DEALER)
-        speaker.identity, speaker.linger = name, 0
-        speaker.connect(endpoint)
-        speakers[name] = speaker
-    yield router, speakers
-    for speaker in speakers.values():
-        speaker.close()
+    senders = {}
+    for name in (*NAMES, b"unknown"):
+        sender = context.socket(zmq.DEALER)
+        sender.identity, sender.linger = name, 0
+        sender.connect(endpoint)
+        senders[name] = sender
+    yield router, senders
+    for sender in senders.values():
+        sender.close()
     context.term()
     router.close()
 
@@ -82,12 +82,12 @@ def wait_for(router):
         assert time.monotonic() < deadline
 
 
-def plain(kind, name, fault, events, room):
-    return (kind, fault) == (Kind.RAW, None) and name != b"stranger" and events <= room
+def plain(kind, name, fault, events, free):
+    return (kind, fault) == (Kind.RAW, None) and name != b"unknown" and events <= free
 
 
 def outcome(receive):
-    """Return who sent a message, and its header and payload or what is wrong with it."""
+    """Return the sender of a message, and its header and payload or the error."""
     try:
         peer, header, payload = receive()
     except ProtocolError as error:
@@ -95,87 +95,91 @@ def outcome(receive):
     return peer, (header, [bytes(frame) for frame in payload])
 
 
-def plainly(name, frames):
-    """Return the message that a plain socket would give."""
+def decoded(name, frames):
+    """Return the message that `Socket.receive` would return."""
     return name, *decode(frames)
 
 
-@given(todo=messages)
-def test_what_is_plain_is_appended_and_the_rest_comes_out_whole(line, todo):
-    router, speakers = line
+@given(sent=messages)
+def test_plain_messages_are_appended_and_others_are_returned_whole(line, sent):
+    router, senders = line
     peers = PeerTable(len(NAMES) + 1)
     rows = {name: peers.add(name, 0) for name in NAMES}
-    inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
-    block, filled, expected = np.zeros(ITEM * ROOM, np.uint8), 0, dict.fromkeys(NAMES, 0)
+    receiver = RecordReceiver(router, Kind.RAW, RECORD_BYTES, peers)
+    block, filled, expected = np.zeros(RECORD_BYTES * FREE, np.uint8), 0, dict.fromkeys(NAMES, 0)
     content = b""
     try:
-        for kind, name, fault, events in todo:
+        for kind, name, fault, events in sent:
             frames = frames_of(kind, name, fault, events, expected)
-            speakers[name].send_multipart(frames)
+            senders[name].send_multipart(frames)
             wait_for(router)
-            taken = inbox.receive_records(block, filled, ROOM - filled, 5)
-            if plain(kind, name, fault, events, ROOM - filled):
-                assert taken == (1, events, False)
+            received = receiver.receive_records(block, filled, FREE - filled, 5)
+            if plain(kind, name, fault, events, FREE - filled):
+                assert received == (1, events, False)
                 filled += events
                 expected[name] += events
                 content += frames[1]
             else:
-                assert taken == (0, 0, True)
-                peer, said = outcome(inbox.next_other)
-                assert (peer, said) == (name, outcome(partial(plainly, name, frames))[1])
-            assert block.tobytes() == content.ljust(ITEM * ROOM, b"\0")
+                assert received == (0, 0, True)
+                peer, found = outcome(receiver.next_other)
+                assert (peer, found) == (name, outcome(partial(decoded, name, frames))[1])
+            assert block.tobytes() == content.ljust(RECORD_BYTES * FREE, b"\0")
             assert {n: int(peers.expected[row]) for n, row in rows.items()} == expected
-        assert inbox.receive_records(block, filled, ROOM - filled, 5) == (0, 0, False)
+        assert receiver.receive_records(block, filled, FREE - filled, 5) == (0, 0, False)
     finally:
-        inbox.close()
+        receiver.close()
 
 
-def test_many_messages_are_taken_at_a_time_and_no_more_than_asked(line):
-    router, speakers = line
+def test_one_call_receives_many_messages_up_to_a_limit(line):
+    router, senders = line
     peers = PeerTable(1)
     peers.add(b"a", 100)
-    inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
-    block = np.zeros(ITEM * ROOM, np.uint8)
+    receiver = RecordReceiver(router, Kind.RAW, RECORD_BYTES, peers)
+    block = np.zeros(RECORD_BYTES * FREE, np.uint8)
     for event in range(100, 130):
         header = Header(Kind.RAW, arg1=event, events=1)
-        speakers[b"a"].send_multipart(encode(header, bytes([event]) * ITEM))
+        senders[b"a"].send_multipart(encode(header, bytes([event]) * RECORD_BYTES))
     filled = 0
     deadline = time.monotonic() + 10
     while filled < 30 and time.monotonic() < deadline:
-        taken = inbox.receive_records(block, filled, ROOM - filled, 7)
-        assert taken.messages == taken.events <= 7
-        assert not taken.another
-        filled += taken.events
-    assert block.reshape(-1, ITEM)[:30, 0].tolist() == list(range(100, 130))
+        received = receiver.receive_records(block, filled, FREE - filled, 7)
+        assert received.messages == received.events <= 7
+        assert not received.another
+        filled += received.events
+    assert block.reshape(-1, RECORD_BYTES)[:30, 0].tolist() == list(range(100, 130))
     assert peers.expected[0] == 130
-    inbox.close()
+    receiver.close()
 
 
-def test_a_dropped_peer_is_a_stranger_and_its_row_is_free(line):
-    router, speakers = line
+def test_a_dropped_peer_is_unknown_and_its_row_is_free(line):
+    router, senders = line
     peers = PeerTable(1)
     peers.drop(peers.add(b"a", 0))
     assert peers.add(b"front-end-0", 0) == 0
-    inbox = RecordReceiver(router, Kind.RAW, ITEM, peers)
-    speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=1), bytes(ITEM)))
+    receiver = RecordReceiver(router, Kind.RAW, RECORD_BYTES, peers)
+    senders[b"a"].send_multipart(encode(Header(Kind.RAW, events=1), bytes(RECORD_BYTES)))
     wait_for(router)
-    assert inbox.receive_records(np.zeros(ITEM, np.uint8), 0, 1, 1) == (0, 0, True)
-    assert inbox.next_other()[0] == b"a"
-    inbox.close()
+    assert receiver.receive_records(np.zeros(RECORD_BYTES, np.uint8), 0, 1, 1) == (0, 0, True)
+    assert receiver.next_other()[0] == b"a"
+    receiver.close()
 
 
 def test_a_message_of_more_events_than_the_protocol_allows_is_not_plain(line):
-    router, speakers = line
+    router, senders = line
     peers = PeerTable(1)
     peers.add(b"a", 0)
-    inbox = RecordReceiver(router, Kind.RAW, 1, peers)
+    receiver = RecordReceiver(router, Kind.RAW, 1, peers)
     events = MAX_EVENTS + 1
-    speakers[b"a"].send_multipart(encode(Header(Kind.RAW, events=events), bytes(events)))
+    senders[b"a"].send_multipart(encode(Header(Kind.RAW, events=events), bytes(events)))
     wait_for(router)
-    assert inbox.receive_records(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (0, 0, True)
+    assert receiver.receive_records(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (
+        0,
+        0,
+        True,
+    )
     with pytest.raises(ProtocolError, match=f"at most {MAX_EVENTS} events"):
-        inbox.next_other()
-    inbox.close()
+        receiver.next_other()
+    receiver.close()
 
 
 @pytest.fixture
@@ -186,7 +190,7 @@ def fresh_self_test():
 
 
 def test_the_self_test_passes_and_a_receiver_is_opened(line, fresh_self_test, caplog):
-    receiver = open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1))
+    receiver = open_record_receiver(line[0], Kind.RAW, RECORD_BYTES, PeerTable(1))
     assert isinstance(receiver, RecordReceiver)
     assert caplog.records == []
     receiver.close()
@@ -195,7 +199,7 @@ def test_the_self_test_passes_and_a_receiver_is_opened(line, fresh_self_test, ca
 def test_the_environment_turns_the_compiled_loop_off(line, monkeypatch, fresh_self_test):
     monkeypatch.setenv("SLUICE_COMPILED_RECEIVE", "0")
     monkeypatch.setattr(record_receiver, "check_compiled_loop", lambda: pytest.fail("was run"))
-    assert open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1)) is None
+    assert open_record_receiver(line[0], Kind.RAW, RECORD_BYTES, PeerTable(1)) is None
 
 
 @pytest.mark.parametrize("place", ["ARG1_WORD", "EVENTS_LENGTH_WORD", "HEADER_BYTES"])
@@ -204,7 +208,7 @@ def test_the_self_test_finds_a_wrong_layout_and_reports_it_once(
 ):
     monkeypatch.setattr(record_receiver, place, getattr(record_receiver, place) - 1)
     for _ in range(2):
-        assert open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1)) is None
+        assert open_record_receiver(line[0], Kind.RAW, RECORD_BYTES, PeerTable(1)) is None
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "messages are received one by one: expected Received" in record.getMessage()
@@ -213,6 +217,6 @@ def test_the_self_test_finds_a_wrong_layout_and_reports_it_once(
 def test_a_missing_binding_is_reported_too(line, monkeypatch, fresh_self_test, caplog):
     monkeypatch.setattr(record_receiver, "_BINDING", "zmq.no_such_module")
     record_receiver._load_library.cache_clear()
-    assert open_record_receiver(line[0], Kind.RAW, ITEM, PeerTable(1)) is None
+    assert open_record_receiver(line[0], Kind.RAW, RECORD_BYTES, PeerTable(1)) is None
     assert "No module named 'zmq.no_such_module'" in caplog.text
     record_receiver._load_library.cache_clear()

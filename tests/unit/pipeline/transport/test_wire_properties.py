@@ -61,7 +61,7 @@ def test_header_and_payload_round_trip(header, payload):
 @given(st.lists(st.binary(max_size=2 * HEADER_BYTES), max_size=4))
 @example([])
 @example([b""])
-def test_garbage_is_refused_by_protocol_error_only(frames):
+def test_garbage_is_refused_with_protocol_error_only(frames):
     with pytest.raises(ProtocolError):
         decode(frames)
 
@@ -142,7 +142,7 @@ def test_mutated_record_batches_never_crash(drawn, mutations, cut):
         return
     got.check(schema, "survivor")
     for column in schema:
-        got[column.name].tobytes()  # all of it is really there
+        got[column.name].tobytes()  # the memory can be read
 
 
 @given(st.binary(max_size=300), st.integers(0, 5))
@@ -188,7 +188,7 @@ def test_mutated_schemas_never_crash(mutations):
 @pytest.mark.parametrize(
     "schema", [pa.schema([("a", pa.string())]), pa.schema([("a", pa.large_list(pa.int8()))])]
 )
-def test_a_schema_of_other_things_breaks_the_protocol(schema):
+def test_a_schema_without_numbers_breaks_the_protocol(schema):
     with pytest.raises(ProtocolError, match="'a'"):
         unpack_schema(memoryview(schema.serialize()))
 
@@ -222,7 +222,7 @@ def test_garbage_summaries_are_refused(garbage):
     assert isinstance(summary.t_decided, int)
 
 
-def test_an_empty_batch_travels():
+def test_an_empty_batch_round_trip():
     codec = Codec(WAFERS)
     empty = EventBatch({c.name: c.empty(0) for c in WAFERS}, 0, 5)
     back = codec.unpack(memoryview(codec.pack(empty)), 0, 5)
