@@ -49,7 +49,7 @@ class _Looker:
 
     def __call__(self, control: RunState, account: RunAccounting, source: Source) -> None:
         """Look if it is time to; called often."""
-        settled = account.ledger.settled
+        settled = account.snapshot().settled
         now = time.monotonic()
         self._begun = self._begun or (now if settled else 0.0)
         if len(self.looks) == self._most or not settled:

@@ -80,9 +80,8 @@ class RunContext:
 
     def eor(self) -> dict[str, Any]:
         """Return the end-of-run record."""
-        ledger = self.account.ledger
-        return {"run": self.account.run, "ledger": ledger.events(), "closed": ledger.closed,
-                "swaps": self.account.swaps}  # fmt: skip
+        now = self.account.snapshot()
+        return {"run": now.run, "ledger": now.events, "closed": now.closed, "swaps": now.swaps}
 
 
 class Engine(Protocol):

@@ -34,7 +34,7 @@ class InlineEngine:
     def __init__(self, plan: RunContext) -> None:
         self._plan = plan
         block = MeterBlock(*plan.graph.meter_names(), shadows=plan.graph.shadow_names())
-        plan.account.blocks.append(block)
+        plan.account.add_meters(block)
         self._chain = Chain(plan.graph, block, plan.sink.keep)
         self._epochs = ModelEpochs(plan)
         self._preparation: ModelPreload | None = None
@@ -67,21 +67,20 @@ class InlineEngine:
 
     def run(self) -> None:
         """Judge batch after batch."""
-        ledger = self._plan.account.ledger
         try:
             self._loop()
         except SluiceError as error:
             self._failure = error
             raise
         finally:
-            ledger.enter_state(self._time(), time.monotonic_ns())
+            self._plan.account.enter_state(self._time(), time.monotonic_ns())
             self._epochs.close()
             self._give_up()
 
     def _loop(self) -> None:
         source, account, control = self._plan.source, self._plan.account, self._plan.control
         intake, live = self._intake, source.socket is not None
-        ledger, pause = account.ledger, Pause(self._plan)
+        pause = Pause(self._plan)
         poller = Poller([source.socket] if source.socket else [])
         stopped = False
         while not source.exhausted:
@@ -93,7 +92,7 @@ class InlineEngine:
             self._swap(intake.next_seq)
             intake.rungs.tick()
             taken = None if pause.holds() else intake.next(1)
-            ledger.enter_state(self._time(), time.monotonic_ns())
+            account.enter_state(self._time(), time.monotonic_ns())
             account.record_losses(source.losses(), "source")
             if taken is not None:
                 self._judge(*taken)
@@ -180,7 +179,7 @@ class InlineEngine:
             raise RunError(f"sink: {failure.message}", failure.hint) from error
         if news:
             plan.control.add_hold(HOLDER, str(error))
-        plan.account.ledger.enter_state(self._time(), time.monotonic_ns())
+        plan.account.enter_state(self._time(), time.monotonic_ns())
         if plan.control.aborting:
             raise RunError("stopped a second time while the sink has no room")
         poller = Poller([plan.source.socket] if plan.source.socket else [])

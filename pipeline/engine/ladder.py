@@ -139,4 +139,4 @@ class LadderController:
     def _apply(self, now_ns: int) -> None:
         if self._ladder.rung != self._batching.rung:
             self._batching.rung = self._ladder.rung
-            self._account.ladder.enter(self._ladder.rung, now_ns)
+            self._account.enter_rung(self._ladder.rung, now_ns)

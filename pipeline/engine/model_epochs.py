@@ -7,7 +7,6 @@ from typing import Any
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import SluiceError
-from sluice.pipeline.core.schema import EVENT_ID
 from sluice.pipeline.run.resume import replace_model
 
 from .base import RunContext
@@ -40,7 +39,7 @@ class ModelEpochs:
         self.begun: tuple[Swap, ...] = ()
         self.pending: Swap | None = None
         self.config: GraphConfig = plan.graph.config
-        self.models = dict(plan.account.models)
+        self.models = plan.account.models
         self.last: Swap | None = None
 
     def take_request(self) -> Swap | None:
@@ -62,7 +61,7 @@ class ModelEpochs:
         if self.last is not None:
             swap = self.last
             self.config = replace_model(self.config, swap.stage, swap.model, swap.version)
-            self.models = dict(self._plan.account.models)
+            self.models = self._plan.account.models
             self.last = None
 
     def activate(self, seq: int) -> None:
@@ -85,9 +84,7 @@ class ModelEpochs:
 
     def record_first_event(self, batch: EventBatch) -> None:
         """Note the first event of a swap that begins with this batch."""
-        swaps = self._plan.account.swaps
-        if swaps and swaps[-1]["first_event"] is None and batch.events:
-            swaps[-1]["first_event"] = int(batch[EVENT_ID.name][0])
+        self._plan.account.record_first_event(batch)
 
     def close(self) -> None:
         """Refuse whatever was ordered: the run is over."""
@@ -98,10 +95,9 @@ class ModelEpochs:
         account = self._plan.account
         before = account.models[swap.stage]
         after = {**before, "name": swap.model, "version": str(swap.version), "sha256": swap.sha256}
-        account.models = account.models | {swap.stage: after}
         record = {
             "epoch": swap.epoch, "stage": swap.stage, "from": before, "to": after, "seq": seq,
             "first_event": None,
         }  # fmt: skip
-        account.swaps.append(record)
+        account.record_swap(record)
         return record

@@ -106,10 +106,10 @@ def monitor_totals(blocks: list[MeterBlock]) -> dict[str, MonitorTotals]:
     return found
 
 
-def stage_report(blocks: list[MeterBlock]) -> dict[str, dict[str, object]]:
+def stage_report(totals: dict[str, StageTotals]) -> dict[str, dict[str, object]]:
     """Return the report's ``stages``: events, batches, quantiles of service and wait in seconds."""
     report: dict[str, dict[str, object]] = {}
-    for stage, total in stage_totals(blocks).items():
+    for stage, total in totals.items():
         report[stage] = {
             "events": total.events,
             "batches": total.batches,

@@ -1,224 +1,275 @@
-"""The account of a run: ledger, latency, paths, quarantine; from them the report.
+"""Run accounting: every number of a run, changed by methods under one lock and read as a snapshot.
 
-Both engines keep one. A batch is accounted when the sink has committed it, once.
+A batch is counted when it enters and when the sink has committed it.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, quantile, record, record_ages
+from sluice.kernels.histogram import BUCKETS, record, record_ages
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
+from sluice.pipeline.core.schema import EVENT_ID, T_INGEST
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.journal.batch_record import record_rung
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.reference_band import ReferenceBand
-from sluice.pipeline.metrics.totals import monitor_totals, shadow_report, stage_report
+from sluice.pipeline.metrics.totals import monitor_totals, shadow_report, stage_totals
 from sluice.pipeline.sources.base import Losses, Rejected
 from sluice.pipeline.transport.batch_summary import BatchSummary
 
-from .ledger import Ledger
+from .ladder_time import LadderTime
+from .ledger import Ledger, RunTime
 from .quarantine import Quarantine
+from .snapshot import LatencyTotals, RunSnapshot
 
 _NO_LOSSES = Losses()
-
-
-class LadderTime:
-    """Events and time of a run by rung of the ladder.
-
-    Attributes
-    ----------
-    rung
-        Where the run is now.
-    events
-        Judged and committed, by rung.
-    """
-
-    def __init__(self, rungs: int) -> None:
-        self.rung = 0
-        self.events = [0] * rungs
-        self._spent_ns = [0] * rungs
-        self._since_ns = 0
-
-    def enter(self, rung: int, now_ns: int) -> None:
-        """Go to another rung."""
-        self._spent_ns[self.rung] += now_ns - self._since_ns if self.rung else 0
-        self.rung, self._since_ns = rung, now_ns
-
-    def report(self, wall_ns: int) -> dict[str, Any]:
-        """Return the report's ``ladder``: time that was not spent on a lower rung was on the first.
-
-        Parameters
-        ----------
-        wall_ns
-            Of the run.
-        """
-        spent = list(self._spent_ns)
-        spent[self.rung] += time.monotonic_ns() - self._since_ns if self.rung else 0
-        spent[0] = max(0, wall_ns - sum(spent[1:]))
-        seconds = [ns / 1e9 for ns in spent]
-        return {"rung": self.rung, "events": list(self.events), "seconds": seconds}
+#: Outcomes of events that reached no stage.
+_UNPROCESSED = (Outcome.SHED, Outcome.LOST, Outcome.INVALID)
 
 
 class RunAccounting:
-    """Adds up one run.
+    """Counts everything that is known of one run; both engines keep one.
+
+    Only its methods change a number, and each holds the lock, so that a snapshot taken in another
+    thread never shows half of a batch. The quarantine file is written outside the lock: a slow disk
+    must not hold up those who ask for a snapshot.
 
     Parameters
     ----------
     graph
-        What runs.
+        Graph that runs.
     run
-        The run number.
+        Run number.
     quarantine
-        Where refused events go.
-    blocks
-        The meters of the workers, for stages' times; the engine appends.
+        Destination of refused events; closed with the accounting.
     """
 
+    __slots__ = (
+        "_bands", "_blocks", "_clock", "_graph", "_in_flight", "_ladder", "_latency",
+        "_latency_max_ns", "_latency_sum_ns", "_ledger", "_lock", "_models", "_paths",
+        "_protocol_errors", "_quarantine", "_refused_connections", "_remote_workers", "_restarts",
+        "_resumed", "_run", "_swaps",
+    )  # fmt: skip
+
     def __init__(self, graph: Graph, run: int, quarantine: Quarantine) -> None:
-        self.graph = graph
-        self.run = run
-        self.ledger = Ledger()
-        self.blocks: list[MeterBlock] = []
-        self.latency = np.zeros(BUCKETS, np.uint64)
-        self.latency_max_ns = 0
-        self.latency_sum_ns = 0
-        self.paths = np.zeros(64, np.int64)
-        self.quarantine = quarantine
-        #: Of the reference run, by monitor; empty without one.
-        self.bands: dict[str, ReferenceBand] = {}
-        self.restarts: dict[str, int] = {}
-        self.ladder = LadderTime(graph.rungs)
-        #: The models in use by stage; replaced as a whole at a swap.
-        self.models = graph.models()
-        self.swaps: list[dict[str, Any]] = []
-        self.protocol_errors = 0
-        self.refused_connections = 0
-        #: Workers of other hosts that were ready at any time.
-        self.remote_workers = 0
-        #: What both ends of a latency were read on.
-        self.clock = "CLOCK_MONOTONIC"
-        self.in_flight = 0
-        #: Where an earlier life of the run stood.
-        self.resumed: CommitRecord | None = None
-        #: Guards against a scrape between two lines of `commit`.
-        self.lock = threading.Lock()
+        self._graph = graph
+        self._run = run
+        self._quarantine = quarantine
+        self._ledger = Ledger()
+        self._blocks: list[MeterBlock] = []
+        self._latency = np.zeros(BUCKETS, np.uint64)
+        self._latency_max_ns = self._latency_sum_ns = 0
+        self._paths = np.zeros(64, np.int64)
+        self._bands: dict[str, ReferenceBand] = {}
+        self._restarts: dict[str, int] = {}
+        self._ladder = LadderTime(graph.rungs)
+        self._models = graph.models()
+        self._swaps: list[dict[str, Any]] = []
+        self._protocol_errors = self._refused_connections = self._remote_workers = 0
+        self._clock = "CLOCK_MONOTONIC"
+        self._in_flight = 0
+        self._resumed: CommitRecord | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def run(self) -> int:
+        """Run number."""
+        return self._run
+
+    @property
+    def graph(self) -> Graph:
+        """Graph that runs."""
+        return self._graph
+
+    @property
+    def models(self) -> dict[str, dict[str, str]]:
+        """Name, version, sha256 and backend of the model that each stage uses now."""
+        with self._lock:
+            return dict(self._models)
+
+    def start(self, now_ns: int) -> None:
+        """Begin the run's time at `now_ns`, CLOCK_MONOTONIC."""
+        with self._lock:
+            self._ledger.start(now_ns)
+
+    def enter_state(self, state: RunTime, now_ns: int) -> None:
+        """Count the time since the last call in its state and go to `state`."""
+        with self._lock:
+            self._ledger.enter_state(state, now_ns)
+
+    def enter_rung(self, rung: int, now_ns: int) -> None:
+        """Go to another rung of the ladder at `now_ns`, CLOCK_MONOTONIC."""
+        with self._lock:
+            self._ladder.enter(rung, now_ns)
+
+    def set_reference_bands(self, bands: dict[str, ReferenceBand]) -> None:
+        """Compare the monitors with the bands of a reference run, by name of the monitor."""
+        with self._lock:
+            self._bands = dict(bands)
+
+    def add_meters(self, block: MeterBlock) -> None:
+        """Count the meters of one more process."""
+        with self._lock:
+            self._blocks.append(block)
+
+    def add_remote_worker(self, block: MeterBlock) -> None:
+        """Count a worker of another host and its meters; latencies are on CLOCK_TAI from now on."""
+        with self._lock:
+            self._blocks.append(block)
+            self._remote_workers += 1
+            self._clock = "CLOCK_TAI"
+
+    def record_restart(self, process: str) -> None:
+        """Count the restart of a process, by its name."""
+        with self._lock:
+            self._restarts[process] = self._restarts.get(process, 0) + 1
+
+    def record_protocol_error(self) -> None:
+        """Count a message that broke the protocol."""
+        with self._lock:
+            self._protocol_errors += 1
+
+    def record_refused_connections(self, connections: int) -> None:
+        """Count connections without an allowed key."""
+        with self._lock:
+            self._refused_connections += connections
+
+    def record_swap(self, swap: dict[str, Any]) -> None:
+        """Add a model swap that begins: the report's entry, whose ``to`` is the stage's model."""
+        with self._lock:
+            self._models = self._models | {swap["stage"]: swap["to"]}
+            self._swaps.append(swap)
+
+    def record_first_event(self, batch: EventBatch) -> None:
+        """Note the first event of the latest swap, if `batch` has it."""
+        with self._lock:
+            if self._swaps and self._swaps[-1]["first_event"] is None and batch.events:
+                self._swaps[-1]["first_event"] = int(batch[EVENT_ID.name][0])
+
+    def resume(self, commit: CommitRecord, swaps: list[dict[str, Any]]) -> None:
+        """Count what previous attempts of the run have committed.
+
+        Parameters
+        ----------
+        commit
+            Last commit record.
+        swaps
+            The report's entries of the swaps so far; the graph has their models already.
+        """
+        with self._lock:
+            self._resumed = commit
+            self._swaps += swaps
+            self._ledger.offer(commit.events)
+            self._ledger.count_all(list(commit.counts))
+            for bit, events in commit.paths.items():
+                self._paths[bit] += events
 
     def record_offered(self, batch: EventBatch) -> None:
         """Count a batch that enters."""
-        with self.lock:
-            self.ledger.offer(batch.events)
-            self.in_flight += 1
-
-    def resume(self, commit: CommitRecord) -> None:
-        """Count what an earlier life of the run had committed."""
-        with self.lock:
-            self.resumed = commit
-            self.ledger.offer(commit.events)
-            self.ledger.count_all(list(commit.counts))
-            for bit, events in commit.paths.items():
-                self.paths[bit] += events
+        with self._lock:
+            self._ledger.offer(batch.events)
+            self._in_flight += 1
 
     def record_committed(self, batch: EventBatch, summary: BatchSummary) -> None:
-        """Count a batch that the sink has for good; `batch` as it entered."""
-        ages = batch["t_ingest"]
-        with self.lock:
-            self.ledger.count_all(np.frombuffer(summary.counts, np.int64).tolist())
-            self.in_flight -= 1
-            self.ladder.events[record_rung(summary.batch_record)] += batch.events
+        """Count a batch that the sink has committed; `batch` as it entered."""
+        ages = batch[T_INGEST.name]
+        with self._lock:
+            self._ledger.count_all(np.frombuffer(summary.counts, np.int64).tolist())
+            self._in_flight -= 1
+            self._ladder.events[record_rung(summary.batch_record)] += batch.events
             if batch.events and ages.strides == (0,):  # read at once: one age for all
-                oldest = summary.t_decided - int(ages[0])
-                total = oldest * batch.events
-                record(self.latency, oldest, batch.events)
+                oldest_ns = summary.t_decided - int(ages[0])
+                total_ns = oldest_ns * batch.events
+                record(self._latency, oldest_ns, batch.events)
             else:
-                oldest, total = record_ages(self.latency, summary.t_decided, ages)
-            self.latency_max_ns = max(self.latency_max_ns, oldest)
-            self.latency_sum_ns += total
-            self.paths += np.frombuffer(summary.paths, np.int64)
+                oldest_ns, total_ns = record_ages(self._latency, summary.t_decided, ages)
+            self._latency_max_ns = max(self._latency_max_ns, oldest_ns)
+            self._latency_sum_ns += total_ns
+            self._paths += np.frombuffer(summary.paths, np.int64)
         for flag in summary.flags:
-            self.quarantine.add_flagged(flag, batch)
+            self._quarantine.add_flagged(flag, batch)
 
     def record_failed(self, batch: EventBatch, stage: str, reason: str) -> None:
-        """Count a batch that entered and that nobody will judge."""
-        with self.lock:
-            self.ledger.count(Outcome.FAILED, batch.events)
-            self.in_flight -= 1
+        """Count a batch that entered and that no worker will process."""
+        with self._lock:
+            self._ledger.count(Outcome.FAILED, batch.events)
+            self._in_flight -= 1
         flag = Flag(stage, reason, Outcome.FAILED, list(range(batch.events)))
-        self.quarantine.add_flagged(flag, batch)
+        self._quarantine.add_flagged(flag, batch)
 
     def record_losses(self, losses: Losses, source: str) -> None:
-        """Count what the source could not give as events."""
+        """Count input that the source could not give as events."""
         if losses == _NO_LOSSES:
             return
         if losses.unlisted_events:
             reason = "more than are kept one by one"
             losses.invalid.append(Rejected(source, reason, b"", losses.unlisted_events))
         invalid = sum(rejected.events for rejected in losses.invalid)
-        with self.lock:
-            self.ledger.offer(invalid + losses.lost + losses.shed)
-            self.ledger.count(Outcome.INVALID, invalid)
-            self.ledger.count(Outcome.LOST, losses.lost)
-            self.ledger.count(Outcome.SHED, losses.shed)
-            self.refused_connections += losses.rejected_connections
-            self.protocol_errors += losses.unlisted_errors
-            self.protocol_errors += sum(1 for rejected in losses.invalid if not rejected.events)
+        with self._lock:
+            self._ledger.offer(invalid + losses.lost + losses.shed)
+            self._ledger.count(Outcome.INVALID, invalid)
+            self._ledger.count(Outcome.LOST, losses.lost)
+            self._ledger.count(Outcome.SHED, losses.shed)
+            self._refused_connections += losses.rejected_connections
+            self._protocol_errors += losses.unlisted_errors
+            self._protocol_errors += sum(1 for rejected in losses.invalid if not rejected.events)
         for rejected in losses.invalid:
-            self.quarantine.add_rejected(source, rejected)
+            self._quarantine.add_rejected(source, rejected)
 
-    def monitors_out_of_band(self) -> list[str]:
-        """Return the monitors whose recent mean has left the band of the reference run."""
-        totals = monitor_totals(self.blocks) if self.bands else {}
-        return [n for n, band in self.bands.items() if n in totals and band.is_outside(totals[n])]
+    def snapshot(self) -> RunSnapshot:
+        """Return all numbers as they are now; callable from any thread."""
+        graph = self._graph
+        with self._lock:
+            blocks = list(self._blocks)
+        stages, monitors = stage_totals(blocks), monitor_totals(blocks)
+        shadows = shadow_report(blocks, graph.paths())
+        with self._lock:
+            ledger, ladder, resumed = self._ledger, self._ladder, self._resumed
+            unprocessed = sum(ledger.counts[outcome] for outcome in _UNPROCESSED)
+            return RunSnapshot(
+                graph=graph.config.graph.name,
+                run=self._run,
+                events=ledger.events(),
+                closed=ledger.closed,
+                seconds=ledger.seconds(),
+                resumed_events=resumed.events if resumed else None,
+                resumed_batches=resumed.next if resumed else None,
+                in_flight=self._in_flight,
+                latency=self._latency_totals(),
+                stages=stages,
+                monitors=monitors,
+                shadows=shadows,
+                paths=dict(zip(graph.paths(), self._paths.tolist(), strict=False)),
+                models=dict(self._models),
+                swaps=[dict(swap) for swap in self._swaps],
+                rung=ladder.rung,
+                rung_events=list(ladder.events),
+                rung_seconds=ladder.seconds(ledger.wall_ns),
+                bypassed=[join.stage for join in graph.joins if join.bypassed],
+                bands=dict(self._bands),
+                quarantine=self._quarantine.describe(),
+                restarts=dict(self._restarts),
+                protocol_errors=self._protocol_errors,
+                refused_connections=self._refused_connections,
+                remote_workers=self._remote_workers,
+                components=graph.report(max(0, ledger.offered - unprocessed)),
+            )
 
-    def report(self) -> dict[str, Any]:
-        """Return the run report, as far as the run has come."""
-        ledger = self.ledger
-        seconds = ledger.seconds()
-        commit = self.resumed
-        before = commit.events if commit else 0
-        judged = ledger.offered - sum(
-            ledger.counts[o] for o in (Outcome.SHED, Outcome.LOST, Outcome.INVALID)
+    def _latency_totals(self) -> LatencyTotals:
+        counts = self._latency.copy()
+        counts.flags.writeable = False
+        return LatencyTotals(
+            counts=counts,
+            max_ns=self._latency_max_ns,
+            sum_ns=self._latency_sum_ns,
+            clock=self._clock,
         )
-        report: dict[str, Any] = {
-            "graph": self.graph.config.graph.name,
-            "run": self.run,
-            "events": ledger.events(),
-            "closed": ledger.closed,
-            "seconds": seconds,
-            "resumed": {"events": before, "batches": commit.next} if commit else None,
-            "rate_hz": (ledger.settled - before) / seconds["wall"] if seconds["wall"] else 0.0,
-            "latency_s": {
-                **{key: self._latency(q) for key, q in _QUANTILES.items()},
-                "max": self.latency_max_ns / 1e9,
-                "clock": self.clock,
-            },
-            "stages": stage_report(self.blocks),
-            "paths": dict(zip(self.graph.paths(), self.paths.tolist(), strict=False)),
-            "models": self.models,
-            "swaps": list(self.swaps),
-            "shadows": shadow_report(self.blocks, self.graph.paths()),
-            "ladder": self.ladder.report(ledger.wall_ns),
-            "bypassed": [join.stage for join in self.graph.joins if join.bypassed],
-            "quarantine": self.quarantine.describe(),
-            "restarts": dict(self.restarts),
-            "protocol_errors": self.protocol_errors,
-            "refused_connections": self.refused_connections,
-            "remote_workers": self.remote_workers,
-        }
-        for name, total in monitor_totals(self.blocks).items():
-            band = self.bands.get(name)
-            alarm = {"band": band, "alarm": band.is_outside(total)} if band else {}
-            report[name] = {**total.report(), **alarm}
-        return report | self.graph.report(max(0, judged))
 
-    def _latency(self, q: float) -> float:
-        """Return a quantile in seconds; the last bucket's upper edge may lie beyond the maximum."""
-        return min(quantile(self.latency, q), self.latency_max_ns) / 1e9
-
-
-_QUANTILES = {"p50": 0.50, "p99": 0.99, "p999": 0.999}
+    def close(self) -> None:
+        """End the quarantine file."""
+        self._quarantine.close()

@@ -71,7 +71,12 @@ class Quarantine:
     def describe(self) -> dict[str, object]:
         """Return path, rows, reasons with counts, and what kept it from writing."""
         path = str(self.path) if self._writer else None
-        return {"path": path, "rows": self.rows, "reasons": self.reasons, "error": self._failure}
+        return {
+            "path": path,
+            "rows": self.rows,
+            "reasons": dict(self.reasons),
+            "error": self._failure,
+        }
 
     def close(self) -> None:
         """End the file, if there is one."""

@@ -79,7 +79,7 @@ def application(desk: RunController, registry: CollectorRegistry, access: HttpAu
         return PlainTextResponse(desk.control.state.value, 200 if taking else 503)
 
     def status(_: Request) -> Response:
-        report = desk.account.report() if desk.account else None
+        report = desk.account.snapshot().report() if desk.account else None
         return JSONResponse(_standing(desk) | {"report": report})
 
     def index(_: Request) -> Response:

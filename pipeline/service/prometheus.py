@@ -1,4 +1,4 @@
-"""Prometheus metrics of a run, collected at a scrape from the account and the workers' meters."""
+"""Prometheus metrics of a run, collected at a scrape from a snapshot of its accounting."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from sluice.kernels.histogram import edges
-from sluice.pipeline.core.batch import Outcome
 from sluice.pipeline.core.schema import Array
-from sluice.pipeline.metrics.totals import monitor_totals, shadow_report, stage_totals
+from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.ledger import CLASSES, RunTime
+from sluice.pipeline.run.snapshot import RunSnapshot
 from sluice.pipeline.run.state import USERS, RunState, State
 from sluice.pipeline.stages.base import Steps
 
@@ -33,7 +33,7 @@ class RunCollector(Collector):
     Parameters
     ----------
     now
-        Returns its account, None before the first run, and its control.
+        Returns the accounting of the run, None before the first run, and its state.
     """
 
     def __init__(self, now: Callable[[], tuple[RunAccounting | None, RunState]]) -> None:
@@ -44,7 +44,7 @@ class RunCollector(Collector):
         account, control = self._now()
         yield from _states(control)
         if account is not None:
-            yield from _AccountCollector(account).collect()
+            yield from _SnapshotMetrics(account.graph, account.snapshot()).collect()
 
 
 def _states(control: RunState) -> Iterator[Metric]:
@@ -62,52 +62,51 @@ def _states(control: RunState) -> Iterator[Metric]:
     yield alarms
 
 
-class _AccountCollector:
-    """Shows the account of one run."""
+class _SnapshotMetrics:
+    """Shows a snapshot of one run."""
 
-    def __init__(self, account: RunAccounting) -> None:
-        self._account = account
+    def __init__(self, graph: Graph, now: RunSnapshot) -> None:
+        self._graph = graph
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric of the account as it stands."""
-        account = self._account
-        with account.lock:
-            counts, seconds = list(account.ledger.counts), account.ledger.seconds()
-            latency, latency_sum = account.latency.copy(), account.latency_sum_ns / 1e9
-            in_flight, paths = account.in_flight, account.paths.tolist()
+        """Yield every metric of the snapshot."""
+        now = self._now
         events = CounterMetricFamily("sluice_events", "Events by outcome.", labels=["outcome"])
         for outcome in CLASSES:
-            events.add_metric([outcome.name.lower()], counts[outcome])
+            events.add_metric([outcome.name.lower()], now.events[outcome.name.lower()])
         yield events
         name = "sluice_event_latency_seconds"
-        yield _histogram(name, "Ingest to decision.", {}, latency, latency_sum)
+        yield _histogram(
+            name, "Ingest to decision.", {}, now.latency.counts, now.latency.sum_ns / 1e9
+        )
         yield from self._stages()
         run_seconds = CounterMetricFamily(
             "sluice_run_seconds", "Seconds of the run by state.", labels=["state"]
         )
         for state in RunTime:
-            run_seconds.add_metric([state.value], seconds[state.value])
+            run_seconds.add_metric([state.value], now.seconds[state.value])
         yield run_seconds
-        yield GaugeMetricFamily("sluice_inflight_batches", "Ingest to sink.", value=in_flight)
-        window = account.graph.config.graph.window
+        yield GaugeMetricFamily("sluice_inflight_batches", "Ingest to sink.", value=now.in_flight)
+        window = self._graph.config.graph.window
         yield GaugeMetricFamily("sluice_window_batches", "Most in flight.", value=window)
         accepts = CounterMetricFamily(
             "sluice_path_accepts", "Events that a path accepted.", labels=["path"]
         )
-        for path, number in zip(account.graph.paths(), paths, strict=False):
+        for path, number in now.paths.items():
             accepts.add_metric([path], number)
         yield accepts
         rung = GaugeMetricFamily(
             "sluice_ladder_rung", "Rung that judges: 0 is the full model.", labels=["stage"]
         )
-        for stage in account.graph.stages:
+        for stage in self._graph.stages:
             if isinstance(stage, Steps):
-                rung.add_metric([stage.name], min(account.ladder.rung, stage.rungs - 1))
+                rung.add_metric([stage.name], min(now.rung, stage.rungs - 1))
         yield rung
         judged = CounterMetricFamily(
             "sluice_ladder_events", "Events by the rung that judged them.", labels=["rung"]
         )
-        for number, seen in enumerate(account.ladder.events):
+        for number, seen in enumerate(now.rung_events):
             judged.add_metric([str(number)], seen)
         yield judged
         yield from self._info()
@@ -123,8 +122,7 @@ class _AccountCollector:
             "sluice_shadow_dropped", "Sampled events a shadow did not see.", labels=["shadow"]
         )
         off = GaugeMetricFamily("sluice_shadow_off", "It failed and is off.", labels=["shadow"])
-        found = shadow_report(self._account.blocks, self._account.graph.paths())
-        for name, shadow in found.items():
+        for name, shadow in self._now.shadows.items():
             accepted = shadow["accepted"]
             events.add_metric([name, "both"], accepted["both"])
             events.add_metric([name, "shadow"], accepted["gained"])
@@ -134,7 +132,7 @@ class _AccountCollector:
         yield from (events, dropped, off)
 
     def _monitors(self) -> Iterator[Metric]:
-        seen = monitor_totals(self._account.blocks)
+        seen = self._now.monitors
         dropped = CounterMetricFamily(
             "sluice_monitor_dropped", "Sampled events a monitor did not see.", labels=["monitor"]
         )
@@ -144,15 +142,15 @@ class _AccountCollector:
         alarm = GaugeMetricFamily(
             "sluice_monitor_alarm", "The recent mean left the reference band.", labels=["monitor"]
         )
-        for monitor in self._account.graph.monitors:
+        for monitor in self._graph.monitors:
             if monitor.name in seen:
                 total = seen[monitor.name]
                 text = f"Monitor {monitor.name}."
                 yield _histogram(monitor.metric, text, monitor.labels, total.values, total.sum)
                 dropped.add_metric([monitor.name], total.dropped)
                 recent.add_metric([monitor.name], total.recent)
-        alarms = self._account.monitors_out_of_band()
-        for name in self._account.bands:
+        alarms = self._now.monitors_out_of_band
+        for name in self._now.bands:
             alarm.add_metric([name], name in alarms)
         yield from (dropped, recent, alarm)
 
@@ -168,7 +166,7 @@ class _AccountCollector:
         truncated = CounterMetricFamily(
             "sluice_truncated_events", "Events that had a list cut for a model.", labels=["stage"]
         )
-        for stage, total in stage_totals(self._account.blocks).items():
+        for stage, total in self._now.stages.items():
             service.add_metric([stage], _buckets(total.service), total.service_ns / 1e9)
             wait.add_metric([stage], _buckets(total.wait), total.wait_ns / 1e9)
             events.add_metric([stage], total.events)
@@ -177,33 +175,33 @@ class _AccountCollector:
         yield from (service, wait, events, batches, truncated)
 
     def _info(self) -> Iterator[Metric]:
-        account = self._account
+        now = self._now
         run = GaugeMetricFamily("sluice_run_info", "The run.", labels=["run", "graph"])
-        run.add_metric([str(account.run), account.graph.config.graph.name], 1)
+        run.add_metric([str(now.run), now.graph], 1)
         yield run
         keys = ["stage", "name", "version", "sha256", "backend"]
         models = GaugeMetricFamily("sluice_model_info", "Models that run.", labels=keys)
-        for stage, info in account.models.items():
+        for stage, info in now.models.items():
             models.add_metric([stage, *(info[key] for key in keys[1:])], 1)
         yield models
         restarts = CounterMetricFamily(
             "sluice_worker_restarts", "Restarts of dead workers.", labels=["worker"]
         )
-        for worker, number in dict(account.restarts).items():
+        for worker, number in now.restarts.items():
             restarts.add_metric([worker], number)
         yield restarts
         gaps = CounterMetricFamily(
             "sluice_source_gap_events", "Events that upstream sent and that never came.",
             labels=["source"],
         )  # fmt: skip
-        gaps.add_metric([account.graph.config.source.name], account.ledger.counts[Outcome.LOST])
+        gaps.add_metric([self._graph.config.source.name], now.events["lost"])
         yield gaps
         yield CounterMetricFamily(
-            "sluice_protocol_errors", "Messages that broke the protocol.", account.protocol_errors
+            "sluice_protocol_errors", "Messages that broke the protocol.", now.protocol_errors
         )
         yield CounterMetricFamily(
             "sluice_refused_connections", "Connections without an allowed key.",
-            account.refused_connections,
+            now.refused_connections,
         )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def open_run(
         )
     runtime = stack.enter_context(run_directory())
     plan = replace(_plan(config, wishes, source, control, runtime), nursery=nursery)
-    stack.callback(plan.account.quarantine.close)
+    stack.callback(plan.account.close)
     return plan
 
 
@@ -119,13 +119,12 @@ def _plan(
         refused = refused.with_stem(f"{refused.stem}.from-{standing.commit.next}")
     account = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
     if wishes.reference is not None:
-        account.bands = read_reference_bands(
-            wishes.reference, [part.name for part in config.monitors]
+        account.set_reference_bands(
+            read_reference_bands(wishes.reference, [part.name for part in config.monitors])
         )
     commit = standing.commit if standing else None
     if commit is not None:
-        account.resume(commit)
-        account.swaps += swap_report(standing) if standing else []
+        account.resume(commit, swap_report(standing) if standing else [])
         skip_committed(source, commit.events, config.graph.batch_events, account)
     if wishes.rate_hz:
         source = PacedSource(source, wishes.rate_hz)
@@ -136,7 +135,7 @@ def finish_run(plan: RunContext, engine: Engine) -> dict[str, Any]:
     """Run a started engine to its end and make the report, whatever happens."""
     control, written = plan.control, {}
     hint = None
-    plan.account.ledger.start(time.monotonic_ns())
+    plan.account.start(time.monotonic_ns())
     try:
         engine.run()
     except SluiceError as error:
@@ -150,7 +149,7 @@ def finish_run(plan: RunContext, engine: Engine) -> dict[str, Any]:
     except SluiceError as error:
         control.fail(error.message)
         hint = hint or error.hint
-    report = plan.account.report()
+    report = plan.account.snapshot().report()
     if not report["closed"]:
         control.fail(f"the ledger does not close: {report['events']}")
     if control.state is not State.ERROR:

@@ -43,17 +43,17 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
         alarmed: set[str] = set()
 
         def show(control: RunState, account: RunAccounting, source: Source) -> None:
-            events = account.ledger.events()
-            wall = account.ledger.wall_ns / 1e9
-            rate = account.ledger.settled / wall if wall else 0.0
+            now = account.snapshot()
+            wall_s = now.seconds["wall"]
+            rate = now.settled / wall_s if wall_s else 0.0
             text = (
-                f"{control.state.value} {rate:,.0f} events/s, accepted {events['accepted']:,}, "
-                f"in flight {account.in_flight}"
+                f"{control.state.value} {rate:,.0f} events/s, accepted {now.events['accepted']:,}, "
+                f"in flight {now.in_flight}"
             )
-            for name in set(account.monitors_out_of_band()) - alarmed:
+            for name in set(now.monitors_out_of_band) - alarmed:
                 alarmed.add(name)
                 typer.echo(f"alarm: {name} has left the band of the reference run", err=True)
-            update(account.ledger.settled, text, source.expected)
+            update(now.settled, text, source.expected)
 
         yield show
 

@@ -102,7 +102,7 @@ class DistributedEngine:
         except SluiceError as error:
             self._failure = self._failure or error
         finally:
-            self._account.ledger.enter_state(self._time(), time.monotonic_ns())
+            self._account.enter_state(self._time(), time.monotonic_ns())
             self._swaps.epochs.close()
             failure = self._failure
             self._dispatch.fail_all(failure.message if failure else "the engine broke off")
@@ -110,7 +110,7 @@ class DistributedEngine:
             raise self._failure
 
     def _loop(self) -> None:
-        source, control, ledger = self._plan.source, self._plan.control, self._account.ledger
+        source, control = self._plan.source, self._plan.control
         flights, pause, stopped = self._dispatch.flights, Pause(self._plan), False
         self._stall.progress()
         tend_at_s = 0.0
@@ -121,7 +121,7 @@ class DistributedEngine:
                 self._supervise_periodically()
             self._hand_out(paused=pause.holds())
             self._account.record_losses(source.losses(), "source")
-            ledger.enter_state(self._time(), time.monotonic_ns())
+            self._account.enter_state(self._time(), time.monotonic_ns())
             if source.exhausted:
                 if not flights:
                     break
@@ -189,7 +189,7 @@ class DistributedEngine:
         while guests.ready and time.monotonic() < deadline:
             self._poll(_TICK_S)
         self._crew.end(failed=self._failure is not None)
-        self._account.refused_connections += self._hub.refused
+        self._account.record_refused_connections(self._hub.refused)
         self._hub.close()
 
     def _hand_out(self, *, paused: bool) -> None:
@@ -217,7 +217,7 @@ class DistributedEngine:
                     return
                 self._dispatch_message(*message)
             except ProtocolError:
-                self._account.protocol_errors += 1
+                self._account.record_protocol_error()
 
     def _dispatch_message(self, message: Message, far: bool) -> None:
         peer, header, payload = message
@@ -228,7 +228,7 @@ class DistributedEngine:
         elif name in self._crew.own and answer is not None:
             answer(name, header, payload)
         else:
-            self._account.protocol_errors += 1
+            self._account.record_protocol_error()
         self._crew.heard(name)
 
     def _credit(self, name: str, header: Header, _: list[memoryview]) -> None:

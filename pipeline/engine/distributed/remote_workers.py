@@ -143,9 +143,7 @@ class RemoteWorkers:
         """Note that a worker is ready; its meters count from now on."""
         if name not in self._ready:
             self._ready.add(name)
-            self._plan.account.blocks.append(self._blocks[name])
-            self._plan.account.remote_workers += 1
-            self._plan.account.clock = "CLOCK_TAI"
+            self._plan.account.add_remote_worker(self._blocks[name])
             self._swaps.welcome(name, self._began[name].epoch)
 
     def _count(self, name: str, payload: Sequence[memoryview]) -> None:

@@ -113,7 +113,7 @@ class Supervisor:
             graph = split(self._plan.graph)[process.spec.segment]
             path, shadows = Path(process.spec.meters), graph.shadow_names()
             block = MeterBlock(*graph.meter_names(), path, create=False, shadows=shadows)
-            self._plan.account.blocks.append(block)
+            self._plan.account.add_meters(block)
 
     def release_worker_cores(self) -> None:
         """Leave the workers' cores to them."""
@@ -145,7 +145,7 @@ class Supervisor:
         bears = self._nursery.ensure_running()
         for name in [name for name, due in self._due.items() if bears and due <= now]:
             del self._due[name]
-            self._count(name)
+            self._plan.account.record_restart(name)
             process = self._processes[name]
             self._spawn(process.role, name, since, process.spec.segment)
         for process in self._processes.values():
@@ -154,7 +154,7 @@ class Supervisor:
 
         while self._nursery.crashes:
             self._restarts.delay_s(NURSERY, self._nursery.crashes.pop(), now)
-            self._count(NURSERY)
+            self._plan.account.record_restart(NURSERY)
 
     def end(self, hub: Router, *, failed: bool) -> None:
         """Tell every process to stop; kill those that do not."""
@@ -169,10 +169,6 @@ class Supervisor:
             process.end()
         if self._plan.nursery is None:
             self._nursery.close()
-
-    def _count(self, name: str) -> None:
-        restarts = self._plan.account.restarts
-        restarts[name] = restarts.get(name, 0) + 1
 
     def _spawn(self, role: str, name: str, since: int | None = None, segment: int = 0) -> None:
         plan = self._plan

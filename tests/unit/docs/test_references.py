@@ -163,9 +163,9 @@ def test_report_keys(reference: Path, rows: Rows, tmp_path: Path) -> None:
 def test_metric_names(reference: Path, rows: Rows) -> None:
     graph = _built()
     account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
-    account.blocks.append(MeterBlock(*graph.meter_names(), shadows=["tag/wafer-tagger@2"]))
-    account.restarts["compute-0"] = 1
-    account.bands["emd"] = ReferenceBand(0.0, 1.0)
+    account.add_meters(MeterBlock(*graph.meter_names(), shadows=["tag/wafer-tagger@2"]))
+    account.record_restart("compute-0")
+    account.set_reference_bands({"emd": ReferenceBand(0.0, 1.0)})
     registry = CollectorRegistry()
     control = RunState()
     control.transition(State.CONFIGURED)

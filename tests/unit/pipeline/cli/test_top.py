@@ -19,9 +19,9 @@ from sluice.pipeline.run.quarantine import Quarantine
 def status(words_schema):
     graph = build_graph(load_graph("hgcal"), words_schema, ("event_id",))
     account = RunAccounting(graph, 7, Quarantine(None, graph.inputs))
-    account.blocks.append(MeterBlock(*graph.meter_names()))
+    account.add_meters(MeterBlock(*graph.meter_names()))
     return {"state": "RUNNING", "cause": None, "run": 7, "holds": {}, "stopping": False,
-            "report": account.report()}  # fmt: skip
+            "report": account.snapshot().report()}  # fmt: skip
 
 
 def shown(now, before, seconds):

@@ -15,7 +15,7 @@ from sluice.pipeline.engine.ladder import LadderPolicy
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.run.accounting import LadderTime
+from sluice.pipeline.run.ladder_time import LadderTime
 from sluice.pipeline.stages.infer import Infer
 
 
@@ -153,8 +153,8 @@ def test_the_tally_spends_every_second_on_some_rung(monkeypatch):
     tally.enter(1, now := now + 10**9)
     tally.enter(2, now := now + 2 * 10**9)
     now += 10**9
-    report = tally.report(4 * 10**9)
-    assert report == {"rung": 2, "events": [0, 0, 0], "seconds": [1.0, 2.0, 1.0]}
+    assert (tally.rung, tally.events) == (2, [0, 0, 0])
+    assert tally.seconds(4 * 10**9) == [1.0, 2.0, 1.0]
 
 
 GRAPH = """

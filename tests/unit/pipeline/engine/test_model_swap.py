@@ -10,11 +10,14 @@ import pytest
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ErrorRecord, ModelError, RunError
+from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.engine.distributed import swap_coordinator
 from sluice.pipeline.engine.distributed.swap_coordinator import SwapCoordinator
 from sluice.pipeline.engine.model_swap import SwapReply
 from sluice.pipeline.engine.swap_requests import Order, SwapQueue
 from sluice.pipeline.inference.repository import find_model, find_model_by_label
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.quarantine import Quarantine
 
 CREW = ["compute-0", "compute-1"]
 
@@ -24,8 +27,11 @@ class Bench:
 
     def __init__(self):
         info = {"name": "wafer-tagger", "version": "0", "sha256": "0", "backend": "onnxruntime:cpu"}
-        account = SimpleNamespace(models={"tag": info, "encode": info}, swaps=[])
-        graph = SimpleNamespace(config=load_graph("hgcal"))
+        graph = SimpleNamespace(
+            config=load_graph("hgcal"), rungs=1, joins=(), paths=list, report=lambda events: {},
+            models=lambda: {"tag": info, "encode": info},
+        )  # fmt: skip
+        account = RunAccounting(graph, 7, Quarantine(None, Schema()))
         self.plan = SimpleNamespace(graph=graph, account=account, orders=SwapQueue(), resumed=None)
         self.sent = []
         self.swaps = SwapCoordinator(
@@ -78,7 +84,7 @@ def test_it_begins_when_all_are_ready_and_not_before(bench):
     assert record["first_event"] is None
     bench.epochs.record_first_event(batch(70))
     bench.epochs.record_first_event(batch(73))
-    assert bench.plan.account.swaps == [record]
+    assert bench.plan.account.snapshot().swaps == [record]
     assert record["first_event"] == 70
     assert bench.plan.account.models["tag"]["name"] == "wafer-tagger"
     assert bench.plan.account.models["tag"]["version"] == "1"

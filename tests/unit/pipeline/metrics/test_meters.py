@@ -89,7 +89,7 @@ def test_sums_over_workers_are_exact(workers):
             counts[bucket_of(record[service])] += 1
         np.testing.assert_array_equal(total.service, counts)
     assert totals["a"].wait_ns == sum(record[1] for record in everything)
-    report = stage_report(blocks)
+    report = stage_report(totals)
     assert set(report) == {"a", "b"}
     if everything:
         values = sorted(record[2] for record in everything)

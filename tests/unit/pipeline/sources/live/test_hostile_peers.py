@@ -215,8 +215,8 @@ def test_refused_messages_are_kept_up_to_a_bound_and_all_counted(listen, connect
     graph = _graph()
     account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
     account.record_losses(losses, "source")
-    assert account.ledger.events()["invalid"] == 3000
-    assert account.ledger.closed
+    assert account.snapshot().events["invalid"] == 3000
+    assert account.snapshot().closed
     assert source.losses().invalid == []
 
 
@@ -232,13 +232,13 @@ def test_refused_events_without_number_are_counted_as_errors(listen, connect):
         nonlocal total
         losses = source.losses()
         graph_account.record_losses(losses, "source")
-        total = graph_account.protocol_errors
+        total = graph_account.snapshot().protocol_errors
         return total == 2500
 
     graph = _graph()
     graph_account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
     serve(source, all_seen)
-    assert graph_account.ledger.offered == 0
+    assert graph_account.snapshot().events["offered"] == 0
 
 
 def _graph():
