@@ -9,6 +9,8 @@ OUTCOMES = 8
 """Length of a counter of outcomes."""
 PATHS = 64
 """Length of a counter of trigger paths: the bits of a decision."""
+OPEN, ACCEPTED = 0, 1
+"""Outcomes of an event without a decision, and of an accepted one; as the pipeline numbers them."""
 _BLOCK = 128
 
 
@@ -141,3 +143,25 @@ def count_overlap(
                 counts[bit, 0 if mine and theirs else (1 if mine else 2)] += 1
             either >>= np.uint64(1)
             bit += 1
+
+
+@kernel((input_array("u1", 1), output_array("u1", 1)), hold_gil=True)
+def accept_open(outcome: NDArray[np.uint8], accepted: NDArray[np.uint8]) -> None:
+    """Accept the events without a decision.
+
+    Parameters
+    ----------
+    outcome : uint8 array, shape (N,)
+        Outcome of each event.
+    accepted : uint8 array, shape (N,)
+        Output: ACCEPTED where `outcome` is OPEN, else `outcome`.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+    """
+    if accepted.size != outcome.size:
+        raise ValueError("accept_open: expected equal lengths")
+    for i in range(outcome.size):
+        accepted[i] = ACCEPTED if outcome[i] == OPEN else outcome[i]

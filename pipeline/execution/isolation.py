@@ -1,38 +1,133 @@
-"""Events that break a stage, apart from the others of their batch."""
+"""Isolation of the events that break a stage: they fail alone, the rest of their batch goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
-from sluice.pipeline.core.schema import OUTCOME, Column
+from sluice.pipeline.core.schema import DECISION, OUTCOME, Column
+
+#: A batch in which more than this many events break a stage fails entirely: the search takes some
+#: 13 runs of the chain an event, and a stage that breaks so often breaks on every event.
+MAX_ISOLATED_EVENTS = 16
+
+
+class StageError(Exception):
+    """A stage raised an exception, or gave other columns than it provides.
+
+    Parameters
+    ----------
+    stage
+        Name of the stage.
+    error
+        The exception.
+    """
+
+    def __init__(self, stage: str, error: Exception) -> None:
+        super().__init__(describe_exception(error))
+        self.stage = stage
+
+
+def describe_exception(error: Exception) -> str:
+    """Return type and message of an exception.
+
+    Examples
+    --------
+    >>> describe_exception(ValueError("expected 3 columns, got 2"))
+    'ValueError: expected 3 columns, got 2'
+    """
+    return f"{type(error).__name__}: {error}"
+
+
+def isolate_failures(
+    batch: EventBatch,
+    process: Callable[[EventBatch], EventBatch],
+    names: Iterable[str],
+    added: Mapping[str, Column],
+) -> tuple[EventBatch, tuple[Flag, ...]]:
+    """Halve a batch until the events that break a stage are alone, and fail those only.
+
+    Parameters
+    ----------
+    batch
+        The batch as it entered the chain.
+    process
+        Runs all stages on a part of the batch; raises `StageError`.
+    names
+        Columns of the processed batch that are needed, beside outcome and decision.
+    added
+        Columns that stages add, by name; they are zeros for failed events.
+
+    Returns
+    -------
+    processed, flags
+        The batch with the columns needed, copied, and its events that failed or are invalid.
+    """
+    wanted = {*names, OUTCOME.name, DECISION.name}
+    parts: list[EventBatch] = []
+    flags: list[Flag] = []
+    failures = 0
+    ranges = [(0, batch.events)]
+    while ranges:
+        start, stop = ranges.pop()
+        part = batch.slice(start, stop)
+        stage = "chain"
+        reason = f"RuntimeError: more than {failures} events of the batch broke a stage"
+        try:
+            done = process(part) if failures < MAX_ISOLATED_EVENTS else None
+        except StageError as error:
+            if stop - start > 1:
+                middle = (start + stop) // 2
+                ranges += [(middle, stop), (start, middle)]
+                continue
+            done, stage, reason = None, error.stage, str(error)
+        if done is None:
+            failures += 1
+            flags.append(Flag(stage, reason, Outcome.FAILED, list(range(start, stop))))
+            done = _failed(part, wanted, added)
+        else:
+            flags += [_shift(flag, start) for flag in done.flags]
+        parts.append(done.select(wanted).take(np.arange(done.events)))
+    return concatenate(parts), tuple(flags)
 
 
 def blank_failed_rows(
-    batch: EventBatch, flags: tuple[Flag, ...], gone: list[int], made: Iterable[Column]
+    batch: EventBatch, flags: tuple[Flag, ...], rows: list[int], added: Iterable[Column]
 ) -> tuple[EventBatch, tuple[Flag, ...]]:
-    """Return a batch and its flags as if no stage had seen some of its events.
+    """Return a batch and its flags as if no stage of this segment had processed some events.
 
     Parameters
     ----------
     batch, flags
-        As a segment leaves them.
-    gone
+        Output of the segment.
+    rows
         Rows of the events that broke a stage of an earlier segment.
-    made
-        The columns that stages make: they are zeros for these events.
+    added
+        Columns that stages add; they are zeros for these events.
     """
-    blank = {column.name: column.zeros(1) for column in made if column.name in batch}
-    rows = np.arange(batch.events)
-    rows[np.array(gone)] = batch.events
-    columns = concatenate((batch.select(blank), EventBatch(blank, 1))).take(rows).columns
+    blank = {column.name: column.zeros(1) for column in added if column.name in batch}
+    sources = np.arange(batch.events)
+    sources[np.array(rows)] = batch.events
+    columns = concatenate((batch.select(blank), EventBatch(blank, 1))).take(sources).columns
     outcome = batch[OUTCOME.name].copy()
-    outcome[gone] = Outcome.FAILED
+    outcome[rows] = Outcome.FAILED
     left = [
-        Flag(flag.stage, flag.reason, flag.outcome, [r for r in flag.rows if r not in set(gone)])
+        Flag(flag.stage, flag.reason, flag.outcome, [r for r in flag.rows if r not in set(rows)])
         for flag in flags
     ]
     cleaned = batch.with_columns(**{**columns, OUTCOME.name: outcome})
     return cleaned, tuple(flag for flag in left if flag.rows)
+
+
+def _failed(part: EventBatch, names: Iterable[str], added: Mapping[str, Column]) -> EventBatch:
+    """Return events with outcome FAILED and zeros in every column that a stage would add."""
+    zeros = {name: added[name].zeros(part.events) for name in names if name in added}
+    outcome = np.full(part.events, Outcome.FAILED, np.uint8)
+    decision = np.zeros(part.events, np.uint64)
+    return part.with_columns(**{**zeros, OUTCOME.name: outcome, DECISION.name: decision})
+
+
+def _shift(flag: Flag, rows: int) -> Flag:
+    return Flag(flag.stage, flag.reason, flag.outcome, [row + rows for row in flag.rows])

@@ -1,10 +1,10 @@
-"""What comes of a judged batch: the events that are kept, and a summary for the account."""
+"""Batch summariser: the events of a processed batch that are kept, and the batch's summary."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sluice.kernels.counting import count_bits, count_outcomes, matching_rows
+from sluice.kernels.counting import accept_open, count_bits, count_outcomes, matching_rows
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.core.schema import DECISION, DECISION_RECORD_COLUMNS, EVENT_ID, OUTCOME, Array
 from sluice.pipeline.graph.graph import Graph
@@ -13,39 +13,40 @@ from sluice.pipeline.transport.batch_summary import BatchSummary
 
 from .decision_record import BatchFacts, DecisionRecord
 
-#: What is open becomes accepted by the larger number; all other outcomes have one that is larger.
-_SOUND = np.uint8(Outcome.ACCEPTED)
-
 
 class BatchSummariser:
-    """Sums up judged batches.
+    """Sums up processed batches.
 
     Parameters
     ----------
     graph
-        Whose menu has judged, and whose outputs are kept.
+        Graph whose menu decides and whose outputs are kept.
     keep
-        ``accepted`` or ``all``: which events go on to the sink.
+        Events that go on to the sink: ``accepted`` or ``all``.
+
+    Attributes
+    ----------
+    names
+        Columns of the processed batch that are kept.
     """
 
     def __init__(self, graph: Graph, keep: str) -> None:
         self._has_menu = bool(graph.paths())
         self._rows = np.empty(0, np.int64)
         self._keep_all = keep == "all"
-        made_here = {column.name for column in DECISION_RECORD_COLUMNS}
+        added = {column.name for column in DECISION_RECORD_COLUMNS}
         self._keeps = len(graph.outputs) > 0
-        #: Columns of the judged batch that are kept.
-        self.names = tuple(name for name in graph.outputs.names if name not in made_here)
-        judge = graph.decision_stage()
+        self.names = tuple(name for name in graph.outputs.names if name not in added)
+        menu = graph.decision_stage()
         self._recorder = DecisionRecord(
             graph.outputs.names,
-            judge.prescales() if judge else None,
+            menu.prescales() if menu else None,
             graph.config.graph.batch_events,
         )
 
     @property
     def needed_columns(self) -> set[str]:
-        """Columns of the judged batch that it needs."""
+        """Columns of the processed batch that `summarise` reads."""
         return {*self.names, EVENT_ID.name, *self._recorder.reads}
 
     def summarise(
@@ -56,33 +57,36 @@ class BatchSummariser:
         Parameters
         ----------
         batch
-            As the last stage has left it.
+            Output of the last stage.
         flags
-            Its events that were not judged.
+            Events of the batch that are invalid or failed, with reasons.
         facts
-            What its events have in common.
+            Values that all events of the batch have in common.
         """
         outcome: Array = batch[OUTCOME.name]
-        if not self._has_menu:  # a graph without a menu accepts what is sound
-            outcome = np.maximum(outcome, _SOUND)
-            batch = batch.with_columns(outcome=outcome)
+        if not self._has_menu:  # a graph without a menu accepts every event that no stage refused
+            accepted = np.empty_like(outcome)
+            accept_open(outcome, accepted)
+            outcome, batch = accepted, batch.with_columns(outcome=accepted)
         counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
         count_outcomes(outcome, counts)
         count_bits(batch[DECISION.name], paths)
-        rows = self._accepted(outcome) if self._keeps and not self._keep_all else None
+        rows = self._accepted_rows(outcome) if self._keeps and not self._keep_all else None
         kept = batch.select(self.names)
         if not self._keeps:
             kept = EventBatch({}, 0, batch.seq)
         elif rows is not None:
             kept = kept.take(rows)
         kept = self._recorder.columns_for(kept, batch, rows, facts)
-        composition = pack_batch_record(
+        batch_record = pack_batch_record(
             facts.seq, batch[EVENT_ID.name], counts.tolist(), facts.epoch, facts.rung
         )
-        found = (counts.tobytes(), paths.tobytes(), facts.ended, list(flags), composition)
-        return kept, BatchSummary(*found)
+        summary = BatchSummary(
+            counts.tobytes(), paths.tobytes(), facts.ended, list(flags), batch_record
+        )
+        return kept, summary
 
-    def _accepted(self, outcome: Array) -> Array:
+    def _accepted_rows(self, outcome: Array) -> Array:
         if len(self._rows) < len(outcome):
             self._rows = np.empty(len(outcome), np.int64)
         return self._rows[: matching_rows(outcome, Outcome.ACCEPTED, self._rows)]

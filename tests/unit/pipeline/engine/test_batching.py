@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.pipeline.engine.batching import BatchingPolicy, ServiceCurve
-from sluice.pipeline.execution.chain import sizes
+from sluice.pipeline.execution.warm_up import warm_up_sizes
 from sluice.pipeline.sources.base import Available
 
 MS = 1_000_000
@@ -26,7 +26,7 @@ def waiting(events, age_s, now_ns=100 * MS):
 
 @pytest.mark.parametrize("most", [1, 2, 8, 9, 100, 4096, 16384, 1 << 20])
 def test_sizes_go_from_one_to_the_most(most):
-    found = sizes(most)
+    found = warm_up_sizes(most)
     assert found[0] == 1
     assert found[-1] == most
     assert found == sorted(set(found))
@@ -170,7 +170,7 @@ def test_a_batch_is_full_when_it_takes_half_of_the_budget():
 )
 def test_what_is_within_a_time_takes_no_longer(steps, budget_s, most):
     times, total = [], 0.0
-    for size, step in zip(sizes(most), steps, strict=False):
+    for size, step in zip(warm_up_sizes(most), steps, strict=False):
         total += step
         times.append((size, total))
     curve = ServiceCurve(times)

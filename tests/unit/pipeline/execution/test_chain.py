@@ -10,6 +10,7 @@ from sluice.pipeline.core.batch import EventBatch, Outcome, concatenate
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import OUTCOME
 from sluice.pipeline.execution.chain import Chain
+from sluice.pipeline.execution.isolation import MAX_ISOLATED_EVENTS
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.totals import monitor_totals, stage_totals
@@ -104,6 +105,11 @@ def test_a_stage_that_always_raises_fails_the_whole_batch(open_chain, wafers):
     assert got.events == 500
     assert (got["outcome"] == Outcome.FAILED).all()
     assert sorted(row for flag in summary.flags for row in flag.rows) == list(range(500))
+    alone = [flag for flag in summary.flags if flag.stage == "trap"]
+    assert [len(flag.rows) for flag in alone] == [1] * MAX_ISOLATED_EVENTS
+    others = {flag.stage: flag.reason for flag in summary.flags if flag.stage != "trap"}
+    assert set(others) == {"chain"}
+    assert "events of the batch broke a stage" in others["chain"]
 
 
 def test_failed_events_are_not_kept_when_only_accepted_ones_are(open_chain, wafers, clean):
@@ -125,6 +131,7 @@ def test_a_stage_that_lies_about_what_it_gives_fails_its_events(open_chain, wafe
     assert (got["outcome"] == Outcome.FAILED).all()
     assert got["extra"].dtype == np.float32
     assert any("liar" in flag.stage or "liar" in flag.reason for flag in summary.flags)
+    assert {flag.stage for flag in summary.flags} == {"liar", "chain"}
 
 
 def charges(wafers, charge_schema, open_chain):
@@ -186,7 +193,7 @@ def test_wafers_without_charge_are_sound(open_chain, wafers, charge_schema):
     assert (got["sum_q"] == 0).all()
     assert np.isfinite(got["score"]).all()
     assert summary.flags == []
-    chain._watcher.close()
+    chain._monitor_runner.close()
     total = monitor_totals([block])["emd"]
     assert (total.n, total.dropped) == (0, 0)  # without charge there is no distance
 
@@ -238,7 +245,7 @@ def test_meters_count_what_the_stages_saw(open_chain, wafers):
 def test_monitors_see_every_event_of_their_sample(open_chain, wafers):
     chain, graph, block = open_chain(emd=1.0, stage={"use": "test.trap", "name": "t", "ids": [7]})
     kept, _, _ = run(chain, graph, wafers)
-    chain._watcher.close()  # let it see what waits
+    chain._monitor_runner.close()  # let it see what waits
     total = monitor_totals([block])["emd"]
     with_charge = int(((kept["sum_q"] > 0) & (kept[OUTCOME.name] < Outcome.SHED)).sum())
     assert total.dropped == 0
@@ -247,8 +254,8 @@ def test_monitors_see_every_event_of_their_sample(open_chain, wafers):
 
 
 @pytest.fixture(autouse=True)
-def _watcher_closes_once(monkeypatch):
-    """A test may close the watcher early; the chain's own closing is then idle."""
+def _monitors_close_once(monkeypatch):
+    """A test may close the monitors early; the chain's own closing is then idle."""
     from sluice.pipeline.execution.monitor_runner import MonitorRunner
 
     close = MonitorRunner.close
