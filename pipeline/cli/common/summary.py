@@ -10,6 +10,9 @@ from rich.table import Table
 
 from . import comparison
 
+#: Outcomes that are shown also where no event has them.
+_ALWAYS_SHOWN = ("offered", "accepted", "rejected", "shed", "lost")
+
 
 def show(report: dict[str, Any], path: Path | None) -> None:
     """Print the report's main lines."""
@@ -19,13 +22,16 @@ def show(report: dict[str, Any], path: Path | None) -> None:
     console.print(f"\n[bold]run {report['run']}[/] · graph {report['graph']} · ledger {verdict}")
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, number in events.items():
-        if number or name in ("offered", "accepted", "rejected"):
+        if number or name in _ALWAYS_SHOWN:
             table.add_row(name, f"{number:,}")
     if report["resumed"]:
-        table.add_row("before", f"{report['resumed']['events']:,} by an earlier life of the run")
+        table.add_row("before", f"{report['resumed']['events']:,} by previous attempts")
     table.add_row("rate", f"{report['rate_hz']:,.0f} events/s over {seconds['wall']:.2f} s")
     quantiles = ", ".join(f"{q} {latency[q] * 1e3:.2f}" for q in ("p50", "p99", "max"))
     table.add_row("latency", f"{quantiles} ms")
+    table.add_row("restarts", _restarts(report["restarts"]))
+    if len(report["ladder"]["events"]) > 1:
+        table.add_row("ladder", _worst_rung(report["ladder"]))
     if "compression" in report:
         before, after = report["compression"]["bits_in"], report["compression"]["bits_out"]
         if after:
@@ -48,6 +54,19 @@ def show(report: dict[str, Any], path: Path | None) -> None:
         console.print(f"  refused {number:,}: {reason}", highlight=False, markup=False)
     if path is not None:
         console.print(f"  report:      {path}", highlight=False)
+
+
+def _restarts(restarts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in restarts.items()) or "none"
+
+
+def _worst_rung(ladder: dict[str, Any]) -> str:
+    """Describe the rung furthest from the full models, which are rung 0, that the run was on."""
+    events, seconds = ladder["events"], ladder["seconds"]
+    worst = max((rung for rung in range(len(events)) if events[rung] or seconds[rung]), default=0)
+    if worst == 0:
+        return "full models only"
+    return f"worst rung {worst} of {len(events) - 1}, {events[worst]:,} events there"
 
 
 def _stages(console: Console, report: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def test_killed_twice_and_resumed(
     kill(4_000, *arguments, "--resume")
     done = sluice(*arguments, "--resume", "--report", report, timeout=120)
     assert done.code == 0, done
-    assert "by an earlier life of the run" in done.out
+    assert "by previous attempts" in done.out
     result = load_report(report)
     assert result["run"] == 7
     assert result["closed"]
