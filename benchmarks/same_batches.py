@@ -40,7 +40,7 @@ def main() -> int:
             return code
         code, again = say(folder, *graph, "--engine", "inline", "--same-batches", run,
                           "--compare", "score")  # fmt: skip
-        sizes = RecordedRun(run).composition()["events"]
+        sizes = RecordedRun(run).batch_records()["events"]
         kept = run.stat().st_size
     result = {
         "events": live["events"],

@@ -82,7 +82,7 @@ class GroupCommit:
             self._close_at, now_s + (self._sink.max_group_delay_s if events else _IDLE_HOLD_S)
         )
         self._results.append(result)
-        self._judged += result.judged
+        self._judged += result.events
         self._kept += events
         if (
             self._hasty

@@ -1,4 +1,4 @@
-"""Decision records: how each kept event was judged, as columns that the sink may ask for."""
+"""Decision record: how each kept event was decided, as columns that the sink may ask for."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from sluice.pipeline.core.schema import (
 
 
 class BatchFacts(NamedTuple):
-    """What all events of one batch have in common.
+    """Values that all events of one batch have in common.
 
     Attributes
     ----------
     seq, events
-        Number of the batch in the run, and how many events it had.
+        Sequence number of the batch in the run, and number of its events.
     rung, epoch
-        Of the ladder, and of the models.
+        Rung of the ladder and epoch of the models that processed it.
     started, ended
-        When its first stage began and its last was done, ns of CLOCK_MONOTONIC.
+        Times at which its first stage began and its last stage ended, CLOCK_MONOTONIC, ns.
     """
 
     seq: int
@@ -51,46 +51,46 @@ class DecisionRecord:
 
     Parameters
     ----------
-    wanted
-        Names of the columns that the sink keeps; those that are not of the record are left alone.
+    kept
+        Names of the columns that the sink keeps; those outside the decision record are ignored.
     prescales
-        float32 (64,): what each bit of a decision stands for; None where there is no menu.
-    events
-        Most events of a batch.
+        Prescale of each bit of a decision, float32 (64,); None for a graph without a menu.
+    max_events
+        Largest batch size; a larger batch makes the arrays grow.
     """
 
-    def __init__(self, wanted: Iterable[str], prescales: Array | None, events: int) -> None:
-        names = set(wanted)
+    def __init__(self, kept: Iterable[str], prescales: Array | None, max_events: int) -> None:
+        names = set(kept)
         self._schema = Schema(column for column in DECISION_RECORD_COLUMNS if column.name in names)
-        self._allocate(events)
+        self._allocate(max_events)
         self._constant = self._arrays.keys() - {WAIT_NS.name, PRESCALE.name}
         self._prescales = prescales
 
     @property
     def reads(self) -> set[str]:
-        """Columns of the source that the record is made of."""
+        """Names of the source columns that the record is computed from."""
         return {T_INGEST.name} if WAIT_NS.name in self._schema else set()
 
     def columns_for(
-        self, kept: EventBatch, judged: EventBatch, rows: Array | None, facts: BatchFacts
+        self, kept: EventBatch, batch: EventBatch, rows: Array | None, facts: BatchFacts
     ) -> EventBatch:
-        """Return `kept` with the record's columns; they hold until the next batch.
+        """Return `kept` with the record's columns, which are valid until the next batch.
 
         Parameters
         ----------
         kept
             Events that go to the sink.
-        judged
-            The batch that they come from.
+        batch
+            Processed batch that these events come from.
         rows
-            Their rows in it; None for all.
+            Rows of these events in `batch`, int64 (N,); None for all.
         facts
-            What they have in common.
+            Values that all events of the batch have in common.
         """
         if not self._arrays:
             return kept
         events = kept.events
-        if events > self._room:
+        if events > self._capacity:
             self._allocate(events)
         constants = {
             BATCH_SEQ.name: facts.seq,
@@ -103,29 +103,31 @@ class DecisionRecord:
             self._fill(name, constants[name], events)
         columns = {name: array[:events] for name, array in self._arrays.items()}
         if WAIT_NS.name in columns:
-            arrived = judged[T_INGEST.name]
+            ingest_ns = batch[T_INGEST.name]
             wait = columns[WAIT_NS.name]
-            np.subtract(facts.started, arrived if rows is None else arrived.take(rows), out=wait)
+            if rows is not None:
+                ingest_ns = ingest_ns.take(rows)
+            np.subtract(facts.started, ingest_ns, out=wait)
         if PRESCALE.name in columns:
-            self._fill_prescale(judged, rows, columns[PRESCALE.name])
+            self._fill_prescale(batch, rows, columns[PRESCALE.name])
         return kept.with_columns(**columns)
 
     def _allocate(self, events: int) -> None:
-        self._room = events
+        self._capacity = events
         self._arrays = {column.name: column.empty(events) for column in self._schema}
-        #: Constants that an array begins with: value and how often.
+        # Constant at the start of each array: its value and its number of rows.
         self._filled: dict[str, tuple[int, int]] = {}
 
     def _fill(self, name: str, value: int, events: int) -> None:
-        """Fill an array with a constant, unless it begins with that already."""
-        before, times = self._filled.get(name, (value, 0))
-        if before != value or times < events:
+        """Fill the first rows of an array with a constant, unless they have it already."""
+        before, rows = self._filled.get(name, (value, 0))
+        if before != value or rows < events:
             self._arrays[name][:events] = value
             self._filled[name] = (value, events)
 
-    def _fill_prescale(self, judged: EventBatch, rows: Array | None, out: Array) -> None:
+    def _fill_prescale(self, batch: EventBatch, rows: Array | None, out: Array) -> None:
         if self._prescales is None:
             out.fill(1)
             return
-        decision = judged[DECISION.name]
+        decision = batch[DECISION.name]
         smallest_prescale(decision if rows is None else decision.take(rows), self._prescales, out)

@@ -9,8 +9,8 @@ import numpy as np
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
 from sluice.pipeline.core.schema import DECISION, OUTCOME, Column
 
-#: A batch in which more than this many events break a stage fails entirely: the search takes some
-#: 13 runs of the chain an event, and a stage that breaks so often breaks on every event.
+#: Events that may be isolated in one batch; all that is left of it then fails together. Bounds the
+#: time of the search, which processes up to log2(N) parts of the batch for each of them.
 MAX_ISOLATED_EVENTS = 16
 
 

@@ -1,4 +1,4 @@
-"""Monitors behind a lossy, counted edge: a thread with a short queue never blocks physics."""
+"""Monitors in a thread of their own: samples beyond a short queue are dropped and counted."""
 
 from __future__ import annotations
 
@@ -22,107 +22,111 @@ from sluice.pipeline.system.cpu_scheduling import change_policy
 
 Meter = MonitorMeter | ShadowMeter
 
-#: Samples that may wait; beyond that they are dropped, counted.
-_QUEUE = 16
-#: A sample is shown when it has this many events, or has gathered for this long: to wake a thread
-#: takes as long as to choose a sample.
-_ENOUGH = 1024
-_GATHER_S = 0.2
+#: Samples that may wait for the thread; later ones are dropped, so that memory is bounded.
+_QUEUE_SAMPLES = 16
+#: A sample is handed over at this many events, or after this time: waking the thread costs as much
+#: as drawing the sample of a batch.
+_SAMPLE_EVENTS = 1024
+_SAMPLE_S = 0.2
+#: Time the thread has at the end of the run for the samples that wait.
 _DRAIN_S = 10.0
-#: Outcomes from here on are of events that no stage has judged; NumPy compares bytes with a byte.
-_UNJUDGED = np.uint8(Outcome.SHED)
+#: Smallest outcome of an event that was not decided. A NumPy byte, so that the comparison with an
+#: array of bytes stays in bytes.
+_FIRST_UNDECIDED = np.uint8(Outcome.SHED)
 
 
 @dataclass(slots=True)
 class _Subscription:
-    """One monitor, and the sample that gathers for it."""
+    """One monitor, and the sample that is being collected for it."""
 
     monitor: Monitor
     meter: Meter
     salt: int
     pending: list[EventBatch] = field(default_factory=list)
     events: int = 0
-    shown_at: float = 0.0
+    handed_over_s: float = 0.0
 
 
 class MonitorRunner:
-    """Shows a sample of judged events to the monitors, in a thread of its own.
+    """Gives a sample of the processed events to the monitors, in a thread of its own.
 
     Parameters
     ----------
     monitors
-        Opened and closed with the watcher.
+        Monitors; opened and closed with the runner.
     meters
-        One a monitor; what it saw goes there.
+        Meter of each monitor: the values that it returned, the events that it could not take.
     """
 
     def __init__(self, monitors: Sequence[Monitor], meters: Sequence[Meter]) -> None:
-        self._taps = [
+        self._subscriptions = [
             _Subscription(monitor, meter, salt(f"monitor/{monitor.name}"))
             for monitor, meter in zip(monitors, meters, strict=True)
         ]
         self._queue: queue.Queue[tuple[_Subscription, list[EventBatch]] | None] = queue.Queue(
-            _QUEUE
+            _QUEUE_SAMPLES
         )
-        self._thread = threading.Thread(target=self._watch, name="sluice-monitors", daemon=True)
+        self._thread = threading.Thread(target=self._observe, name="sluice-monitors", daemon=True)
 
-    def open(self, events: int) -> None:
-        """Open the monitors and start the thread; on failure close those that were opened."""
+    def open(self, max_events: int) -> None:
+        """Open the monitors and start the thread; if one fails, close those that are open."""
         opened: list[Monitor] = []
         try:
-            for tap in self._taps:
-                tap.monitor.open(events)
-                opened.append(tap.monitor)
+            for subscription in self._subscriptions:
+                subscription.monitor.open(max_events)
+                opened.append(subscription.monitor)
         except BaseException:
             for monitor in opened:
                 monitor.close()
             raise
-        if self._taps:
+        if self._subscriptions:
             self._thread.start()
 
     def offer(self, batch: EventBatch) -> None:
-        """Give each monitor its sample of a judged batch, copied; never waits."""
-        now = time.monotonic()
-        for tap in self._taps:
-            monitor = tap.monitor
+        """Add a copy of each monitor's sample of a processed batch; never waits."""
+        now_s = time.monotonic()
+        for subscription in self._subscriptions:
+            monitor = subscription.monitor
             mask = np.empty(batch.events, np.bool_)
-            sample_mask(batch["event_id"], tap.salt, monitor.sample, mask)
+            sample_mask(batch["event_id"], subscription.salt, monitor.sample, mask)
             (rows,) = mask.nonzero()
-            rows = rows[batch[OUTCOME.name][rows] < _UNJUDGED]
+            rows = rows[batch[OUTCOME.name][rows] < _FIRST_UNDECIDED]
             if len(rows):
-                tap.pending.append(batch.select(monitor.consumes.names).take(rows))
-                tap.events += len(rows)
-            if tap.events >= _ENOUGH or (tap.events and now - tap.shown_at > _GATHER_S):
-                self._show(tap, now)
+                subscription.pending.append(batch.select(monitor.consumes.names).take(rows))
+                subscription.events += len(rows)
+            due = subscription.events and now_s - subscription.handed_over_s > _SAMPLE_S
+            if due or subscription.events >= _SAMPLE_EVENTS:
+                self._hand_over(subscription, now_s)
 
     def close(self) -> None:
-        """Let the monitors see what waits, at most ten seconds long, then close them."""
-        for tap in self._taps:
-            self._show(tap, time.monotonic())
+        """Give the monitors the samples that wait, for at most ten seconds, then close them."""
+        for subscription in self._subscriptions:
+            self._hand_over(subscription, time.monotonic())
         if self._thread.is_alive():
-            with suppress(queue.Full):  # it hangs; the process ends without it
+            with suppress(queue.Full):  # a monitor hangs; the process ends without it
                 self._queue.put(None, timeout=_DRAIN_S)
             self._thread.join(_DRAIN_S)
-        for tap in self._taps:
-            tap.monitor.close()
+        for subscription in self._subscriptions:
+            subscription.monitor.close()
 
-    def _show(self, tap: _Subscription, now: float) -> None:
-        """Hand a tap's sample to the thread, or drop it if the queue is full."""
-        if tap.events:
+    def _hand_over(self, subscription: _Subscription, now_s: float) -> None:
+        """Give a sample to the thread, or drop it if the queue is full."""
+        if subscription.events:
             try:
-                self._queue.put_nowait((tap, tap.pending))
+                self._queue.put_nowait((subscription, subscription.pending))
             except queue.Full:
-                tap.meter.drop(tap.events)
-        tap.pending, tap.events, tap.shown_at = [], 0, now
+                subscription.meter.drop(subscription.events)
+        subscription.pending, subscription.events = [], 0
+        subscription.handed_over_s = now_s
 
-    def _watch(self) -> None:
-        change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # a sample must not interrupt physics
+    def _observe(self) -> None:
+        change_policy(os.SCHED_OTHER, os.SCHED_BATCH)  # the stages have priority
         while (task := self._queue.get()) is not None:
-            tap, gathered = task
-            batch = concatenate(gathered)
+            subscription, parts = task
+            batch = concatenate(parts)
             try:
-                values = tap.monitor.observe(batch)
-            except Exception:  # a broken monitor must not harm the run; it shows as dropped
-                tap.meter.drop(batch.events)
+                values = subscription.monitor.observe(batch)
+            except Exception:  # a broken monitor must not end the run; counted as dropped
+                subscription.meter.drop(batch.events)
             else:
-                tap.meter.record(values[np.isfinite(values)])
+                subscription.meter.record(values[np.isfinite(values)])

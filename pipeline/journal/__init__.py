@@ -1,1 +1,1 @@
-"""What a recording says about a run: commit records, batch records, where to go on."""
+"""Journal: commit records, batch records and the resume point of a run, in its recording."""

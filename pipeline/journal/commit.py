@@ -1,7 +1,6 @@
-"""The journal of a run: commit records, which say what each record batch of a recording settles.
+"""Commit records: which batches each record batch of a recording commits, and the sums so far.
 
-From the last one a sink, or a whole run, that was killed goes on: what was committed, and how the
-ledger stood.
+A sink that is restarted, or a run that is resumed, goes on after the last one.
 """
 
 from __future__ import annotations
@@ -28,44 +27,46 @@ from .batch_record import record_epoch, record_first_id
 
 _OUTCOMES = len(Outcome)
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-#: Of the decision word.
+#: Number of a bit in a decision.
 _Bit = Annotated[int, Meta(ge=0, lt=64)]
-#: Summaries that one record settles: an ACK with far more than a run ever sends.
-_MOST_BYTES = 1 << 28
+#: Upper bound on the decompressed summaries of one record, far above what a run sends in one ACK: a
+#: damaged record must not take all memory.
+_MAX_SUMMARIES_BYTES = 1 << 28
 
 
 class BatchResult(NamedTuple):
-    """What came of one batch.
+    """Result of one batch.
 
     Attributes
     ----------
     seq
-        Its number.
-    judged
-        Its events.
+        Sequence number of the batch.
+    events
+        Number of its events.
     kept
-        Those that the sink wants.
+        Its events for the sink.
     summary
-        What to account, packed.
+        Packed batch summary.
     """
 
     seq: int
-    judged: int
+    events: int
     kept: EventBatch
     summary: memoryview | bytes
 
 
 class ModelSwapRecord(msgspec.Struct, frozen=True):
-    """A swap of a model, as the journal has it.
+    """A model swap, as the journal keeps it.
 
     Attributes
     ----------
     epoch
-        That begins with it.
+        Epoch that begins with the swap.
     stage, name, version, sha256
-        The stage, and its model from then on.
+        Stage, and its model from this epoch on.
     seq, first_event
-        The first batch that was judged in the epoch, or a later one, and its first event.
+        Sequence number and first event id of the first batch that was processed in this epoch, or
+        in a later one.
     """
 
     epoch: int
@@ -82,28 +83,28 @@ class ModelSwapRecord(msgspec.Struct, frozen=True):
 
 
 class CommitRecord(msgspec.Struct, frozen=True):
-    """A commit record: what one record batch settles, and all before it.
+    """What one record batch of a recording commits, and the sums over all committed batches.
 
     Attributes
     ----------
     next
-        Number of the first batch that is not settled.
+        Sequence number of the first batch that is not committed.
     judged, kept
-        Of each batch that this record settles: its events, and those that were kept.
+        Number of events, and of kept events, of each batch that this record commits.
     counts
-        Events by `Outcome`, of all settled batches of the run.
+        Number of events by `Outcome`, over all committed batches.
     paths
-        Events by bit of the decision word, of all settled batches; bits without events left out.
+        Number of events by bit of the decision, over all committed batches; without zeros.
     written
-        Events kept of all settled batches.
+        Number of kept events, over all committed batches.
     summaries
-        The summaries of the batches that this record settles, as in ACK, compressed by zlib.
+        Summaries of the batches that this record commits, as in an ACK, compressed with zlib.
     epoch
-        Of the models that judged the last settled batch.
+        Epoch of the models that processed the last committed batch.
     models
-        Stage to name, version and sha256 of its model, where it is not the one the run began with.
+        Name, version and sha256 of the model of each stage whose model was swapped.
     swaps
-        Those whose first batch this record settles.
+        Model swaps whose first batch this record commits.
     """
 
     next: _Count = 0
@@ -121,30 +122,30 @@ class CommitRecord(msgspec.Struct, frozen=True):
 
     @property
     def first(self) -> int:
-        """Number of the first batch that this record settles."""
+        """Sequence number of the first batch that this record commits."""
         return self.next - len(self.judged)
 
     @property
     def events(self) -> int:
-        """Events of all settled batches: where in the source the run stands."""
+        """Number of events of all committed batches, which are the first events of the source."""
         return sum(self.counts)
 
     def payload(self) -> bytes:
-        """Return the ACK's payload once more; DataError if that is none, or too large for one."""
+        """Return the payload of the ACK; DataError if `summaries` is damaged or too large."""
         try:
             inflate = zlib.decompressobj()
-            payload = inflate.decompress(self.summaries, _MOST_BYTES)
+            payload = inflate.decompress(self.summaries, _MAX_SUMMARIES_BYTES)
         except zlib.error as error:
             raise DataError(f"commit record of batch {self.first}: summaries: {error}") from error
         if not inflate.eof:
             raise DataError(
-                f"commit record of batch {self.first}: summaries: expected them whole in at most "
-                f"{_MOST_BYTES} bytes, got more, or a torn one"
+                f"commit record of batch {self.first}: summaries: expected at most "
+                f"{_MAX_SUMMARIES_BYTES} bytes, got more, or an incomplete stream"
             )
         return payload
 
     def unpacked(self) -> list[BatchSummary]:
-        """Return the summaries of the batches that this record settles."""
+        """Return the summaries of the batches that this record commits."""
         return unpack_summaries(self.payload())
 
     def encode(self) -> bytes:
@@ -153,26 +154,31 @@ class CommitRecord(msgspec.Struct, frozen=True):
 
 
 def read_commit(text: bytes, where: str) -> CommitRecord:
-    """Return the commit record in `text`; DataError naming `where` if it is none."""
+    """Decode a commit record; DataError that names `where` if `text` is none."""
     try:
         commit = msgspec.json.decode(text, type=CommitRecord)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: not a commit record: {error}") from error
     if commit.first < 0 or len(commit.kept) != len(commit.judged):
         raise DataError(
-            f"{where}: not a commit record: expected as many numbers of kept as of judged events, "
-            f"of batches up to {commit.next}, got {len(commit.kept)} and {len(commit.judged)}"
+            f"{where}: not a commit record: expected `kept` and `judged` of equal length for "
+            f"batches up to {commit.next}, got {len(commit.kept)} and {len(commit.judged)}"
         )
     return commit
 
 
 class Journal:
-    """Adds up what is settled.
+    """Makes the commit records of a run.
 
     Parameters
     ----------
     last
-        Where an earlier life of the run stood.
+        Last commit record of previous attempts of the run.
+
+    Attributes
+    ----------
+    next
+        Sequence number of the next batch.
     """
 
     def __init__(self, last: CommitRecord | None = None) -> None:
@@ -184,22 +190,22 @@ class Journal:
             self._paths[bit] = events
         self._written = last.written
         self._epoch, self._models = last.epoch, dict(last.models)
-        self._announced: dict[int, ModelSwapRecord] = {}
+        self._registered: dict[int, ModelSwapRecord] = {}
 
     def register_swap(self, swap: ModelSwapRecord) -> None:
-        """Note what a swap is, before the first batch of its epoch."""
-        self._announced[swap.epoch] = swap
+        """Keep a model swap for the first batch of its epoch."""
+        self._registered[swap.epoch] = swap
 
     def knows_epoch(self, epoch: int) -> bool:
-        """Whether all swaps up to an epoch were announced."""
-        return epoch <= self._epoch or (epoch in self._announced and self.knows_epoch(epoch - 1))
+        """Whether all swaps up to an epoch were registered."""
+        return epoch <= self._epoch or (epoch in self._registered and self.knows_epoch(epoch - 1))
 
     def append(self, results: Sequence[BatchResult]) -> tuple[CommitRecord, bytes]:
         """Return the commit record of the next batches, and the payload of their ACK."""
         swaps: list[ModelSwapRecord] = []
         for result in results:
             summary = unpack_summary(result.summary)
-            swaps += self._begun(result.seq, summary.batch_record)
+            swaps += self._begun_swaps(result.seq, summary.batch_record)
             self._counts += np.frombuffer(summary.counts, np.int64)
             self._paths += np.frombuffer(summary.paths, np.int64)
         kept = [result.kept.events for result in results]
@@ -209,7 +215,7 @@ class Journal:
         bits = np.flatnonzero(self._paths).tolist()
         commit = CommitRecord(
             self.next,
-            [result.judged for result in results],
+            [result.events for result in results],
             kept,
             tuple(self._counts.tolist()),
             {bit: int(self._paths[bit]) for bit in bits},
@@ -221,17 +227,17 @@ class Journal:
         )
         return commit, payload
 
-    def _begun(self, seq: int, composition: bytes) -> list[ModelSwapRecord]:
-        """Return the swaps of which batch `seq` is the first; mostly none."""
-        epoch, begun = record_epoch(composition), []
+    def _begun_swaps(self, seq: int, batch_record: bytes) -> list[ModelSwapRecord]:
+        """Return the swaps whose first batch is `seq`; none for most batches."""
+        epoch, begun = record_epoch(batch_record), []
         while self._epoch < epoch:
             self._epoch += 1
-            swap = self._announced.pop(self._epoch, None)
+            swap = self._registered.pop(self._epoch, None)
             if swap is None:
                 raise DataError(
-                    f"batch {seq}: judged in epoch {epoch}, but what was swapped for epoch "
-                    f"{self._epoch} was never announced"
+                    f"batch {seq}: processed in epoch {epoch}, but the swap that begins epoch "
+                    f"{self._epoch} was not registered"
                 )
             self._models[swap.stage] = swap.info()
-            begun.append(replace(swap, seq=seq, first_event=record_first_id(composition)))
+            begun.append(replace(swap, seq=seq, first_event=record_first_id(batch_record)))
         return begun

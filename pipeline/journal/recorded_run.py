@@ -1,4 +1,4 @@
-"""A recorded run, batch by batch as it was judged: composition and kept events."""
+"""A recorded run, batch by batch as it was processed: batch records and kept events."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .commit import CommitRecord, read_commit
 
 
 class RecordedRun:
-    """The recording of a run, with its journal.
+    """Reads the recording of a run with its journal.
 
     Parameters
     ----------
     path
-        What the run's sink wrote.
+        Recording that the sink of the run wrote.
 
     Attributes
     ----------
     bor, schema
-        The begin-of-run record, and the columns of the kept events.
+        Begin-of-run record, and columns of the kept events.
     keeps_all
         Whether all events were kept; else the accepted ones.
 
     Raises
     ------
     DataError
-        If that is not the recording of a run.
+        If it is not the recording of a run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,12 +51,12 @@ class RecordedRun:
                 hint="`sluice run` and `sluice replay` write such recordings",
             ) from error
 
-    def composition(self) -> Array:
-        """Return the records of all batches, in order, of dtype `composition.FORM`."""
+    def batch_records(self) -> Array:
+        """Return the records of all batches, in order, of dtype `BATCH_RECORD_DTYPE`."""
         found = [_records(commit) for _, commit in self._groups()]
         if not found:
             raise DataError(
-                f"{self.path}: expected the composition of its batches, found none",
+                f"{self.path}: expected the records of its batches, found none",
                 hint="record the run again: recordings before 0.2 do not keep it",
             )
         return np.concatenate(found)
@@ -75,7 +75,7 @@ class RecordedRun:
                 yield record, group.slice(start, stop)
 
     def _groups(self) -> Iterator[tuple[EventBatch, CommitRecord]]:
-        """Yield the record batches, with what each settles."""
+        """Yield each record batch of the recording with its commit record."""
         reader = Recording(self.path)
         try:
             for group in reader.batches(empty=True):

@@ -1,4 +1,4 @@
-"""Where a run stands: read back from the commit records of a recording that has not ended."""
+"""Resume point: the last commit of an interrupted run, read from its recording."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ from sluice.pipeline.recording import (
 
 from .commit import CommitRecord, ModelSwapRecord, read_commit
 
-#: Later than any batch: of the commit records only the last ones matter.
-_LAST = 2**63
+#: Later than any batch, to read as few commit records as possible.
+_AFTER_ALL = 2**63
+#: Number of commit records to read first; four times as many until they are enough.
+_COMMITS = 256
 
 
 def find_commits(files: Sequence[Path], since: int) -> tuple[ResumeOffset, list[CommitRecord]]:
-    """Return where a recording ends, and its commit records that settle batches from `since` on.
+    """Return the end of a recording, and its commit records of the batches from `since` on.
 
-    The last one is always there, if any is.
+    The last commit record is always among them, if the recording has any.
 
     Parameters
     ----------
     files
-        Of the recording, in order; of those before the last only as many are read as it takes.
+        Files of the recording, in order; read from the last one back as far as necessary.
     since
-        Number of a batch.
+        Sequence number of a batch.
 
     Raises
     ------
     DataError
-        If the last file cannot be gone on with, or batches before `since` are lacking.
+        If the last file cannot be continued, or batches before `since` are missing.
     """
     tail, commits = _commits(files[-1], since)
     for file in reversed(files[:-1]):
@@ -56,48 +58,58 @@ def find_commits(files: Sequence[Path], since: int) -> tuple[ResumeOffset, list[
 
 def _commits(path: Path, since: int) -> tuple[ResumeOffset, list[CommitRecord]]:
     """Return the end of one file, and commit records from the end back to `since`."""
-    most = 256
+    max_batches = _COMMITS
     while True:
-        tail = find_resume_offset(path, most)
+        tail = find_resume_offset(path, max_batches)
         commits = [read_commit(text, str(path)) for text in tail.commits]
         if tail.complete or (commits and commits[0].next <= since):
             return tail, commits
-        most *= 4
+        max_batches *= 4
 
 
 class ResumePoint(NamedTuple):
-    """Where a run stood: begin-of-run record, last commit record, and the swaps up to there."""
+    """State of an interrupted run.
+
+    Attributes
+    ----------
+    bor
+        Begin-of-run record.
+    commit
+        Last commit record.
+    swaps
+        Model swaps up to the last commit.
+    """
 
     bor: Info
     commit: CommitRecord
     swaps: tuple[ModelSwapRecord, ...] = ()
 
 
-def read_resume_point(path: Path, *, parts: bool = False) -> ResumePoint:
-    """Return where the run stood that a recording is of; whoever writes it still is waited for.
+def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
+    """Return the resume point of a recorded run; waits until no process writes the recording.
 
     Parameters
     ----------
     path
-        Of the recording.
-    parts
-        Whether it is in parts; then `path` is its name without a number.
+        Path of the recording.
+    rotated
+        Whether the recording is rotated; `path` is then its name without a number.
 
     Raises
     ------
     DataError
-        If there is nothing to go on with, or the run has ended.
+        If there is no recording, or the run has ended.
     """
     try:
-        files = require_complete(wait_for_writer(path), path) if parts else [path]
+        files = require_complete(wait_for_writer(path), path) if rotated else [path]
         if not files:
-            raise DataError(f"{path}: cannot open: expected {part_path(path, 1).name}, got no part")
+            raise DataError(f"{path}: cannot open: expected {part_path(path, 1).name}, got no file")
         await_writer(files[-1])
     except OSError as error:
         raise DataError(f"{path}: cannot open: {error.strerror}") from error
-    tail, commits = _commits(files[-1], _LAST)
+    tail, commits = _commits(files[-1], _AFTER_ALL)
     for file in reversed(files[:-1]):
-        commits = commits or _commits(file, _LAST)[1]
+        commits = commits or _commits(file, _AFTER_ALL)[1]
     if tail.ended:
         raise DataError(
             f"{files[-1]}: cannot resume: the run has ended", "replay it into another file"

@@ -1,4 +1,4 @@
-"""Counting in shared memory: one block a worker, one writer each, read by the daemon."""
+"""Meters in shared memory: one block for each worker, which alone writes to it."""
 
 from __future__ import annotations
 
@@ -15,76 +15,82 @@ from sluice.pipeline.core.schema import Array
 
 from .shadow_meter import ShadowMeter
 
-#: A stage's meter is a row of uint64: events, batches, service ns, wait ns, then two histograms,
-#: and at the end the events that had a list cut.
-#: A monitor's: values seen, events dropped, sum of values and recent mean in billionths, and one
-#: histogram.
-_HEAD = 4
-_ROW = _HEAD + 2 * BUCKETS + 1
-#: Monitor values are counted in the latency histogram: its buckets in seconds are then in 1.0.
+#: Counters before the histograms of a meter, which is a row of uint64. Stage: events, batches,
+#: service time and wait in ns, two histograms, events with a truncated list. Monitor: values,
+#: dropped events, sum of values and recent mean in units of 1e-9, one histogram.
+COUNTERS = 4
+_ROW_WORDS = COUNTERS + 2 * BUCKETS + 1
+#: Factor from the value of a monitor to ns, so that the buckets of the latency histogram, 1 us to
+#: 60 s, hold values from 1e-6 to 60.
 MONITOR_SCALE = 1e9
-#: The recent mean of a monitor forgets as one over this many values does.
-RECENT = 1000
+#: Number of values that the recent mean of a monitor averages over.
+RECENT_VALUES = 1000
 
 
 @kernel((output_array("u8", 2), scalar("i8"), input_array("i8", 1)))
-def _count(meters: Array, events: int, times: Array) -> None:
-    before = times[0]
-    for stage in range(times.size - 2):
+def _record_stages(meters: Array, events: int, times_ns: Array) -> None:
+    before = times_ns[0]
+    for stage in range(times_ns.size - 2):
         meter = meters[stage]
-        start, end = times[stage + 1], times[stage + 2]
+        start, end = times_ns[stage + 1], times_ns[stage + 2]
         service, wait = max(0, end - start), max(0, start - before)
         meter[0] += np.uint64(events)
         meter[1] += np.uint64(1)
         meter[2] += np.uint64(service)
         meter[3] += np.uint64(wait)
-        meter[_HEAD + bucket_of(service)] += np.uint64(1)
-        meter[_HEAD + BUCKETS + bucket_of(wait)] += np.uint64(1)
+        meter[COUNTERS + bucket_of(service)] += np.uint64(1)
+        meter[COUNTERS + BUCKETS + bucket_of(wait)] += np.uint64(1)
         before = end
 
 
 class MonitorMeter:
-    """What one monitor saw in one process: a histogram of its values, and what it had to drop.
+    """Meter of one monitor in one process: its values and the events that it dropped.
 
     Parameters
     ----------
     row
-        A meter, in memory that others may read.
+        Row of a `MeterBlock`, uint64.
     """
 
     def __init__(self, row: Array) -> None:
         self._row = row
-        self._values: Array = row[_HEAD : _HEAD + BUCKETS]
+        self._values: Array = row[COUNTERS : COUNTERS + BUCKETS]
 
     def record(self, values: Array) -> None:
-        """Count float32 values, finite and not negative."""
+        """Count values: float32 (N,), finite and not negative."""
         if not len(values):
             return
         total = float(values.sum(dtype=np.float64)) * MONITOR_SCALE
         self._row[0] += np.uint64(len(values))
         self._row[2] += np.uint64(round(total))
-        # The first values weigh as in a plain mean, so that the start is not remembered for ever.
-        weight = max(len(values) / int(self._row[0]), 1 - math.exp(-len(values) / RECENT))
+        # Until there are enough values, the recent mean is the mean of all.
+        weight = max(len(values) / int(self._row[0]), 1 - math.exp(-len(values) / RECENT_VALUES))
         recent = int(self._row[3])
         self._row[3] = np.uint64(round(recent + weight * (total / len(values) - recent)))
         record_scaled(self._values, values, MONITOR_SCALE)
 
     def drop(self, events: int) -> None:
-        """Count events that it did not get to see."""
+        """Count sampled events that the monitor did not observe."""
         self._row[1] += np.uint64(events)
 
 
 class MeterBlock:
-    """The meters of one worker in a memory-mapped file, so that another process can read them.
+    """Meters of one worker in a memory-mapped file, so that another process can read them.
 
     Parameters
     ----------
     stages, monitors, shadows
-        Their names, in order.
+        Names of stages, monitors and shadows, in order.
     path
-        The file; None for memory of this process alone.
+        Path of the file; None for memory of this process alone.
     create
-        Write to the file, from where a writer before left it; else read what is there.
+        Open the file for writing, and create it if it does not exist; else open it for reading. A
+        restarted worker adds to the counts of the one before.
+
+    Attributes
+    ----------
+    rows
+        One meter for each stage, monitor and shadow, uint64.
     """
 
     def __init__(
@@ -99,7 +105,7 @@ class MeterBlock:
         self.stages = stages
         self.monitors = monitors
         self.shadows = shadows
-        shape = (max(1, len(stages) + len(monitors) + len(shadows)), _ROW)
+        shape = (max(1, len(stages) + len(monitors) + len(shadows)), _ROW_WORDS)
         self.rows: Array = np.zeros(shape, np.uint64)
         if path is not None:
             mode: Literal["r", "r+", "w+"] = "r"
@@ -114,36 +120,36 @@ class MeterBlock:
         Parameters
         ----------
         events
-            Of the batch.
+            Number of events of the batch.
         times_ns
-            int64 (stages + 2,): when the batch began to wait, when the first stage began, and
-            when each stage was done; CLOCK_MONOTONIC.
+            Times at which the batch began to wait, the first stage began, and each stage ended,
+            int64 (stages + 2,), CLOCK_MONOTONIC, ns.
         """
-        _count(self.rows, events, times_ns)
+        _record_stages(self.rows, events, times_ns)
 
     def truncation_counter(self, stage: int) -> Array:
-        """Return where a stage counts events that had a list cut, uint64 (1,)."""
+        """Return the counter of events with a truncated list of a stage, uint64 (1,)."""
         counter: Array = self.rows[stage, -1:]
         return counter
 
     def row(self, monitor: str) -> Array:
-        """Return the meter of a monitor."""
+        """Return the row of a monitor, uint64."""
         row: Array = self.rows[len(self.stages) + self.monitors.index(monitor)]
         return row
 
     def count(self, monitor: str) -> int:
-        """Return how many values a monitor has seen here."""
+        """Return the number of values that a monitor returned in this process."""
         return int(self.row(monitor)[0])
 
     def monitor_meters(self) -> list[MonitorMeter]:
-        """Return one meter a monitor."""
+        """Return the meter of each monitor, in order."""
         return [MonitorMeter(row) for row in self.rows[len(self.stages) :][: len(self.monitors)]]
 
     def shadow_rows(self) -> dict[str, Array]:
-        """Return the meter of each shadow by its name."""
+        """Return the row of each shadow by its name."""
         rows = self.rows[len(self.stages) + len(self.monitors) :]
         return dict(zip(self.shadows, rows, strict=False))
 
     def shadow_meters(self) -> list[ShadowMeter]:
-        """Return one meter a shadow."""
+        """Return the meter of each shadow, in order."""
         return [ShadowMeter(row) for row in self.shadow_rows().values()]

@@ -1,4 +1,4 @@
-"""Meters of stages and monitors, added over the workers."""
+"""Totals: the meters of stages, monitors and shadows, added over the workers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from sluice.kernels.histogram import BUCKETS, edges, quantile
 from sluice.pipeline.core.schema import Array
 
-from .meters import _HEAD, MONITOR_SCALE, MeterBlock
+from .meters import COUNTERS, MONITOR_SCALE, MeterBlock
 from .shadow_meter import shadow_overlap
 
 
 def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the report's ``shadows``: how the decisions of each overlap with those that count."""
+    """Return the report's ``shadows``: overlap of their decisions with those of production."""
     rows: dict[str, list[Array]] = {}
     for block in blocks:
         for name, row in block.shadow_rows().items():
@@ -23,7 +23,19 @@ def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[
 
 
 class StageTotals(NamedTuple):
-    """The meters of one stage, added over workers; times in ns, histograms by bucket."""
+    """Meter of one stage, added over the workers.
+
+    Attributes
+    ----------
+    events, batches
+        Number of events and batches processed.
+    truncated
+        Number of events with a truncated list.
+    service_ns, wait_ns
+        Sums of service times and of waits for the stage, ns.
+    service, wait
+        Histograms of service times and waits, uint64 (BUCKETS,).
+    """
 
     events: int
     batches: int
@@ -35,7 +47,21 @@ class StageTotals(NamedTuple):
 
 
 class MonitorTotals(NamedTuple):
-    """The meters of one monitor, added over workers."""
+    """Meter of one monitor, added over the workers.
+
+    Attributes
+    ----------
+    n
+        Number of values.
+    dropped
+        Number of sampled events that the monitor did not observe.
+    sum
+        Sum of the values.
+    recent
+        Mean of the latest values, averaged over the workers.
+    values
+        Histogram of the values in the buckets of `sluice.kernels.histogram`, uint64 (BUCKETS,).
+    """
 
     n: int
     dropped: int
@@ -45,16 +71,16 @@ class MonitorTotals(NamedTuple):
 
     @property
     def std(self) -> float:
-        """Standard deviation of the values, from the histogram's buckets."""
+        """Standard deviation of the values, from the buckets of the histogram."""
         centres = edges() * (1 - 1 / 64)
         mean = float(np.average(centres, weights=self.values))
         return float(np.sqrt(np.average((centres - mean) ** 2, weights=self.values)))
 
     def report(self) -> dict[str, float | int | None]:
-        """Return mean, std, recent mean, p50, p99, n and dropped; None where nothing was seen."""
+        """Return mean, std, recent, p50 and p99 (None without values), n and dropped."""
         if not self.n:
-            unseen = dict.fromkeys(("mean", "std", "recent", "p50", "p99"))
-            return {**unseen, "n": 0, "dropped": self.dropped}
+            unknown = dict.fromkeys(("mean", "std", "recent", "p50", "p99"))
+            return {**unknown, "n": 0, "dropped": self.dropped}
         p50, p99 = (quantile(self.values, q) / MONITOR_SCALE for q in (0.50, 0.99))
         return {
             "mean": self.sum / self.n, "std": self.std, "recent": self.recent, "p50": p50,
@@ -62,20 +88,20 @@ class MonitorTotals(NamedTuple):
         }  # fmt: skip
 
 
-def _added(blocks: list[MeterBlock]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the rows of stages and of monitors by name, added over workers."""
+def _added_rows(blocks: list[MeterBlock]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the rows of stages and of monitors by name, added over the workers."""
     stages: dict[str, Array] = {}
     monitors: dict[str, Array] = {}
     for block in blocks:
         names = [(stages, name) for name in block.stages]
         names += [(monitors, name) for name in block.monitors]
-        for (into, name), row in zip(names, block.rows, strict=False):
-            into[name] = into.get(name, 0) + np.array(row)
+        for (total, name), row in zip(names, block.rows, strict=False):
+            total[name] = total.get(name, 0) + np.array(row)
     return stages, monitors
 
 
 def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
-    """Return stage name to the sum of its meters over all workers."""
+    """Return the totals of each stage by its name."""
     return {
         stage: StageTotals(
             int(row[0]),
@@ -83,25 +109,25 @@ def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
             int(row[-1]),
             int(row[2]),
             int(row[3]),
-            row[_HEAD : _HEAD + BUCKETS],
-            row[_HEAD + BUCKETS : _HEAD + 2 * BUCKETS],
+            row[COUNTERS : COUNTERS + BUCKETS],
+            row[COUNTERS + BUCKETS : COUNTERS + 2 * BUCKETS],
         )
-        for stage, row in _added(blocks)[0].items()
+        for stage, row in _added_rows(blocks)[0].items()
     }
 
 
 def monitor_totals(blocks: list[MeterBlock]) -> dict[str, MonitorTotals]:
-    """Return monitor name to the sum of its meters over all workers."""
+    """Return the totals of each monitor by its name."""
     found = {}
-    for name, row in _added(blocks)[1].items():
-        seen = [block for block in blocks if name in block.monitors and block.count(name)]
-        recent = [int(block.row(name)[3]) for block in seen]
+    for name, row in _added_rows(blocks)[1].items():
+        active = [block for block in blocks if name in block.monitors and block.count(name)]
+        recent = [int(block.row(name)[3]) for block in active]
         found[name] = MonitorTotals(
             int(row[0]),
             int(row[1]),
             int(row[2]) / MONITOR_SCALE,
             sum(recent) / len(recent) / MONITOR_SCALE if recent else 0.0,
-            row[_HEAD : _HEAD + BUCKETS],
+            row[COUNTERS : COUNTERS + BUCKETS],
         )
     return found
 

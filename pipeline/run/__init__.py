@@ -1,1 +1,1 @@
-"""The books of one run: state, ledger, accounting, quarantine, number, begin-of-run, resume."""
+"""One run: its state, ledger, accounting, quarantine, number, begin-of-run record, resume."""

@@ -1,4 +1,4 @@
-"""The begin-of-run record: all that a run was made of, frozen before its first event."""
+"""Begin-of-run record: graph, models, software and host of a run, before its first event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.pipeline.gpu.nvml import gpu_names
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.system.machine import processor
 
-#: What may change a number, or how long it takes.
+#: Packages whose version may change a result or a processing time.
 _PACKAGES = ("sluice-daq", "numpy", "numba", "llvmlite", "pyarrow", "pyzmq", "onnxruntime",
              "onnxruntime-gpu", "tensorrt-cu13")  # fmt: skip
 
@@ -26,13 +26,13 @@ def make_begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, 
     Parameters
     ----------
     config
-        The graph file, with what the command line changed.
+        Graph file, with the changes of the command line.
     graph
-        Built from it: its models are those that judge first.
+        Graph built from it; its models are those that the run begins with.
     run
-        The run number.
+        Run number.
     """
-    judge = graph.decision_stage()
+    menu = graph.decision_stage()
     wall_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
     return {
         "run": run,
@@ -40,30 +40,30 @@ def make_begin_of_run(config: GraphConfig, graph: Graph, run: int) -> dict[str, 
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_ns // 10**9)),
         "models": graph.models(),
         "paths": graph.paths(),
-        "menu": judge.menu_info() if judge else None,
+        "menu": menu.menu_info() if menu else None,
         "config": msgspec.to_builtins(config),
         "config_sha256": config_sha256(config),
         "software": installed_versions(),
         "host": {"name": platform.node(), "system": platform.platform(),
                  "machine": platform.machine(), "processor": processor(), "gpus": gpu_names()},
-        # Read at the same instant: they turn t_ingest into a time of day.
+        # Both clocks at the same instant, to convert t_ingest to a time of day.
         "clock": {"t_ingest": "CLOCK_MONOTONIC", "monotonic_ns": monotonic_ns, "unix_ns": wall_ns},
     }  # fmt: skip
 
 
 def config_sha256(config: GraphConfig) -> str:
-    """Return a hash of all that the graph file says; where the file lies does not matter.
+    """Return the SHA-256 of the content of a graph file, 64 hexadecimal digits.
 
-    The order of keys does not matter either, nor do comments, nor whether a default is written
-    down.
+    The path of the file, the order of keys and comments do not change it, nor does a key that is
+    written with its default value.
     """
-    said = msgspec.to_builtins(config)
-    del said["origin"]
-    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+    content = msgspec.to_builtins(config)
+    del content["origin"]
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that are installed and matter."""
+    """Return the versions of Python and of the installed packages that may change a result."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

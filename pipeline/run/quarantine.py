@@ -1,4 +1,4 @@
-"""Quarantine: what was refused, why, and its bytes, as a recording of its own."""
+"""Quarantine: the refused input of a run, with reasons, in an Arrow file of its own."""
 
 from __future__ import annotations
 
@@ -22,22 +22,34 @@ _SCHEMA = pa.schema(
         pa.field("payload", pa.binary(), nullable=False),
     ]
 )
-#: Rows kept with their bytes in one run; later ones are counted only.
-MOST_ROWS = 100_000
+#: Rows that the file of one run may have; later ones are only counted, so that a broken front end
+#: does not fill the disk.
+MAX_ROWS = 100_000
+#: Reasons that are counted apart; later ones are counted as "other reasons".
+MAX_REASONS = 100
 
 
 class Quarantine:
-    """Writes refused input to an Arrow file, made at the first refusal.
+    """Writes refused input to an Arrow file, which is created at the first refusal.
 
-    `payload` is the raw line or message where there was no event yet, else the event's source
-    columns as an encapsulated Arrow record batch of one row.
+    The column ``payload`` holds the raw line or message of input that is no event, and for an event
+    its source columns as an encapsulated Arrow record batch of one row.
 
     Parameters
     ----------
     path
-        The file; None keeps nothing and only counts reasons.
+        Path of the file; None to count reasons only.
     schema
-        The source columns of quarantined events.
+        Source columns of quarantined events.
+
+    Attributes
+    ----------
+    path
+        Path of the file, or None.
+    rows
+        Number of rows written.
+    reasons
+        Number of events, or of pieces of input that are none, by reason.
     """
 
     def __init__(self, path: Path | None, schema: Schema) -> None:
@@ -46,19 +58,19 @@ class Quarantine:
         self.reasons: dict[str, int] = {}
         self._codec = Codec(schema)
         self._writer: pa.RecordBatchFileWriter | None = None
-        self._failure: str | None = None
+        self._error: str | None = None
 
     def add_rejected(self, stage: str, rejected: Rejected) -> None:
-        """Keep something of the input that is no event."""
+        """Add input that is no event."""
         self._count(rejected.reason, max(1, rejected.events))
         row = (None, Outcome.INVALID.name.lower(), stage, rejected.where, rejected.reason)
         self._write([(*row, rejected.payload)])
 
     def add_flagged(self, flag: Flag, batch: EventBatch) -> None:
-        """Keep the flagged events of a batch."""
+        """Add the flagged events of a batch."""
         self._count(flag.reason, len(flag.rows))
         rows: list[tuple[object, ...]] = []
-        for row in flag.rows[: max(0, MOST_ROWS - self.rows)]:
+        for row in flag.rows[: max(0, MAX_ROWS - self.rows)]:
             event = batch.slice(row, row + 1)
             where = f"batch {batch.seq}, row {row}"
             payload = self._codec.pack(event).to_pybytes() if self.path else b""
@@ -69,13 +81,13 @@ class Quarantine:
         self._write(rows)
 
     def describe(self) -> dict[str, object]:
-        """Return path, rows, reasons with counts, and what kept it from writing."""
+        """Return the report's ``quarantine``: path, rows, reasons, error that ended writing."""
         path = str(self.path) if self._writer else None
         return {
             "path": path,
             "rows": self.rows,
             "reasons": dict(self.reasons),
-            "error": self._failure,
+            "error": self._error,
         }
 
     def close(self) -> None:
@@ -84,14 +96,16 @@ class Quarantine:
             try:
                 self._writer.close()
             except OSError as error:
-                self._failure = str(error)
+                self._error = str(error)
 
     def _count(self, reason: str, events: int) -> None:
-        key = reason if reason in self.reasons or len(self.reasons) < 100 else "other reasons"
+        key = (
+            reason if reason in self.reasons or len(self.reasons) < MAX_REASONS else "other reasons"
+        )
         self.reasons[key] = self.reasons.get(key, 0) + events
 
     def _write(self, rows: list[tuple[object, ...]]) -> None:
-        if self.path is None or not rows or self.rows >= MOST_ROWS or self._failure:
+        if self.path is None or not rows or self.rows >= MAX_ROWS or self._error:
             return
         try:
             if self._writer is None:
@@ -101,5 +115,5 @@ class Quarantine:
             arrays = [pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)]
             self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
             self.rows += len(rows)
-        except OSError as error:  # a full disk must not stop the run for the sake of its rubbish
-            self._failure = str(error)
+        except OSError as error:  # a full disk must not stop the run for refused input
+            self._error = str(error)

@@ -1,4 +1,4 @@
-"""Going on with a run that was killed: the same graph, and its source past what was committed."""
+"""Resume of an interrupted run: the same configuration, the source past the last commit."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from sluice.pipeline.sources.base import Source
 
 from .accounting import RunAccounting
 
-#: Tables of the graph file on which decisions and recordings depend.
-_DECISIVE = ("graph", "source", "stages", "monitors", "sink")
+#: Tables of the graph file that decisions and recordings depend on.
+_COMPARED_TABLES = ("graph", "source", "stages", "monitors", "sink")
 
 
 def require_same_configuration(
     began: dict[str, Any], now: dict[str, Any], commit: CommitRecord
 ) -> None:
-    """Refuse to go on with another graph, or other models, than the run had.
+    """Refuse to resume a run with another graph, or with other models, than it had.
 
     Parameters
     ----------
     began, now
-        Begin-of-run records: the run's, and one of the graph to go on with.
+        Begin-of-run records: of the run, and of the graph to resume it with.
     commit
-        The last one; models that were swapped by then are those to go on with.
+        Last commit record of the run; its models replace those that the run began with.
 
     Raises
     ------
     ConfigError
-        Naming what differs.
+        If something differs; the message names it.
     """
     now = msgspec.json.decode(msgspec.json.encode(now))
     before, after = began.get("config", {}), now["config"]
     models = {stage: model | commit.models.get(stage, {})
               for stage, model in began.get("models", {}).items()}  # fmt: skip
     began = began | {"models": models}
-    pairs = [(f"[{table}]", before.get(table), after.get(table)) for table in _DECISIVE]
+    pairs = [(f"[{table}]", before.get(table), after.get(table)) for table in _COMPARED_TABLES]
     pairs += [(key, began.get(key), now[key]) for key in ("models", "paths", "menu")]
     differing = [name for name, one, other in pairs if one != other]
     if differing:
@@ -54,7 +54,7 @@ def require_same_configuration(
 
 
 def replace_model(config: GraphConfig, stage: str, model: str, version: int) -> GraphConfig:
-    """Return the graph file with another model in a stage."""
+    """Return a graph file with another model in one stage."""
     changed = {"model": model, "version": version}
     stages = tuple(
         replace(part, options=part.options | changed) if part.name == stage else part
@@ -64,38 +64,38 @@ def replace_model(config: GraphConfig, stage: str, model: str, version: int) -> 
 
 
 def graph_with_swaps(
-    config: GraphConfig, standing: ResumePoint, build: Callable[[GraphConfig], Graph]
+    config: GraphConfig, point: ResumePoint, build: Callable[[GraphConfig], Graph]
 ) -> Graph:
-    """Return the graph with the models that the run had at its last commit.
+    """Build the graph with the models that the run had at its last commit.
 
     Raises
     ------
     ModelError
-        If one of them is gone.
+        If the repository has one of them no more.
     """
-    for stage, model in standing.commit.models.items():
+    for stage, model in point.commit.models.items():
         config = replace_model(config, stage, model["name"], int(model["version"]))
     try:
         return build(config)
     except ModelError as error:
         swapped = ", ".join(
             f"{stage!r}: {model['name']}/{model['version']}"
-            for stage, model in standing.commit.models.items()
+            for stage, model in point.commit.models.items()
         )
         if not swapped:
             raise
         raise ModelError(
-            f"cannot resume run {standing.bor.get('run')}: it went on with other models than it "
+            f"cannot resume run {point.bor.get('run')}: it went on with other models than it "
             f"began with ({swapped}): {error.message}",
             hint="put that version back into the model repository",
         ) from error
 
 
-def swap_report(standing: ResumePoint) -> list[dict[str, Any]]:
-    """Return the swaps of the earlier lives of a run, as the report lists them."""
-    models = dict(standing.bor.get("models", {}))
+def swap_report(point: ResumePoint) -> list[dict[str, Any]]:
+    """Return the model swaps of previous attempts of a run, as entries of the report."""
+    models = dict(point.bor.get("models", {}))
     found = []
-    for swap in standing.swaps:
+    for swap in point.swaps:
         before = models.get(swap.stage, {})
         models[swap.stage] = before | swap.info()
         found.append({"epoch": swap.epoch, "stage": swap.stage, "from": before,
@@ -104,22 +104,33 @@ def swap_report(standing: ResumePoint) -> list[dict[str, Any]]:
     return found
 
 
-def skip_committed(source: Source, events: int, most: int, account: RunAccounting) -> None:
-    """Read past the events that were committed; what is no event is counted once more.
+def skip_committed(source: Source, events: int, max_events: int, accounting: RunAccounting) -> None:
+    """Read past the committed events; input that is no event is counted again.
+
+    Parameters
+    ----------
+    source
+        Open source, at its beginning.
+    events
+        Number of committed events.
+    max_events
+        Largest batch size to read.
+    accounting
+        Accounting of the run.
 
     Raises
     ------
     DataError
-        If the source has fewer.
+        If the source has fewer events.
     """
     left = events
     while left:
-        batch = source.read(min(left, most))
+        batch = source.read(min(left, max_events))
         if batch is None:
             raise DataError(
-                f"cannot resume: expected the {events} events that the run had judged, "
+                f"cannot resume: expected the {events} events that the run had committed, "
                 f"got {events - left}",
-                hint="the input is not what it was",
+                hint="the input is not the one that the run began with",
             )
         left -= batch.events
-        account.record_losses(source.losses(), "source")
+        accounting.record_losses(source.losses(), "source")

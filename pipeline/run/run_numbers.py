@@ -1,7 +1,7 @@
-"""Run numbers that never repeat: a state folder remembers every number that was given.
+"""Run numbers that never repeat: a state folder keeps every number that was allocated.
 
-The file ``runs.json`` holds the numbers as ranges, ends included. It is replaced as a whole under
-a lock and is on the device before a number is used: whoever has a number has it alone.
+The file ``runs.json`` holds the numbers as ranges, ends included. It is replaced atomically under a
+lock and is on the disk before a number is used, so that no two runs have the same number.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from msgspec import Struct
 
 from sluice.pipeline.core.errors import ConfigError
 
-#: Run numbers are uint32 in the header of every message.
-MOST = 2**32 - 1
-#: The number of a trial: never remembered, never given.
+#: Largest run number: the header of every message holds it as uint32.
+MAX_RUN_NUMBER = 2**32 - 1
+#: Run number of a trial run: always free, never stored.
 UNNUMBERED = 0
-_LOCK_S = 10.0
+#: Longest time to wait for the lock, and time between two attempts.
+_LOCK_TIMEOUT_S = 10.0
 _RETRY_S = 0.01
 
 
-class _Given(Struct, forbid_unknown_fields=True):
-    """What ``runs.json`` holds."""
+class _Allocated(Struct, forbid_unknown_fields=True):
+    """Content of ``runs.json``; the key ``given`` is part of the file format."""
 
     given: list[tuple[int, int]] = []
 
@@ -38,7 +39,7 @@ class RunNumbers:
     Parameters
     ----------
     folder
-        Made where it is not there yet.
+        State folder; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,18 +47,18 @@ class RunNumbers:
         self._file = folder / "runs.json"
 
     def allocate(self, wanted: int | None = None) -> int:
-        """Return a run number that nobody had before, and remember it.
+        """Return a run number that no run had before, and store it.
 
         Parameters
         ----------
         wanted
-            Take this one; None takes one more than the greatest given so far. `UNNUMBERED` is
-            always free and is not remembered.
+            Number to allocate; None for one more than the largest so far. `UNNUMBERED` is always
+            free and is not stored.
 
         Raises
         ------
         ConfigError
-            If the number was given before, or the folder cannot be used.
+            If the number was allocated before, or the folder cannot be used.
         """
         if wanted == UNNUMBERED:
             return UNNUMBERED
@@ -70,29 +71,29 @@ class RunNumbers:
         except OSError as error:
             raise ConfigError(
                 f"run numbers: cannot use the state folder {self._folder}: {error.strerror}",
-                hint="name another: `state` of [run] in the graph file, or SLUICE_STATE",
+                hint="choose another: `state` of [run] in the graph file, or SLUICE_STATE",
             ) from error
         return number
 
     def _require_free(self, number: int, given: list[tuple[int, int]]) -> int:
         if any(first <= number <= last for first, last in given):
             raise ConfigError(
-                f"run {number}: expected a number that was never given, got one that was "
+                f"run {number}: expected a number that was never used, got one that was "
                 f"({self._file})",
                 hint="leave out --run to get the next one",
             )
-        if number > MOST:
+        if number > MAX_RUN_NUMBER:
             raise ConfigError(
-                f"run numbers: {MOST} was given, there is no next one ({self._file})",
+                f"run numbers: {MAX_RUN_NUMBER} was used, there is no next one ({self._file})",
                 hint="choose a free one with --run",
             )
         return number
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder's lock; whoever dies lets go of it."""
+        """Hold the folder's lock, which the kernel releases when the process ends."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + _LOCK_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         with (self._folder / "runs.lock").open("a") as lock:
             while True:
                 try:
@@ -106,19 +107,19 @@ class RunNumbers:
 
     def _read(self) -> list[tuple[int, int]]:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=_Given).given
+            return msgspec.json.decode(self._file.read_bytes(), type=_Allocated).given
         except FileNotFoundError:
             return []
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"run numbers: {self._file}: expected ranges of numbers: {error}",
-                hint="put right or remove the file; removed, numbers begin at 1 again",
+                hint="repair or remove the file; without it, numbers begin at 1 again",
             ) from error
 
     def _write(self, given: list[tuple[int, int]]) -> None:
         new = self._file.with_suffix(".new")
         with new.open("wb") as file:
-            file.write(msgspec.json.encode(_Given(given)))
+            file.write(msgspec.json.encode(_Allocated(given)))
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._file)
@@ -130,7 +131,7 @@ class RunNumbers:
 
 
 def _with(given: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
-    """Return the ranges with one number more, sorted, neighbours joined.
+    """Return the ranges with one more number, sorted, adjacent ranges joined.
 
     Examples
     --------
@@ -147,7 +148,7 @@ def _with(given: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
 
 
 def state_folder(configured: str) -> Path:
-    """Return where run numbers are kept: as configured, else SLUICE_STATE, else XDG's place."""
+    """Return the state folder: as configured, else SLUICE_STATE, else the one of the XDG rules."""
     chosen = configured or os.environ.get("SLUICE_STATE", "")
     if chosen:
         return Path(chosen).expanduser()
@@ -156,7 +157,7 @@ def state_folder(configured: str) -> Path:
 
 
 def expand_run_number(template: Path | None, run: int) -> Path | None:
-    """Put the run number where a path says ``{run}``, or raise ConfigError."""
+    """Return a path with the run number in place of ``{run}``; ConfigError for other braces."""
     if template is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The states of a run, and how one is asked to pause and to stop."""
+"""State of a run, and the requests to pause and to stop it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice.pipeline.core.errors import RunError
 
 
 class State(Enum):
-    """Where a run stands."""
+    """States of a run."""
 
     INITIAL = "INITIAL"
     CONFIGURED = "CONFIGURED"
@@ -19,7 +19,7 @@ class State(Enum):
     ERROR = "ERROR"
 
 
-_NEXT = {
+_TRANSITIONS = {
     State.INITIAL: {State.CONFIGURED, State.ERROR},
     State.CONFIGURED: {State.RUNNING, State.STOPPED, State.ERROR},
     State.RUNNING: {State.PAUSED, State.STOPPED, State.ERROR},
@@ -27,34 +27,36 @@ _NEXT = {
     State.STOPPED: {State.CONFIGURED, State.ERROR},
     State.ERROR: set(),
 }
-#: Who holds a run that its users paused.
+#: Holder of a run that its users paused.
 USERS = "run control"
 
 
 class RunState:
-    """The state of a run and the wishes of its users; shared by engine, signals and HTTP.
+    """State of a run and the requests of its users; shared by engine, signal handlers and HTTP.
 
-    A run is PAUSED as long as anyone holds it: its users, or a part that cannot go on for now.
+    A run is PAUSED as long as it has a hold: of its users, or of a component that has to wait.
 
     Attributes
     ----------
     state
-        Where the run stands.
+        Current state.
     cause
-        The first failure, in words; None while all is well.
+        Message of the first failure; None without one.
     holds
-        Who holds the run, and why. Never changed in place: a reader may keep what it got.
-    stopping, aborting
-        Whether the run shall take no more events; whether it shall not even drain.
+        Reason of each hold, by holder. Replaced, never changed: a reader may keep the dictionary.
+    stopping
+        Whether the run takes no more events.
+    aborting
+        Whether the run ends without draining.
     """
 
     def __init__(self) -> None:
         self.state = State.INITIAL
         self.cause: str | None = None
         self.holds: dict[str, str] = {}
-        # Not events: a second signal may come while the first sets one, and would wait for it.
+        # Not threading.Event: a second signal that comes while the first sets one would deadlock.
         self.stopping = self.aborting = False
-        self._lock = threading.RLock()  # a signal may come while the main thread has it
+        self._lock = threading.RLock()  # a signal handler may run while the main thread holds it
 
     def transition(self, state: State) -> None:
         """Change the state.
@@ -62,47 +64,47 @@ class RunState:
         Raises
         ------
         RunError
-            If there is no such way.
+            If no transition leads there from the current state.
         """
         with self._lock:
-            if state not in _NEXT[self.state]:
-                raise RunError(f"run: no way from {self.state.value} to {state.value}")
+            if state not in _TRANSITIONS[self.state]:
+                raise RunError(f"run: no transition from {self.state.value} to {state.value}")
             self.state = state
 
     def fail(self, cause: str) -> None:
-        """Go to ERROR for `cause`; later causes are consequences and stay quiet."""
+        """Go to ERROR; only the first cause is kept, later ones are its consequences."""
         with self._lock:
             self.cause = self.cause or cause
             self.state = State.ERROR
 
-    def add_hold(self, who: str, why: str) -> None:
-        """Pause the run until `who` releases it; RunError unless it runs or is paused already."""
+    def add_hold(self, holder: str, reason: str) -> None:
+        """Pause the run until `holder` removes its hold; RunError unless it runs or is paused."""
         with self._lock:
             self._require_run("pause")
-            self.holds = self.holds | {who: why}
+            self.holds = self.holds | {holder: reason}
             self.state = State.PAUSED
 
-    def remove_hold(self, who: str) -> None:
-        """Take back the hold of `who`, if there is one; the last one lets the run go on."""
+    def remove_hold(self, holder: str) -> None:
+        """Remove a hold, if there is one; the run goes on when none is left."""
         with self._lock:
-            self.holds = {holder: why for holder, why in self.holds.items() if holder != who}
+            self.holds = {name: reason for name, reason in self.holds.items() if name != holder}
             if self.state is State.PAUSED and not self.holds:
                 self.state = State.RUNNING
 
     def pause(self) -> None:
-        """Hold the run for its users; RunError if there is none, or it is draining."""
+        """Pause the run for its users; RunError if it does not run, or is draining."""
         with self._lock:
             if self.stopping:
-                raise RunError("run: cannot pause: it drains to its end")
+                raise RunError("run: cannot pause while draining")
             self.add_hold(USERS, "paused by its users")
 
     def resume(self) -> None:
-        """Take back the users' hold; RunError if there is no run, or something else holds it."""
+        """Remove the users' hold; RunError if there is no run, or another hold remains."""
         with self._lock:
             self._require_run("resume")
             self.remove_hold(USERS)
             if self.holds:
-                others = "; ".join(f"{who}: {why}" for who, why in self.holds.items())
+                others = "; ".join(f"{name}: {reason}" for name, reason in self.holds.items())
                 raise RunError(f"run: still PAUSED: {others}")
 
     def _require_run(self, action: str) -> None:
@@ -110,12 +112,12 @@ class RunState:
             raise RunError(f"run: cannot {action} while {self.state.value}")
 
     def request_stop(self) -> None:
-        """Drain and stop; asked a second time, stop without draining."""
+        """Ask the run to drain and stop; asked a second time, to stop without draining."""
         self.aborting = self.stopping
         self.stopping = True
-        self.remove_hold(USERS)  # what the source has taken shall be judged
+        self.remove_hold(USERS)  # events that the source has taken are processed before the end
 
     @property
     def paused(self) -> bool:
-        """Whether nothing shall be read from the source for now."""
+        """Whether nothing is read from the source for now."""
         return self.state is State.PAUSED

@@ -100,7 +100,7 @@ class RecordingSink:
                 f"sink {self.name!r}: expected the number of the run to resume, got none",
                 hint=f"the path {self._template!r} depends on it: say --run NUMBER",
             )
-        return read_resume_point(path, parts=bool(self._rotation))
+        return read_resume_point(path, rotated=bool(self._rotation))
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Append the batch and its commit record."""

@@ -67,7 +67,7 @@ class SameBatches:
 
     def open(self) -> None:
         """Read the composition, open the other source."""
-        records = RecordedRun(self._run).composition()
+        records = RecordedRun(self._run).batch_records()
         self._records = records[records["events"] > 0]
         self.expected = int(self._records["events"].sum())
         self._inner.open()

@@ -29,12 +29,12 @@ def configure(config: GraphConfig, run: Path, columns: list[str], most: int) -> 
     most
         Differences to list.
     """
-    composition = RecordedRun(run).composition()
+    records = RecordedRun(run).batch_records()
     source = {"run": str(run), "of": {"use": config.source.use, **config.source.options}}
     sink = {"run": str(run), "columns": columns, "most": most}
     return replace(
         config,
-        graph=replace(config.graph, batch_events=max(1, int(composition["events"].max()))),
+        graph=replace(config.graph, batch_events=max(1, int(records["events"].max()))),
         source=ComponentConfig("same-batches", config.source.name, source),
         sink=ComponentConfig("comparison", "comparison", sink),
     )

@@ -17,7 +17,7 @@ def test_runs_are_numbered_and_a_number_is_refused_the_second_time(
     refused = sluice(*command, "--run", 2, "--report", tmp_path / "again.json")
     assert refused.code == 2, refused
     assert "run 2" in refused.err
-    assert "never given" in refused.err
+    assert "never used" in refused.err
     assert not (tmp_path / "again.json").exists()
     trial = sluice(*command, "--run", 0, "--json")
     assert json.loads(trial.out)["run"] == 0

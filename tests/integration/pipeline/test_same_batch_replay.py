@@ -68,15 +68,15 @@ def graph(make_graph):
 def test_the_same_graph_decides_the_same(graph, record, again, keep):
     path = graph(keep=keep)
     recorded = record(path)
-    composition = RecordedRun(recorded).composition()
-    assert composition["events"].sum() == 20_000
-    assert len(set(composition["events"].tolist())) > 1  # as a detector would make them
+    records = RecordedRun(recorded).batch_records()
+    assert records["events"].sum() == 20_000
+    assert len(set(records["events"].tolist())) > 1  # as a detector would make them
     for engine in ("inline", "distributed"):
         code, found, done = again(path, recorded, "--compare", "score", engine=engine)
         assert code == 0, done
         assert found["same"]
         assert found["events"] == 20_000
-        assert found["batches"] == (composition["events"] > 0).sum()
+        assert found["batches"] == (records["events"] > 0).sum()
         assert found["missing_batches"] == 0
         assert set(found["different"].values()) == {0}
         assert found["first"] == []

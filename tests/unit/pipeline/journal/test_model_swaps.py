@@ -71,7 +71,7 @@ def test_an_attempt_that_was_given_up_is_forgotten(journal):
 
 
 def test_an_epoch_that_nobody_announced_is_not_written(journal):
-    with pytest.raises(DataError, match="batch 4: judged in epoch 1, but what was swapped"):
+    with pytest.raises(DataError, match="batch 4: processed in epoch 1, but the swap"):
         journal.append([result(4, 1)])
 
 

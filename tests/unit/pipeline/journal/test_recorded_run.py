@@ -60,7 +60,7 @@ def write(path, keep, *, whole=True):
 def test_every_batch_comes_back_with_its_kept_events(tmp_path, keep, whole):
     run = RecordedRun(write(tmp_path / "run.arrows", keep, whole=whole))
     assert run.keeps_all == (keep == "all")
-    records = run.composition()
+    records = run.batch_records()
     assert records["seq"].tolist() == list(range(len(BATCHES)))
     for seq, ((record, kept), same) in enumerate(zip(run.batches(), records, strict=True)):
         accepted, rejected = BATCHES[seq]
@@ -87,8 +87,8 @@ def test_a_run_without_a_journal_is_refused(tmp_path):
     path = tmp_path / "old.arrows"
     with RecordingWriter(path, SCHEMA, {"config": {"sink": {"options": {}}}}) as writer:
         writer.write(EventBatch({c.name: c.empty(3) for c in SCHEMA}, 3))
-    with pytest.raises(DataError, match="expected the composition"):
-        RecordedRun(path).composition()
+    with pytest.raises(DataError, match="expected the records of its batches"):
+        RecordedRun(path).batch_records()
 
 
 def test_a_journal_that_does_not_fit_its_events_is_refused(tmp_path):

@@ -134,7 +134,7 @@ def test_a_missing_part_is_named(five, name, number):
     with pytest.raises(DataError, match=said):
         Recording(five / name)
     with pytest.raises(DataError, match=said):
-        read_resume_point(five / "run.arrows", parts=True)
+        read_resume_point(five / "run.arrows", rotated=True)
 
 
 def test_a_missing_first_or_last_part_is_named(five):
@@ -263,7 +263,7 @@ def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
         with pytest.raises(Killed):
             write(writer, 3, 4)
     writer.close_incomplete()
-    standing = read_resume_point(tmp_path / "run.arrows", parts=True)
+    standing = read_resume_point(tmp_path / "run.arrows", rotated=True)
     assert standing.commit.next == 3
     assert standing.bor == BOR
     ids, damage, _ = read(tmp_path / "run.arrows")
@@ -337,9 +337,9 @@ def test_commits_are_looked_for_across_parts(five):
 
 def test_an_ended_recording_is_not_gone_on_with(five):
     with pytest.raises(DataError, match=r"run-0005\.arrows: cannot resume: the run has ended"):
-        read_resume_point(five / "run.arrows", parts=True)
-    with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no part"):
-        read_resume_point(five / "none.arrows", parts=True)
+        read_resume_point(five / "run.arrows", rotated=True)
+    with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no file"):
+        read_resume_point(five / "none.arrows", rotated=True)
 
 
 def test_descriptors_do_not_pile_up(tmp_path):

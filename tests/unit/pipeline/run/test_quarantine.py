@@ -66,7 +66,7 @@ def test_no_file_is_made_where_nothing_is_refused(tmp_path):
 
 
 def test_rows_and_reasons_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MOST_ROWS", 5)
+    monkeypatch.setattr(module, "MAX_ROWS", 5)
     kept = Quarantine(tmp_path / "q.arrows", SCHEMA)
     for i in range(300):
         kept.add_flagged(Flag("s", f"reason {i}", Outcome.INVALID, [0, 1]), batch_of(2))

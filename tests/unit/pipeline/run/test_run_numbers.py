@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.run.run_numbers import MOST, RunNumbers, expand_run_number, state_folder
+from sluice.pipeline.run.run_numbers import (
+    MAX_RUN_NUMBER,
+    RunNumbers,
+    expand_run_number,
+    state_folder,
+)
 
 
 def test_numbers_count_up_from_one_and_go_on_after_one_that_was_wished(tmp_path):
@@ -28,7 +33,7 @@ def test_a_number_is_given_once(tmp_path):
     numbers.allocate(7)
     numbers.allocate()
     for used in (7, 8):
-        with pytest.raises(ConfigError, match=f"run {used}: expected a number .* never given"):
+        with pytest.raises(ConfigError, match=f"run {used}: expected a number .* never used"):
             numbers.allocate(used)
     assert numbers.allocate() == 9
 
@@ -72,7 +77,7 @@ def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
 
 def test_the_last_number_has_no_successor(tmp_path):
     numbers = RunNumbers(tmp_path)
-    numbers.allocate(MOST)
+    numbers.allocate(MAX_RUN_NUMBER)
     with pytest.raises(ConfigError, match="there is no next one"):
         numbers.allocate()
     assert numbers.allocate(1) == 1
