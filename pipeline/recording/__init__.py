@@ -1,9 +1,9 @@
 """Recordings: Arrow IPC streams that any Arrow reader opens, also after a crash.
 
-The stream's schema metadata holds the begin-of-run record; each record batch carries its sequence
-number, a checksum, and in a run the commit record of what it settles; the last, empty batch carries
-the end-of-run record. A file without it was cut short and is read up to its last whole batch. A
-recording may be in parts, each a file that can be read by itself.
+The schema metadata of the stream holds the begin-of-run record. Each record batch has a sequence
+number, a checksum, and, if a run wrote it, a commit record. The last, empty batch has the
+end-of-run record; a file without one was cut short and is read up to its last whole batch. A
+rotated recording consists of several files, each of which can be read alone.
 """
 
 from .flusher import Flusher, flush_folder

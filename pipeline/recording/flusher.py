@@ -1,4 +1,4 @@
-"""Flushing to the device, now and then, beside the writing."""
+"""Flusher: flushes a file to the disk at intervals, in a thread."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sluice.pipeline.core.errors import RunError
 
 
 class Flusher:
-    """Flushes a file to the device from a thread: no write waits for it.
+    """Flushes a file to the disk in a thread, so that no write waits for it.
 
     Parameters
     ----------
     interval_s
-        Seconds from one flush to the next.
+        Time between two flushes, s.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -32,17 +32,24 @@ class Flusher:
         self._thread.start()
 
     def mark_dirty(self, descriptor: int, path: Path) -> None:
-        """Note that the file of a descriptor has grown.
+        """Flush the file of a descriptor at the next interval.
+
+        Parameters
+        ----------
+        descriptor
+            Descriptor of the open file; another one than before after a rotation.
+        path
+            Path of the file, for the error message.
 
         Raises
         ------
         RunError
-            If a flush has failed: what was acknowledged may not be on the device.
+            If a flush has failed: acknowledged events may not be on the disk.
         """
         if self._error is not None:
-            raise RunError(f"{path}: cannot flush to the device: {self._error}") from self._error
+            raise RunError(f"{path}: cannot flush to the disk: {self._error}") from self._error
         if descriptor != self._source:
-            self._turn_to(descriptor)
+            self._switch_to(descriptor)
         self._dirty = True
 
     def close(self) -> None:
@@ -53,8 +60,8 @@ class Flusher:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _turn_to(self, descriptor: int) -> None:
-        """Flush another file from now on; whoever closed the one before has flushed it."""
+    def _switch_to(self, descriptor: int) -> None:
+        """Flush another file from now on; the writer flushed the one before when it closed it."""
         with self._lock:
             if self._descriptor is not None:
                 os.close(self._descriptor)
@@ -71,13 +78,13 @@ class Flusher:
         try:
             os.fdatasync(descriptor)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # what is no plain file cannot be flushed
+            if error.errno != errno.EINVAL:  # EINVAL: not a regular file, which cannot be flushed
                 self._error = error
 
 
 def flush_folder(path: Path) -> None:
-    """Flush the folder of a new file, without which the file's name may be lost."""
-    with contextlib.suppress(OSError):  # not every file system lets one
+    """Flush the folder of a new file, so that a power failure does not lose the file's name."""
+    with contextlib.suppress(OSError):  # not every file system supports it
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""One writer a recording: it holds a lock on the file, and whoever dies lets go of it."""
+"""Lock of the one writer of a file; the kernel releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import time
 from pathlib import Path
 
-#: The sink of an engine that was killed sees it within a second or two, and ends.
-_PATIENCE_S = 10.0
+#: Longest time to wait for the lock: the sink of a killed engine ends within a second or two.
+_TIMEOUT_S = 10.0
 _RETRY_S = 0.05
 
 
 def lock(descriptor: int, path: Path) -> None:
-    """Take the writer's lock on an open file; OSError if whoever has it keeps it for long."""
-    deadline = time.monotonic() + _PATIENCE_S
+    """Take the writer's lock on an open file; OSError if another process keeps it."""
+    deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,7 +28,7 @@ def lock(descriptor: int, path: Path) -> None:
 
 
 def await_writer(path: Path) -> None:
-    """Wait until nobody writes to a file; OSError if it is not there, or in vain."""
+    """Wait until no process writes a file; OSError if it does not exist, or after a timeout."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         lock(descriptor, path)

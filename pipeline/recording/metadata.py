@@ -12,9 +12,9 @@ from msgspec import Struct
 BOR, EOR = b"sluice.bor", b"sluice.eor"
 SEQ, ROWS, COMMIT = b"sluice.seq", b"sluice.rows", b"sluice.commit"
 CHECKSUM = b"sluice.xxh3"
-#: Which file of a recording in parts this is.
+#: Key of the `FilePart` of a file of a rotated recording.
 PART = b"sluice.part"
-#: In the end-of-run record of a part: the name of the next.
+#: Key in the end-of-run record of a file that is continued: name of the next file.
 CONTINUED = "continued"
 
 Info = dict[str, Any]
@@ -22,14 +22,14 @@ Metadata = Mapping[bytes, bytes]
 
 
 class FilePart(Struct, frozen=True):
-    """Which file of a recording in parts a file is.
+    """Position of a file in a rotated recording.
 
     Attributes
     ----------
     number
-        From 1.
+        Number of the file, from 1.
     events
-        In all parts before it.
+        Number of events in all files before it.
     """
 
     number: int
@@ -37,7 +37,7 @@ class FilePart(Struct, frozen=True):
 
 
 def part_of(metadata: Metadata | None) -> FilePart | None:
-    """Return which part a stream is by its schema's metadata; None where it is no part."""
+    """Return the position from the metadata of a schema; None if the recording is not rotated."""
     try:
         return msgspec.json.decode((metadata or {}).get(PART, b"null"), type=FilePart | None)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -50,9 +50,9 @@ def checksum(metadata: Metadata, columns: Iterable[Any]) -> bytes:
     Parameters
     ----------
     metadata
-        Of the batch; `SEQ`, `ROWS`, `COMMIT` and `EOR` count, where they are, in this order.
+        Metadata of the record batch; `SEQ`, `ROWS`, `COMMIT` and `EOR` enter, in this order.
     columns
-        The bytes of each column, in the schema's order.
+        Buffers of each column, in the order of the schema.
     """
     digest = xxhash.xxh3_64()
     for key in (SEQ, ROWS, COMMIT, EOR):

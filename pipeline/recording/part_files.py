@@ -1,6 +1,6 @@
-"""The files of a recording in parts: ``run.arrows`` becomes ``run-0001.arrows`` and so on.
+"""Files of a rotated recording: ``run-0001.arrows`` and so on for ``run.arrows``.
 
-The name alone says nothing: a file is a part if its schema's metadata says so.
+A file belongs to a rotated recording if the metadata of its schema says so, not by its name alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SUFFIXES = (".arrows", ".arrow")
 
 
 def part_path(path: Path, number: int) -> Path:
-    """Return the name of a part.
+    """Return the path of one file of a rotated recording.
 
     Examples
     --------
@@ -34,24 +34,24 @@ def part_path(path: Path, number: int) -> Path:
 
 
 def find_parts(path: Path) -> dict[int, Path]:
-    """Return the parts of the recording `path` that are there, by number, in order."""
+    """Return the existing files of the rotated recording `path`, by number, in order."""
     found = {}
     for file in path.parent.glob(f"{escape(path.stem)}-*{escape(path.suffix)}"):
         named = parse_part_name(file)
-        if named is not None and named[0] == path and _may_be(file, named[1]):
+        if named is not None and named[0] == path and _may_be_part(file, named[1]):
             found[named[1]] = file
     return dict(sorted(found.items()))
 
 
 def require_complete(parts: dict[int, Path], path: Path) -> list[Path]:
-    """Return the parts in order; DataError if one before the last is missing."""
+    """Return the files in order; DataError if one before the last is missing."""
     for expected, (number, file) in enumerate(parts.items(), 1):
         if number != expected:
-            behind = f" behind {parts[expected - 1].name}" if expected > 1 else ""
+            after = f" after {parts[expected - 1].name}" if expected > 1 else ""
             raise DataError(
-                f"{path}: a part is missing: expected {part_path(path, expected).name}{behind}, "
+                f"{path}: a file is missing: expected {part_path(path, expected).name}{after}, "
                 f"got {file.name}",
-                hint="put it back; each part can be read by itself, under its own name",
+                hint="put it back; each file can be read alone, under its own name",
             )
     return list(parts.values())
 
@@ -62,19 +62,20 @@ def find_files(path: Path) -> list[Path]:
     Parameters
     ----------
     path
-        A file; the first part, or the name without a number, for all parts; any other part for
-        itself alone; a folder or a pattern that holds one recording.
+        Path of a file. The first file of a rotated recording, or its name without a number, stands
+        for all its files; any other of its files for that file alone. A folder or pattern stands
+        for the one recording that it contains.
 
     Raises
     ------
     DataError
-        If there is none, there are several, or a part is missing.
+        If there is no recording, several, or a file is missing.
     """
     if path.is_dir():
         return _only(path, (file for file in path.iterdir() if file.suffix in _SUFFIXES))
     if path.is_file():
         named = parse_part_name(path)
-        if named is None or named[1] != 1 or not _may_be(path, 1):
+        if named is None or named[1] != 1 or not _may_be_part(path, 1):
             return [path]
         return require_complete(find_parts(named[0]), named[0])
     if path.exists():  # a pipe can be read only once
@@ -83,23 +84,23 @@ def find_files(path: Path) -> list[Path]:
         return _only(path, map(Path, glob(str(path))))
     parts = find_parts(path)
     if not parts:
-        raise DataError(f"{path}: cannot open: no such file, nor one in parts")
+        raise DataError(f"{path}: cannot open: no such file, and no rotated recording of this name")
     return require_complete(parts, path)
 
 
 def wait_for_writer(path: Path) -> dict[int, Path]:
-    """Return the parts of a recording once nobody writes to the last; OSError if in vain."""
+    """Return the files of a rotated recording once no process writes it; OSError if one does."""
     while parts := find_parts(path):
         await_writer(parts[max(parts)])
-        if find_parts(path) == parts:  # else the writer went on to another part meanwhile
+        if find_parts(path) == parts:  # else the writer began another file meanwhile
             break
     return parts
 
 
 def remove_parts(path: Path) -> None:
-    """Remove the parts of an earlier recording of the same name, that nobody writes any more."""
+    """Remove the files of an earlier recording of the same name that no process writes."""
     for number, file in reversed(wait_for_writer(path).items()):
-        with suppress(DataError):  # what cannot be read need not be ours
+        with suppress(DataError):  # an unreadable file may not be a recording
             if (part := _read_part(file)) is not None and part.number == number:
                 file.unlink()
 
@@ -117,22 +118,22 @@ def _only(path: Path, files: Iterable[Path]) -> list[Path]:
         names = ", ".join(recording.name for recording in found) or "none"
         raise DataError(
             f"{path}: expected the files of one recording, got {names}",
-            hint="name a file, or the first part" if found else None,
+            hint="name one file, or the first of a rotated recording" if found else None,
         )
     ((recording, parts),) = found.items()
     return require_complete(dict(sorted(parts.items())), recording)
 
 
 def parse_part_name(file: Path) -> tuple[Path, int] | None:
-    """Return recording and number by a file's name; None where it is not that of a part."""
+    """Return recording and number from the name of a file; None if the name has no number."""
     match = _NUMBERED.fullmatch(file.stem)
     if match is None or part_path(Path(match["stem"]), int(match["number"])).name != file.stem:
         return None
     return file.with_name(match["stem"] + file.suffix), int(match["number"])
 
 
-def _may_be(file: Path, number: int) -> bool:
-    """Whether a file may be part `number`: what cannot be read is not overlooked."""
+def _may_be_part(file: Path, number: int) -> bool:
+    """Whether a file may have that number in its recording; True for an unreadable file."""
     try:
         part = _read_part(file)
     except DataError:

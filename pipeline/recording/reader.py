@@ -1,4 +1,4 @@
-"""Reading one file of a recording, batch by batch, as far as it is sound."""
+"""Readers of one file and of a recording, batch by batch; damaged batches are left out."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 
 
 class RecordingReader:
-    """Reads one file, batch by batch; `Recording` reads all parts of a recording.
+    """Reads one file, batch by batch; `Recording` reads all files of a recording.
 
     Attributes
     ----------
     schema, bor
-        Columns and the begin-of-run record.
+        Columns, and begin-of-run record.
+    foreign
+        Whether the file has no begin-of-run record: another program wrote it.
     part
-        Which part of a recording the file is; None where it is all of it.
+        Position of the file in a rotated recording; None if the recording is not rotated.
     eor
-        The end-of-run record; None until it was read, and for a recording that was cut short.
-    damage
-        What is wrong with the file and where; None while nothing is.
+        End-of-run record; None until it was read, and if the file was cut short.
+    corruption
+        First damage found and its place; None without damage.
     commit
-        The commit record of the batch that came last; None where it has none.
+        Commit record of the latest batch; None if it has none.
 
     Raises
     ------
@@ -46,7 +48,7 @@ class RecordingReader:
         self.corruption: str | None = None
         self.commit: bytes | None = None
         try:
-            # Read, not mapped: a file that is cut while it is read would kill the process.
+            # Read, not mapped: access to a mapped file that was truncated kills the process.
             self._file = pa.OSFile(str(path))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot open: {error}") from error
@@ -67,17 +69,22 @@ class RecordingReader:
             raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
 
     def batches(self, *, empty: bool = False) -> Iterator[EventBatch]:
-        """Yield each sound batch; stop at the end, or where the file was cut.
+        """Yield each undamaged batch, up to the end or to where the file was cut short.
 
-        A batch whose checksum or lists are wrong is passed over. `damage` tells. Batches without
-        events, which have only a commit record, come where `empty` wishes for them.
+        A batch with a wrong checksum, or with inconsistent lists, is left out and described in
+        `corruption`.
+
+        Parameters
+        ----------
+        empty
+            Whether to yield batches without events too, which have only a commit record.
         """
         index = 0
         ended = False
         while (pair := self._next(index)) is not None:
             record_batch, metadata = pair
             if EOR in metadata:
-                self._end(metadata)
+                self._read_eor(metadata)
                 ended = True
                 continue
             batch = self._batch(record_batch, metadata, index)
@@ -86,7 +93,7 @@ class RecordingReader:
                 yield batch
             index += 1
         if not ended and not self.foreign:
-            self._note(f"no end-of-run record after {index} whole batches")
+            self._note_damage(f"no end-of-run record after {index} whole batches")
 
     def _next(self, index: int) -> tuple[pa.RecordBatch, Metadata] | None:
         """Return the next record batch with its metadata, None at the end."""
@@ -95,50 +102,50 @@ class RecordingReader:
         except StopIteration:
             return None
         except (OSError, EOFError, pa.ArrowException) as error:
-            self._note(f"cut short after {index} whole batches: {error}")
+            self._note_damage(f"cut short after {index} whole batches: {error}")
             return None
         return record_batch, dict(metadata or {})
 
     def _batch(
         self, record_batch: pa.RecordBatch, metadata: Metadata, index: int
     ) -> EventBatch | None:
-        """Return a record batch as events, None if it is not sound."""
+        """Return a record batch as events; None if it is damaged."""
         seq = metadata.get(SEQ, b"")
         try:
             validate(record_batch, self.schema)
             batch = from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
         except (DataError, pa.ArrowException) as error:
-            self._note(f"batch {index} (of {record_batch.num_rows} events): {error}")
+            self._note_damage(f"batch {index} (of {record_batch.num_rows} events): {error}")
             return None
-        return batch if self._sound(batch, metadata, index) else None
+        return batch if self._has_valid_checksum(batch, metadata, index) else None
 
-    def _sound(self, batch: EventBatch, metadata: Metadata, index: int) -> bool:
+    def _has_valid_checksum(self, batch: EventBatch, metadata: Metadata, index: int) -> bool:
         expected = metadata.get(CHECKSUM)
-        if expected is None:  # not written by us, or not by this version
+        if expected is None:  # written by another program, or an earlier version
             return True
         got = checksum(metadata, checksum_buffers(batch, self.schema) if batch.events else ())
         if got != expected:
-            self._note(
+            self._note_damage(
                 f"batch {index} (of {batch.events} events): expected the checksum "
                 f"{expected.decode(errors='replace')}, got {got.decode()}: bytes have changed "
                 "since they were written"
             )
         return got == expected
 
-    def _end(self, metadata: Metadata) -> None:
+    def _read_eor(self, metadata: Metadata) -> None:
         if CHECKSUM in metadata and checksum(metadata, ()) != metadata[CHECKSUM]:
-            self._note("end-of-run record: wrong checksum: bytes have changed")
+            self._note_damage("end-of-run record: wrong checksum: bytes have changed")
         try:
             self.eor = msgspec.json.decode(metadata[EOR], type=Info)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            self._note(f"end-of-run record: not JSON: {error}")
+            self._note_damage(f"end-of-run record: not JSON: {error}")
 
-    def _note(self, damage: str) -> None:
-        """Keep the first damage; what follows may be its consequence."""
+    def _note_damage(self, damage: str) -> None:
+        """Keep the first damage; later ones may be its consequences."""
         self.corruption = self.corruption or f"{self.path}: {damage}"
 
     def close(self) -> None:
-        """Let go of the file; arrays that were read stay valid."""
+        """Close the file; arrays that were read stay valid."""
         self._file.close()
 
 
@@ -149,26 +156,26 @@ def _expected(path: Path) -> str:
 
 
 class Recording:
-    """Reads a recording, batch by batch, whatever files it is in.
+    """Reads all files of a recording, batch by batch.
 
     Parameters
     ----------
     path
-        What `find_files` takes: a file, the first part of several, a folder, a pattern.
+        Path as for `find_files`: a file, the first of several, a folder or a pattern.
 
     Attributes
     ----------
     files
-        All of them, in order.
+        Paths of the files, in order.
     schema, bor
-        Columns and the begin-of-run record.
-    damage
-        What is wrong with the files and where; None while nothing is.
+        Columns, and begin-of-run record.
+    corruption
+        First damage found and its place; None without damage.
 
     Raises
     ------
     DataError
-        If there is no recording, or a part of it is missing.
+        If there is no recording, or a file of it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,64 +187,71 @@ class Recording:
 
     @property
     def file(self) -> Path:
-        """The file that is being read."""
+        """Path of the file that is being read."""
         return self._reader.path
 
     @property
     def eor(self) -> Info | None:
-        """The end-of-run record; None until it was read, or if there is none."""
+        """End-of-run record; None until it was read, and if there is none."""
         return self._reader.eor
 
     @property
     def commit(self) -> bytes | None:
-        """The commit record of the batch that came last; None where it has none."""
+        """Commit record of the latest batch; None if it has none."""
         return self._reader.commit
 
     def batches(self, *, empty: bool = False) -> Iterator[EventBatch]:
-        """Yield each sound batch of each file in order; see `RecordingReader.batches`.
+        """Yield each undamaged batch of each file, in order.
+
+        Parameters
+        ----------
+        empty
+            Whether to yield batches without events too, which have only a commit record.
 
         Raises
         ------
         DataError
-            If a part is no recording, or one of another run.
+            If a file is no recording, or belongs to another run.
         """
         before = 0
         for file in self.files:
             if file != self.file:
-                self._go_on(file)
-            self._require_behind(before)
+                self._open_next(file)
+            self._check_events_before(before)
             for batch in self._reader.batches(empty=empty):
                 before += batch.events
                 yield batch
-            self._note(self._reader.corruption)
-        ahead = (self.eor or {}).get(CONTINUED)
-        if ahead is not None and self._begins():
-            self._note(f"{self.file}: cut short: expected to go on in {ahead}, which is missing")
+            self._note_damage(self._reader.corruption)
+        next_file = (self.eor or {}).get(CONTINUED)
+        if next_file is not None and self._has_all_before():
+            self._note_damage(
+                f"{self.file}: cut short: expected to continue in {next_file}, which is missing"
+            )
 
     def close(self) -> None:
-        """Let go of the file; arrays that were read stay valid."""
+        """Close the file; arrays that were read stay valid."""
         self._reader.close()
 
-    def _go_on(self, file: Path) -> None:
+    def _open_next(self, file: Path) -> None:
         self._reader.close()
         self._reader = RecordingReader(file)
         if self._reader.bor != self.bor or self._reader.schema != self.schema:
             raise DataError(
-                f"{file}: expected a part of run {self.bor.get('run')} as {self.files[0].name} "
-                f"begins it, got one of run {self._reader.bor.get('run')}",
+                f"{file}: expected a file of run {self.bor.get('run')}, like {self.files[0].name}, "
+                f"got one of run {self._reader.bor.get('run')}",
                 hint="files of two runs are mixed here",
             )
 
-    def _begins(self) -> bool:
-        """Whether the files begin with the first part, not with one that is read by itself."""
+    def _has_all_before(self) -> bool:
+        """Whether all files up to this one are read, not this one alone."""
         part = self._reader.part
         return part is not None and part.number == len(self.files)
 
-    def _require_behind(self, events: int) -> None:
+    def _check_events_before(self, events: int) -> None:
         part = self._reader.part
         if part is not None and len(self.files) > 1 and part.events != events:
-            self._note(f"{self.file}: expected {part.events} events before it, got {events}")
+            self._note_damage(f"{self.file}: expected {part.events} events before it, got {events}")
 
-    def _note(self, damage: str | None) -> None:
-        """Keep the first damage; what follows may be its consequence."""
+    def _note_damage(self, damage: str | None) -> None:
+        """Keep the first damage; later ones may be its consequences."""
         self.corruption = self.corruption or damage

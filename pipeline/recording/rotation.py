@@ -1,4 +1,4 @@
-"""Writing a recording in parts: a new file when the open one is large or old enough."""
+"""Rotating writer: begins a new file when the open one is large or old enough."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ from .part_files import find_parts, part_path, remove_parts
 from .tail import ResumeOffset
 from .writer import Compression, RecordingWriter
 
-#: Until it is whole, a new part has another name: what has a part's name can be read.
+#: Suffix of a new file until it is complete enough to be read.
 _UNFINISHED = ".new"
 _Record = bytes
 
 
 class Rotation(Struct, frozen=True):
-    """When a new part begins, with the first batch after either; 0 bytes and infinity for never."""
+    """Limits of a file; the first batch after either begins a new one.
+
+    Attributes
+    ----------
+    bytes
+        Size of the file; 0 for no limit.
+    after_s
+        Time since the file was opened, s; infinity for no limit.
+    """
 
     bytes: int = 0
     after_s: float = math.inf
@@ -35,28 +43,28 @@ class Rotation(Struct, frozen=True):
 
 
 class RotatingWriter:
-    """Writes one recording in parts; as `RecordingWriter`, which writes each of them.
+    """Writes a rotated recording; `RecordingWriter` writes each of its files.
 
     Parameters
     ----------
     path
-        The name without a number. Parts that are there already are removed.
+        Path without a number. Files of an earlier recording of this name are removed.
     schema, bor, compression
-        As for `RecordingWriter`; the same in each part.
+        Columns, begin-of-run record and compression of each file.
     rotation
-        When to begin a new part.
+        Limits of a file.
     tail
-        Go on behind what the last part already has, instead of beginning anew.
+        Offset in the last file at which to continue; None to begin a new recording.
 
     Attributes
     ----------
     path
-        Of the first part.
+        Path of the first file.
 
     Raises
     ------
     OSError
-        If a part cannot be made, or another process writes the recording.
+        If a file cannot be created, or another process writes the recording.
     """
 
     def __init__(
@@ -71,45 +79,45 @@ class RotatingWriter:
     ) -> None:
         self._name = path
         self.path = part_path(path, 1)
-        self._made_of = schema, bor, compression
+        self._contents = schema, bor, compression
         self._rotation = rotation
         part = tail.part if tail and tail.part else FilePart(1, 0)
         if tail is None:
             remove_parts(path)
         before = (file for number, file in find_parts(path).items() if number < part.number)
         self._closed_bytes = sum(file.stat().st_size for file in before)
-        self._writer = self._make(part, part_path(path, part.number), tail)
+        self._writer = self._open_writer(part, part_path(path, part.number), tail)
         flush_folder(self.path)
         self._begin(part)
 
     @property
     def descriptor(self) -> int:
-        """Descriptor of the open part; another after a write that began a new one."""
+        """Descriptor of the open file; another one after a write that began a new file."""
         return self._writer.descriptor
 
     @property
     def events(self) -> int:
-        """Events in all parts so far."""
+        """Number of events in all files."""
         return self._part.events + self._writer.events
 
     @property
     def bytes(self) -> int:
-        """Bytes of all parts so far."""
+        """Size of all files, bytes."""
         return self._closed_bytes + self._writer.bytes
 
     @property
     def files(self) -> int:
-        """Parts so far."""
+        """Number of files."""
         return self._part.number
 
     def write(self, batch: EventBatch, commit: _Record | None = None) -> None:
-        """Append a batch, in a new part if it is time; see `RecordingWriter.write`."""
+        """Append a batch, in a new file if a limit is reached; OSError as for `RecordingWriter`."""
         if self._due():
             self._rotate()
         self._writer.write(batch, commit)
 
     def close(self, eor: Info | None = None) -> None:
-        """Write the end-of-run record to the last part and close it; OSError as for `write`."""
+        """Write the end-of-run record to the last file and close it; OSError as for `write`."""
         self._writer.close({"part": self._part.number, **(eor or {})})
 
     def close_incomplete(self) -> None:
@@ -123,20 +131,20 @@ class RotatingWriter:
         return grown or time.monotonic() - self._since_s >= self._rotation.after_s
 
     def _rotate(self) -> None:
-        """Begin the next part, then end this one: without room for either all is as before."""
+        """Begin the next file, then end this one; if the disk is full, neither happens."""
         following = FilePart(self._part.number + 1, self.events)
         path = part_path(self._name, following.number)
         unfinished = path.with_name(path.name + _UNFINISHED)
         unfinished.unlink(missing_ok=True)
         try:
-            writer = self._make(following, unfinished)
+            writer = self._open_writer(following, unfinished)
             self._end_part(writer, path)
         except OSError:
             unfinished.unlink(missing_ok=True)
             raise
         try:
             unfinished.rename(path)
-        except OSError as error:  # the part before says by now that it is over
+        except OSError as error:  # this file already names the next one
             raise RunError(f"cannot rename {unfinished} to {path.name}: {error}") from error
         self._closed_bytes += self._writer.bytes
         self._writer.close_incomplete()
@@ -145,7 +153,7 @@ class RotatingWriter:
         flush_folder(path)
 
     def _end_part(self, following: RecordingWriter, path: Path) -> None:
-        """Write to this part that it goes on in another, whose beginning is on the device."""
+        """Write into this file the name of the next, whose beginning is on the disk."""
         try:
             os.fsync(following.descriptor)
             self._writer.end({"part": self._part.number, CONTINUED: path.name})
@@ -153,10 +161,10 @@ class RotatingWriter:
             following.close_incomplete()
             raise
 
-    def _make(
+    def _open_writer(
         self, part: FilePart, path: Path, tail: ResumeOffset | None = None
     ) -> RecordingWriter:
-        schema, bor, compression = self._made_of
+        schema, bor, compression = self._contents
         return RecordingWriter(path, schema, bor, compression=compression, tail=tail, part=part)
 
     def _begin(self, part: FilePart) -> None:

@@ -1,4 +1,4 @@
-"""Where the last whole batch of a file ends that was cut short, and what it says."""
+"""Resume offset: the end of the last whole batch of a file that was cut short."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ _UNREADABLE = (OSError, EOFError, ValueError, DataError, pa.ArrowException)
 
 
 class ResumeOffset(Struct, frozen=True):
-    """Where and how to go on with a recording.
+    """Offset in a file at which a writer continues, and the state of the recording there.
 
     Attributes
     ----------
     bor
-        The begin-of-run record, as it was written.
+        Begin-of-run record, as it was written.
     end
-        Bytes up to the end of the last whole batch, the end-of-run record left out.
+        Offset of the end of the last whole batch, bytes; an end-of-run record comes after it.
     rows
-        Events up to there.
+        Number of events up to there.
     batches
-        Record batches up to there.
+        Number of record batches up to there.
     commits
-        The last commit records, oldest first.
+        Latest commit records, oldest first.
     complete
-        Whether `commits` are all that the file has.
+        Whether `commits` has all commit records of the file.
     ended
-        Whether there is an end-of-run record, other than one that names the next part.
+        Whether the file has an end-of-run record, other than one that names the next file.
     part
-        Which part of a recording the file is; None where it is all of it.
+        Position of the file in a rotated recording; None if the recording is not rotated.
     """
 
     bor: bytes
@@ -62,26 +62,26 @@ class ResumeOffset(Struct, frozen=True):
     part: FilePart | None = None
 
 
-def find_resume_offset(path: Path, most: int = 256) -> ResumeOffset:
-    """Look for the last whole batch of a recording; its checksum decides.
+def find_resume_offset(path: Path, max_batches: int = 256) -> ResumeOffset:
+    """Find the end of the last whole batch with a valid checksum.
 
     Parameters
     ----------
     path
-        The file, which nobody writes to.
-    most
-        Read the metadata of this many batches at the end.
+        Path of the file, which no process writes.
+    max_batches
+        Number of batches, at the end of the file, whose metadata and checksums are read.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or not even its begin-of-run record is whole.
+        If the file cannot be read, or its begin-of-run record is incomplete.
     """
     try:
-        ends = _ends(path)
+        ends = _message_ends(path)
         with path.open("rb") as file:
             head = file.read(ends[0])
-            first = max(0, len(ends) - 1 - most)
+            first = max(0, len(ends) - 1 - max_batches)
             file.seek(ends[first])
             recent = file.read(ends[-1] - ends[first])
         schema = pa.ipc.read_schema(pa.py_buffer(head))
@@ -89,11 +89,11 @@ def find_resume_offset(path: Path, most: int = 256) -> ResumeOffset:
         bor = schema.metadata[BOR]
     except (*_UNREADABLE, IndexError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: cannot go on: expected a recording with a begin-of-run record: {error}"
+            f"{path}: cannot continue: expected a recording with a begin-of-run record: {error}"
         ) from error
-    found = _metadata(head + recent, columns)
+    found = _valid_metadata(head + recent, columns)
     closed = bool(found) and EOR in found[-1]
-    ended = closed and not _continued(found[-1][EOR])
+    ended = closed and not _names_next_file(found[-1][EOR])
     found = found[:-1] if closed else found
     rows = int(found[-1].get(ROWS, b"0")) if found else 0
     commits = [metadata[COMMIT] for metadata in found if COMMIT in metadata]
@@ -102,15 +102,15 @@ def find_resume_offset(path: Path, most: int = 256) -> ResumeOffset:
     return ResumeOffset(bor, ends[batches], rows, batches, commits, first == 0, ended, part)
 
 
-def _continued(eor: bytes) -> bool:
+def _names_next_file(eor: bytes) -> bool:
     try:
         return CONTINUED in msgspec.json.decode(eor, type=Info)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
 
 
-def _ends(path: Path) -> list[int]:
-    """Return where each whole message ends, that of the schema first."""
+def _message_ends(path: Path) -> list[int]:
+    """Return the offset of the end of each whole message, bytes; the first is the schema."""
     ends: list[int] = []
     with pa.OSFile(str(path)) as file:
         messages = pa.ipc.MessageReader.open_stream(file)
@@ -122,8 +122,8 @@ def _ends(path: Path) -> list[int]:
             ends.append(file.tell())
 
 
-def _metadata(stream: bytes, columns: Schema) -> list[Metadata]:
-    """Return the metadata of the record batches up to the first that is not sound."""
+def _valid_metadata(stream: bytes, columns: Schema) -> list[Metadata]:
+    """Return the metadata of the record batches before the first damaged one."""
     found: list[Metadata] = []
     reader = pa.ipc.open_stream(stream)
     while True:

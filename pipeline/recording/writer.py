@@ -1,4 +1,4 @@
-"""Writing a file of a recording, batch by batch; a write that fails leaves no trace."""
+"""Writer of one file, batch by batch; a write that fails leaves the file as it was."""
 
 from __future__ import annotations
 
@@ -22,41 +22,42 @@ from .tail import ResumeOffset
 SUFFIX = ".arrows"
 Compression = Literal["zstd", "lz4", "none"]
 
-#: Ends an Arrow IPC stream.
+#: Marker at the end of an Arrow IPC stream.
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class RecordingWriter:
-    """Writes one file, a recording or a part of one; `RotatingWriter` writes all parts.
+    """Writes one file: a recording, or one file of a rotated one (`RotatingWriter`).
 
     Parameters
     ----------
     path
-        The file, made anew; its folder too.
+        Path of the file; the file is overwritten, a missing folder is created.
     schema
-        The columns of every batch.
+        Columns of every batch.
     bor
-        The begin-of-run record: run number, graph, models, start time; anything JSON can hold.
+        Begin-of-run record: run number, graph, models, start time; anything JSON can hold.
     compression
-        Of the columns. ``zstd`` is the smallest, ``lz4`` twice as fast, ``none`` needs no time.
+        Compression of the columns: ``zstd`` is the smallest, ``lz4`` twice as fast, ``none`` needs
+        no time.
     tail
-        Go on behind what the file already has, instead of making it anew.
+        Offset at which to continue an existing file; None to create the file.
     part
-        Which part of a recording the file is to be.
+        Position of the file in a rotated recording; None if the recording is not rotated.
 
     Attributes
     ----------
     path
-        Of the file.
+        Path of the file.
     events, bytes
-        In the file so far.
+        Number of events in the file, and its size.
     files
-        How many they are: 1.
+        Number of files, 1.
 
     Raises
     ------
     OSError
-        If the file cannot be made, or another process writes to it.
+        If the file cannot be created, or another process writes it.
     """
 
     def __init__(
@@ -90,9 +91,9 @@ class RecordingWriter:
             raise
 
     def _begin(self, tail: ResumeOffset | None) -> None:
-        """Let the stream write its schema; cut off what the file has already, and the torn end.
+        """Write the schema, and truncate the file to the end of what it keeps.
 
-        The schema comes with the first batch, therefore an empty one is written and cut off.
+        Arrow writes the schema with the first batch, so an empty batch is written and truncated.
         """
         self.bytes = 0
         if tail is None:
@@ -102,19 +103,19 @@ class RecordingWriter:
         self._truncate()
 
     def write(self, batch: EventBatch, commit: bytes | None = None) -> None:
-        """Append a batch; it is in the operating system's hands when this returns.
+        """Append a batch; the operating system has it when this returns.
 
         Parameters
         ----------
         batch
-            With the columns of `schema`; may be empty for the sake of its commit record.
+            Events with the columns of `schema`; none if there is only a commit record to write.
         commit
-            The commit record, where this is the journal of a run.
+            Commit record, encoded; None outside a run.
 
         Raises
         ------
         OSError
-            If the disk is full; the file is as it was before, and the batch may be tried again.
+            If the disk is full; the file is as before, and the write may be tried again.
         """
         rows = self.events + batch.events
         metadata = {SEQ: str(batch.seq).encode(), ROWS: str(rows).encode()}
@@ -122,8 +123,8 @@ class RecordingWriter:
             metadata[COMMIT] = commit
         if batch.events:
             record_batch = to_arrow(batch, self.schema, self._arrow_schema)
-            # Numbers have a buffer of validity, which is none, and one of values; lists one of each
-            # for every level.
+            # Arrow arrays have a validity buffer, None here, and a buffer of values; lists have
+            # both at every level.
             content = [b for array in record_batch.columns for b in array.buffers() if b]
         else:
             record_batch, content = self._empty, []
@@ -133,17 +134,17 @@ class RecordingWriter:
 
     @property
     def descriptor(self) -> int:
-        """The file's descriptor."""
+        """Descriptor of the open file."""
         return int(self._file.fileno())
 
     def close(self, eor: Info | None = None) -> None:
-        """Write the end-of-run record, flush to the device and close; OSError as for `write`."""
+        """Write the end-of-run record, flush to the disk and close; OSError as for `write`."""
         if not self._file.closed:
             self.end(eor)
             self._file.close()
 
     def end(self, eor: Info | None = None) -> None:
-        """Write the end-of-run record and flush to the device; OSError as for `write`."""
+        """Write the end-of-run record and flush to the disk; OSError as for `write`."""
         record = msgspec.json.encode({"events": self.events, **(eor or {})})
         metadata = {EOR: record}
         metadata[CHECKSUM] = checksum(metadata, ())
@@ -171,8 +172,8 @@ class RecordingWriter:
         self.bytes = self._file.tell()
 
     def _truncate(self) -> None:
-        """Take off what a write has left behind the last whole batch."""
-        with contextlib.suppress(OSError):  # what is no plain file cannot be cut
+        """Remove what a failed write left after the last whole batch."""
+        with contextlib.suppress(OSError):  # only a regular file can be truncated
             os.ftruncate(self.descriptor, self.bytes)
 
     def __enter__(self) -> RecordingWriter:

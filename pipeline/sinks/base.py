@@ -1,4 +1,4 @@
-"""Sinks take the events that are kept, in order. Entry-point group ``sluice.sinks``."""
+"""Sinks write the kept events, in order. Entry-point group ``sluice.sinks``."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.resume_point import ResumePoint
 
-#: `hold_s` of a sink for which every write costs.
-HOLD_S = 0.020
+#: `Sink.max_group_delay_s` of the sinks here: many single-event batches become one write, which
+#: costs about the same as the write of one.
+MAX_GROUP_DELAY_S = 0.020
 
 Keep = Literal["accepted", "all"]
 
 
 class Sink(Protocol):
-    """Where kept events go.
+    """Destination of kept events.
 
     Attributes
     ----------
     columns
-        Names of the columns that it wants; empty for none.
+        Names of the columns to keep; empty for none.
     keep
-        Whether it wants accepted events or all.
-    full_timeout_s
-        How long it may be without room before the run ends.
-    hold_s
-        How long an event may wait for company, so that small batches become one write.
+        Events to keep: ``accepted`` or ``all``.
+    disk_full_timeout_s
+        Longest time without disk space before the run ends, s.
+    max_group_delay_s
+        Longest time that an event waits so that small batches become one write, s.
     """
 
     columns: tuple[str, ...]
@@ -38,43 +39,47 @@ class Sink(Protocol):
     def open(
         self, schema: Schema, bor: dict[str, Any], since: int | None = None
     ) -> list[CommitRecord]:
-        """Make ready for batches of `schema`; OSError if that cannot be.
+        """Prepare to write batches; OSError if that is impossible.
 
         Parameters
         ----------
         schema
-            Columns of what is kept.
+            Columns of the kept events.
         bor
-            The begin-of-run record.
+            Begin-of-run record.
         since
-            Go on with what an earlier life of this run has written, instead of beginning anew;
-            ingest has settled the batches before this number.
+            None to begin a new recording; else continue the one of this run, whose batches before
+            this sequence number are acknowledged.
 
         Returns
         -------
         list
-            The commit records of that earlier life, oldest first, those that settle batches from
-            `since` on and at least the last; none from a sink that keeps no journal.
+            Commit records of the recording that is continued, oldest first: those of the batches
+            from `since` on, and at least the last. Empty for a sink without a journal.
         """
 
     def resume_point(self, run: int | None) -> ResumePoint:
-        """Return where an earlier life of a run stood, before `open`; nobody writes to it now.
+        """Return the resume point of an interrupted run; called before `open`.
+
+        Parameters
+        ----------
+        run
+            Run number; None if the path of the recording does not depend on it.
 
         Raises
         ------
         SluiceError
-            If this sink keeps no journal, or that of `run` (None: the only one) cannot be gone on
-            with.
+            If this sink has no journal, or the run cannot be resumed.
         """
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
-        """Take a batch for good, with what it settles; OSError if that fails, to be tried again.
+        """Write kept events and their commit record; OSError if that fails and may be tried again.
 
         The batch may be empty.
         """
 
     def close(self, eor: dict[str, Any] | None) -> None:
-        """End with the end-of-run record, or without one after a failure."""
+        """Write the end-of-run record, unless the run failed (None), and close."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what was written and where, for the report."""
+        """Return the report's ``output``: what was written, and where."""

@@ -1,4 +1,4 @@
-"""Compares what a replay decides with what a recorded run decided, event by event."""
+"""Comparison sink: compares the decisions of a replay with those of a recorded run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
@@ -16,41 +16,41 @@ from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.recorded_run import RecordedRun
 from sluice.pipeline.journal.resume_point import ResumePoint
 
-from .base import HOLD_S, Keep
+from .base import MAX_GROUP_DELAY_S, Keep
 
 Columns = dict[str, Array]
 
-#: An outcome that no event has: accepted by the replay, not kept by the run.
+#: Stands for an event that the replay accepted and the run did not keep; no event has this outcome.
 _NOT_KEPT = np.uint8(Outcome.OPEN)
 
 
 class ComparisonSink:
-    """Keeps nothing; `describe` tells the differences. See `Sink`.
+    """Compares event by event and keeps nothing; `describe` returns the differences. A `Sink`.
 
-    Needs the run's batches, which the source `same-batches` gives. What the run did not keep was
-    not accepted, and has no decision: that is compared too, and how many events of each batch
-    ended how.
+    It needs the batches of the run, which the source ``same-batches`` reads. An event that the run
+    did not keep was not accepted and has no decision; this is compared too, and so is the number of
+    events of each batch by outcome.
     """
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which run, and what to compare."""
+        """Run to compare with, and columns to compare."""
 
-        #: The recording that the run's sink wrote.
+        #: Recording that the sink of the run wrote.
         run: str
-        #: More columns to compare, bit by bit, where the run kept the event.
+        #: Further columns to compare, bit by bit, of the events that the run kept.
         columns: tuple[str, ...] = ()
-        #: Differences that are listed; all are counted.
-        most: Annotated[int, Meta(ge=0)] = 20
+        #: Number of differences to list; all are counted.
+        max_differences: Annotated[int, Meta(ge=0)] = field(default=20, name="most")
 
     keep: Keep = "all"
     disk_full_timeout_s = 0.0
-    max_group_delay_s = HOLD_S
+    max_group_delay_s = MAX_GROUP_DELAY_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self._run = RecordedRun(Path(options.run))
-        self._most = options.most
-        self._more = options.columns
+        self._max_differences = options.max_differences
+        self._columns = options.columns
         recorded = self._run.schema
         for column in (EVENT_ID.name, DECISION.name, *options.columns):
             if column not in recorded:
@@ -64,10 +64,10 @@ class ComparisonSink:
     def open(
         self, schema: Schema, bor: dict[str, Any], since: int | None = None
     ) -> list[CommitRecord]:
-        """Begin to read the run; OSError for going on, which a comparison cannot."""
+        """Open the recording of the run; OSError with `since`: a comparison cannot be continued."""
         if since is not None:
-            raise OSError("a comparison cannot go on where it was broken off")
-        for name in self._more:
+            raise OSError("a comparison cannot be continued after an interruption")
+        for name in self._columns:
             ours, theirs = schema[name].spec, self._run.schema[name].spec
             if ours != theirs:
                 raise ConfigError(
@@ -77,18 +77,18 @@ class ComparisonSink:
         self._recorded = (pair for pair in self._run.batches() if pair[0]["events"])
         self._compared = dict.fromkeys(("batches", "events", "missing_batches"), 0)
         self._different = dict.fromkeys(
-            ("batches", "events", DECISION.name, OUTCOME.name, *self._more), 0
+            ("batches", "events", DECISION.name, OUTCOME.name, *self._columns), 0
         )
         self._epochs: dict[str, int] = {}
         self._first: list[dict[str, Any]] = []
         return []
 
     def resume_point(self, run: int | None) -> ResumePoint:
-        """Refuse: there is no journal."""
+        """Raise ConfigError: there is no journal."""
         raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
-        """Compare the batches of a group with the run's next ones."""
+        """Compare the batches of a group with the next batches of the run."""
         stops = np.cumsum(commit.kept).tolist()
         for start, stop in zip([0, *stops], stops, strict=False):
             if stop > start:
@@ -99,7 +99,7 @@ class ComparisonSink:
         self._compared["missing_batches"] = sum(1 for _ in self._recorded)
 
     def describe(self) -> dict[str, Any]:
-        """Return as ``comparison`` what was compared and what differs; ``same`` if nothing does."""
+        """Return numbers of compared and different events, by column, as ``comparison``."""
         bor = self._run.bor
         models, ours = bor.get("models", {}), self._bor.get("models", {})
         menu, our_menu = bor.get("menu") or {}, self._bor.get("menu") or {}
@@ -125,12 +125,12 @@ class ComparisonSink:
         rows = _rows_of(kept[EVENT_ID.name], batch[EVENT_ID.name])
         recorded = {DECISION.name: np.zeros(batch.events, np.uint64)}
         if OUTCOME.name in kept or not self._run.keeps_all:
-            # What was not kept was not accepted; how else it ended, only the counts tell.
+            # An event that was not kept was not accepted; its outcome is known in the counts only.
             recorded[OUTCOME.name] = np.where(
                 batch[OUTCOME.name] == Outcome.ACCEPTED, _NOT_KEPT, batch[OUTCOME.name]
             )
             recorded[OUTCOME.name][rows] = Outcome.ACCEPTED
-        for name in self._more:
+        for name in self._columns:
             recorded[name] = batch[name].copy()
         for name in recorded.keys() & set(self._run.schema.names):
             recorded[name][rows] = kept[name]
@@ -147,14 +147,14 @@ class ComparisonSink:
             self._different["batches"] += 1
 
     def _count(self, seq: int, batch: EventBatch, recorded: Columns, different: Columns) -> int:
-        """Count the events that differ, list the first of them, and return how many."""
+        """Count the events that differ and list the first of them; return their number."""
         self._compared["batches"] += 1
         self._compared["events"] += batch.events
         for name, mask in different.items():
             self._different[name] += int(mask.sum())
         rows = np.flatnonzero(np.logical_or.reduce(list(different.values())))
         self._different["events"] += len(rows)
-        for row in rows[: self._most - len(self._first)].tolist():
+        for row in rows[: self._max_differences - len(self._first)].tolist():
             self._first.append(
                 {
                     "batch_seq": seq,
@@ -170,7 +170,7 @@ class ComparisonSink:
 
 
 def _rows_of(wanted: Array, ids: Array) -> Array:
-    """Return where the ids wanted stand among `ids`, which are unique in a batch."""
+    """Return the rows of the event ids `wanted` in `ids`, which are unique in a batch."""
     order = np.argsort(ids, kind="stable")
     places = np.searchsorted(ids, wanted, sorter=order)
     rows: Array = order[np.minimum(places, len(ids) - 1)]
@@ -180,7 +180,7 @@ def _rows_of(wanted: Array, ids: Array) -> Array:
 
 
 def _bitwise_different(one: Array, other: Array) -> Array:
-    """Return which events differ in a bit."""
+    """Return a mask of the events that differ in any bit, bool (N,)."""
     events = len(one)
     bits = (np.ascontiguousarray(a).reshape(events, -1).view(np.uint8) for a in (one, other))
     return np.asarray(np.not_equal(*bits).any(axis=1))

@@ -1,4 +1,4 @@
-"""A sink that keeps nothing: for measuring, and for runs whose report is all that is wanted."""
+"""Null sink: keeps nothing, for measurements and for runs of which only the report matters."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.resume_point import ResumePoint
 
-from .base import HOLD_S, Keep
+from .base import MAX_GROUP_DELAY_S, Keep
 
 
 class NullSink:
-    """Takes everything and keeps nothing; see `Sink`."""
+    """Accepts every batch and writes nothing; a `Sink`."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Nothing to choose."""
+        """No options."""
 
     columns: tuple[str, ...] = ()
     keep: Keep = "accepted"
     disk_full_timeout_s = 0.0
-    max_group_delay_s = HOLD_S
+    max_group_delay_s = MAX_GROUP_DELAY_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -32,19 +32,19 @@ class NullSink:
     def open(
         self, schema: Schema, bor: dict[str, Any], since: int | None = None
     ) -> list[CommitRecord]:
-        """Nothing to make ready, nothing to go on with."""
+        """Return no commit records: there is no journal."""
         return []
 
     def resume_point(self, run: int | None) -> ResumePoint:
-        """Refuse: there is no journal."""
+        """Raise ConfigError: there is no journal."""
         raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
-        """Forget the batch."""
+        """Do nothing."""
 
     def close(self, eor: dict[str, Any] | None) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     def describe(self) -> dict[str, Any]:
-        """Return nothing: nothing was written."""
+        """Return an empty dictionary: nothing was written."""
         return {}

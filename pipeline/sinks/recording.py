@@ -1,4 +1,4 @@
-"""Kept events as a recording."""
+"""Recording sink: writes the kept events and the journal of a run as a recording."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from sluice.pipeline.recording import (
     flush_folder,
 )
 
-from .base import HOLD_S, Keep
+from .base import MAX_GROUP_DELAY_S, Keep
 
-#: Instead of a duration.
+#: Value of an option instead of a duration.
 NEVER = "never"
 
 
 class RecordingSink:
-    """Writes one recording a run, which is also its journal; see `Sink`."""
+    """Writes one recording for each run, which is also its journal; a `Sink`."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """What to keep and where."""
+        """What to keep, and where."""
 
         columns: tuple[str, ...]
         keep: Keep = "accepted"
-        #: The file; ``{run}`` stands for the run number.
+        #: Path of the file; ``{run}`` is replaced by the run number.
         path: str = "run-{run:06d}" + SUFFIX
-        #: Of the columns: ``zstd``, ``lz4`` or ``none``.
+        #: Compression of the columns: ``zstd``, ``lz4`` or ``none``.
         compression: Compression = "zstd"
-        #: How long a full disk pauses the run before it ends. A duration.
+        #: Longest time that a full disk pauses the run before it ends. A duration.
         full_timeout: str = "10 min"
-        #: Begin a new file once one has so many bytes; 0 for never.
+        #: Begin a new file when one has this many bytes; 0 for never.
         rotate_bytes: Annotated[int, Meta(ge=0)] = 0
-        #: Begin a new file once one is so old. A duration, or ``never``.
+        #: Begin a new file when one has been open for this time. A duration, or ``never``.
         rotate_after: str = NEVER
-        #: Flush to the device so often. A duration, or ``never``: then only a file's end is.
+        #: Time between flushes to the disk. A duration, or ``never`` to flush at a file's end only.
         fsync: str = "1 s"
 
-    max_group_delay_s = HOLD_S
+    max_group_delay_s = MAX_GROUP_DELAY_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -80,37 +80,37 @@ class RecordingSink:
     def open(
         self, schema: Schema, bor: dict[str, Any], since: int | None = None
     ) -> list[CommitRecord]:
-        """Make the file, or go on with it; see `Sink` and `RecordingWriter`."""
+        """Create the file, or continue it; return its commit records from batch `since` on."""
         path = Path(self._template.format(run=bor.get("run", 0)))
-        tail: ResumeOffset | None = None
+        offset: ResumeOffset | None = None
         commits: list[CommitRecord] = []
         if since is not None:
-            parts = list(find_parts(path).values()) if self._rotation else []
-            tail, commits = find_commits(parts or [path], since)
-        self._writer = self._make(path, schema, bor, tail)
+            files = list(find_parts(path).values()) if self._rotation else []
+            offset, commits = find_commits(files or [path], since)
+        self._writer = self._open_writer(path, schema, bor, offset)
         if self._fsync_s < math.inf:
             self._flusher = Flusher(self._fsync_s)
         return commits
 
     def resume_point(self, run: int | None) -> ResumePoint:
-        """Return where the run stood that the file is of; see `Sink`."""
+        """Return the resume point of the run whose recording the path names."""
         path = Path(self._template.format(run=run or 0))
         if run is None and str(path) != self._template:
             raise ConfigError(
                 f"sink {self.name!r}: expected the number of the run to resume, got none",
-                hint=f"the path {self._template!r} depends on it: say --run NUMBER",
+                hint=f"the path {self._template!r} depends on it: add --run NUMBER",
             )
         return read_resume_point(path, rotated=bool(self._rotation))
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
-        """Append the batch and its commit record."""
+        """Append the kept events and their commit record."""
         writer = self._writer
         writer.write(batch, commit.encode())
         if self._flusher is not None:
             self._flusher.mark_dirty(writer.descriptor, writer.path)
 
     def close(self, eor: dict[str, Any] | None) -> None:
-        """End the file."""
+        """Close the file, with the end-of-run record unless it is None."""
         if eor is None:
             self._writer.close_incomplete()
         else:
@@ -120,23 +120,23 @@ class RecordingSink:
             self._flusher = None
 
     def describe(self) -> dict[str, Any]:
-        """Return path, events, bytes, and how many files they are."""
+        """Return path, events, bytes and number of files."""
         writer = self._writer
         return {"path": str(writer.path), "events": writer.events, "bytes": writer.bytes,
                 "files": writer.files}  # fmt: skip
 
-    def _make(
-        self, path: Path, schema: Schema, bor: dict[str, Any], tail: ResumeOffset | None
+    def _open_writer(
+        self, path: Path, schema: Schema, bor: dict[str, Any], offset: ResumeOffset | None
     ) -> RecordingWriter | RotatingWriter:
         if self._rotation:
             return RotatingWriter(
-                path, schema, bor, self._rotation, compression=self._compression, tail=tail
+                path, schema, bor, self._rotation, compression=self._compression, tail=offset
             )
-        writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=tail)
+        writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=offset)
         flush_folder(path)
         return writer
 
 
 def _seconds(duration: str, where: str) -> float:
-    """Return a duration in seconds, infinity for never."""
+    """Return a duration in seconds; infinity for ``never``."""
     return math.inf if duration == NEVER else parse_duration(duration, where)

@@ -13,7 +13,7 @@ from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
 from sluice.pipeline.engine.group_commit import GroupCommit
 from sluice.pipeline.journal.commit import BatchResult, CommitRecord
-from sluice.pipeline.sinks.base import HOLD_S
+from sluice.pipeline.sinks.base import MAX_GROUP_DELAY_S
 from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summaries
 
 SCHEMA = Schema((EVENT_ID, Column("score", "float32", (2,))))
@@ -23,7 +23,7 @@ LIMITS = GraphTable("x", batch_events=400, window=8)
 class Shelf:
     """A sink that keeps what it is given, and has no room when told so."""
 
-    def __init__(self, hold_s=HOLD_S):
+    def __init__(self, hold_s=MAX_GROUP_DELAY_S):
         self.max_group_delay_s = hold_s
         self.writes = []
         self.full = False

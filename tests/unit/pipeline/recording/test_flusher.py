@@ -93,7 +93,7 @@ def test_a_flush_that_fails_ends_the_run(make_sink, device):
     write(sink, 0)
     assert device.come.acquire(timeout=10)
     sink._flusher.close()  # the thread has noted by now what came of the flush
-    with pytest.raises(RunError, match=r"run\.arrows: cannot flush to the device: .*Input/output"):
+    with pytest.raises(RunError, match=r"run\.arrows: cannot flush to the disk: .*Input/output"):
         write(sink, 1)
 
 

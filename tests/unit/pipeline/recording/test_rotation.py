@@ -128,7 +128,7 @@ def test_the_source_reads_all_parts(five):
 def test_a_missing_part_is_named(five, name, number):
     part_path(five / "run.arrows", number).unlink()
     said = (
-        f"run.arrows: a part is missing: expected run-000{number}.arrows behind "
+        f"run.arrows: a file is missing: expected run-000{number}.arrows after "
         f"run-000{number - 1}.arrows, got run-000{number + 1}.arrows"
     )
     with pytest.raises(DataError, match=said):
@@ -141,7 +141,7 @@ def test_a_missing_first_or_last_part_is_named(five):
     part_path(five / "run.arrows", 5).unlink()
     ids, damage, _ = read(five)
     assert ids == list(range(400))
-    assert "run-0004.arrows: cut short: expected to go on in run-0005.arrows" in damage
+    assert "run-0004.arrows: cut short: expected to continue in run-0005.arrows" in damage
     part_path(five / "run.arrows", 1).unlink()
     with pytest.raises(DataError, match=r"expected run-0001\.arrows, got run-0002\.arrows"):
         Recording(five / "run.arrows")
@@ -153,7 +153,7 @@ def test_parts_of_two_runs_are_not_one_recording(five, tmp_path):
     write(writer, 0, 5)
     writer.close({"run": 8})
     (other / "run-0003.arrows").rename(five / "run-0003.arrows")
-    with pytest.raises(DataError, match=r"run-0003\.arrows: expected a part of run 7"):
+    with pytest.raises(DataError, match=r"run-0003\.arrows: expected a file of run 7"):
         read(five / "run.arrows")
 
 
@@ -185,7 +185,7 @@ def test_a_new_recording_replaces_all_parts(five):
 
 
 def test_one_writer_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("sluice.pipeline.recording.lock._PATIENCE_S", 0.2)
+    monkeypatch.setattr("sluice.pipeline.recording.lock._TIMEOUT_S", 0.2)
     writer = begin(tmp_path)
     write(writer, 0, 3)
     with pytest.raises(OSError, match="another process writes to it"):
@@ -251,7 +251,7 @@ def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
     write(writer, 0, 3)
     with monkeypatch.context() as patch:
         if step == "make":
-            patch.setattr(rotating.RotatingWriter, "_make", die)
+            patch.setattr(rotating.RotatingWriter, "_open_writer", die)
         elif step == "flush":
             patch.setattr(rotating.os, "fsync", die)
         elif step == "end":

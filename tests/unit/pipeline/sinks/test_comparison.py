@@ -176,7 +176,7 @@ def test_another_menu_and_other_models_are_told(tmp_path, judged):
 def test_going_on_is_refused(tmp_path, judged):
     path = write_run(tmp_path / "run.arrows", judged, "accepted", SCHEMA.names)
     sink = ComparisonSink("compare", ComparisonSink.Options(str(path)))
-    with pytest.raises(OSError, match="cannot go on"):
+    with pytest.raises(OSError, match="cannot be continued"):
         sink.open(SCHEMA, BOR, 3)
 
 
