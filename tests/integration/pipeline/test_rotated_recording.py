@@ -147,6 +147,6 @@ def test_parts_are_replayed_as_one_recording_and_not_written_over(
     (folder / "w-0003.arrows").rename(tmp_path / "elsewhere.arrows")
     short = sluice("replay", folder, "--graph", "hgcal", "--engine", "inline")
     assert short.code == 3, short
-    assert "expected w-0003.arrows behind w-0002.arrows, got w-0004.arrows" in short.err
+    assert "expected w-0003.arrows after w-0002.arrows, got w-0004.arrows" in short.err
     part = sluice("inspect", folder / "w-0002.arrows")
     assert part.code == 0, part
