@@ -212,13 +212,16 @@ def test_zero_event_batches(open_chain, wafers, stage):
 
 def test_decisions_do_not_depend_on_the_split(open_chain, wafers, clean):
     chain, graph, _ = open_chain()
-    for most in (1, 7, 64, 499):
+    for max_events in (1, 7, 64, 499):
         parts = [
-            run(chain, graph, part)[0] for part in split(wafers.select(graph.inputs.names), most)
+            run(chain, graph, part)[0]
+            for part in split(wafers.select(graph.inputs.names), max_events)
         ]
         joined = concatenate(parts)
         for name in ("event_id", "packed", "outcome", "decision"):
-            np.testing.assert_array_equal(joined[name], clean[0][name], err_msg=f"{most}: {name}")
+            np.testing.assert_array_equal(
+                joined[name], clean[0][name], err_msg=f"{max_events}: {name}"
+            )
 
 
 def test_nothing_of_the_input_is_written_to(open_chain, wafers):

@@ -1,4 +1,4 @@
-"""Decision records say how each kept event was judged; an oracle goes event by event."""
+"""Decision records say how each kept event was decided; an oracle goes event by event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tables(hgcal):
 
 
 @pytest.fixture
-def judge(to_toml, words_schema, parts):
+def open_chain(to_toml, words_schema, parts):
     """Open a chain, run batches through it, return copies of what it keeps."""
     chains = []
 
@@ -57,10 +57,10 @@ def arrived(wafers, ages_ns):
 
 @pytest.mark.parametrize("keep", ["accepted", "all"])
 @pytest.mark.parametrize("stage", [None, {"use": "test.trap", "name": "trap", "ids": [7, 8]}])
-def test_every_kept_event_tells_its_batch_and_times(judge, tables, wafers, keep, stage):
+def test_every_kept_event_has_its_batch_and_times(open_chain, tables, wafers, keep, stage):
     if stage:
         tables["stage"].insert(2, stage)
-    run = judge(tables, keep=keep)
+    run = open_chain(tables, keep=keep)
     for seq, (start, stop) in enumerate([(0, 100), (100, 130), (130, 131), (131, 500)]):
         ages = 10**7 * np.arange(stop - start)
         before = time.monotonic_ns()
@@ -86,7 +86,7 @@ def test_every_kept_event_tells_its_batch_and_times(judge, tables, wafers, keep,
             assert got[column.name].dtype == column.dtype
 
 
-def test_prescale_is_the_least_of_the_paths_that_kept_the_event(judge, tables, wafers):
+def test_prescale_is_the_smallest_of_the_paths_that_kept_the_event(open_chain, tables, wafers):
     tables["stage"][-1] |= {
         "pass_through": 0.1,
         "path": [
@@ -95,7 +95,7 @@ def test_prescale_is_the_least_of_the_paths_that_kept_the_event(judge, tables, w
             {"name": "c", "where": "score.hadronic > 0.3"},
         ],
     }
-    got = judge(tables, keep="all")(wafers)
+    got = open_chain(tables, keep="all")(wafers)
     prescales = {0: 3.0, 1: 7.5, 2: 1.0, 63: 10.0}
     for decision, prescale in zip(got["decision"].tolist(), got["prescale"].tolist(), strict=True):
         bits = [bit for bit in range(64) if decision >> bit & 1]
@@ -103,23 +103,25 @@ def test_prescale_is_the_least_of_the_paths_that_kept_the_event(judge, tables, w
     assert set(np.unique(got["prescale"]).tolist()) == {0, 1, 3, 7.5, 10}
 
 
-def test_without_a_menu_each_event_stands_for_itself(judge, tables, wafers):
+def test_without_a_menu_every_prescale_is_one(open_chain, tables, wafers):
     del tables["stage"][-1]
-    got = judge(tables)(wafers)
+    got = open_chain(tables)(wafers)
     assert got.events == 500
     assert (got["prescale"] == 1).all()
 
 
-def test_only_what_is_asked_for_is_there_and_travels(judge, tables, wafers, to_toml, words_schema):
-    got = judge(tables, kept=("event_id", "rung", "batch_seq"))(wafers)
+def test_only_what_is_asked_for_is_computed_and_sent(
+    open_chain, tables, wafers, to_toml, words_schema
+):
+    got = open_chain(tables, kept=("event_id", "rung", "batch_seq"))(wafers)
     assert set(got.columns) == {"event_id", "rung", "batch_seq"}
     config = parse_graph(to_toml(tables), "my.toml")
     assert "t_ingest" not in build_graph(config, words_schema, ("service_ns",)).inputs
     assert "t_ingest" in build_graph(config, words_schema, ("wait_ns",)).inputs
 
 
-def test_a_source_s_own_record_is_not_passed_off_as_this_run_s(
-    judge, tables, wafers, to_toml, words_schema
+def test_a_source_s_own_record_is_not_taken_for_this_run_s(
+    open_chain, tables, wafers, to_toml, words_schema
 ):
     source = words_schema.merge(DECISION_RECORD_COLUMNS)
     graph = build_graph(parse_graph(to_toml(tables), "my.toml"), source, KEPT)
@@ -128,10 +130,10 @@ def test_a_source_s_own_record_is_not_passed_off_as_this_run_s(
 
 def test_the_menu_s_version_changes_with_every_part_of_it(tables, to_toml, words_schema):
     def version():
-        judge = build_graph(
+        menu_stage = build_graph(
             parse_graph(to_toml(tables), "my.toml"), words_schema, ()
         ).decision_stage()
-        return judge.menu_info()["version"]
+        return menu_stage.menu_info()["version"]
 
     menu = tables["stage"][-1]
     seen = [version(), version()]

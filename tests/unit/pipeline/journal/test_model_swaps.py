@@ -97,7 +97,7 @@ def test_who_goes_on_knows_epoch_and_models(journal):
 
 
 @pytest.fixture
-def standing(journal, tmp_path):
+def point(journal, tmp_path):
     """Where a run of five batches stands that was swapped twice."""
     path = tmp_path / "run.arrows"
     writer = RecordingWriter(path, SCHEMA, BOR)
@@ -110,9 +110,9 @@ def standing(journal, tmp_path):
     return read_resume_point(path)
 
 
-def test_the_report_lists_swaps_of_earlier_lives(standing):
-    assert standing.commit.epoch == 2
-    tag, encode = swap_report(standing)
+def test_the_report_lists_swaps_of_previous_attempts(point):
+    assert point.commit.epoch == 2
+    tag, encode = swap_report(point)
     assert (tag["epoch"], tag["stage"], tag["seq"], tag["first_event"]) == (1, "tag", 1, 10)
     assert (encode["epoch"], encode["stage"], encode["first_event"]) == (2, "encode", 30)
     assert tag["from"] == OLD
@@ -120,20 +120,20 @@ def test_the_report_lists_swaps_of_earlier_lives(standing):
     assert encode["to"]["version"] == "3"
 
 
-def test_the_models_to_go_on_with_are_those_of_the_last_commit(standing):
+def test_the_models_to_resume_with_are_those_of_the_last_commit(point):
     models = {"tag": {**OLD, "version": "2", "sha256": "1b"},
               "encode": {**OLD, "version": "3", "sha256": "2b"}}  # fmt: skip
-    require_same_configuration(BOR, {**BOR, "models": models}, standing.commit)
+    require_same_configuration(BOR, {**BOR, "models": models}, point.commit)
     for other in (BOR["models"], models | {"tag": {**models["tag"], "sha256": "other"}}):
         with pytest.raises(ConfigError, match=r"cannot resume run 7: .* another models"):
-            require_same_configuration(BOR, {**BOR, "models": other}, standing.commit)
+            require_same_configuration(BOR, {**BOR, "models": other}, point.commit)
 
 
 def test_the_graph_is_built_with_the_models_of_the_last_commit():
     models = {"tag": {"name": "wafer-tagger", "version": "2", "sha256": "x"}}
-    standing = ResumePoint({"run": 7}, CommitRecord(epoch=1, models=models))
+    point = ResumePoint({"run": 7}, CommitRecord(epoch=1, models=models))
     config = load_graph("hgcal")
-    built = graph_with_swaps(config, standing, lambda config: config)
+    built = graph_with_swaps(config, point, lambda config: config)
     (tag,) = (part.options for part in built.stages if part.name == "tag")
     assert (tag["model"], tag["version"]) == ("wafer-tagger", 2)
     others = [part for part in config.stages if part.name != "tag"]
@@ -143,6 +143,6 @@ def test_the_graph_is_built_with_the_models_of_the_last_commit():
         raise ModelError("model wafer-tagger/2: no such version")
 
     with pytest.raises(ModelError, match=r"run 7: it went on .*'tag': wafer-tagger/2\): .*no such"):
-        graph_with_swaps(config, standing, gone)
+        graph_with_swaps(config, point, gone)
     with pytest.raises(ModelError, match=r"^model wafer-tagger/2: no such version"):
         graph_with_swaps(config, ResumePoint({"run": 7}, CommitRecord()), gone)

@@ -1,4 +1,4 @@
-"""A recording in parts: read as one, gone on with, whatever was in the way of a new part."""
+"""A rotated recording: read as one, and continued whatever stopped the writing of a new file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sluice.pipeline.sources.recording import RecordingSource
 
 SCHEMA = Schema((EVENT_ID,))
 BOR = {"run": 7}
-#: Each batch of 100 events closes a part, but for the head of the file.
+#: So small that each batch of 100 events begins a new file.
 EVERY = Rotation(bytes=900)
 
 
@@ -72,7 +72,7 @@ def read(path):
 
 @pytest.fixture
 def five(tmp_path):
-    """A folder with a recording of five parts, of 100 events each."""
+    """A folder with a rotated recording of five files of 100 events each."""
     writer = begin(tmp_path)
     write(writer, 0, 5)
     writer.close({"run": 7})
@@ -225,7 +225,7 @@ def test_an_empty_part_gets_no_successor(tmp_path):
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 6))
 def test_the_last_part_cut_anywhere_is_gone_on_with(tmp_path_factory, where, last):
-    """As a sink does that was killed while it wrote, or between two parts."""
+    """Continue like a sink that was killed while it wrote, or between two files."""
     folder = tmp_path_factory.mktemp("torn")
     writer = begin(folder)
     write(writer, 0, last)
@@ -263,9 +263,9 @@ def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
         with pytest.raises(Killed):
             write(writer, 3, 4)
     writer.close_incomplete()
-    standing = read_resume_point(tmp_path / "run.arrows", rotated=True)
-    assert standing.commit.next == 3
-    assert standing.bor == BOR
+    point = read_resume_point(tmp_path / "run.arrows", rotated=True)
+    assert point.commit.next == 3
+    assert point.bor == BOR
     ids, damage, _ = read(tmp_path / "run.arrows")
     assert ids == list(range(300))
     assert damage is not None
@@ -331,7 +331,7 @@ def test_commits_are_looked_for_across_parts(five):
         assert [c.next for c in commits] == ([*range(since + 1, 6)] or [5])
     with pytest.raises(DataError, match="expected the batches up to 6, got those up to 5"):
         find_commits(files, 6)
-    _, commits = find_commits(files[3:], 4)  # a sink needs no part that is settled
+    _, commits = find_commits(files[3:], 4)  # a sink reads no file that is committed
     assert [c.next for c in commits] == [5]
 
 

@@ -14,7 +14,7 @@ COUNTS = st.integers(0, 10**12)
 
 
 class Bookkeeping(RuleBasedStateMachine):
-    """Random work on a ledger beside a plain account of what should be in it."""
+    """Random work on a ledger beside plain sums of what should be in it."""
 
     @initialize(now=st.integers(0, 2**62))
     def begin(self, now):
@@ -44,7 +44,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @rule()
     def balance(self):
-        """Settle all that is outstanding, as the end of a run does."""
+        """Give every open event an outcome, as the end of a run does."""
         missing = self.offered - sum(self.settled[outcome] for outcome in CLASSES)
         if missing >= 0:
             self.settle(missing, Outcome.FAILED)

@@ -78,7 +78,7 @@ def test_rows_and_reasons_are_bounded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/proc/nowhere/q.arrows"])
-def test_no_room_is_told_and_harms_nobody(path):
+def test_a_full_disk_is_reported_and_ends_nothing(path):
     from pathlib import Path
 
     kept = Quarantine(Path(path), SCHEMA)

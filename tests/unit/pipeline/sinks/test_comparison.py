@@ -22,8 +22,8 @@ BOR = {"run": 9, "menu": {"version": "a"}, "models": {"tag": {"name": "x"}}}
 
 
 @pytest.fixture
-def judged():
-    """Batches as a run may judge them; ids in no order."""
+def processed():
+    """Batches as a run may process them; ids in no order."""
     rng = np.random.default_rng(4)
     batches = []
     for seq, size in enumerate(SIZES):
@@ -73,8 +73,8 @@ def write_run(path, batches, keep, columns):
     return path
 
 
-def compare(path, batches, *, most=100, columns=(), bor=BOR):
-    options = {"run": str(path), "most": most, "columns": list(columns)}
+def compare(path, batches, *, max_differences=100, columns=(), bor=BOR):
+    options = {"run": str(path), "most": max_differences, "columns": list(columns)}
     sink = ComparisonSink("compare", strict_convert(options, ComparisonSink.Options, "here"))
     sink.open(SCHEMA.select(sink.columns), bor)
     journal = new_journal()
@@ -101,9 +101,9 @@ KEEPS = pytest.mark.parametrize("keep", ["accepted", "all"])
 
 @KEEPS
 @pytest.mark.parametrize("columns", [("event_id", "decision"), SCHEMA.names])
-def test_the_same_is_the_same(tmp_path, judged, keep, columns):
-    path = write_run(tmp_path / "run.arrows", judged, keep, columns)
-    found = compare(path, judged, columns=["score"] if "score" in columns else [])
+def test_equal_decisions_are_the_same(tmp_path, processed, keep, columns):
+    path = write_run(tmp_path / "run.arrows", processed, keep, columns)
+    found = compare(path, processed, columns=["score"] if "score" in columns else [])
     assert found["same"]
     assert set(found["different"].values()) == {0}
     assert (found["batches"], found["events"]) == (5, 99)
@@ -112,76 +112,76 @@ def test_the_same_is_the_same(tmp_path, judged, keep, columns):
 
 
 @KEEPS
-def test_another_decision_is_found_and_named(tmp_path, judged, keep):
-    path = write_run(tmp_path / "run.arrows", judged, keep, SCHEMA.names)
+def test_another_decision_is_found_and_named(tmp_path, processed, keep):
+    path = write_run(tmp_path / "run.arrows", processed, keep, SCHEMA.names)
     for row in range(13):
-        before = judged[4]["decision"][row]
+        before = processed[4]["decision"][row]
         after = 0 if before else 4
         outcome = Outcome.REJECTED if before else Outcome.ACCEPTED
-        found = compare(path, changed(judged, 4, row, decision=after, outcome=outcome))
+        found = compare(path, changed(processed, 4, row, decision=after, outcome=outcome))
         assert not found["same"]
         assert found["different"]["events"] == found["different"]["batches"] == 1
         assert found["epochs"] == {"0": 0, "1": 1}
         (one,) = found["first"]
-        assert (one["batch_seq"], one["event_id"]) == (4, judged[4]["event_id"][row])
+        assert (one["batch_seq"], one["event_id"]) == (4, processed[4]["event_id"][row])
         assert one["decision"] == [before, after]
         assert "outcome" in one
 
 
 @KEEPS
-def test_rejected_instead_of_prescaled_shows_in_the_numbers_at_least(tmp_path, judged, keep):
-    path = write_run(tmp_path / "run.arrows", judged, keep, SCHEMA.names)
-    row = int(np.flatnonzero(judged[2]["outcome"] == Outcome.PRESCALED)[0])
-    found = compare(path, changed(judged, 2, row, outcome=Outcome.REJECTED))
+def test_rejected_instead_of_prescaled_shows_in_the_numbers_at_least(tmp_path, processed, keep):
+    path = write_run(tmp_path / "run.arrows", processed, keep, SCHEMA.names)
+    row = int(np.flatnonzero(processed[2]["outcome"] == Outcome.PRESCALED)[0])
+    found = compare(path, changed(processed, 2, row, outcome=Outcome.REJECTED))
     assert not found["same"]
     assert found["different"]["batches"] == 1
     assert found["different"]["events"] == (1 if keep == "all" else 0)
 
 
 @KEEPS
-def test_a_bit_of_a_score_is_found_where_the_event_was_kept(tmp_path, judged, keep):
-    path = write_run(tmp_path / "run.arrows", judged, keep, SCHEMA.names)
-    for row, accepted in enumerate(judged[4]["outcome"] == Outcome.ACCEPTED):
-        nudged = np.nextafter(judged[4]["score"][row], np.float32(2))
-        other = changed(judged, 4, row, score=nudged)
+def test_a_bit_of_a_score_is_found_where_the_event_was_kept(tmp_path, processed, keep):
+    path = write_run(tmp_path / "run.arrows", processed, keep, SCHEMA.names)
+    for row, accepted in enumerate(processed[4]["outcome"] == Outcome.ACCEPTED):
+        nudged = np.nextafter(processed[4]["score"][row], np.float32(2))
+        other = changed(processed, 4, row, score=nudged)
         assert compare(path, other)["same"]
         found = compare(path, other, columns=["score"])
         assert found["different"]["score"] == int(accepted or keep == "all")
 
 
-def test_the_list_is_bounded_and_the_count_is_not(tmp_path, judged):
-    path = write_run(tmp_path / "run.arrows", judged, "all", SCHEMA.names)
-    other = changed(judged, 5, slice(None), decision=64)
-    found = compare(path, other, most=3)
+def test_the_list_is_bounded_and_the_count_is_not(tmp_path, processed):
+    path = write_run(tmp_path / "run.arrows", processed, "all", SCHEMA.names)
+    other = changed(processed, 5, slice(None), decision=64)
+    found = compare(path, other, max_differences=3)
     assert found["different"]["decision"] == 40
     assert len(found["first"]) == 3
 
 
-def test_batches_that_were_not_replayed_are_missed(tmp_path, judged):
-    path = write_run(tmp_path / "run.arrows", judged, "accepted", SCHEMA.names)
-    found = compare(path, judged[:4])
+def test_batches_that_were_not_replayed_are_missed(tmp_path, processed):
+    path = write_run(tmp_path / "run.arrows", processed, "accepted", SCHEMA.names)
+    found = compare(path, processed[:4])
     assert not found["same"]
     assert found["missing_batches"] == 2
 
 
-def test_another_menu_and_other_models_are_told(tmp_path, judged):
-    path = write_run(tmp_path / "run.arrows", judged, "accepted", SCHEMA.names)
+def test_another_menu_and_other_models_are_reported(tmp_path, processed):
+    path = write_run(tmp_path / "run.arrows", processed, "accepted", SCHEMA.names)
     bor = {"menu": {"version": "b"}, "models": {"tag": {"name": "y"}}}
-    found = compare(path, judged, bor=bor)
+    found = compare(path, processed, bor=bor)
     assert found["same"]
     assert found["menu"] == ["a", "b"]
     assert found["models"] == {"tag": [{"name": "x"}, {"name": "y"}]}
 
 
-def test_going_on_is_refused(tmp_path, judged):
-    path = write_run(tmp_path / "run.arrows", judged, "accepted", SCHEMA.names)
+def test_a_comparison_cannot_be_continued(tmp_path, processed):
+    path = write_run(tmp_path / "run.arrows", processed, "accepted", SCHEMA.names)
     sink = ComparisonSink("compare", ComparisonSink.Options(str(path)))
     with pytest.raises(OSError, match="cannot be continued"):
         sink.open(SCHEMA, BOR, 3)
 
 
-def test_a_column_of_another_form_is_refused(tmp_path, judged):
-    path = write_run(tmp_path / "run.arrows", judged, "accepted", SCHEMA.names)
+def test_a_column_of_another_dtype_is_refused(tmp_path, processed):
+    path = write_run(tmp_path / "run.arrows", processed, "accepted", SCHEMA.names)
     sink = ComparisonSink("compare", ComparisonSink.Options(str(path), ("score",)))
     other = Schema((EVENT_ID, OUTCOME, DECISION, Column("score", "float32", (3,))))
     with pytest.raises(ConfigError, match=r"'score'.*float32\[3\].*float32\[2\]"):
