@@ -7,6 +7,7 @@
 FROM python:3.11-slim AS wheel
 WORKDIR /src
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY package package
 COPY kernels kernels
 COPY pipeline pipeline
 COPY exporters exporters

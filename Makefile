@@ -38,7 +38,7 @@ venv: .venv/.installed ## Make .venv with everything: runtime, training, develop
 # Two makes may run at once, so each writes a list of its own.
 build/sources.list: FORCE
 	@mkdir -p $(@D)
-	@new=$@.$$$$; find benchmarks kernels pipeline exporters models -type f ! -path '*/__pycache__/*' \
+	@new=$@.$$$$; find package benchmarks kernels pipeline exporters models -type f ! -path '*/__pycache__/*' \
 	  | LC_ALL=C sort > $$new; if cmp -s $$new $@; then rm $$new; else mv $$new $@; fi
 FORCE:
 
@@ -114,5 +114,5 @@ pins: ## Write constraints.txt anew from what .venv holds
 clean: ## Remove environments, caches and everything made here
 	rm -rf .venv .venv-run .venv-gpu build out *.egg-info .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find kernels pipeline exporters models tests benchmarks -name __pycache__ -type d -prune \
+	find package kernels pipeline exporters models tests benchmarks -name __pycache__ -type d -prune \
 	  -exec rm -rf {} +

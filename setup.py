@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import setup
 
-ROOMS = ("benchmarks", "exporters", "kernels", "models", "pipeline")
+#: Top-level folders that hold the subpackages of ``sluice``.
+SUBPACKAGES = ("benchmarks", "exporters", "kernels", "models", "pipeline")
 
-folders = sorted(file.parent for room in ROOMS for file in Path(room).rglob("__init__.py"))
-setup(packages=[".".join(("sluice", *folder.parts)) for folder in folders])
+folders = sorted(file.parent for top in SUBPACKAGES for file in Path(top).rglob("__init__.py"))
+setup(packages=["sluice", *(".".join(("sluice", *folder.parts)) for folder in folders)])

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sluice.pipeline.cli.common.input_files import source_for
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT
+from sluice.pipeline.tools.input_source import source_for
 
 #: Keys of the begin-of-run record that only `--json` shows.
 _LONG = ("config", "models", "menu", "software")

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
-from sluice.pipeline.cli.common.input_files import accepted_path, source_for
 from sluice.pipeline.cli.common.launch import (
     fork_server_for,
     run_once,
@@ -28,8 +27,10 @@ from sluice.pipeline.cli.common.options import (
     RunNumber,
     Workers,
 )
+from sluice.pipeline.cli.common.output_files import accepted_path
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.tools.input_source import source_for
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,8 @@
 Entry points name them, ours like anyone's: groups ``sluice.sources``, ``sluice.stages``,
 ``sluice.monitors``, ``sluice.sinks``, ``sluice.backends``. The stages and monitors of our detectors
 are found without: ``wafer.unpack`` is ``STAGES["unpack"]`` of the module ``detectors/wafer.py``, so
-that another detector is another file.
+that another detector is another file. All but backends may also be given by where their class is:
+``module:Class``, or ``file.py:Class`` with a path relative to the graph file.
 """
 
 from __future__ import annotations
@@ -14,23 +15,33 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sluice.pipeline.core.errors import ConfigError, did_you_mean
 
+from .component_file import import_object
 from .graph_file import ComponentConfig
 from .strict import strict_convert
 
 _PIPELINE = __package__.rpartition(".")[0]
 _DETECTORS = f"{_PIPELINE}.detectors"
-#: What a detector's module calls its parts, by kind.
+#: What a detector's module calls its tables of components, by kind.
 _TABLES = {"stage": "STAGES", "monitor": "MONITORS"}
 #: Names of an earlier release, by kind; they hold until the next one.
 _RENAMED = {"stage": {"device": "gpu-chain"}}
+#: A colon in the name of a backend separates it from its device.
+_BY_NAME_ALONE = "backend"
+
+
+class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of a component that declares none."""
 
 
 def _group(kind: str) -> EntryPoints:
-    """Return the entry points of a kind of part."""
+    """Return the entry points of a kind of component."""
     points: EntryPoints = _entry_points(tuple(sys.path)).select(group=f"sluice.{kind}s")
     return points
 
@@ -41,19 +52,35 @@ def _entry_points(_: tuple[str, ...]) -> Any:  # before Python 3.12 of another t
     return entry_points()
 
 
-def load_class(kind: str, use: str, where: str) -> Any:
-    """Return the class called `use`: an entry point of ``sluice.<kind>s``, or a detector's own.
+def load_class(kind: str, use: str, where: str, folder: Path | None = None) -> Any:
+    """Return the class that `use` names.
+
+    Parameters
+    ----------
+    kind
+        ``source``, ``stage``, ``monitor``, ``sink`` or ``backend``.
+    use
+        An entry point of ``sluice.<kind>s``, a detector's own, ``module:Class`` or
+        ``file.py:Class``.
+    where
+        The place in the graph file, for messages.
+    folder
+        The folder of the graph file, from which paths of files begin; the current one unless given.
 
     Raises
     ------
     ConfigError
-        If nothing is called so, or its module cannot be imported.
+        If there is no such component, or its module cannot be imported.
     """
+    if _is_path(kind, use):
+        found = import_object(use, f"{where}: {kind} {use!r}", folder or Path())
+        return getattr(found, "component_class", found)
     group, use = _group(kind), _RENAMED.get(kind, {}).get(use, use)
     module, _, part = use.partition(".")
     try:
         if use in group.names:
-            return group[use].load()
+            loaded = group[use].load()
+            return getattr(loaded, "component_class", loaded)
         if kind in _TABLES and module.isidentifier() and find_spec(f"{_DETECTORS}.{module}"):
             return detector_table(kind, module)[part]
     except (ImportError, AttributeError) as error:
@@ -67,13 +94,18 @@ def load_class(kind: str, use: str, where: str) -> Any:
 
 
 def module_of(kind: str, use: str) -> str | None:
-    """Return the name of our own module that has the part called `use`; nothing is imported."""
+    """Return the name of our own module that has the component; nothing is imported."""
     group, use = _group(kind), _RENAMED.get(kind, {}).get(use, use)
-    if use in group.names:
-        found = group[use].module
+    if use in group.names or _is_path(kind, use):
+        found = use.partition(":")[0] if _is_path(kind, use) else group[use].module
         return found if found.startswith(f"{_PIPELINE}.") else None
     module = use.partition(".")[0]
     return f"{_DETECTORS}.{module}" if kind in _TABLES and module.isidentifier() else None
+
+
+def _is_path(kind: str, use: str) -> bool:
+    """Whether `use` says where the class is, and is not its name."""
+    return kind != _BY_NAME_ALONE and ":" in use
 
 
 def detector_table(kind: str, module: str) -> dict[str, Any]:
@@ -83,7 +115,7 @@ def detector_table(kind: str, module: str) -> dict[str, Any]:
 
 
 def available(kind: str) -> list[str]:
-    """Return all that a graph file may use; imports every detector's module."""
+    """Return all names that a graph file may use; imports every detector's module."""
     known = set(_group(kind).names)
     if kind in _TABLES:
         modules = [found.name for found in pkgutil.iter_modules(import_module(_DETECTORS).__path__)]
@@ -92,7 +124,31 @@ def available(kind: str) -> list[str]:
 
 
 def build(kind: str, part: ComponentConfig, origin: str) -> Any:
-    """Return an instance of the part: ``cls(name, options)``, its options typed and checked."""
+    """Return an instance of a component: ``cls(name, options)``, its options typed and checked.
+
+    Parameters
+    ----------
+    kind
+        ``source``, ``stage``, ``monitor`` or ``sink``.
+    part
+        What the graph file says of it.
+    origin
+        Path of the graph file, for messages and for components in files beside it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such component, or an option is wrong.
+    """
     where = f"{origin}: {kind} {part.name!r}"
-    cls = load_class(kind, part.use, where)
-    return cls(part.name, strict_convert(part.options, cls.Options, where))
+    cls = load_class(kind, part.use, where, Path(origin).parent)
+    options = strict_convert(part.options, getattr(cls, "Options", NoOptions), where)
+    try:
+        return cls(part.name, options)
+    except TypeError as error:
+        if callable(cls) and error.__traceback__ and error.__traceback__.tb_next is not None:
+            raise  # from inside: a defect of the component, told as such
+        raise ConfigError(
+            f"{where}: {part.use!r}: expected a class made as cls(name, options), or a function "
+            f"with @stage: {error}"
+        ) from error

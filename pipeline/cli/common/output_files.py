@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,3 +85,15 @@ def write(path: Path, text: str) -> None:
         path.write_text(text)
     except OSError as error:
         raise RunError(f"report: cannot write {path}: {error.strerror}") from error
+
+
+def accepted_path(path: Path) -> Path:
+    """Return where the accepted events of an input go unless the command line says.
+
+    Examples
+    --------
+    >>> accepted_path(Path("data/run-*.arrows"))
+    PosixPath('run.accepted.arrows')
+    """
+    stem = re.sub(r"[*?\[\]]+", "", path.resolve().stem).strip("-_.")
+    return Path(f"{stem or 'replay'}.accepted.arrows")

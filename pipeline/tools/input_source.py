@@ -1,8 +1,7 @@
-"""Which source reads a file that was named on the command line."""
+"""Sources for input files, chosen by the suffix."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig
@@ -45,15 +44,3 @@ def source_for(path: Path, config: GraphConfig) -> ComponentConfig:
     else:
         kept = {}
     return ComponentConfig(use, str(path), {**kept, "path": str(path)})
-
-
-def accepted_path(path: Path) -> Path:
-    """Return where the accepted events of an input go unless the command line says.
-
-    Examples
-    --------
-    >>> accepted_path(Path("data/run-*.arrows"))
-    PosixPath('run.accepted.arrows')
-    """
-    stem = re.sub(r"[*?\[\]]+", "", path.resolve().stem).strip("-_.")
-    return Path(f"{stem or 'replay'}.accepted.arrows")

@@ -1,0 +1,184 @@
+"""Events that a program holds in memory: NumPy arrays, or Arrow tables and record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from sluice.pipeline.core.arrow import from_arrow, from_arrow_schema, validate
+from sluice.pipeline.core.batch import EventBatch, concatenate
+from sluice.pipeline.core.errors import DataError
+from sluice.pipeline.core.ragged import Ragged
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
+from sluice.pipeline.transport.socket import Socket
+
+from .base import NONE, UNLIMITED, Available, Losses, now_for, within_limits
+
+#: Name of this source in a graph, as messages print it.
+NAME = "memory"
+
+_numbers = count(1)
+_tables: dict[int, tuple[Schema, EventBatch]] = {}
+
+
+@contextmanager
+def shared(data: Any) -> Iterator[int]:
+    """Yield a number by which a `MemorySource` of this process finds `data` until the end.
+
+    Parameters
+    ----------
+    data
+        A dict of NumPy arrays or `Ragged` lists by column name, one entry an event; or a pyarrow
+        Table or RecordBatch.
+
+    Raises
+    ------
+    DataError
+        If a column does not hold numbers, or columns differ in length.
+    """
+    number = next(_numbers)
+    _tables[number] = as_events(data)
+    try:
+        yield number
+    finally:
+        del _tables[number]
+
+
+def as_events(data: Any) -> tuple[Schema, EventBatch]:
+    """Return the columns of `data` and its events as one batch."""
+    if isinstance(data, pa.RecordBatch):
+        data = pa.Table.from_batches([data])
+    if isinstance(data, pa.Table):
+        return _from_table(data)
+    if not isinstance(data, Mapping):
+        raise DataError(
+            f"{NAME}: expected a path, a dict of NumPy arrays, a pyarrow Table or RecordBatch, "
+            f"got {type(data).__name__}"
+        )
+    if not data:
+        raise DataError(f"{NAME}: expected columns, got an empty dict")
+    arrays = {str(name): _native(array) for name, array in data.items()}
+    schema = Schema(_column(name, array) for name, array in arrays.items())
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} {events}" for name, events in list(lengths.items())[:6])
+        raise DataError(f"{NAME}: expected columns of one length, got {shown}")
+    return schema, EventBatch(arrays, next(iter(lengths.values())))
+
+
+def _from_table(table: pa.Table) -> tuple[Schema, EventBatch]:
+    schema = from_arrow_schema(table.schema, NAME)
+    # Written and read as a stream: slices and chunks of any program become whole buffers.
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+    batches = []
+    try:
+        for record_batch in pa.ipc.open_stream(buffer.getvalue()):
+            validate(record_batch, schema)
+            batches.append(from_arrow(record_batch, schema))
+    except pa.ArrowException as error:
+        raise DataError(f"{NAME}: {error}") from error
+    if not batches:
+        return schema, EventBatch({column.name: column.empty(0) for column in schema}, 0)
+    return schema, concatenate(batches)
+
+
+def _native(values: Any) -> Any:
+    """Return an array as recordings hold it: contiguous, this machine's byte order, no bool."""
+    if isinstance(values, Ragged):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _column(name: str, array: Any) -> Column:
+    if array.dtype.kind not in "iuf" or not array.shape:
+        raise DataError(
+            f"{NAME}: column {name!r}: expected an array of numbers with one entry an event, "
+            f"got {array.dtype}{list(array.shape)}"
+        )
+    return Column(name, str(array.dtype), tuple(array.shape[1:]))
+
+
+class MemorySource:
+    """Gives the events of one `shared` table, without copying them; see `Source`."""
+
+    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+        """Which table."""
+
+        #: The number that `shared` gave.
+        table: int
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._columns, self._batch = _tables[options.table]
+        for column in (EVENT_ID, T_EVENT):
+            if column.name not in self._columns:
+                continue
+            got = self._columns[column.name].spec
+            if got != column.spec:
+                raise DataError(
+                    f"{name}: column {column.name!r}: expected {column.spec}, got {got}"
+                )
+        self.schema = self._columns.merge((EVENT_ID, T_EVENT, T_INGEST))
+        self.exhausted = not self._batch.events
+        self.corruption: str | None = None
+        self.expected: int | None = self._batch.events
+        self.socket: Socket | None = None
+        self._first = 0
+        self._losses = Losses()
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def select_columns(self, names: Collection[str], events: int) -> None:
+        """All columns are in memory: nothing is read, so nothing can be left out."""
+
+    def receive(self) -> None:
+        """Nothing comes by socket."""
+
+    def available(self) -> Available:
+        """Return all there is."""
+        return NONE if self.exhausted else UNLIMITED
+
+    def read(self, most: int) -> EventBatch | None:
+        """Return the next `most` events, fewer only at the end."""
+        if self.exhausted:
+            return None
+        first, last = self._first, min(self._first + most, self._batch.events)
+        self._first, self.exhausted = last, last == self._batch.events
+        batch = self._batch.slice(first, last)
+        added: dict[str, Any] = {T_INGEST.name: now_for(batch.events)}
+        if EVENT_ID.name not in self._columns:
+            added[EVENT_ID.name] = np.arange(first, last, dtype=np.uint64)
+        if T_EVENT.name not in self._columns:
+            added[T_EVENT.name] = np.zeros(batch.events, np.int64)
+        batch = batch.with_columns(**added)
+        if self._columns.ragged:
+            batch, refused = within_limits(
+                batch, self._columns, lambda row: f"{self.name}: event {first + row}"
+            )
+            for rejected in refused:
+                self._losses.reject(rejected)
+        return batch
+
+    def stop(self) -> None:
+        """Give no more."""
+        self.exhausted = True
+
+    def losses(self) -> Losses:
+        """Return and forget the events with too long lists."""
+        losses, self._losses = self._losses, Losses()
+        return losses
+
+    def close(self) -> None:
+        """Nothing to close."""
