@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .common.output import print_json
+
 if TYPE_CHECKING:
     from sluice.pipeline.service.client import Client, Status
 
 Address = Annotated[
-    str, typer.Option(envvar="SLUICE_ADDRESS", help="The daemon's HTTP address, host:port.")
+    str, typer.Option(envvar="SLUICE_ADDRESS", help="HTTP address of the daemon, HOST:PORT.")
 ]
 _Token = Annotated[
-    Path | None, typer.Option(envvar="SLUICE_TOKEN_FILE", help="Its first line is the token.")
+    Path | None,
+    typer.Option(envvar="SLUICE_TOKEN_FILE", help="File whose first line is the token."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print the daemon's answer as JSON.")]
-_Timeout = Annotated[float, typer.Option(min=0.1, help="Wait for it at most so many seconds.")]
+_Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait at most.")]
 ADDRESS = "127.0.0.1:9464"
 
 ctl = typer.Typer(
@@ -39,15 +42,15 @@ def register(app: typer.Typer) -> None:
 
 
 def status(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
-    """Tell how the run stands."""
-    _tell(_client(address, token_file).status(), as_json=as_json)
+    """Show the state of the run."""
+    _print_status(_client(address, token_file).status(), as_json=as_json)
 
 
 def configure(
     address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False
 ) -> None:
-    """Let a waiting daemon read its graph file anew; also leads out of ERROR."""
-    _tell(_client(address, token_file).post("configure", patience_s=60), as_json=as_json)
+    """Let a waiting daemon read its graph file again; also ends the state ERROR."""
+    _print_status(_client(address, token_file).post("configure", patience_s=60), as_json=as_json)
 
 
 def start(
@@ -56,7 +59,7 @@ def start(
     timeout: _Timeout = 180,
     as_json: _Json = False,
 ) -> None:
-    """Let a waiting daemon begin the next run; returns when it takes events."""
+    """Start the next run of a waiting daemon; returns when the run takes events."""
     client = _client(address, token_file)
     before = client.post("start")["run"]
 
@@ -65,24 +68,24 @@ def start(
         over = now["state"] == "STOPPED" and now["run"] != before
         return over or now["state"] in ("RUNNING", "PAUSED")
 
-    _tell(client.wait_until(begun, timeout), as_json=as_json)
+    _print_status(client.wait_until(begun, timeout), as_json=as_json)
 
 
 def pause(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
-    """Read nothing from the source until resume; what is in flight is judged."""
-    _tell(_client(address, token_file).post("pause"), as_json=as_json)
+    """Stop reading from the source until resume; batches in flight are completed."""
+    _print_status(_client(address, token_file).post("pause"), as_json=as_json)
 
 
 def resume(address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False) -> None:
-    """Go on after pause."""
-    _tell(_client(address, token_file).post("resume"), as_json=as_json)
+    """Read from the source again after pause."""
+    _print_status(_client(address, token_file).post("resume"), as_json=as_json)
 
 
 def stop(
     address: Address = ADDRESS,
     token_file: _Token = None,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Do not drain: what is in flight counts as failed.")
+        bool, typer.Option("--abort", help="Do not drain: events in flight count as failed.")
     ] = False,
     timeout: _Timeout = 180,
     as_json: _Json = False,
@@ -96,21 +99,21 @@ def stop(
         last = client.wait_until(lambda now: now["state"] == "STOPPED", timeout)
     except DaemonUnreachable:  # a daemon that does not wait ends with its run
         last |= {"state": "STOPPED", "ended": True}
-    _tell(last, as_json=as_json)
+    _print_status(last, as_json=as_json)
 
 
 def swap(
-    stage: Annotated[str, typer.Argument(help="The stage, as the graph names it.")],
+    stage: Annotated[str, typer.Argument(help="Name of the stage in the graph.")],
     model: Annotated[str, typer.Argument(help="NAME for the newest version, or NAME@VERSION.")],
     address: Address = ADDRESS,
     token_file: _Token = None,
     as_json: _Json = False,
 ) -> None:
-    """Let a stage judge with another model, from some batch on, while the run goes on."""
+    """Give a stage another model while the run goes on; the answer says from which batch."""
     client = _client(address, token_file)
     now = client.post("swap", patience_s=120, stage=stage, model=model)
     if as_json:
-        _tell(now, as_json=True)
+        _print_status(now, as_json=True)
         return
     done = now["done"]
     before, after = (f"{done[way]['name']}@{done[way]['version']}" for way in ("from", "to"))
@@ -123,11 +126,9 @@ def _client(address: str, token_file: Path | None) -> Client:
     return Client(address, token_file)
 
 
-def _tell(now: dict[str, Any], *, as_json: bool) -> None:
-    import msgspec
-
+def _print_status(now: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode(now).decode())
+        print_json(now)
         return
     words = [now["state"]]
     if now["run"] is not None:

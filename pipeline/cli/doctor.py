@@ -1,4 +1,4 @@
-"""The command doctor: what this machine has and lacks."""
+"""``sluice doctor``: what this machine has and lacks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluice.pipeline.core.errors import EXIT_MACHINE_INCOMPLETE
+
+from .common.output import print_json
 
 if TYPE_CHECKING:
     from sluice.pipeline.tools.doctor.finding import Finding
@@ -21,17 +23,17 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    gpu: Annotated[bool, typer.Option("--gpu", help="Fail where a GPU cannot be used.")] = False,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Exit with an error where a GPU cannot be used.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
-    """Tell what this machine has and lacks for runs, with the command for each missing thing."""
-    import msgspec
-
+    """Show what this machine has and lacks for runs, with the command for each missing thing."""
     from sluice.pipeline.tools.doctor.report import examine
 
     diagnosis = examine()
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(diagnosis.report()), indent=2).decode())
+        print_json(diagnosis.report(), indent=True)
     else:
         _show(diagnosis, gpu=gpu)
     if not (diagnosis.gpu_fit if gpu else diagnosis.cpu_fit):

@@ -1,4 +1,4 @@
-"""``sluice emulate``: a detector's front end."""
+"""``sluice emulate``: an emulated front end of a detector."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sluice.pipeline.cli.common.options import Json, Key, PlainTcp, ServerKey
 from sluice.pipeline.core.errors import DataError
+
+from .common.options import Json, Key, PlainTcp, ServerKey
+from .common.output import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -17,30 +19,32 @@ def register(app: typer.Typer) -> None:
 
 
 def emulate(
-    family: Annotated[str, typer.Argument(help="Whose simulated events to send.")] = "wafers",
-    to: Annotated[str, typer.Option(help="The ingest socket.")] = "tcp://127.0.0.1:5560",
-    rate: Annotated[float, typer.Option(min=0.001, help="Events a second.")] = 20_000,
-    seconds: Annotated[float, typer.Option(min=0.001, help="How long.")] = 10,
-    per_message: Annotated[int, typer.Option(min=1, help="Events in a message.")] = 1,
+    family: Annotated[
+        str, typer.Argument(help="Model family whose simulated events are sent.")
+    ] = "wafers",
+    to: Annotated[str, typer.Option(help="Endpoint of the run.")] = "tcp://127.0.0.1:5560",
+    rate: Annotated[float, typer.Option(min=0.001, help="Events per second.")] = 20_000,
+    seconds: Annotated[float, typer.Option(min=0.001, help="Duration, s.")] = 10,
+    per_message: Annotated[int, typer.Option(min=1, help="Events per message.")] = 1,
     recording: Annotated[
-        Path | None, typer.Option("--from", help="Send a recording's events instead.")
+        Path | None, typer.Option("--from", help="Send the events of this recording instead.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
     first_id: Annotated[int, typer.Option(min=0, help="Id of the first event.")] = 0,
     key: Key = None,
     server_key: ServerKey = None,
     plain_tcp: PlainTcp = False,
     as_json: Json = False,
 ) -> None:
-    """Be a detector's front end: send events to a running graph at a set rate."""
-    import msgspec
+    """Send events to a running graph at a fixed rate, as a front end of the detector does."""
     from rich.console import Console
 
-    from sluice.pipeline.cli.common.progress import progress_bar
     from sluice.pipeline.core.endpoints import require_local
     from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator, Sent
     from sluice.pipeline.transport import socket
     from sluice.pipeline.transport.curve_keys import load_client_auth
+
+    from .common.progress import progress_bar
 
     security = load_client_auth(key, server_key)
     if security is None and not plain_tcp:
@@ -59,7 +63,7 @@ def emulate(
             front_end.close()
             socket.terminate()
     if as_json:
-        typer.echo(msgspec.json.encode(sent).decode())
+        print_json(sent)
     else:
         Console().print(
             f"sent {sent.events:,} events in {sent.messages:,} messages, {sent.seconds:.2f} s; "
@@ -69,7 +73,7 @@ def emulate(
 
 
 def _events(family: str, recording: Path | None, seed: int) -> Any:
-    """Return what a front end shall send, and its record type."""
+    """Return the events to send, as one batch, and their columns."""
     from importlib.metadata import entry_points
 
     from sluice.pipeline.core.batch import concatenate

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sluice.pipeline.cli.common.options import Backend, Engine, Graph, Reference, RunNumber
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT
-from sluice.pipeline.tools.input_source import source_for
 
-#: Keys of the begin-of-run record that only `--json` shows.
+from .common.output import print_json, specs, table
+
+if TYPE_CHECKING:
+    from sluice.pipeline.tools.recording_summary import RecordingSummary
+    from sluice.pipeline.tools.validation import GraphCheck
+
+#: Keys of the begin-of-run record that only `--json` shows: each is longer than a page.
 _LONG = ("config", "models", "menu", "software")
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,51 +30,56 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    graph: Annotated[str, typer.Argument(help="A graph that ships, or a TOML file.")],
+    graph: Graph,
     source: Annotated[
         Path | None,
-        typer.Option("--for", help="Check against this recording's or table's columns."),
+        typer.Option("--for", help="Check against the columns of this recording or table."),
     ] = None,
+    reference: Reference = None,
+    engine: Engine = "distributed",
+    backend: Backend = None,
+    run_number: RunNumber = None,
+    as_json: _Json = False,
 ) -> None:
-    """Build a graph, check every join and load every model, without running it."""
+    """Check a graph without running it: options, every column, every model's golden outputs."""
     from msgspec.structs import replace
-    from rich.console import Console
-    from rich.table import Table
 
     from sluice.pipeline.config.graph_file import load_graph
-    from sluice.pipeline.config.plugins import build
-    from sluice.pipeline.graph.graph import build_graph
+    from sluice.pipeline.service.session import RunOptions
+    from sluice.pipeline.tools.input_source import source_for
+    from sluice.pipeline.tools.validation import check_graph
 
-    config = load_graph(graph)
+    from .common.launch import with_backend
+
+    config = with_backend(load_graph(graph), backend)
     if source is not None:
         config = replace(config, source=source_for(source, config))
-    origin = build("source", config.source, config.origin)
-    if source is not None:
-        origin.open()
-        origin.close()
-    sink = build("sink", config.sink, config.origin)
-    built = build_graph(config, origin.schema, sink.columns)
-    for stage in built.stages:
-        stage.open(1)
-        stage.close()
-    for shadow in built.shadows:
-        shadow.load(1)
-        shadow.close()
-    for watching in built.monitors:
-        watching.open(1)
-        watching.close()
-    table = Table("stage", "uses", "reads", "adds")
-    for join in built.joins:
-        if join.bypassed:
-            table.add_row(join.stage, join.use, "bypassed", "")
-        else:
-            table.add_row(join.stage, join.use, _forms(join.inputs), _forms(join.outputs))
-    for monitor in built.monitors:
-        table.add_row(monitor.name, "monitor", _forms(monitor.consumes), monitor.metric)
+    http = config.http.listen if source is None else None
+    options = RunOptions(run_number, engine, http=http, reference=reference)
+    checked = check_graph(config, options)
+    if as_json:
+        print_json(checked)
+    else:
+        _print_check(checked)
+
+
+def _print_check(checked: GraphCheck) -> None:
+    from rich.console import Console
+
+    rows = [
+        (stage.name, stage.use, "bypassed", "")
+        if stage.bypassed
+        else (stage.name, stage.use, specs(stage.reads), specs(stage.adds))
+        for stage in checked.stages
+    ]
+    rows += [(m.name, "monitor", specs(m.reads), m.metric) for m in checked.monitors]
     console = Console()
-    console.print(table)
-    console.print(f"source → worker: {_forms(built.inputs)}", highlight=False, soft_wrap=True)
-    console.print(f"worker → sink:   {_forms(built.outputs)}", highlight=False, soft_wrap=True)
+    console.print(table(("stage", "uses", "reads", "adds"), rows))
+    for name, columns in (
+        ("source → worker:", checked.inputs),
+        ("worker → sink:  ", checked.outputs),
+    ):
+        console.print(f"{name} {specs(columns)}", highlight=False, soft_wrap=True)
     console.print("[green]fine[/]: every join fits, every model gave its golden outputs")
 
 
@@ -76,105 +87,74 @@ def inspect(
     recording: Annotated[Path, typer.Argument(help="A recording: a file, a folder, a pattern.")],
     as_json: _Json = False,
 ) -> None:
-    """Tell what a recording holds, and whether it is whole."""
-    import msgspec
-    from rich.console import Console
-    from rich.table import Table
+    """Show what a recording holds, and whether it is whole."""
+    from sluice.pipeline.tools.recording_summary import summarise_recording
 
-    from sluice.pipeline.recording import Recording
-
-    reader = Recording(recording)
-    files = {str(file): [0, 0] for file in reader.files}
-    for batch in reader.batches():
-        counts = files[str(reader.file)]
-        counts[0] += 1
-        counts[1] += batch.events
-    reader.close()
-    facts: dict[str, Any] = {
-        "path": str(recording),
-        "bytes": sum(file.stat().st_size for file in reader.files),
-        "batches": sum(batches for batches, _ in files.values()),
-        "events": sum(events for _, events in files.values()),
-        "files": [
-            {"path": name, "batches": batches, "events": events}
-            for name, (batches, events) in files.items()
-        ],
-        "columns": [msgspec.to_builtins(column) for column in reader.schema],
-        "bor": reader.bor,
-        "eor": reader.eor,
-        "whole": reader.corruption is None,
-        "damage": reader.corruption,
-    }
+    summary = summarise_recording(recording)
     if as_json:
-        typer.echo(msgspec.json.encode(facts).decode())
+        print_json(summary)
     else:
-        console = Console()
-        console.print(
-            f"{recording}: {facts['events']:,} events in {facts['batches']:,} batches, "
-            f"{facts['bytes']:,} bytes",
-            highlight=False,
-        )
-        if len(files) > 1:
-            for name, (_, events) in files.items():
-                console.print(f"  {name}: {events:,} events", highlight=False)
-        table = Table("column", "form", "unit")
-        for column in reader.schema:
-            table.add_row(column.name, column.spec, column.unit)
-        console.print(table)
-        begin = {key: value for key, value in reader.bor.items() if key not in _LONG}
-        console.print(f"begin of run: {begin}", highlight=False, markup=False)
-        console.print(f"end of run:   {reader.eor}", highlight=False, markup=False)
-    if reader.corruption:
-        typer.echo(f"sluice: damaged: {reader.corruption}", err=True)
+        _print_recording(summary)
+    if summary.damage:
+        typer.echo(f"sluice: damaged: {summary.damage}", err=True)
         raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def _print_recording(summary: RecordingSummary) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(
+        f"{summary.path}: {summary.events:,} events in {summary.batches:,} batches, "
+        f"{summary.bytes:,} bytes",
+        highlight=False,
+    )
+    for file in summary.files if len(summary.files) > 1 else ():
+        console.print(f"  {file.path}: {file.events:,} events", highlight=False)
+    rows = ((column.name, column.spec, column.unit) for column in summary.columns)
+    console.print(table(("column", "form", "unit"), rows))
+    begin = {key: value for key, value in summary.bor.items() if key not in _LONG}
+    console.print(f"begin of run: {begin}", highlight=False, markup=False)
+    console.print(f"end of run:   {summary.eor}", highlight=False, markup=False)
 
 
 def models(as_json: _Json = False) -> None:
     """List the models of the repository with their cards; each file's hash is checked."""
-    import msgspec
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from sluice.pipeline.core.errors import ModelError
-    from sluice.pipeline.inference.repository import all_models, read_model
+    from sluice.pipeline.inference.catalogue import read_catalogue
 
-    cards: list[dict[str, Any]] = []
-    broken: list[ModelError] = []
-    for folder in all_models():
-        try:
-            model = read_model(folder)
-        except ModelError as error:
-            broken.append(error)
-        else:
-            cards.append(
-                {**msgspec.to_builtins(model.manifest), "bytes": model.path.stat().st_size}
-            )
+    found = read_catalogue()
     if as_json:
-        typer.echo(msgspec.json.encode(cards).decode())
+        print_json(found.models)
     else:
-        table = Table(
-            Column("model", no_wrap=True), "family", "precision", "inputs", "outputs", "bytes",
-            "metrics \\[published]", "reference",
-        )  # fmt: skip
-        for card in cards:
-            table.add_row(
-                f"{card['name']}/{card['version']}",
-                card["family"],
-                card["precision"],
-                ", ".join(tensor["name"] for tensor in card["inputs"]),
-                ", ".join(tensor["name"] for tensor in card["outputs"]),
-                f"{card['bytes']:,}",
-                "\n".join(_measured(card["metrics"], card["card"]["published"])),
-                card["card"]["reference"],
-            )
-        Console().print(table, highlight=False)
-        typer.echo(
-            "metrics are ours, on our data; published numbers stand beside them, not reproduced"
-        )
-    for refusal in broken:
+        _print_models(found.models)
+    for refusal in found.refused:
         typer.echo(f"sluice: refused: {refusal}", err=True)
-    if broken:
+    if found.refused:
         raise typer.Exit(ModelError.exit_code)
+
+
+def _print_models(cards: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Column
+
+    columns = (Column("model", no_wrap=True), "family", "precision", "inputs", "outputs", "bytes",
+               "metrics \\[published]", "reference")  # fmt: skip
+    Console().print(table(columns, map(_model_row, cards)), highlight=False)
+    typer.echo("metrics: ours, on our data; in brackets what was published, not reproduced here")
+
+
+def _model_row(card: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{card['name']}/{card['version']}",
+        card["family"],
+        card["precision"],
+        ", ".join(tensor["name"] for tensor in card["inputs"]),
+        ", ".join(tensor["name"] for tensor in card["outputs"]),
+        f"{card['bytes']:,}",
+        "\n".join(_measured(card["metrics"], card["card"]["published"])),
+        card["card"]["reference"],
+    )
 
 
 def _measured(metrics: dict[str, float], published: list[dict[str, Any]]) -> Iterator[str]:
@@ -184,7 +164,3 @@ def _measured(metrics: dict[str, float], published: list[dict[str, Any]]) -> Ite
             spread = f" ± {metrics[f'{name}_spread']:.2g}" if f"{name}_spread" in metrics else ""
             beside = (f" \\[{one['value']:.4g}]" for one in published if one["metric"] == name)
             yield f"{name} {value:.4g}{spread}{''.join(beside)}"
-
-
-def _forms(columns: Any) -> str:
-    return ", ".join(f"{column.name} {column.spec}" for column in columns)

@@ -1,4 +1,4 @@
-"""The command that makes keys."""
+"""``sluice keygen``: CURVE keys."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module."""
     app.command(epilog="Example: sluice keygen keys/front-end-7")(keygen)
 
 
 def keygen(
-    name: Annotated[Path, typer.Argument(help="Where to: NAME.secret and NAME.public.")],
+    name: Annotated[
+        Path, typer.Argument(help="Path without suffix: NAME.secret and NAME.public are written.")
+    ],
 ) -> None:
-    """Make a pair of CURVE keys for an edge that others on the network can reach."""
+    """Make a pair of CURVE keys for connections between hosts."""
     from sluice.pipeline.transport.curve_keys import write_keys
     from sluice.pipeline.transport.socket import new_keys
 
     secret, public = write_keys(name, new_keys())
-    typer.echo(f"{secret}: stays here\n{public}: give it to those who shall know {name.name}")
+    typer.echo(
+        f"{secret}: secret, stays on this host\n{public}: public, for the peers of {name.name}"
+    )

@@ -36,7 +36,10 @@ def _print_version(wanted: bool) -> None:
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     if debug:
@@ -50,7 +53,7 @@ for command in entry_points(group="sluice.commands"):
 
 
 def main() -> None:
-    """Run the command line; errors are told without a traceback unless ``--debug`` is given."""
+    """Run the command line; errors are printed without a traceback unless ``--debug`` is given."""
     # NumPy's linear algebra would start threads with every command, for a sixth of its start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
@@ -67,7 +70,7 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """Return what to say of an error, and the exit code."""
+    """Return the text of an error, and the exit code."""
     if isinstance(error, SluiceError):
         return f"error: {error}", error.exit_code
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage

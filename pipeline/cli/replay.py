@@ -8,13 +8,17 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
-from sluice.pipeline.cli.common.launch import (
+from sluice.pipeline.config.graph_file import load_graph
+from sluice.pipeline.core.errors import ConfigError
+
+from .common.launch import (
+    RunArguments,
     fork_server_for,
     run_once,
     with_backend,
     with_overrides,
 )
-from sluice.pipeline.cli.common.options import (
+from .common.options import (
     Backend,
     Engine,
     Http,
@@ -27,10 +31,7 @@ from sluice.pipeline.cli.common.options import (
     RunNumber,
     Workers,
 )
-from sluice.pipeline.cli.common.output_files import accepted_path
-from sluice.pipeline.config.graph_file import load_graph
-from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.tools.input_source import source_for
+from .common.output_files import accepted_path
 
 
 def register(app: typer.Typer) -> None:
@@ -43,16 +44,17 @@ def replay(
         Path,
         typer.Argument(help="A recording (a file, a folder, a pattern), or a table's file."),
     ],
-    graph: Annotated[str, typer.Option(help="A graph that ships, or a TOML file.")],
+    graph: Annotated[str, typer.Option(help="Name of a graph that ships, or a TOML file.")],
     report: Report = None,
     out: Out = None,
     quarantine: Quarantine = None,
     reference: Reference = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes if left.")
+        float | None, typer.Option(min=0.001, help="Events per second; unlimited if omitted.")
     ] = None,
     same_batches: Annotated[
-        Path | None, typer.Option(help="Judge this run's batches again, compare the decisions.")
+        Path | None,
+        typer.Option(help="Process this run's batches again and compare the decisions."),
     ] = None,
     compare: Annotated[
         list[str] | None, typer.Option(help="Compare this column too; may be repeated.")
@@ -67,18 +69,23 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send recorded events through a graph."""
-    from sluice.pipeline.cli.common.comparison import configure
-    from sluice.pipeline.service.session import RunOptions
+    from sluice.pipeline.tools.input_source import source_for
 
+    from .common.comparison import configure
+
+    arguments = RunArguments(
+        report=report, out=out, quarantine=quarantine, reference=reference, http=http,
+        engine=engine, workers=workers, backend=backend, run_number=run_number, resume=resume,
+        as_json=as_json,
+    )  # fmt: skip
     if same_batches is not None and (rate or out or resume):
         raise ConfigError(
             "--same-batches: expected neither --rate nor --out nor --resume beside it"
         )
-    with fork_server_for(load_graph(graph), engine) as nursery:
+    with fork_server_for(load_graph(graph), engine) as server:
         config = with_backend(load_graph(graph), backend)
         config = replace(config, source=source_for(source, config))
         if same_batches is not None:
             config = configure(config, same_batches, compare or [], differences)
         config = with_overrides(config, out or accepted_path(source), workers)
-        wishes = RunOptions(run_number, engine, rate, http, quarantine, reference, resume)
-        run_once(config, wishes, report, nursery, as_json=as_json)
+        run_once(config, arguments.run_options(rate_hz=rate), arguments, server)

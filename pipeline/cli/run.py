@@ -6,16 +6,20 @@ from typing import Annotated
 
 import typer
 
-from sluice.pipeline.cli.common.launch import (
+from sluice.pipeline.config.graph_file import GraphConfig, load_graph
+
+from .common.launch import (
+    RunArguments,
     fork_server_for,
     run_once,
     serve,
     with_backend,
     with_overrides,
 )
-from sluice.pipeline.cli.common.options import (
+from .common.options import (
     Backend,
     Engine,
+    Graph,
     Http,
     Json,
     Out,
@@ -26,8 +30,7 @@ from sluice.pipeline.cli.common.options import (
     RunNumber,
     Workers,
 )
-from sluice.pipeline.cli.common.output_files import require_run_number_in_paths
-from sluice.pipeline.config.graph_file import GraphConfig, load_graph
+from .common.output_files import require_run_number_in_paths
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    graph: Annotated[str, typer.Argument(help="A graph that ships, or a TOML file.")],
+    graph: Graph,
     report: Report = None,
     out: Out = None,
     quarantine: Quarantine = None,
@@ -48,24 +51,26 @@ def run(
     run_number: RunNumber = None,
     resume: Resume = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for start over HTTP, run after run, until SIGTERM.")
+        bool,
+        typer.Option("--wait", help="Wait for start over HTTP and make run after run."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a graph on its own source until SIGTERM; then drain and close."""
-    from sluice.pipeline.service.session import RunOptions
+    """Run a graph on its own source until SIGTERM or Ctrl-C; then drain and close."""
+    arguments = RunArguments(
+        report=report, out=out, quarantine=quarantine, reference=reference, http=http,
+        engine=engine, workers=workers, backend=backend, run_number=run_number, resume=resume,
+        as_json=as_json,
+    )  # fmt: skip
 
     def load() -> GraphConfig:
         return with_overrides(with_backend(load_graph(graph), backend), out, workers)
 
-    with fork_server_for(load_graph(graph), engine) as nursery:
+    with fork_server_for(load_graph(graph), engine) as server:
         config = load()
-        wishes = RunOptions(
-            run_number, engine, http=http or config.http.listen, quarantine=quarantine,
-            reference=reference, resume=resume,
-        )  # fmt: skip
+        options = arguments.run_options(http=config.http.listen)
         if wait:
-            require_run_number_in_paths(config, out, wishes, report)
-            serve(load, wishes, report, nursery, as_json=as_json)
+            require_run_number_in_paths(config, out, options, report)
+            serve(load, options, arguments, server)
         else:
-            run_once(config, wishes, report, nursery, as_json=as_json)
+            run_once(config, options, arguments, server)

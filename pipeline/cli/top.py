@@ -26,8 +26,8 @@ def register(app: typer.Typer) -> None:
 
 def top(
     address: Address = ADDRESS,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Show one page and end.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between updates.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the page once.")] = False,
 ) -> None:
     """Watch a run: state, rates, ledger, latency, stages, shadows; until Ctrl-C or its end."""
     from rich.console import Console
@@ -58,7 +58,7 @@ def render(now: Status, before: Status, seconds: float) -> RenderableType:
     Parameters
     ----------
     now, before
-        What the daemon says, and what it said `seconds` ago.
+        Status of the daemon, and its status `seconds` earlier.
     """
     from rich.console import Group
     from rich.text import Text
@@ -118,7 +118,7 @@ def _stages(report: dict[str, Any], then: dict[str, Any], seconds: float) -> Ren
 
 
 def _warnings(report: dict[str, Any]) -> Iterable[str]:
-    """Yield what a shifter should know beside the numbers."""
+    """Yield restarts, swaps, shadows and protocol errors, a line each."""
     for worker, restarts in report["restarts"].items():
         yield f"{worker}: restarted {restarts} times"
     for swap in report["swaps"][-3:]:

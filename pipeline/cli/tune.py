@@ -1,4 +1,4 @@
-"""The command tune: what suits a graph on this machine."""
+"""``sluice tune``: the fastest settings of a graph on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import typer
 from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig, load_graph
 from sluice.pipeline.core.errors import ConfigError
 
+from .common.options import Graph
+from .common.output import print_json
+
 _SUFFIX = ".arrows"
 
 
@@ -19,24 +22,24 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
-    graph: Annotated[str, typer.Argument(help="A graph that ships, or a TOML file.")],
-    data: Annotated[Path, typer.Option(help="A recording to measure with, of a million events.")],
+    graph: Graph,
+    data: Annotated[
+        Path, typer.Option(help="Recording to measure with, of a million events or so.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Write there; else where runs look for it.")
+        Path | None, typer.Option(help="Write to this file; where runs look for it if omitted.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
     """Measure backends, batch sizes and workers; runs of the graph on this machine use the best.
 
-    Takes some ten runs of the recording. What is kept of the events goes nowhere.
+    Makes about ten runs of the recording. Kept events are not recorded.
     """
-    import msgspec
     from msgspec.structs import replace
     from rich.console import Console
     from rich.table import Table
 
-    from sluice.pipeline.tools.autotune import measure as measure
-    from sluice.pipeline.tools.autotune import tuned_file, write_tuned
+    from sluice.pipeline.tools.autotune import measure, tuned_file, write_tuned
 
     if data.suffix != _SUFFIX:
         raise ConfigError(f"{data}: expected a recording that ends in {_SUFFIX}")
@@ -49,7 +52,7 @@ def tune(
     path = out or tuned_file(config)
     write_tuned(tuned, path)
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(tuned), indent=2).decode())
+        print_json(tuned, indent=True)
         return
     table = Table("workers x events a batch", "events/s")
     for layout, rate in sorted(tuned.rates.items(), key=lambda item: -item[1]):
@@ -65,7 +68,7 @@ def tuned(config: GraphConfig) -> GraphConfig:
     """Return the graph as it was tuned for this machine, if it was; say so."""
     from sluice.pipeline.tools.autotune import apply, tuned_file
 
-    config, word = apply(config, tuned_file(config))
-    if word is not None:
-        typer.echo(f"sluice: {word}", err=True)
+    config, message = apply(config, tuned_file(config))
+    if message is not None:
+        typer.echo(f"sluice: {message}", err=True)
     return config

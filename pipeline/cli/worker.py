@@ -1,4 +1,4 @@
-"""The command that lends this host to a run of another."""
+"""``sluice worker``: compute for a run of another host."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from typing import Annotated
 
 import typer
 
-from sluice.pipeline.cli.common.options import Key, PlainTcp, ServerKey
+from .common.options import Key, PlainTcp, ServerKey
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module, under its name of an earlier release too."""
     app.command(
-        epilog="Example: sluice work tcp://daq7:5561 --key me.secret --server-key daq7.public"
-    )(work)
+        epilog="Example: sluice worker tcp://daq7:5561 --key me.secret --server-key daq7.public"
+    )(worker)
+    app.command("work", hidden=True)(worker)
 
 
-def work(
-    to: Annotated[str, typer.Argument(help="Where the run listens: `workers.listen`.")],
+def worker(
+    to: Annotated[str, typer.Argument(help="Endpoint of the run: `workers.listen` of its graph.")],
     name: Annotated[
-        str | None, typer.Option(help="Unique in the run; host and process id unless given.")
+        str | None,
+        typer.Option(help="Name, unique in the run; host and process id if omitted."),
     ] = None,
     patience: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait for a run that listens there.")

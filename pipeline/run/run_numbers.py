@@ -75,6 +75,11 @@ class RunNumbers:
             ) from error
         return number
 
+    def require_free(self, wanted: int | None) -> None:
+        """Raise the ConfigError that `allocate` would, for a number given before; take none."""
+        if wanted is not None and wanted != UNNUMBERED:
+            self._require_free(wanted, self._read())
+
     def _require_free(self, number: int, given: list[tuple[int, int]]) -> int:
         if any(first <= number <= last for first, last in given):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Replay in the batches of a recorded run, and say what was decided otherwise."""
+"""Replay in the batches of a recorded run, and the decisions that differ."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def configure(config: GraphConfig, run: Path, columns: list[str], most: int) -> 
     Parameters
     ----------
     config
-        With the input as its source.
+        Graph with the input as its source.
     run
-        The recording that the run's sink wrote.
+        Recording of the run.
     columns
-        More columns to compare.
+        Columns to compare beside the decision.
     most
-        Differences to list.
+        Number of differences to list.
     """
     records = RecordedRun(run).batch_records()
     source = {"run": str(run), "of": {"use": config.source.use, **config.source.options}}

@@ -1,4 +1,4 @@
-"""How the commands that make runs begin one, follow it and tell of it."""
+"""How the commands that make runs begin one, follow it and report its end."""
 
 from __future__ import annotations
 
@@ -8,17 +8,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sluice.pipeline.cli.tune import tuned
 from sluice.pipeline.config.graph_file import GraphConfig, override_backend
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT
 
-from .output_files import refuse_collisions, side_files, write
+from .output_files import create_folders, refuse_collisions, side_files, write
 
 if TYPE_CHECKING:
     from sluice.pipeline.service.session import RunOptions
     from sluice.pipeline.system.fork_server.client import ForkServer
+
+
+class RunArguments(Struct, frozen=True, kw_only=True):
+    """Options that `sluice run` and `sluice replay` share; the command line describes each."""
+
+    report: Path | None
+    out: Path | None
+    quarantine: Path | None
+    reference: Path | None
+    http: str | None
+    engine: str
+    workers: int | None
+    backend: str | None
+    run_number: int | None
+    resume: bool
+    as_json: bool
+
+    def run_options(self, *, http: str | None = None, rate_hz: float | None = None) -> RunOptions:
+        """Return what the run itself is asked for; `http` is where to listen unless told here."""
+        from sluice.pipeline.service.session import RunOptions
+
+        return RunOptions(
+            self.run_number,
+            self.engine,
+            rate_hz=rate_hz,
+            http=self.http or http,
+            quarantine=self.quarantine,
+            reference=self.reference,
+            resume=self.resume,
+        )
 
 
 def with_backend(config: GraphConfig, backend: str | None) -> GraphConfig:
@@ -37,8 +68,10 @@ def with_overrides(config: GraphConfig, out: Path | None, workers: int | None) -
     sink = config.sink
     if out is not None and sink.use == "recording":
         sink = replace(sink, options={**sink.options, "path": str(out)})
-    crew = config.workers if workers is None else replace(config.workers, compute=workers, chain=())
-    return replace(config, sink=sink, workers=crew)
+    table = (
+        config.workers if workers is None else replace(config.workers, compute=workers, chain=())
+    )
+    return replace(config, sink=sink, workers=table)
 
 
 @contextmanager
@@ -49,24 +82,24 @@ def fork_server_for(config: GraphConfig, engine: str) -> Iterator[ForkServer | N
     if engine != "distributed":
         yield None
         return
-    with closing(start_fork_server(config, fork_now=True)) as nursery:
-        yield nursery
+    with closing(start_fork_server(config, fork_now=True)) as server:
+        yield server
 
 
 def run_once(
-    config: GraphConfig, wishes: RunOptions, report: Path | None, nursery: ForkServer | None,
-    *, as_json: bool,
-) -> None:  # fmt: skip
-    """Make one run."""
+    config: GraphConfig, options: RunOptions, arguments: RunArguments, server: ForkServer | None
+) -> None:
+    """Make one run, after everything was checked that could keep it from starting."""
     from sluice.pipeline.service.daemon import raise_on_error, run_graph
 
     from .comparison import has_differences
     from .progress import print_address, run_progress
 
-    refuse_collisions(config, *side_files(wishes, report))
-    with run_progress(quiet=as_json) as progress:
-        result = run_graph(config, wishes, progress, print_address, nursery)
-    _print_report(result, report, as_json=as_json)
+    report = arguments.report
+    require_startable(config, options, report)
+    with run_progress(quiet=arguments.as_json) as progress:
+        result = run_graph(config, options, progress, print_address, server)
+    _print_report(result, report, as_json=arguments.as_json)
     raise_on_error(result)
     if has_differences(result):
         raise typer.Exit(EXIT_DIFFERENT)
@@ -75,26 +108,36 @@ def run_once(
         raise typer.Exit(EXIT_DAMAGED_INPUT)
 
 
+def require_startable(config: GraphConfig, options: RunOptions, report: Path | None) -> None:
+    """Refuse a run that could not start; only then make folders for the files beside its sink's."""
+    from sluice.pipeline.tools.validation import validate_run
+
+    beside = side_files(options, report)
+    refuse_collisions(config, *beside)
+    validate_run(config, options)
+    create_folders(*beside)
+
+
 def serve(
     load: Callable[[], GraphConfig],
-    wishes: RunOptions,
-    report: Path | None,
-    nursery: ForkServer | None,
-    *,
-    as_json: bool,
+    options: RunOptions,
+    arguments: RunArguments,
+    server: ForkServer | None,
 ) -> None:
     """Make a run at each `start` until SIGTERM."""
     from sluice.pipeline.service.daemon import Daemon
 
     from .progress import print_address, run_progress
 
+    report, as_json = arguments.report, arguments.as_json
+
     def checked() -> GraphConfig:
         config = load()
-        refuse_collisions(config, *side_files(wishes, report))
+        require_startable(config, options, report)
         return config
 
     with run_progress(quiet=as_json) as progress:
-        daemon = Daemon(checked, wishes, progress, print_address, nursery)
+        daemon = Daemon(checked, options, progress, print_address, server)
         daemon.serve(lambda result: _print_report(result, report, as_json=as_json))
 
 
@@ -104,13 +147,13 @@ def _print_report(result: dict[str, Any], report: Path | None, *, as_json: bool)
 
     from sluice.pipeline.run.run_numbers import expand_run_number
 
+    from .output import print_json
     from .summary import show
 
     report = expand_run_number(report, result["run"])
-    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
     if as_json:
-        typer.echo(text)
+        print_json(result, indent=True)
     else:
         show(result, report)
     if report is not None:
-        write(report, text + "\n")
+        write(report, msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n")

@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) there.")]
+Graph = Annotated[str, typer.Argument(help="Name of a graph that ships, or a TOML file.")]
+Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) to this file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, nothing else.")]
-Out = Annotated[Path | None, typer.Option(help="Record kept events there instead.")]
-Http = Annotated[str | None, typer.Option(help="Serve metrics and status there, host:port.")]
-Quarantine = Annotated[Path | None, typer.Option(help="Keep refused events there.")]
+Out = Annotated[Path | None, typer.Option(help="Record kept events in this file.")]
+Http = Annotated[str | None, typer.Option(help="Serve metrics and status at HOST:PORT.")]
+Quarantine = Annotated[Path | None, typer.Option(help="Record refused events in this file.")]
 Reference = Annotated[
-    Path | None, typer.Option(help="Alarm when a monitor leaves the band of this run's report.")
+    Path | None,
+    typer.Option(help="Report of a reference run; alarm when a monitor leaves its band."),
 ]
-Engine = Annotated[str, typer.Option(help="distributed, or inline: all in one process.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Compute workers, each with the whole chain.")
+Engine = Annotated[
+    str, typer.Option(help="Engine: distributed over processes, or inline in this one.")
 ]
+Workers = Annotated[int | None, typer.Option(min=1, help="Compute workers, each with all stages.")]
 Backend = Annotated[
     str | None, typer.Option(help="Backend of all models, such as onnxruntime:cuda or tensorrt.")
 ]
@@ -28,12 +30,16 @@ RunNumber = Annotated[
         "--run",
         min=0,
         max=2**32 - 1,
-        help="The run number, not used before; the next unless given.",
+        help="Run number that was never used; the next one if omitted, 0 for a trial.",
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on behind what the output file has of a killed run.")
+    bool,
+    typer.Option(
+        "--resume",
+        help="Resume an interrupted run after the last committed batch of its output file.",
+    ),
 ]
-Key = Annotated[Path | None, typer.Option(help="Own secret key file, for a guarded edge.")]
-ServerKey = Annotated[Path | None, typer.Option(help="Public key file of who listens there.")]
-PlainTcp = Annotated[bool, typer.Option("--plain-tcp", help="Beyond this host without keys.")]
+Key = Annotated[Path | None, typer.Option(help="Own secret key file, where CURVE keys are used.")]
+ServerKey = Annotated[Path | None, typer.Option(help="Public key file of the server.")]
+PlainTcp = Annotated[bool, typer.Option("--plain-tcp", help="Connect to other hosts without keys.")]

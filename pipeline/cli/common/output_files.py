@@ -1,4 +1,4 @@
-"""Files that a run writes: none over its input, none over another, none where nobody may write."""
+"""Checks of output paths: not the input, not each other, writable."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ if TYPE_CHECKING:
     from sluice.pipeline.service.session import RunOptions
 
 
-def side_files(wishes: RunOptions, report: Path | None) -> list[Path | None]:
+def side_files(options: RunOptions, report: Path | None) -> list[Path | None]:
     """Return the files that a run writes beside its sink's."""
     from sluice.pipeline.run.run_numbers import UNNUMBERED, expand_run_number
 
-    return [expand_run_number(report, UNNUMBERED), expand_run_number(wishes.quarantine, UNNUMBERED)]
+    return [
+        expand_run_number(report, UNNUMBERED),
+        expand_run_number(options.quarantine, UNNUMBERED),
+    ]
 
 
 def require_run_number_in_paths(
-    config: GraphConfig, out: Path | None, wishes: RunOptions, report: Path | None
+    config: GraphConfig, out: Path | None, options: RunOptions, report: Path | None
 ) -> None:
     """Refuse options with which a later run of a waiting daemon would undo an earlier one."""
     path = config.sink.options.get("path") if out is None else str(out)
-    for name, value in (("--report", report), ("--quarantine", wishes.quarantine), ("sink", path)):
+    for name, value in (("--report", report), ("--quarantine", options.quarantine), ("sink", path)):
         if value is not None and "{run" not in str(value):
             raise ConfigError(
                 f"{name} {value}: expected {{run}} in it, so that each run has a file of its own",
                 hint="with --wait several runs may come",
             )
-    if wishes.resume:
+    if options.resume:
         raise ConfigError("--resume: expected none with --wait: it makes one run after the other")
-    if wishes.run is not None:
+    if options.run is not None:
         raise ConfigError("--run: expected none with --wait: each run takes the next number")
 
 
@@ -71,12 +74,23 @@ def _refuse_input_in_parts(config: GraphConfig) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    """Refuse a path that cannot be written, without making the folders that it still lacks."""
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there != path and not there.is_dir():
+        raise ConfigError(f"{path}: cannot write there: Not a directory")
+    if not os.access(there, os.W_OK):
         raise ConfigError(f"{path}: cannot write there")
+
+
+def create_folders(*paths: Path | None) -> None:
+    """Make the folders that files will be written to."""
+    for path in filter(None, paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
 
 
 def write(path: Path, text: str) -> None:

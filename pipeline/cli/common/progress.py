@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar, and what a run says of itself."""
+"""Progress on stderr: a bar with state, rate and latency of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def progress_bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
         TextColumn("{task.description}"),
     )
     console = Console(stderr=True)
-    # Where nobody looks, a daemon's log say, it is drawn once, at the end.
+    # Where stderr is a file, such as a daemon's log, the bar is drawn once, at the end.
     with Progress(
         *columns, console=console, disable=quiet, auto_refresh=console.is_terminal
     ) as bars:
@@ -59,5 +59,5 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
 
 
 def print_address(address: str) -> None:
-    """Say where HTTP is served."""
+    """Print the addresses of metrics and status."""
     typer.echo(f"metrics: {address}/metrics  status: {address}/status", err=True)

@@ -115,6 +115,18 @@ def resolve_mapping(
     return fillings
 
 
+def declared_columns(columns: Mapping[str, str | ColumnMapping], where: str) -> list[Column]:
+    """Return the columns that a mapping declares, which can be told before there is a file.
+
+    Raises
+    ------
+    ConfigError
+        If an entry has no form, or none that is one.
+    """
+    entries = {name: ColumnMapping(e) if isinstance(e, str) else e for name, e in columns.items()}
+    return [_declared(name, entry, where) for name, entry in entries.items()]
+
+
 def _own_form(field: Field) -> str:
     reserved = RESERVED.get(field.name)
     # Recordings hold no truth values.
@@ -127,6 +139,18 @@ def _filling(
     name: str, entry: ColumnMapping, fields: Mapping[str, Field], where: str
 ) -> ColumnFill:
     at = f"{where}: column {name!r}"
+    column = _declared(name, entry, where)
+    found = _found(entry.from_ or name, column, fields, at)
+    if entry.offsets:
+        found = _listed(found, entry.offsets, fields, at)
+    _check_pad(entry, column, at)
+    for field in found:
+        _check(field, column, entry, at, elements=len(found) > 1)
+    return ColumnFill(column, found, entry.pad, entry.cut)
+
+
+def _declared(name: str, entry: ColumnMapping, where: str) -> Column:
+    at = f"{where}: column {name!r}"
     if not entry.form and name not in RESERVED:
         raise ConfigError(f"{at}: expected a `form`, such as 'float32[48]', got none")
     form = entry.form or RESERVED[name].spec
@@ -135,13 +159,7 @@ def _filling(
         column = RESERVED[name]
         if form != column.spec:
             raise ConfigError(f"{at}: expected the form {column.spec}, got {form}")
-    found = _found(entry.from_ or name, column, fields, at)
-    if entry.offsets:
-        found = _listed(found, entry.offsets, fields, at)
-    _check_pad(entry, column, at)
-    for field in found:
-        _check(field, column, entry, at, elements=len(found) > 1)
-    return ColumnFill(column, found, entry.pad, entry.cut)
+    return column
 
 
 def _found(

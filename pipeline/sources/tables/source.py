@@ -13,13 +13,13 @@ from msgspec import Struct
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, DataError
 from sluice.pipeline.core.ragged import Ragged
-from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Column, Schema
 from sluice.pipeline.sources.base import NONE, UNLIMITED, Available, Losses, Rejected, now_for
 from sluice.pipeline.sources.prefetch import Prefetcher, Rebatcher, chunk_events
 from sluice.pipeline.transport.socket import Socket
 
 from .columns import FilledColumn, Parts, fill_column
-from .mapping import ColumnMapping, Field, resolve_mapping
+from .mapping import ColumnMapping, Field, declared_columns, resolve_mapping
 
 
 class Table(Protocol):
@@ -59,7 +59,9 @@ class TableSource(ABC):
         self.name = name
         self._columns = options.columns
         self._path = Path(options.path)
-        self.schema = Schema()
+        # Columns that the graph file declares are known before the file is there.
+        declared = declared_columns(options.columns, str(self._path))
+        self.schema = _with_reserved(declared) if declared else Schema()
         self.exhausted = False
         self.corruption: str | None = None
         self.expected: int | None = None
@@ -84,8 +86,7 @@ class TableSource(ABC):
             self._table.close()
             raise
         self.expected = self._fillings[0].fields[0].events
-        columns = [filling.column for filling in self._fillings]
-        self.schema = Schema((EVENT_ID, T_EVENT, T_INGEST)).merge(columns)
+        self.schema = _with_reserved(filling.column for filling in self._fillings)
         self._portions = Rebatcher(self._next)
 
     def _require_offsets(self) -> None:
@@ -167,6 +168,10 @@ class TableSource(ABC):
             for row, (reason, raw) in sorted(refused.items())
         ]
         return batch.take(np.setdiff1d(np.arange(events), list(refused))), rejected
+
+
+def _with_reserved(columns: Iterable[Column]) -> Schema:
+    return Schema((EVENT_ID, T_EVENT, T_INGEST)).merge(columns)
 
 
 def _events(fields: Iterable[Field]) -> int:

@@ -54,12 +54,12 @@ def open_graph(make_graph, ports, keys):
 
 @pytest.fixture
 def join(launch, ports, keys):
-    """Start `sluice work`."""
+    """Start `sluice worker`."""
 
     def start(who="allowed/worker", name=None, env=None, server="ingest"):
         named = ["--name", name] if name else []
         return launch(
-            "work", f"tcp://127.0.0.1:{ports[0]}", "--key", keys / f"{who}.secret",
+            "worker", f"tcp://127.0.0.1:{ports[0]}", "--key", keys / f"{who}.secret",
             "--server-key", keys / f"{server}.public", "--patience", 90, *named, env=env,
         )  # fmt: skip
 

@@ -198,7 +198,8 @@ def test_exit_codes(reference: Path, rows: Rows) -> None:
 
 def _leaves(command: Any, *names: str) -> Iterator[tuple[str, Any]]:
     for name, inner in getattr(command, "commands", {}).items():
-        yield from _leaves(inner, *names, name)
+        if not inner.hidden:  # names of an earlier release
+            yield from _leaves(inner, *names, name)
     if not hasattr(command, "commands"):
         yield " ".join(names), command
 

@@ -151,9 +151,8 @@ def test_numbers_of_another_type(write, read, kind, given, form, good):
 )
 def test_mappings_that_do_not_fit(write, kind, mapping, error, words, columns, make):
     path, use = write(kind, columns(3))
-    source = make(use, path, columns=mapping)
-    with pytest.raises(error) as caught:
-        source.open()
+    with pytest.raises(error) as caught:  # of the entry itself, before the file is opened
+        make(use, path, columns=mapping).open()
     for word in (str(path), *words):
         assert word in str(caught.value)
 

@@ -1,0 +1,40 @@
+"""The models of all repositories, each held to its manifest."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sluice.pipeline.core.errors import ModelError
+
+from .repository import all_models, read_model
+
+
+class Catalogue(NamedTuple):
+    """Models that are there.
+
+    Attributes
+    ----------
+    models
+        Manifest of each as plain values, with the size of its file as ``bytes``.
+    refused
+        Why the others cannot be used.
+    """
+
+    models: list[dict[str, Any]]
+    refused: list[ModelError]
+
+
+def read_catalogue() -> Catalogue:
+    """Read every model of the repositories; each file's hash is checked."""
+    found = Catalogue([], [])
+    for folder in all_models():
+        try:
+            model = read_model(folder)
+        except ModelError as error:
+            found.refused.append(error)
+        else:
+            size = model.path.stat().st_size
+            found.models.append({**msgspec.to_builtins(model.manifest), "bytes": size})
+    return found

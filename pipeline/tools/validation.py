@@ -1,0 +1,156 @@
+"""Checks of a run before anything of it is opened, and of a graph with all its models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from sluice.pipeline.config.graph_file import GraphConfig
+from sluice.pipeline.config.plugins import build
+from sluice.pipeline.core.errors import ConfigError, did_you_mean
+from sluice.pipeline.core.schema import Column
+from sluice.pipeline.graph.graph import Graph, build_graph
+from sluice.pipeline.inference.session import require_backend
+from sluice.pipeline.metrics.reference_band import read_reference_bands
+from sluice.pipeline.run.run_numbers import RunNumbers, state_folder
+from sluice.pipeline.service.auth import HttpAuth
+from sluice.pipeline.service.daemon import ENGINES
+from sluice.pipeline.service.session import RunOptions
+from sluice.pipeline.sinks.base import Sink
+from sluice.pipeline.sources.base import Source
+from sluice.pipeline.sources.live.source import LiveSource
+
+
+class StageCheck(Struct, frozen=True):
+    """One stage of a graph that was checked.
+
+    Attributes
+    ----------
+    name, use
+        As in the graph file.
+    bypassed
+        Whether the source has what the stage provides, so that it does not run.
+    reads, adds
+        Columns; none where it is bypassed.
+    """
+
+    name: str
+    use: str
+    bypassed: bool
+    reads: tuple[Column, ...]
+    adds: tuple[Column, ...]
+
+
+class MonitorCheck(Struct, frozen=True):
+    """One monitor: its name, the columns it reads, and the metric that shows its values."""
+
+    name: str
+    reads: tuple[Column, ...]
+    metric: str
+
+
+class GraphCheck(Struct, frozen=True):
+    """A graph that was checked.
+
+    Attributes
+    ----------
+    graph
+        Its name.
+    stages, monitors
+        In the order of the graph file.
+    inputs, outputs
+        Columns from the source to the workers, and from the workers to the sink.
+    """
+
+    graph: str
+    stages: tuple[StageCheck, ...]
+    monitors: tuple[MonitorCheck, ...]
+    inputs: tuple[Column, ...]
+    outputs: tuple[Column, ...]
+
+
+def validate_run(config: GraphConfig, options: RunOptions) -> Graph:
+    """Refuse a run that could not start, before a socket, a file or a run number is taken for it.
+
+    A source that tells its columns only from its input is opened for a moment. Models are found
+    and their files' hashes checked; they are loaded by `check_graph` and by the run itself.
+
+    Parameters
+    ----------
+    config
+        The graph with source and sink as they shall be.
+    options
+        What the command line asks of the run.
+
+    Returns
+    -------
+    Graph
+        All stages and monitors, joined.
+
+    Raises
+    ------
+    SluiceError
+        Saying what would keep the run from starting.
+    """
+    if options.engine not in ENGINES:
+        raise ConfigError(
+            f"engine {options.engine!r}: no such engine", did_you_mean(options.engine, ENGINES)
+        )
+    graph = _join(config, options)
+    for part in config.stages:
+        backend = part.options.get("backend")
+        if isinstance(backend, str):
+            require_backend(backend, f"{config.origin}: stage {part.name!r}")
+    if options.http is not None:
+        HttpAuth(options.http, config.http.token_file)
+    if options.reference is not None:
+        read_reference_bands(Path(options.reference), [part.name for part in config.monitors])
+    if not options.resume:
+        RunNumbers(state_folder(config.run.state)).require_free(options.run)
+    return graph
+
+
+def _join(config: GraphConfig, options: RunOptions) -> Graph:
+    source: Source = build("source", config.source, config.origin)
+    if options.resume and isinstance(source, LiveSource):
+        raise ConfigError(
+            "--resume: expected a source that reads a file, got a live one",
+            hint="what a live source gave is gone: start a new run",
+        )
+    if not len(source.schema):
+        source.open()
+        source.close()
+    sink: Sink = build("sink", config.sink, config.origin)
+    return build_graph(config, source.schema, sink.columns)
+
+
+def check_graph(config: GraphConfig, options: RunOptions) -> GraphCheck:
+    """Validate a run, then load every model and compare it with its golden outputs.
+
+    Raises
+    ------
+    SluiceError
+        As `validate_run`, and if a stage, shadow or monitor cannot be opened.
+    """
+    graph = validate_run(config, options)
+    for stage in graph.stages:
+        stage.open(1)
+        stage.close()
+    for monitor in graph.monitors:
+        monitor.open(1)
+        monitor.close()
+    for shadow in graph.shadows:
+        shadow.load(1)
+        shadow.close()
+    stages = tuple(
+        StageCheck(join.stage, join.use, join.bypassed, tuple(join.inputs), tuple(join.outputs))
+        for join in graph.joins
+    )
+    monitors = tuple(
+        MonitorCheck(monitor.name, tuple(monitor.consumes), monitor.metric)
+        for monitor in graph.monitors
+    )
+    return GraphCheck(
+        config.graph.name, stages, monitors, tuple(graph.inputs), tuple(graph.outputs)
+    )

@@ -1,0 +1,124 @@
+"""`check` and `run` refuse the same starts with the same words, before anything is opened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sluice.pipeline.cli.main import app
+from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.transport import socket as transport
+
+#: What is replaced in the graph file, and by what.
+GRAPHS = {
+    "unknown key": ('use = "wafer.unpack"', 'use = "wafer.unpack"\ncolour = 1'),
+    "unknown stage": ("wafer.unpack", "wafer.unpak"),
+    "missing file": ("wafer.unpack", "mine.py:Unpack"),
+    "missing column": ("words = ", "wards = "),
+    "wrong dtype": ("uint32[12]", "uint16[12]"),
+    "unknown model": ("wafer-encoder-9b", "wafer-encodr-9b"),
+    "unknown backend": ('backend = "layers"', 'backend = "leyers"'),
+    "absent device": ('backend = "layers"', 'backend = "onnxruntime:cuda"'),
+    "unknown sink column": ('"packed"]', '"packd"]'),
+    "open to the network": ("127.0.0.1:9464", "0.0.0.0:9464"),
+    "unknown path variable": ('use = "recording"', 'use = "recording"\npath = "{event}.arrows"'),
+}
+OPTIONS = {
+    "unknown engine": ["--engine", "fast"],
+    "unknown backend": ["--backend", "fast"],
+    "absent reference": ["--reference", "nothing.json"],
+    "used run number": ["--run", "7"],
+}
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The graph `compress`, with a state folder in which run 7 was given."""
+    from importlib.resources import files
+
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "runs.json").write_text(json.dumps({"given": [[7, 7]]}))
+    monkeypatch.setenv("SLUICE_STATE", str(state))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    path = folder / "graph.toml"
+    path.write_text((files("sluice.pipeline") / "graphs" / "compress.toml").read_text())
+    return path
+
+
+def _refusal(arguments: list[str]) -> tuple[str, int]:
+    with pytest.raises(SluiceError) as refused:
+        app(arguments, standalone_mode=False)
+    return str(refused.value), refused.value.exit_code
+
+
+def _compare(graph: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    bind = transport.Socket.__init__
+    monkeypatch.setattr(
+        transport.Socket, "__init__", lambda *a, **k: (opened.append(a), bind(*a, **k))[1]
+    )
+    state = Path(graph.parents[1], "state")
+    before = {path: path.read_bytes() for path in state.iterdir()}
+    checked = _refusal(["check", str(graph), *options])
+    # The default engine's fork server is for a process of its own, so this one has none.
+    engine = [] if "--engine" in options else ["--engine", "inline"]
+    ran = _refusal(["run", str(graph), *engine, *options, "--report", "new/report.json"])
+    assert ran == checked
+    assert not opened
+    assert {path: path.read_bytes() for path in state.iterdir()} == before
+    assert [path.name for path in graph.parent.iterdir()] == ["graph.toml"]
+
+
+@pytest.mark.parametrize("change", GRAPHS.values(), ids=GRAPHS)
+def test_a_broken_graph(graph: Path, change: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+    text = graph.read_text()
+    assert change[0] in text
+    graph.write_text(text.replace(*change))
+    _compare(graph, [], monkeypatch)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_wrong_options(graph: Path, options: list[str], monkeypatch: pytest.MonkeyPatch):
+    _compare(graph, options, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--resume"], "--resume: expected a source that reads a file"),
+        (["--report", "graph.toml/r.json"], "cannot write there"),
+        (["--report", "r", "--quarantine", "r"], "expected a file of its own"),
+    ],
+)
+def test_options_of_run_alone(graph, options, says, monkeypatch):
+    text, code = _refusal(["run", str(graph), "--engine", "inline", *options])
+    assert says in text
+    assert code == 2
+    assert [path.name for path in graph.parent.iterdir()] == ["graph.toml"]
+    assert json.loads((graph.parents[1] / "state" / "runs.json").read_text()) == {"given": [[7, 7]]}
+
+
+@pytest.mark.parametrize(
+    "name", ["antihydrogen", "antihydrogen-cosmics", "compress", "hgcal", "jets"]
+)
+def test_every_shipped_graph_checks(name: str, capsys: pytest.CaptureFixture[str]):
+    app(["check", name, "--json"], standalone_mode=False)
+    checked = json.loads(capsys.readouterr().out)
+    assert checked["stages"]
+    assert checked["graph"] == name
+
+
+def test_a_graph_for_gpus_says_what_is_missing():
+    from importlib.util import find_spec
+
+    if find_spec("tensorrt") is not None:
+        pytest.skip("TensorRT is here")
+    text, code = _refusal(["check", "hgcal-gpu"])
+    assert "TensorRT cannot be loaded" in text
+    assert "pip install" in text
+    assert code == 4
