@@ -21,6 +21,7 @@ Blocks = Callable[[Path, str], list[str]]
 #: Where the section on lists begins in the page on one's own files.
 _LISTS = "python make_candidates.py"
 _FILE = re.compile(r"# (?P<name>[\w.-]+\.(py|toml))\n")
+_CODE = re.compile(r"^```\w+\n(.*?)^```$", re.M | re.S)
 
 
 def _free_port() -> str:
@@ -198,3 +199,27 @@ def test_make_targets_exist(root: Path) -> None:
     for page in (root / "README.md", root / "docs" / "tutorial.md", root / "docs" / "gpu.md"):
         for target in re.findall(r"(?:^|`)(?:\$ )?make ([a-z-]+)", page.read_text(), re.M):
             assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_running_from_python(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    pytest.importorskip("awkward")
+    page = root / "docs" / "howto" / "run-from-python.md"
+    _write_files(page, blocks, tmp_path)
+    said = _type(_commands(page, blocks), tmp_path, root)
+    assert "[{event_id: 0, packed: [" in said
+    assert "<Result: " in said
+    assert "expected uint32[12], got float64[12]" in said
+    assert [path.name for path in tmp_path.glob("*.arrows")] == ["w.arrows"]
+
+
+#: What the pages may import of Sluice: what its authors keep stable.
+_PUBLIC = {"sluice", "sluice.pipeline.api", "sluice.exporters.api"}
+
+
+def test_pages_import_nothing_but_the_public_modules(root: Path) -> None:
+    for page in (root / "README.md", *(root / "docs").rglob("*.md")):
+        if "decisions" in page.parts:
+            continue
+        text = page.read_text()
+        found = re.findall(r"(?:from|import) (sluice[\w.]*)", "\n".join(_CODE.findall(text)))
+        assert set(found) <= _PUBLIC, page
