@@ -128,3 +128,15 @@ def test_a_backend_that_is_not_here_is_refused_at_once(together, wafers):
     assert cpu.code == 0, cpu
     models = json.loads(cpu.out)["models"]
     assert {model["backend"] for model in models.values()} == {"onnxruntime:cpu"}
+
+
+def test_a_function_call_runs_a_graph_over_processes(wafers, tmp_path):
+    script = (
+        "import sluice\n"
+        f"one = sluice.run('compress', {str(wafers)!r})\n"
+        f"other = sluice.run('compress', {str(wafers)!r}, engine='distributed', workers=2)\n"
+        "assert one.events and one.to_arrow().equals(other.to_arrow())\n"
+        "assert other.report['closed']\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, timeout=100, check=True)
+    assert list(tmp_path.iterdir()) == []
