@@ -20,11 +20,11 @@ from sluice.pipeline.config.graph_file import (
     ComponentConfig,
     GraphConfig,
     load_graph,
-    override_backend,
 )
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.core.schema import Schema
+from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service.daemon import raise_on_error, run_graph

@@ -173,11 +173,6 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     )  # fmt: skip
 
 
-def runs_model(part: ComponentConfig) -> bool:
-    """Whether a stage of the graph file runs models of the repository."""
-    return part.use == "infer"
-
-
 def override_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConfig:
     """Return the graph with the models of these stages, by name, on other backends."""
     stages = tuple(
@@ -187,16 +182,6 @@ def override_backends(config: GraphConfig, backends: Mapping[str, str]) -> Graph
         for part in config.stages
     )
     return replace(config, stages=stages)
-
-
-def override_backend(config: GraphConfig, backend: str) -> GraphConfig:
-    """Return the graph with all its models on one backend; refused where it has none."""
-    stages = [part.name for part in config.stages if runs_model(part)]
-    if not stages:
-        raise ConfigError(
-            f"backend {backend!r}: expected a stage that runs a model, {config.origin} has none"
-        )
-    return override_backends(config, dict.fromkeys(stages, backend))
 
 
 def _check_workers(workers: WorkersTable, where: str) -> None:

@@ -55,13 +55,13 @@ class Unpack:
         return batch.with_columns(charge=charge)
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Do the same on a GPU; see `RunsOnGpu`."""
+        """Queue the same on a CUDA stream."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.unpack(columns["words"], columns["charge"], stream=stream)
 
-    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
-        """Return the batch: no words are wrong."""
+    def check(self, batch: EventBatch, status: Mapping[str, Array]) -> EventBatch:
+        """Return the batch as it is: any words are valid."""
         return batch
 
     def close(self) -> None:
@@ -90,10 +90,10 @@ class Normalise:
         image, charge_sum, status = self._pool.arrays(batch.events)
         bad = wafer.normalise(batch["charge"], image, charge_sum, status)
         batch = batch.with_columns(image=image, charge_sum=charge_sum)
-        return self.judge(batch, {STATUS.name: status}) if bad else batch
+        return self.check(batch, {STATUS.name: status}) if bad else batch
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Do the same on a GPU, statuses for `judge`; see `RunsOnGpu`."""
+        """Queue the same on a CUDA stream, with a status of each event for `check`."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.normalise(
@@ -101,10 +101,10 @@ class Normalise:
             stream=stream,
         )  # fmt: skip
 
-    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
-        """Return the batch with the events flagged that have a status of a bad one."""
+    def check(self, batch: EventBatch, status: Mapping[str, Array]) -> EventBatch:
+        """Return the batch with the events flagged whose charge is negative or not finite."""
         for code, reason in _REASONS.items():
-            batch = batch.flag(self.name, reason, np.flatnonzero(verdicts[STATUS.name] == code))
+            batch = batch.flag(self.name, reason, np.flatnonzero(status[STATUS.name] == code))
         return batch
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Pack:
         return batch.with_columns(packed=packed, latent_q=latent_q, sum_q=sum_q)
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Do the same on a GPU; see `RunsOnGpu`."""
+        """Queue the same on a CUDA stream."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.quantise_pack(
@@ -150,7 +150,7 @@ class Pack:
             columns["latent_q"], columns["sum_q"], stream=stream,
         )  # fmt: skip
 
-    def judge(self, batch: EventBatch, verdicts: Mapping[str, Array]) -> EventBatch:
+    def check(self, batch: EventBatch, status: Mapping[str, Array]) -> EventBatch:
         """Return the batch: all that was judged can be packed."""
         return batch
 

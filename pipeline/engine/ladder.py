@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 
 from sluice.pipeline.sources.base import Available, ProtectsPassThrough
-from sluice.pipeline.stages.base import PassesThrough as SparingStage
+from sluice.pipeline.stages.capabilities import PassesThrough
 
 from .base import RunContext
 from .batching import BatchingPolicy
@@ -113,7 +113,7 @@ class LadderController:
         self._batching, self._account = batching, plan.account
         self._ladder = LadderPolicy(plan.graph.rungs)
         judge = plan.graph.decision_stage()
-        if isinstance(judge, SparingStage) and isinstance(plan.source, ProtectsPassThrough):
+        if isinstance(judge, PassesThrough) and isinstance(plan.source, ProtectsPassThrough):
             plan.source.protect(*judge.pass_through())
 
     def choose(self, waiting: Available, events: int, workers: int) -> int:

@@ -11,7 +11,7 @@ from sluice.pipeline.core.errors import ConfigError, ErrorRecord, ModelError, di
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.inference.repository import Model, find_model, find_model_by_label
 from sluice.pipeline.journal.commit import ModelSwapRecord
-from sluice.pipeline.stages.base import SwapsModel
+from sluice.pipeline.stages.capabilities import SwapsModel
 
 from .base import RunContext
 from .swap_requests import Order

@@ -12,7 +12,8 @@ from sluice.pipeline.core.errors import DataError, DeviceLostError, RunError
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.inference.repository import Model
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.stages.base import PassesThrough, Stage, SwapsModel, TruncatesLists
+from sluice.pipeline.stages.base import Stage
+from sluice.pipeline.stages.capabilities import PassesThrough, SwapsModel, TruncatesLists
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.segment_state import EMPTY, SegmentState
 
@@ -169,7 +170,7 @@ class Chain:
 
     def _set_rung(self, rung: int) -> None:
         """Process on another rung of the ladder from now on."""
-        without_model = [stage.name for stage in self._graph.ladders if not stage.step(rung)]
+        without_model = [stage.name for stage in self._graph.ladders if not stage.set_rung(rung)]
         menu = self._graph.decision_stage()
         if isinstance(menu, PassesThrough):
             menu.disable_paths(self._graph.derived_columns(without_model))

@@ -1,9 +1,9 @@
-"""Events to a GPU and back, in pieces: the copies of one piece overlap the work on another.
+"""Batches to a GPU and back, in pieces: the copies of one piece overlap the work on another.
 
-A ferry has two berths, each with a stream, pinned memory of the host and memory of the device. A
-piece is put into one berth while the other's is under way. What a berth does, from the first copy
-to the last, is captured as a graph for each number of events that it knows; a piece is padded to
-the next of these numbers.
+The executor has two sets of buffers, each with a stream, pinned host memory and device memory. A
+piece is copied into one set while the other is in use. All work on a piece, from the first copy to
+the last, is captured as a CUDA graph for each of a few numbers of events; a piece is padded to the
+next of these numbers.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from sluice.pipeline.core.schema import Array
 
 from .cuda import CapturedGraph, Cuda, DeviceArray, Event, Memory, Stream
 
-#: Fewer events are padded to this many.
-_FEWEST = 64
+#: Smallest captured number of events: smaller pieces take a GPU as long.
+_MIN_EVENTS = 64
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 
 class TensorSpec(Struct, frozen=True):
-    """What a berth has room for, for each event: items of `shape`, lists at their longest."""
+    """A tensor as it is allocated: dtype, and shape of one event's item, lists at their longest."""
 
     name: str
     dtype: str
@@ -40,204 +40,230 @@ class TensorSpec(Struct, frozen=True):
 
 
 class TensorLayout(Struct, frozen=True):
-    """The arrays of a berth: `up` come from the host, `down` go back, `inner` never leave."""
+    """The tensors of one set of buffers.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Tensors copied to the device, and those copied back.
+    scratch
+        Tensors that never leave the device.
+    """
 
     inputs: Sequence[TensorSpec]
     scratch: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
 
 
-#: Given a berth and the shapes of its arrays, returns what queues the work between the copies.
+#: Takes buffers and the shapes of their tensors, returns a function that queues the work between
+#: the copies.
 EnqueueFactory = Callable[["StreamBuffers", Shapes], Callable[[], None]]
 
 
-class _Voyage(Struct):
-    """A captured graph and the host's side of its arrays."""
+class _PieceGraph(Struct):
+    """The captured work on a piece, and the pinned arrays that it copies from and to."""
 
     graph: CapturedGraph
-    up: list[tuple[str, Array]]
-    down: list[tuple[str, Array]]
+    inputs: list[tuple[str, Array]]
+    outputs: list[tuple[str, Array]]
 
 
 class StreamBuffers:
-    """A place for one piece: memory, a stream, and the graphs that were captured for it.
+    """The buffers of one piece: memory, a stream, and the graphs that were captured for them.
 
     Attributes
     ----------
     stream
-        Where its work is queued.
+        Stream on which the work is queued.
     device
-        Memory by name of the array.
-    """
-
-    def __init__(
-        self, cuda: Cuda, cargo: TensorLayout, rows: int, program: EnqueueFactory, own: ExitStack
-    ) -> None:
-        self._cargo, self._program, self._own = cargo, program, own
-        self.stream = Stream(cuda)
-        own.callback(self.stream.free)
-        self._done = Event(cuda)
-        own.callback(self._done.free)
-        self.device: dict[str, Memory] = {}
-        self._host: dict[str, Memory] = {}
-        for room in (*cargo.inputs, *cargo.scratch, *cargo.outputs):
-            self.device[room.name] = self._memory(cuda, rows * room.nbytes, pinned=False)
-        for room in (*cargo.inputs, *cargo.outputs):
-            self._host[room.name] = self._memory(cuda, rows * room.nbytes, pinned=True)
-        self._voyages: dict[tuple[Shape, ...], _Voyage] = {}
-        self._landing: Callable[[], None] | None = None
-
-    def _memory(self, cuda: Cuda, nbytes: int, *, pinned: bool) -> Memory:
-        memory = Memory(cuda, nbytes, pinned=pinned)
-        self._own.callback(memory.free)
-        return memory
-
-    def arrays(self, shapes: Shapes) -> dict[str, DeviceArray]:
-        """Return its memory on the device as arrays of these shapes."""
-        rooms = (*self._cargo.inputs, *self._cargo.scratch, *self._cargo.outputs)
-        return {r.name: self.device[r.name].on_device(shapes[r.name], r.dtype) for r in rooms}
-
-    def prepare(self, size: int, items: Shapes) -> _Voyage:
-        """Return the graph for so many events with such items, captured when first asked for."""
-        key = ((size,), *items.values())
-        if key not in self._voyages:
-            self._voyages[key] = self._capture(size, items)
-        return self._voyages[key]
-
-    def _capture(self, size: int, items: Shapes) -> _Voyage:
-        rooms = (*self._cargo.inputs, *self._cargo.scratch, *self._cargo.outputs)
-        shapes = {room.name: (size, *items.get(room.name, room.shape)) for room in rooms}
-        work = self._program(self, shapes)
-        bytes_ = {r.name: math.prod(shapes[r.name]) * np.dtype(r.dtype).itemsize for r in rooms}
-
-        def enqueue() -> None:
-            for room in self._cargo.inputs:
-                name = room.name
-                self.stream.upload(self.device[name], self._host[name], bytes_[name])
-            work()
-            for room in self._cargo.outputs:
-                name = room.name
-                self.stream.download(self._host[name], self.device[name], bytes_[name])
-
-        try:
-            enqueue()  # once plain: engines and kernels set themselves up outside of captures
-        finally:
-            self.stream.synchronise()
-        graph = self.stream.capture(enqueue)
-        self._own.callback(graph.free)
-        up, down = (
-            [(r.name, self._host[r.name].on_host(shapes[r.name], r.dtype)) for r in part]
-            for part in (self._cargo.inputs, self._cargo.outputs)
-        )
-        return _Voyage(graph, up, down)
-
-    def launch(
-        self,
-        voyage: _Voyage,
-        rows: slice,
-        inputs: Mapping[str, Array],
-        outputs: Mapping[str, Array],
-    ) -> None:
-        """Send off the events `rows`; `land` fills their outputs."""
-        events = rows.stop - rows.start
-        for name, array in voyage.up:
-            np.copyto(array[:events], inputs[name][rows], casting="no")
-        self.stream.launch(voyage.graph)
-        self._done.record(self.stream)
-
-        def landing() -> None:
-            self._done.synchronise()
-            for name, array in voyage.down:
-                np.copyto(outputs[name][rows], array[:events], casting="no")
-
-        self._landing = landing
-
-    def collect(self) -> None:
-        """Wait for the piece that is under way, if any, and hand out what came of it."""
-        landing, self._landing = self._landing, None
-        if landing is not None:
-            landing()
-
-    def discard(self) -> None:
-        """Wait for whatever is under way, and hand out nothing."""
-        self._landing = None
-        self.stream.synchronise()
-
-
-class DoubleBufferedExecutor:
-    """Two berths on a device.
-
-    Parameters
-    ----------
-    cuda
-        The device.
-    cargo
-        The arrays.
-    rows
-        Least and most events of a piece.
-    program
-        What is done with a piece on the device.
-    own
-        Frees all of it when it is closed, last taken first.
+        Device memory, by name of the tensor.
     """
 
     def __init__(
         self,
         cuda: Cuda,
-        cargo: TensorLayout,
+        layout: TensorLayout,
+        max_events: int,
+        enqueue_factory: EnqueueFactory,
+        resources: ExitStack,
+    ) -> None:
+        self._layout, self._enqueue_factory, self._resources = layout, enqueue_factory, resources
+        self.stream = Stream(cuda)
+        resources.callback(self.stream.free)
+        self._done = Event(cuda)
+        resources.callback(self._done.free)
+        self.device: dict[str, Memory] = {}
+        self._host: dict[str, Memory] = {}
+        for tensor in self._tensors():
+            self.device[tensor.name] = self._memory(cuda, max_events * tensor.nbytes, pinned=False)
+        for tensor in (*layout.inputs, *layout.outputs):
+            self._host[tensor.name] = self._memory(cuda, max_events * tensor.nbytes, pinned=True)
+        self._graphs: dict[tuple[Shape, ...], _PieceGraph] = {}
+        #: Waits for the piece in flight and copies its outputs; None while there is none.
+        self._copy_outputs: Callable[[], None] | None = None
+
+    def _tensors(self) -> tuple[TensorSpec, ...]:
+        return (*self._layout.inputs, *self._layout.scratch, *self._layout.outputs)
+
+    def _memory(self, cuda: Cuda, nbytes: int, *, pinned: bool) -> Memory:
+        memory = Memory(cuda, nbytes, pinned=pinned)
+        self._resources.callback(memory.free)
+        return memory
+
+    def arrays(self, shapes: Shapes) -> dict[str, DeviceArray]:
+        """Return the device memory as arrays of these shapes, by name of the tensor."""
+        return {
+            tensor.name: self.device[tensor.name].on_device(shapes[tensor.name], tensor.dtype)
+            for tensor in self._tensors()
+        }
+
+    def graph(self, events: int, item_shapes: Shapes) -> _PieceGraph:
+        """Return the graph for a piece of `events` events, captured when first asked for.
+
+        `item_shapes` are those of the inputs, whose lists may be shorter than their longest.
+        """
+        key = ((events,), *item_shapes.values())
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(events, item_shapes)
+        return self._graphs[key]
+
+    def _capture(self, events: int, item_shapes: Shapes) -> _PieceGraph:
+        tensors = self._tensors()
+        shapes = {t.name: (events, *item_shapes.get(t.name, t.shape)) for t in tensors}
+        work = self._enqueue_factory(self, shapes)
+        nbytes = {t.name: math.prod(shapes[t.name]) * np.dtype(t.dtype).itemsize for t in tensors}
+
+        def enqueue() -> None:
+            for tensor in self._layout.inputs:
+                name = tensor.name
+                self.stream.upload(self.device[name], self._host[name], nbytes[name])
+            work()
+            for tensor in self._layout.outputs:
+                name = tensor.name
+                self.stream.download(self._host[name], self.device[name], nbytes[name])
+
+        try:
+            enqueue()  # uncaptured first: engines and kernels initialise themselves on first use
+        finally:
+            self.stream.synchronise()
+        graph = self.stream.capture(enqueue)
+        self._resources.callback(graph.free)
+        inputs, outputs = (
+            [(t.name, self._host[t.name].on_host(shapes[t.name], t.dtype)) for t in some]
+            for some in (self._layout.inputs, self._layout.outputs)
+        )
+        return _PieceGraph(graph, inputs, outputs)
+
+    def launch(
+        self,
+        piece: _PieceGraph,
+        rows: slice,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+    ) -> None:
+        """Launch the work on the events `rows`; `collect` fills their outputs."""
+        events = rows.stop - rows.start
+        for name, array in piece.inputs:
+            np.copyto(array[:events], inputs[name][rows], casting="no")
+        self.stream.launch(piece.graph)
+        self._done.record(self.stream)
+
+        def copy_outputs() -> None:
+            self._done.synchronise()
+            for name, array in piece.outputs:
+                np.copyto(outputs[name][rows], array[:events], casting="no")
+
+        self._copy_outputs = copy_outputs
+
+    def collect(self) -> None:
+        """Wait for the piece in flight, if any, and fill its outputs."""
+        copy_outputs, self._copy_outputs = self._copy_outputs, None
+        if copy_outputs is not None:
+            copy_outputs()
+
+    def discard(self) -> None:
+        """Wait for the piece in flight, if any, and drop its outputs."""
+        self._copy_outputs = None
+        self.stream.synchronise()
+
+
+class DoubleBufferedExecutor:
+    """Runs the work on batches, in pieces, with two sets of buffers on a device.
+
+    Parameters
+    ----------
+    cuda
+        The device.
+    layout
+        The tensors of a piece.
+    rows
+        Minimum and maximum number of events of a piece.
+    enqueue_factory
+        Makes the function that queues the work on a piece.
+    resources
+        Releases memory, streams and graphs when it is closed.
+    """
+
+    def __init__(
+        self,
+        cuda: Cuda,
+        layout: TensorLayout,
         rows: tuple[int, int],
-        program: EnqueueFactory,
-        own: ExitStack,
+        enqueue_factory: EnqueueFactory,
+        resources: ExitStack,
     ) -> None:
         self._cuda = cuda
-        self._most = rows[1]
+        self._max_events = rows[1]
         self._sizes = list(_sizes(*rows))
-        self._berths = [StreamBuffers(cuda, cargo, self._most, program, own) for _ in range(2)]
-        self._up = [room.name for room in cargo.inputs]
-        #: Most events that graphs were captured for, by the items of their inputs.
-        self._prepared: dict[tuple[Shape, ...], int] = {}
+        self._buffers = [
+            StreamBuffers(cuda, layout, self._max_events, enqueue_factory, resources)
+            for _ in range(2)
+        ]
+        self._input_names = [tensor.name for tensor in layout.inputs]
+        #: Largest captured number of events, by the item shapes of the inputs.
+        self._captured: dict[tuple[Shape, ...], int] = {}
 
-    def capture(self, items: Shapes, events: int) -> None:
-        """Capture the graphs for so many events with such items in the inputs, and for fewer."""
-        key = tuple(items.values())
-        if self._prepared.get(key, 0) < events:
-            most = self._padded(events)
-            for size in (size for size in self._sizes if size <= most):
-                for berth in self._berths:
-                    berth.prepare(size, items)
-            self._prepared[key] = most
+    def capture(self, item_shapes: Shapes, events: int) -> None:
+        """Capture the graphs for `events` events and fewer, for such items of the inputs."""
+        key = tuple(item_shapes.values())
+        if self._captured.get(key, 0) < events:
+            largest = self._padded(events)
+            for size in (size for size in self._sizes if size <= largest):
+                for buffers in self._buffers:
+                    buffers.graph(size, item_shapes)
+            self._captured[key] = largest
 
     def _padded(self, events: int) -> int:
-        """Return the number of events that graphs are captured for and these are padded to."""
+        """Return the captured number of events to which `events` events are padded."""
         return next(size for size in self._sizes if size >= events)
 
     def run(self, events: int, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs` from `inputs`, for so many events."""
+        """Fill `outputs` from `inputs`, by name of the tensor, each (events, ...)."""
         self._cuda.use()
-        items = {name: inputs[name].shape[1:] for name in self._up}
-        self.capture(items, min(events, self._most))
+        item_shapes = {name: inputs[name].shape[1:] for name in self._input_names}
+        self.capture(item_shapes, min(events, self._max_events))
         try:
-            for number, start in enumerate(range(0, events, self._most)):
-                rows = slice(start, min(start + self._most, events))
-                berth = self._berths[number % 2]
-                berth.collect()
-                voyage = berth.prepare(self._padded(rows.stop - start), items)
-                berth.launch(voyage, rows, inputs, outputs)
-            for berth in self._berths:
-                berth.collect()
+            for number, start in enumerate(range(0, events, self._max_events)):
+                rows = slice(start, min(start + self._max_events, events))
+                buffers = self._buffers[number % 2]
+                buffers.collect()
+                piece = buffers.graph(self._padded(rows.stop - start), item_shapes)
+                buffers.launch(piece, rows, inputs, outputs)
+            for buffers in self._buffers:
+                buffers.collect()
         except BaseException:
             with suppress(Exception):  # the first failure is what counts
-                self._abandon()
+                self._discard()
             raise
 
-    def _abandon(self) -> None:
-        for berth in self._berths:
-            berth.discard()
+    def _discard(self) -> None:
+        for buffers in self._buffers:
+            buffers.discard()
 
 
-def _sizes(least: int, most: int) -> Iterator[int]:
-    """Yield the numbers of events to capture, rising: the most, and halves of it."""
-    sizes = [most]
-    while sizes[-1] // 2 >= max(least, _FEWEST):
+def _sizes(min_events: int, max_events: int) -> Iterator[int]:
+    """Yield the numbers of events to capture, ascending: the maximum, and halves of it."""
+    sizes = [max_events]
+    while sizes[-1] // 2 >= max(min_events, _MIN_EVENTS):
         sizes.append(sizes[-1] // 2)
     yield from reversed(sizes)

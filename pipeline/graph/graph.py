@@ -1,4 +1,4 @@
-"""A graph, built and joined: every column checked before anything starts."""
+"""A graph file built: stages and monitors joined, every column checked before anything starts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from sluice.pipeline.core.schema import (
     Column,
     Schema,
 )
-from sluice.pipeline.stages.base import (
+from sluice.pipeline.stages.base import Monitor, Stage
+from sluice.pipeline.stages.capabilities import (
     BindsInputs,
     Decides,
     HasLadder,
-    Monitor,
+    Reports,
     RunsModel,
-    Stage,
-    Steps,
 )
 
 from .shadows import Shadow, build_shadows
@@ -35,7 +34,17 @@ from .shadows import Shadow, build_shadows
 
 @dataclass(frozen=True, slots=True)
 class StageJoin:
-    """One stage in its place: what it reads and adds there, or that it is bypassed."""
+    """A stage within a graph.
+
+    Attributes
+    ----------
+    stage, use
+        Name of the stage, and of the component that it is.
+    inputs, outputs
+        Columns that it reads and adds; none if it is bypassed.
+    bypassed
+        Whether the source has its outputs already, so that it does not run.
+    """
 
     stage: str
     use: str
@@ -46,16 +55,25 @@ class StageJoin:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Stages and monitors in order, with the columns that travel between processes.
+    """Stages and monitors in order, with the columns that are sent between processes.
 
     Attributes
     ----------
+    config
+        The graph file.
+    stages, monitors, shadows
+        Those that run, in order; bypassed stages are left out.
+    joins
+        Inputs and outputs of every stage, those of bypassed ones and of other segments too.
     inputs
-        Columns that ingest gives to a worker: what stages, monitors and sink need of the source.
+        Columns that ingest sends to a worker: those of the source that stages, monitors and sink
+        need.
     outputs
-        Columns that a worker gives to the sink.
-    segment, elsewhere
-        Of a segment of a chain: which it is, and the stages that other workers run.
+        Columns that a worker sends to the sink.
+    segment
+        Number of this segment of the chain of workers, from 0.
+    remote_stages
+        Stages of the other segments.
     """
 
     config: GraphConfig
@@ -70,23 +88,23 @@ class Graph:
 
     @property
     def has_next_segment(self) -> bool:
-        """Whether other workers go on with what comes of the stages, and not the sink."""
+        """Whether the outputs go to workers of the next segment, not to the sink."""
         return self.segment < len(self.config.workers.chain) - 1
 
     @property
     def all_stages(self) -> tuple[Stage, ...]:
-        """The stages, and those that other workers run."""
+        """The stages of this segment, then those of the others."""
         return (*self.stages, *self.remote_stages)
 
     @property
-    def ladders(self) -> list[Steps]:
-        """The stages that have a ladder, whoever runs them."""
-        return [stage for stage in self.all_stages if isinstance(stage, Steps)]
+    def ladders(self) -> list[HasLadder]:
+        """The stages that have a ladder, in any segment."""
+        return [stage for stage in self.all_stages if isinstance(stage, HasLadder)]
 
     def models(self) -> dict[str, dict[str, str]]:
         """Return name, version, sha256 and backend of each stage's model.
 
-        The model of a lower rung of a ladder comes under the stage's name, a slash and the rung.
+        The key of a lower rung's model is the stage's name, a slash and the rung.
         """
         found = {s.name: s.model_info() for s in self.stages if isinstance(s, RunsModel)}
         for stage in self.stages:
@@ -104,39 +122,40 @@ class Graph:
 
     def paths(self) -> list[str]:
         """Return the names of the menu's paths, in the order of their bits."""
-        return [path.name for stage in self.all_stages for path in getattr(stage, "paths", ())]
+        stages = [stage for stage in self.all_stages if isinstance(stage, Decides)]
+        return [name for stage in stages for name in stage.path_names()]
 
     @property
     def rungs(self) -> int:
-        """LadderController of the longest ladder among the stages, 1 if there is none."""
+        """Number of rungs of the longest ladder among the stages, 1 if there is none."""
         return max([1, *(stage.rungs for stage in self.ladders)])
 
     def derived_columns(self, stages: Iterable[str]) -> frozenset[str]:
-        """Return the columns that these stages add, and all that others make of them."""
-        names, made = set(stages), set[str]()
+        """Return the columns that these stages add, and what later stages derive from them."""
+        names, derived = set(stages), set[str]()
         for join in self.joins:
-            if join.stage in names or made & set(join.inputs.names):
-                made |= set(join.outputs.names) - {column.name for column in RESERVED}
-        return frozenset(made)
+            if join.stage in names or derived & set(join.inputs.names):
+                derived |= set(join.outputs.names) - {column.name for column in RESERVED}
+        return frozenset(derived)
 
     def decision_stage(self) -> Decides | None:
-        """Return the stage that decides, whoever runs it; None where there is none."""
+        """Return the stage that decides, in any segment; None where there is none."""
         return next((stage for stage in self.all_stages if isinstance(stage, Decides)), None)
 
     def report(self, events: int) -> dict[str, Any]:
-        """Return what stages add to the run report after `events` events."""
-        parts: dict[str, Any] = {}
+        """Return the keys that stages add to the report of a run of `events` events."""
+        entries: dict[str, Any] = {}
         for stage in self.stages:
-            if hasattr(stage, "report"):
-                parts |= stage.report(events)
-        return parts
+            if isinstance(stage, Reports):
+                entries |= stage.report(events)
+        return entries
 
 
 def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ...]) -> Graph:
     """Build each stage and monitor and join them to the columns of a source.
 
     A stage is bypassed when the source lacks a column that it reads but has all that it adds: a
-    recording of charges enters a graph of chip words behind the unpacking.
+    recording of charges enters a graph of chip words after the unpacking.
 
     Parameters
     ----------
@@ -150,24 +169,24 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
     Raises
     ------
     ConfigError
-        If a part cannot be built or a join does not fit: stage, column, expected and got.
+        If a component cannot be built, or a column is missing or of another dtype or shape.
     """
     available = source.merge((EVENT_ID, T_INGEST, OUTCOME, DECISION))
-    stages, joins, parts, before = [], [], [], []
-    for part in config.stages:
-        stage: Stage = build("stage", part, config.origin)
+    stages, joins, components, before = [], [], [], []
+    for component in config.stages:
+        stage: Stage = build("stage", component, config.origin)
         bypassed = _can_bypass(stage, available)
         reads = Schema() if bypassed else _connect(stage, available, config.origin)
         adds = Schema() if bypassed else stage.provides
-        joins.append(StageJoin(stage.name, part.use, reads, adds, bypassed))
+        joins.append(StageJoin(stage.name, component.use, reads, adds, bypassed))
         if not bypassed:
             stages.append(stage)
-            parts.append(part)
+            components.append(component)
             before.append(available)
             available = available.merge(adds)
-    monitors = [build("monitor", part, config.origin) for part in config.monitors]
-    watched = [_connect(monitor, available, config.origin) for monitor in monitors]
-    shadows = build_shadows(stages, parts, before, config.origin)
+    monitors = [build("monitor", component, config.origin) for component in config.monitors]
+    observed = [_connect(monitor, available, config.origin) for monitor in monitors]
+    shadows = build_shadows(stages, components, before, config.origin)
     available = available.merge(DECISION_RECORD_COLUMNS)
     for name in sink_columns:
         if name not in available:
@@ -176,25 +195,23 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
                 did_you_mean(name, available.names),
             )
     outputs = Schema(available[name] for name in sink_columns)
-    made_here = {column.name for join in joins for column in join.outputs}
-    read = {c.name for join in joins for c in join.inputs} | {c.name for s in watched for c in s}
+    read = {c.name for join in joins for c in join.inputs} | {c.name for s in observed for c in s}
     kept = set(sink_columns) - {column.name for column in DECISION_RECORD_COLUMNS}
     if WAIT_NS.name in sink_columns:
         kept.add(T_INGEST.name)
     needed = (read | kept | {EVENT_ID.name}) & set(source.names)
-    first_made = _overwritten_inputs(joins)
-    inputs = source.select(needed - (made_here & first_made))
+    inputs = source.select(needed - _overwritten_inputs(joins))
     return Graph(config, tuple(stages), tuple(monitors), shadows, tuple(joins), inputs, outputs)
 
 
 def _overwritten_inputs(joins: list[StageJoin]) -> set[str]:
-    """Return columns that a stage adds before any reads them: the source's own is not used."""
+    """Return columns that a stage adds before any stage reads them: the source's are not used."""
     read: set[str] = set()
-    made: set[str] = set()
+    added: set[str] = set()
     for join in joins:
-        read |= set(join.inputs.names) - made
-        made |= set(join.outputs.names) - read
-    return made
+        read |= set(join.inputs.names) - added
+        added |= set(join.outputs.names) - read
+    return added
 
 
 def _can_bypass(stage: Stage, available: Schema) -> bool:

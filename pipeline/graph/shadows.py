@@ -18,7 +18,8 @@ from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Column, Schema
 from sluice.pipeline.inference.repository import find_model_by_label
 from sluice.pipeline.metrics.shadow_meter import ShadowMeter
-from sluice.pipeline.stages.base import BindsInputs, Decides, HasShadows, Stage
+from sluice.pipeline.stages.base import Stage
+from sluice.pipeline.stages.capabilities import BindsInputs, Decides, HasShadows
 
 #: A sample may be this many events larger than a batch: what had gathered before.
 _MORE = 512

@@ -1,4 +1,4 @@
-"""Runtimes that execute models. One protocol; entry-point group ``sluice.backends``."""
+"""Sessions: models loaded by a runtime. Entry-point group ``sluice.backends``."""
 
 from __future__ import annotations
 
@@ -18,43 +18,65 @@ DEFAULT = "onnxruntime:cpu"
 
 
 class Session(Protocol):
-    """A loaded model. Made by ``Backend(model, device)``."""
+    """A loaded model, made by ``Backend(model, device)``.
 
-    #: What really runs it, such as ``onnxruntime:cpu``.
+    Attributes
+    ----------
+    backend
+        Runtime and device that run it, such as ``onnxruntime:cpu``.
+    """
+
     backend: str
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs` from `inputs`; C-contiguous arrays with equal leading axes."""
+        """Fill `outputs` from `inputs`: C-contiguous arrays (N, ...) by tensor name."""
 
     def close(self) -> None:
-        """Free the model."""
+        """Release the model and its memory."""
 
 
 @runtime_checkable
 class ChecksAvailability(Protocol):
-    """A backend that runs only where more is installed than its own module imports."""
+    """A backend that needs a device, or more libraries than its own module imports."""
 
     @staticmethod
     def require_available(device: str) -> None:
-        """Refuse a device that is not here, or lacks something, with ModelError; quick."""
+        """Raise ModelError unless the device and all libraries are there; loads no model."""
+
+
+@runtime_checkable
+class HasTolerance(Protocol):
+    """A session that may compute in a lower precision than its model's.
+
+    Attributes
+    ----------
+    tolerance
+        Maximum absolute difference from the golden outputs that this precision may cause.
+    """
+
+    tolerance: float
+
+
+#: Capabilities of backends and of the sessions that they make.
+CAPABILITIES = (ChecksAvailability, HasTolerance)
 
 
 def require_backend(backend: str, where: str) -> None:
-    """Refuse ``runtime:device`` if it cannot run anything here; loads no model.
+    """Refuse ``runtime:device`` if it cannot run any model on this machine; loads no model.
 
     Raises
     ------
     SluiceError
-        With what is missing, and the command that brings it.
+        Names what is missing, and the command that installs it.
     """
     runtime, _, device = backend.partition(":")
-    found = load_class("backend", runtime, where)
-    if isinstance(found, ChecksAvailability):
-        found.require_available(device)
+    backend_class = load_class("backend", runtime, where)
+    if isinstance(backend_class, ChecksAvailability):
+        backend_class.require_available(device)
 
 
 def open_session(model: Model, backend: str, where: str) -> Session:
-    """Load `model` on ``runtime:device`` and hold it to its golden outputs.
+    """Load `model` on ``runtime:device`` and check it against its golden outputs.
 
     Raises
     ------
@@ -87,8 +109,9 @@ def _reproduce_golden(model: Model, session: Session) -> None:
                 f"model {model.label}: golden {tensor.name!r}: expected {events} events of "
                 f"{tensor.column.spec}, got {array.dtype} {array.shape}"
             )
-    # Fewer bits than the model's own, where the backend was asked for that.
-    tolerance = max(model.manifest.tolerance, getattr(session, "tolerance", 0.0))
+    tolerance = model.manifest.tolerance
+    if isinstance(session, HasTolerance):
+        tolerance = max(tolerance, session.tolerance)
     got = {tensor.name: tensor.column.empty(events) for tensor in model.manifest.outputs}
     session.infer(inputs, got)
     for name, array in expected.items():
@@ -97,5 +120,5 @@ def _reproduce_golden(model: Model, session: Session) -> None:
             raise ModelError(
                 f"model {model.label}: output {name!r} on {session.backend}: expected the golden "
                 f"outputs within {tolerance:g}, got a difference of {worst:g}",
-                hint="the model or its runtime changed; export it again, or raise its tolerance",
+                hint="the model or its runtime changed: export it again, or raise its tolerance",
             )

@@ -1,4 +1,4 @@
-"""Native TensorRT engines: two pieces of a batch under way, each replayed as one CUDA graph."""
+"""The backend ``tensorrt``: native engines, two pieces of a batch in flight, each a CUDA graph."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ from .tensorrt_engine import TensorRtEngine
 
 
 class TensorRtSession:
-    """A model as an engine on a GPU; see `Session`.
+    """A model as a native engine on a GPU.
 
-    Its device is ``N``, ``PRECISION`` or ``N:PRECISION``: the first GPU and the model's own
-    precision unless said otherwise.
+    The device is ``N``, ``PRECISION`` or ``N:PRECISION``; by default the first GPU and the
+    precision of the model.
 
     Attributes
     ----------
     tolerance
-        Greatest difference from the golden outputs that the precision asked for may cause.
+        Maximum absolute difference from the golden outputs that the precision may cause.
     """
+
+    tolerance = 0.0
 
     def __init__(self, model: Model, device: str) -> None:
         index, asked = parse_device(device)
         precision = asked or model.manifest.precision
         self.backend = f"tensorrt:{index}:{precision}"
-        self.tolerance = 0.0
         if precision != model.manifest.precision:
             self.tolerance = tensorrt_plans.TOLERANCE[precision]
-        self._own = ExitStack()
+        self._resources = ExitStack()
         tensorrt_plans.require_tensorrt()
         try:
             self._open(model, index, precision)
         except BaseException:
             with suppress(Exception):  # the first failure is what counts
-                self._own.close()
+                self._resources.close()
             raise
 
     @staticmethod
     def require_available(device: str) -> None:
-        """Refuse where TensorRT, the driver or the GPU is missing; see `ChecksAvailability`."""
+        """Raise ModelError where TensorRT, the driver or the GPU is missing."""
         index, _ = parse_device(device)
         tensorrt_plans.require_tensorrt()
         Cuda(index)
@@ -54,24 +55,25 @@ class TensorRtSession:
     def _open(self, model: Model, index: int, precision: str) -> None:
         cuda = Cuda(index)
         cuda.use()
-        engine = TensorRtEngine(model, cuda, precision, self._own)
-        cargo = TensorLayout(engine.inputs, (), engine.outputs)
-        program = partial(engine.bind, columns={})
-        self._ferry = DoubleBufferedExecutor(cuda, cargo, engine.rows, program, self._own)
+        engine = TensorRtEngine(model, cuda, precision, self._resources)
+        layout = TensorLayout(engine.inputs, (), engine.outputs)
+        bind = partial(engine.bind, columns={})
+        self._executor = DoubleBufferedExecutor(cuda, layout, engine.rows, bind, self._resources)
         if not any(tensor.max_items for tensor in model.manifest.inputs):
-            self._ferry.capture({room.name: room.shape for room in engine.inputs}, engine.rows[1])
+            shapes = {tensor.name: tensor.shape for tensor in engine.inputs}
+            self._executor.capture(shapes, engine.rows[1])
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs` from `inputs`; see `Session.infer`."""
-        self._ferry.run(len(next(iter(inputs.values()))), inputs, outputs)
+        """Fill `outputs` from `inputs`, arrays (N, ...) by tensor name."""
+        self._executor.run(len(next(iter(inputs.values()))), inputs, outputs)
 
     def close(self) -> None:
-        """Free graphs, contexts, the engine, memory, streams."""
-        self._own.close()
+        """Release graphs, contexts, the engine, memory and streams."""
+        self._resources.close()
 
 
 def parse_device(device: str) -> tuple[int, str]:
-    """Return which GPU, and the precision asked for, '' for the model's own."""
+    """Return the number of the GPU, and the precision, ``""`` for the model's own."""
     index, precision = 0, ""
     for part in filter(None, device.split(":")):
         if part.isdecimal():

@@ -1,4 +1,4 @@
-"""TensorRT's engines: a plan on a device, checked against the manifest and ready to be bound.
+"""TensorRT engines: a plan loaded on a device, checked against the manifest, bound to buffers.
 
 Only members that TensorRT 10.16 and 11.4 have in common are used.
 """
@@ -31,22 +31,22 @@ class TensorRtEngine:
     cuda
         The device.
     precision
-        Of the plan.
-    own
-        Frees all of it when it is closed.
+        Precision of the plan.
+    resources
+        Releases the engine and its memory when it is closed.
 
     Attributes
     ----------
     inputs, outputs
-        Room for one event of each tensor.
+        Specifications of the tensors, lists at the longest that the plan allows.
     rows
-        Least and most events at once.
+        Minimum and maximum number of events at once.
     """
 
-    def __init__(self, model: Model, cuda: Cuda, precision: str, own: ExitStack) -> None:
+    def __init__(self, model: Model, cuda: Cuda, precision: str, resources: ExitStack) -> None:
         import tensorrt as trt
 
-        self._cuda, self._own, self._model = cuda, own, model
+        self._cuda, self._resources, self._model = cuda, resources, model
         plan = tensorrt_plans.load_plan(model, precision, cuda.gpu(), trt.__version__)
         self._user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
@@ -58,16 +58,17 @@ class TensorRtEngine:
             )
         self._engine: trt.ICudaEngine = engine
         self._runtime: trt.Runtime = runtime
-        own.callback(self._release)
+        resources.callback(self._release)
         self._compare(trt.TensorIOMode.INPUT, model.manifest.inputs, "input")
         self._compare(trt.TensorIOMode.OUTPUT, model.manifest.outputs, "output")
         widest = {t.name: self._widest(t) for t in model.manifest.inputs}
         self.inputs = [TensorSpec(t.name, t.dtype, widest[t.name]) for t in model.manifest.inputs]
         self.outputs = [TensorSpec(t.name, t.dtype, t.shape) for t in model.manifest.outputs]
-        limits = [engine.get_tensor_profile_shape(room.name, 0) for room in self.inputs]
+        profiles = [engine.get_tensor_profile_shape(tensor.name, 0) for tensor in self.inputs]
         self.rows = (
-            max(least[0] for least, _, _ in limits), min(most[0] for _, _, most in limits)
-        )  # fmt: skip
+            max(shortest[0] for shortest, _, _ in profiles),
+            min(longest[0] for _, _, longest in profiles),
+        )
 
     def _release(self) -> None:
         del self._engine, self._runtime
@@ -96,43 +97,43 @@ class TensorRtEngine:
                 )
 
     def _widest(self, tensor: Tensor) -> tuple[int, ...]:
-        """Return the greatest item of an input that the profile allows."""
-        _, _, most = self._engine.get_tensor_profile_shape(tensor.name, 0)
-        return tuple(most)[1:]
+        """Return the largest item shape of an input that the profile allows."""
+        _, _, largest = self._engine.get_tensor_profile_shape(tensor.name, 0)
+        return tuple(largest)[1:]
 
     def bind(
-        self, berth: StreamBuffers, shapes: Shapes, columns: Mapping[str, str]
+        self, buffers: StreamBuffers, shapes: Shapes, columns: Mapping[str, str]
     ) -> Callable[[], None]:
-        """Return what runs the engine in a berth's stream, on its arrays.
+        """Return a function that queues the engine on the stream of `buffers`, on its arrays.
 
-        Each has an execution context of its own: a captured graph holds only as long as nobody
-        changes the shapes of the context that it was captured from. All of a berth share their
-        working memory, since its stream runs one at a time.
+        Each call makes an execution context: a captured graph is valid only as long as the shapes
+        of the context that it was captured from do not change. The contexts of one set of buffers
+        share their working memory, since its stream runs one of them at a time.
 
         Parameters
         ----------
-        berth
-            The berth.
+        buffers
+            Stream and device memory.
         shapes
-            Of its arrays.
+            Shapes of the arrays in that memory, by name.
         columns
-            Tensor to array, where they are not called the same.
+            Name of the array of each tensor, where it is not the tensor's.
         """
-        work = self._working_memory(berth)
+        work = self._working_memory(buffers)
         context = self._engine.create_execution_context(self._user_managed)
         if context is None:
-            raise ModelError(f"model {self._model.label}: no room for another execution context")
+            raise ModelError(f"model {self._model.label}: out of memory for an execution context")
         bound = [context]
-        self._own.callback(bound.clear)
+        self._resources.callback(bound.clear)
         self._set_shapes(
             context, {r.name: shapes[columns.get(r.name, r.name)] for r in self.inputs}
         )
-        for room in (*self.inputs, *self.outputs):
-            memory = berth.device[columns.get(room.name, room.name)]
-            if not context.set_tensor_address(room.name, memory.address):
-                raise ModelError(f"model {self._model.label}: {room.name!r}: address refused")
+        for tensor in (*self.inputs, *self.outputs):
+            memory = buffers.device[columns.get(tensor.name, tensor.name)]
+            if not context.set_tensor_address(tensor.name, memory.address):
+                raise ModelError(f"model {self._model.label}: {tensor.name!r}: address refused")
         context.set_device_memory(work.address, work.nbytes)
-        stream = berth.stream.address
+        stream = buffers.stream.address
 
         def enqueue() -> None:
             if not bound[0].execute_async_v3(stream):
@@ -141,24 +142,24 @@ class TensorRtEngine:
         return enqueue
 
     def _set_shapes(self, context: trt.IExecutionContext, shapes: Shapes) -> None:
-        for room in self.inputs:
-            shape = tuple(shapes[room.name])
-            least, _, most = self._engine.get_tensor_profile_shape(room.name, 0)
-            fits = all(a <= n <= b for a, n, b in zip(least, shape, most, strict=True))
-            if not fits or not context.set_input_shape(room.name, shape):
+        for tensor in self.inputs:
+            shape = tuple(shapes[tensor.name])
+            smallest, _, largest = self._engine.get_tensor_profile_shape(tensor.name, 0)
+            fits = all(a <= n <= b for a, n, b in zip(smallest, shape, largest, strict=True))
+            if not fits or not context.set_input_shape(tensor.name, shape):
                 raise ModelError(
-                    f"model {self._model.label}: input {room.name!r}: expected a shape from "
-                    f"{list(least)} to {list(most)}, got {list(shape)}",
+                    f"model {self._model.label}: input {tensor.name!r}: expected a shape from "
+                    f"{list(smallest)} to {list(largest)}, got {list(shape)}",
                     "build its plan for such shapes: sluice build-engine --batch",
                 )
 
-    def _working_memory(self, berth: StreamBuffers) -> Memory:
-        if _WORK not in berth.device:
+    def _working_memory(self, buffers: StreamBuffers) -> Memory:
+        if _WORK not in buffers.device:
             memory = Memory(self._cuda, self._engine.device_memory_size_v2)
-            self._own.callback(memory.free)
-            berth.device[_WORK] = memory
-        return berth.device[_WORK]
+            self._resources.callback(memory.free)
+            buffers.device[_WORK] = memory
+        return buffers.device[_WORK]
 
 
-#: What a berth's memory for the engine's own use is called; no tensor is.
+#: Key of the engine's working memory among the tensors; no tensor has such a name.
 _WORK = "/work"

@@ -20,7 +20,7 @@ from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.ledger import CLASSES, RunTime
 from sluice.pipeline.run.snapshot import RunSnapshot
 from sluice.pipeline.run.state import USERS, RunState, State
-from sluice.pipeline.stages.base import Steps
+from sluice.pipeline.stages.capabilities import HasLadder
 
 _UPPER_S = edges()
 #: Every octave has 32 buckets inside; four of them an octave are shown.
@@ -100,7 +100,7 @@ class _SnapshotMetrics:
             "sluice_ladder_rung", "Rung that judges: 0 is the full model.", labels=["stage"]
         )
         for stage in self._graph.stages:
-            if isinstance(stage, Steps):
+            if isinstance(stage, HasLadder):
                 rung.add_metric([stage.name], min(now.rung, stage.rungs - 1))
         yield rung
         judged = CounterMetricFamily(

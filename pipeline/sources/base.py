@@ -1,4 +1,4 @@
-"""Sources give batches of events. Entry-point group ``sluice.sources``."""
+"""The protocol of sources, and their capabilities. Entry-point group ``sluice.sources``."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.socket import Socket
 
 NEVER = math.inf
-#: What `Losses` keeps one by one until it is asked for.
-_MOST_REJECTED = 1000
-_MOST_PAYLOAD_BYTES = 1 << 24
+#: Entries of `Losses.invalid`, and bytes of their payloads, between two calls of `Source.losses`: a
+#: hostile sender may send nothing else.
+_MAX_REJECTED = 1000
+_MAX_PAYLOAD_BYTES = 1 << 24
 
 
 def now_for(events: int) -> Array:
-    """Return `t_ingest` of events read at once: the same time for all, in the memory of one."""
+    """Return `t_ingest` of events read at once, int64 (events,): one value, strides of 0 bytes."""
     now = struct.pack("=q", time.monotonic_ns())
     return np.ndarray(events, np.int64, now, strides=(0,))
 
 
 class Available(NamedTuple):
-    """What a source could give.
+    """Events that a source could return now.
 
     Attributes
     ----------
     events
-        That `read` could give now.
+        Number of events that `read` could return now.
     oldest_ns
-        `t_ingest` of the oldest of them, where they came by themselves.
-    more_in_s
-        Seconds until there are more without any message coming.
+        `t_ingest` of the oldest of them, ns, where they arrive by themselves; else 0.
+    next_in_s
+        Time until there are more without a message arriving, s.
     """
 
     events: int
@@ -48,12 +49,24 @@ class Available(NamedTuple):
 
 
 NONE = Available(0)
-#: Of a source that is read as fast as it goes: any batch is full.
+#: Available events of a file: any batch can be full.
 UNLIMITED = Available(1 << 62)
 
 
 class Rejected(Struct, frozen=True):
-    """Something of the input that is not an event: where, why, and its bytes."""
+    """Input that is not an event.
+
+    Attributes
+    ----------
+    where
+        File and line, or front end, that it came from.
+    reason
+        Why it is not an event.
+    payload
+        Its bytes.
+    events
+        Number of events that it stands for.
+    """
 
     where: str
     reason: str
@@ -62,40 +75,33 @@ class Rejected(Struct, frozen=True):
 
 
 class Losses(Struct):
-    """What a source could not give as events since it was last asked."""
+    """Input that was not read as events since the last call of `Source.losses`."""
 
+    #: Rejected input, one by one up to a limit.
     invalid: list[Rejected] = []
-    #: Events that upstream sent and that never came, by sequence gaps.
+    #: Events that were sent and never arrived, by gaps in the sequence numbers.
     lost: int = 0
     #: Events dropped on purpose because the pipeline was full.
     shed: int = 0
-    #: Connections that were dropped because they did not show the right key.
+    #: Connections refused because of their key.
     rejected_connections: int = 0
-    #: Events and messages that were refused beyond those that `invalid` lists one by one.
+    #: Rejected events and messages beyond the limit of `invalid`.
     unlisted_events: int = 0
     unlisted_errors: int = 0
-    #: Of the payloads in `invalid`.
+    #: Bytes of the payloads in `invalid`.
     payload_bytes: int = 0
 
     def reject(self, rejected: Rejected) -> None:
-        """Add what is no event; bounded, for a hostile sender may send nothing else."""
-        if len(self.invalid) >= _MOST_REJECTED:
+        """Add rejected input: counted beyond the limits, without payload beyond that of bytes."""
+        if len(self.invalid) >= _MAX_REJECTED:
             self.unlisted_events += rejected.events
             self.unlisted_errors += not rejected.events
             return
         self.payload_bytes += len(rejected.payload)
-        if self.payload_bytes > _MOST_PAYLOAD_BYTES:
+        if self.payload_bytes > _MAX_PAYLOAD_BYTES:
             self.payload_bytes -= len(rejected.payload)
             rejected = msgspec.structs.replace(rejected, payload=b"")
         self.invalid.append(rejected)
-
-
-@runtime_checkable
-class SelectsColumns(Protocol):
-    """A source that reads better for knowing what will be asked of it."""
-
-    def select_columns(self, names: Collection[str], events: int) -> None:
-        """Give these columns, in batches of `events` as a rule; called once, before any `read`."""
 
 
 class Source(Protocol):
@@ -103,7 +109,7 @@ class Source(Protocol):
 
     @property
     def schema(self) -> Schema:
-        """Columns of its batches, `event_id`, `t_event`, `t_ingest` included; after `open`."""
+        """Columns of the batches, with `event_id`, `t_event`, `t_ingest`; known after `open`."""
 
     @property
     def exhausted(self) -> bool:
@@ -111,46 +117,54 @@ class Source(Protocol):
 
     @property
     def corruption(self) -> str | None:
-        """What is wrong with the input as a whole, None while nothing is."""
+        """Why the rest of the input cannot be read, in words; None while it can."""
 
     @property
     def expected(self) -> int | None:
-        """Events in all, where that is known; for progress bars."""
+        """Number of events of the whole input, for progress bars; None if not known."""
 
     @property
     def socket(self) -> Socket | None:
-        """What to wait on for more; None where only time or reading brings more."""
+        """Socket that is readable when events arrive; None if the source has none."""
 
     def open(self) -> None:
         """Open the input, or raise DataError."""
 
     def receive(self) -> None:
-        """Take what the socket has; called when it is readable."""
+        """Receive the messages that have arrived; called when the socket is readable."""
 
     def available(self) -> Available:
-        """Return what `read` could give; it may still give less, or None."""
+        """Return how many events `read` could return now; it may still return fewer, or None."""
 
-    def read(self, most: int) -> EventBatch | None:
-        """Return the next batch of at most `most` events, or None if there is none."""
+    def read(self, max_events: int) -> EventBatch | None:
+        """Return the next batch of at most `max_events` events, or None if there is none."""
 
     def stop(self) -> None:
-        """Take no more. `read` still gives what was taken; then the source is exhausted."""
+        """Receive no more. `read` returns what has arrived; then the source is exhausted."""
 
     def losses(self) -> Losses:
-        """Return and forget what could not be given as events."""
+        """Return what could not be read as events since the last call."""
 
     def close(self) -> None:
-        """Let go of the input."""
+        """Close the input."""
+
+
+@runtime_checkable
+class SelectsColumns(Protocol):
+    """A source that reads less, or faster, if it knows columns and batch size beforehand."""
+
+    def select_columns(self, names: Collection[str], events: int) -> None:
+        """Read these columns, usually in batches of `events`; called once, before any `read`."""
 
 
 @runtime_checkable
 class FixesRung(Protocol):
-    """A source that knows which rung of the ladder is to judge its batches.
+    """A source that says on which rung of the ladder its batches are processed.
 
     Attributes
     ----------
     rung
-        Of the batch that was read last.
+        Rung of the batch that was read last.
     """
 
     rung: int
@@ -158,18 +172,21 @@ class FixesRung(Protocol):
 
 @runtime_checkable
 class ProtectsPassThrough(Protocol):
-    """A source that sheds when it has no room."""
+    """A source that sheds events under load, but none of those that pass-through keeps."""
 
     def protect(self, share: float, salt: int) -> None:
-        """Shed none of the events that a hash of their id draws with `salt`."""
+        """Shed no event of the share that a hash of the event id with `salt` chooses."""
 
 
 @runtime_checkable
 class HasSchedule(Protocol):
-    """A source with a schedule of its own, which stands still while the run is paused."""
+    """A source that releases events at times of its own, which a pause of the run delays."""
 
     def shift(self, ns: int) -> None:
-        """Move what is due by the `ns` nanoseconds of a pause that is over."""
+        """Release everything later by `ns`, the length of a pause that has ended."""
+
+
+CAPABILITIES = (SelectsColumns, FixesRung, ProtectsPassThrough, HasSchedule)
 
 
 def within_limits(
@@ -180,17 +197,17 @@ def within_limits(
     Parameters
     ----------
     batch
-        With the columns of `schema`.
+        Events with the columns of `schema`.
     schema
-        Which columns have lists, and how long these may be.
+        Columns, with the maximum length of their lists.
     where
-        Tells from the row of an event in the batch where it was.
+        Returns the origin of the event at a row of the batch, for `Rejected.where`.
     """
     refused: dict[int, str] = {}
     for name in schema.ragged:
-        counts, most = batch.ragged(name).counts, schema[name].item_limit
-        for row in np.flatnonzero(counts > most).tolist():
-            reason = f"column {name!r}: expected at most {most} items, got {counts[row]}"
+        counts, max_items = batch.ragged(name).counts, schema[name].item_limit
+        for row in np.flatnonzero(counts > max_items).tolist():
+            reason = f"column {name!r}: expected at most {max_items} items, got {counts[row]}"
             refused.setdefault(row, reason)
     if not refused:
         return batch, []

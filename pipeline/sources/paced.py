@@ -55,7 +55,7 @@ class PacedSource:
         """Open the inner source."""
         self._inner.open()
 
-    def prepare(self, names: Collection[str], events: int) -> None:
+    def select_columns(self, names: Collection[str], events: int) -> None:
         """Let the inner source read these columns alone, if it can choose."""
         if isinstance(self._inner, SelectsColumns):
             self._inner.select_columns(names, events)

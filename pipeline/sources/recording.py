@@ -68,7 +68,7 @@ class RecordingSource:
         self._ahead: Prefetcher[EventBatch] | None = None
         self._portions = Rebatcher(self._next)
 
-    def prepare(self, names: Collection[str], events: int) -> None:
+    def select_columns(self, names: Collection[str], events: int) -> None:
         """Join no recorded batches that are large beside `events`; see `SelectsColumns`.
 
         All columns are read: an event that is put into quarantine has them.

@@ -77,7 +77,7 @@ class SameBatches:
     def receive(self) -> None:
         """Nothing comes by socket."""
 
-    def prepare(self, names: Collection[str], events: int) -> None:
+    def select_columns(self, names: Collection[str], events: int) -> None:
         """Let the other source read these columns only, if it can."""
         if isinstance(self._inner, SelectsColumns):
             self._inner.select_columns(names, _READ)

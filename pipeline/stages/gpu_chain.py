@@ -1,4 +1,4 @@
-"""A chain of stages on a GPU: columns go up once, and only those asked for come back."""
+"""The stage ``gpu-chain``: stages on a GPU in a row, with one copy to the device and one back."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ from sluice.pipeline.inference.session import open_session
 from sluice.pipeline.inference.tensorrt import parse_device
 from sluice.pipeline.inference.tensorrt_engine import TensorRtEngine
 
-from .base import RunsOnGpu
+from .capabilities import Reports, RunsOnGpu
+
+_RUNTIME = "tensorrt"
 
 
 class _Model(Struct, frozen=True, forbid_unknown_fields=True):
-    """A step ``infer``: which model, between which columns; as in the stage of that name."""
+    """The step ``infer``: a model and its columns, as in the stage of that name."""
 
     model: str
     version: int | None = None
@@ -43,119 +45,132 @@ class _Model(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuChain:
-    """Stages that a GPU does in a row, one model among them, as one stage of the graph."""
+    """Runs several stages on a GPU, one model among them, as one stage of the graph."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """What is done, where, and what comes back."""
+        """The steps, the columns to copy back, and the device."""
 
-        #: Tables as ``[[stage]]`` has them, in order; one of them is an ``infer``.
+        #: Steps in order, tables as of ``[[stage]]``; one of them is an ``infer``.
         steps: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1)]
-        #: Columns that come back: those that later stages, monitors and the sink read.
+        #: Columns to copy back: those that later stages, monitors and the sink read.
         columns: tuple[str, ...]
-        #: ``N``, ``PRECISION`` or ``N:PRECISION``, as the backend ``tensorrt`` takes it.
+        #: GPU and precision, ``N``, ``PRECISION`` or ``N:PRECISION``.
         device: str = ""
+        #: ``tensorrt`` or ``tensorrt:DEVICE``, in place of `device`.
+        backend: str = ""
 
     def __init__(self, name: str, options: Options) -> None:
-        self.name, self._device = name, options.device
-        self._kernels: list[RunsOnGpu | None] = [self._step(step) for step in options.steps]
+        self.name = name
+        runtime, _, device = options.backend.partition(":")
+        if options.backend and runtime != _RUNTIME:
+            raise ConfigError(
+                f"stage {name!r}: backend: expected {_RUNTIME!r} or '{_RUNTIME}:DEVICE', "
+                f"got {options.backend!r}"
+            )
+        self._device = device if options.backend else options.device
+        self._steps: list[RunsOnGpu | None] = [self._step(step) for step in options.steps]
         self._join(options.columns)
 
     def _step(self, table: dict[str, Any]) -> RunsOnGpu | None:
-        """Return the stage of a step, None for the model's, which is looked up here."""
+        """Return the stage of a step; None for the step ``infer``, whose model is found here."""
         where = f"stage {self.name!r}: steps"
         options = dict(table)
         use = options.pop("use", "")
         if use == "infer":
             if hasattr(self, "model"):
                 raise ConfigError(f"{where}: expected one step 'infer', got more")
-            chosen = strict_convert(options, _Model, f"{where}: infer")
-            self.model = find_model(chosen.model, chosen.version)
-            self._tensors = {**chosen.inputs, **chosen.outputs}
+            step = strict_convert(options, _Model, f"{where}: infer")
+            self.model = find_model(step.model, step.version)
+            self._columns = {**step.inputs, **step.outputs}
             return None
         stage = build("stage", ComponentConfig(str(use), self.name, options), where)
         if not isinstance(stage, RunsOnGpu):
-            raise ConfigError(f"{where}: no GPU does {use!r}")
+            raise ConfigError(f"{where}: expected stages that can run on a GPU, got {use!r}")
         return stage
 
     def _join(self, wanted: tuple[str, ...]) -> None:
-        """Find out which columns go up, which come back, and which stay on the device."""
+        """Sort columns: copied to the device, copied back, and those that never leave it."""
         if not hasattr(self, "model"):
             raise ConfigError(f"stage {self.name!r}: steps: expected one 'infer', got none")
-        up, made = dict[str, Column](), dict[str, Column]()
-        for stage in self._kernels:
-            consumed, provided = self._of_model() if stage is None else _of(stage)
+        inputs, added = dict[str, Column](), dict[str, Column]()
+        for stage in self._steps:
+            consumed, provided = self._model_columns() if stage is None else _stage_columns(stage)
             for column in consumed:
-                before = made.get(column.name) or up.setdefault(column.name, column)
+                before = added.get(column.name) or inputs.setdefault(column.name, column)
                 if (before.dtype, before.shape) != (column.dtype, column.shape):
                     raise ConfigError(
                         f"stage {self.name!r}: steps: column {column.name!r}: expected "
                         f"{column.spec}, got {before.spec}"
                     )
             for column in provided:
-                if column.name in made:
+                if column.name in added:
                     raise ConfigError(
                         f"stage {self.name!r}: steps: two of them write column {column.name!r}"
                     )
-                made[column.name] = column
+                added[column.name] = column
         for name in wanted:
-            if name not in made:
+            if name not in added:
                 raise ConfigError(
                     f"stage {self.name!r}: columns: no step provides {name!r}",
-                    did_you_mean(name, made),
+                    did_you_mean(name, added),
                 )
-        verdicts = [column for stage in self._kernels if stage for column in stage.status_columns]
-        self.consumes, self.provides = Schema(up.values()), Schema(made.values()).select(wanted)
-        self._down = Schema((*self.provides, *verdicts))
-        self._inner = [column for column in made.values() if column.name not in self._down]
+        status = [column for stage in self._steps if stage for column in stage.status_columns]
+        self.consumes = Schema(inputs.values())
+        self.provides = Schema(added.values()).select(wanted)
+        self._outputs = Schema((*self.provides, *status))
+        self._scratch = [column for column in added.values() if column.name not in self._outputs]
 
-    def _of_model(self) -> tuple[list[Column], list[Column]]:
+    def _model_columns(self) -> tuple[list[Column], list[Column]]:
         manifest = self.model.manifest
         lists = [tensor.name for tensor in manifest.inputs if tensor.max_items]
         if lists:
             raise ConfigError(f"stage {self.name!r}: steps: model {self.model.label} takes lists")
         inputs, outputs = (
-            [replace(t.column, name=self._tensors.get(t.name, t.name)) for t in tensors]
+            [replace(t.column, name=self._columns.get(t.name, t.name)) for t in tensors]
             for tensors in (manifest.inputs, manifest.outputs)
         )
         return inputs, outputs
 
     def open(self, events: int) -> None:
-        """Hold the model to its golden outputs, then take what is needed on the device."""
+        """Check the model against its golden outputs, then allocate and capture on the device."""
         where = f"stage {self.name!r}"
-        open_session(self.model, f"tensorrt:{self._device}", where).close()
+        open_session(self.model, f"{_RUNTIME}:{self._device}", where).close()
         try:
             import_module("sluice.kernels.cuda")
         except ImportError as error:
             raise ModelError(f"{where}: {error}", INSTALL) from error
-        self._own = ExitStack()
+        self._resources = ExitStack()
         try:
-            self._take()
+            self._open_device()
         except BaseException:
             with suppress(Exception):  # the first failure is what counts
-                self._own.close()
+                self._resources.close()
             raise
-        self._pool = OutputBuffers(self._down, events)
+        self._pool = OutputBuffers(self._outputs, events)
 
-    def _take(self) -> None:
+    def _open_device(self) -> None:
         index, precision = parse_device(self._device)
         cuda = Cuda(index)
         cuda.use()
-        asked = precision or self.model.manifest.precision
-        self._engine = TensorRtEngine(self.model, cuda, asked, self._own)
-        cargo = TensorLayout(_rooms(self.consumes), _rooms(self._inner), _rooms(self._down))
-        self._ferry = DoubleBufferedExecutor(
-            cuda, cargo, self._engine.rows, self._program, self._own
+        precision = precision or self.model.manifest.precision
+        self._engine = TensorRtEngine(self.model, cuda, precision, self._resources)
+        layout = TensorLayout(
+            _tensor_specs(self.consumes), _tensor_specs(self._scratch), _tensor_specs(self._outputs)
         )
-        self._ferry.capture({room.name: room.shape for room in cargo.inputs}, self._engine.rows[1])
+        self._executor = DoubleBufferedExecutor(
+            cuda, layout, self._engine.rows, self._enqueue_factory, self._resources
+        )
+        shapes = {tensor.name: tensor.shape for tensor in layout.inputs}
+        self._executor.capture(shapes, self._engine.rows[1])
 
-    def _program(self, berth: StreamBuffers, shapes: Shapes) -> Callable[[], None]:
-        """Return what queues all steps: kernels write where the engine reads, and back."""
-        arrays = berth.arrays(shapes)
-        run_model = self._engine.bind(berth, shapes, self._tensors)
-        stream = berth.stream.address
+    def _enqueue_factory(self, buffers: StreamBuffers, shapes: Shapes) -> Callable[[], None]:
+        """Return a function that queues all steps; the engine's tensors are the kernels' arrays."""
+        arrays = buffers.arrays(shapes)
+        run_model = self._engine.bind(buffers, shapes, self._columns)
+        stream = buffers.stream.address
 
         def enqueue() -> None:
-            for stage in self._kernels:
+            for stage in self._steps:
                 if stage is None:
                     run_model()
                 else:
@@ -165,37 +180,42 @@ class GpuChain:
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the columns asked for, bad events flagged."""
-        made = dict(zip(self._down.names, self._pool.arrays(batch.events), strict=True))
+        outputs = dict(zip(self._outputs.names, self._pool.arrays(batch.events), strict=True))
         inputs = {name: batch[name] for name in self.consumes.names}
-        self._ferry.run(batch.events, inputs, made)
-        batch = batch.with_columns(**{name: made[name] for name in self.provides.names})
-        for stage in self._kernels:
+        self._executor.run(batch.events, inputs, outputs)
+        batch = batch.with_columns(**{name: outputs[name] for name in self.provides.names})
+        for stage in self._steps:
             if stage is not None:
-                batch = stage.judge(batch, made)
+                batch = stage.check(batch, outputs)
         return batch
 
     def close(self) -> None:
-        """Free everything on the device."""
-        self._own.close()
+        """Release everything on the device."""
+        self._resources.close()
 
     def report(self, events: int) -> dict[str, Any]:
-        """Return the steps' parts of the run report."""
-        found: dict[str, Any] = {}
-        for stage in self._kernels:
-            found |= getattr(stage, "report", lambda events: {})(events)
-        return found
+        """Return the keys that the steps add to the run report."""
+        entries: dict[str, Any] = {}
+        for stage in self._steps:
+            if isinstance(stage, Reports):
+                entries |= stage.report(events)
+        return entries
 
     def model_info(self) -> dict[str, str]:
-        """Return name, version, sha256 and backend."""
+        """Return name, version, sha256 and backend of the model."""
         manifest = self.model.manifest
         device = f":{self._device}" if self._device else ""
         return {"name": manifest.name, "version": str(manifest.version),
-                "sha256": manifest.sha256, "backend": f"tensorrt{device}"}  # fmt: skip
+                "sha256": manifest.sha256, "backend": f"{_RUNTIME}{device}"}  # fmt: skip
+
+    def backends(self) -> tuple[str, ...]:
+        """Return the only backend whose engines take arrays of the device."""
+        return (_RUNTIME,)
 
 
-def _of(stage: RunsOnGpu) -> tuple[Schema, list[Column]]:
+def _stage_columns(stage: RunsOnGpu) -> tuple[Schema, list[Column]]:
     return stage.consumes, [*stage.provides, *stage.status_columns]
 
 
-def _rooms(columns: Iterable[Column]) -> list[TensorSpec]:
+def _tensor_specs(columns: Iterable[Column]) -> list[TensorSpec]:
     return [TensorSpec(column.name, column.dtype, column.item_shape) for column in columns]

@@ -1,4 +1,4 @@
-"""Run a model of the repository on columns."""
+"""The stage ``infer``: runs a model of the repository on columns."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from sluice.pipeline.inference.session import DEFAULT, Session, open_session
 
 from .padding import Padding
 
-#: The foot of a ladder: no model, so that only what needs none decides.
-NO_MODEL = "cuts"
+#: The last rung of a ladder: no model, so that only paths that need none can fire.
+NO_MODEL = "no-model"
+#: Its name in graph files of an earlier release, accepted until the next one.
+_OLD_NO_MODEL = "cuts"
 
 
 class Infer:
-    """A model's inputs are columns of the same names, its outputs too, unless mapped."""
+    """Runs one model; its tensors are columns of the same names, unless mapped."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which model, on what, between which columns."""
+        """Which model, on which backend, between which columns."""
 
         model: str
-        #: The newest version unless one is given.
+        #: Version of the model; the newest if omitted.
         version: int | None = None
         backend: str = DEFAULT
-        #: Tensor name to column name, where they differ.
+        #: Column of each tensor whose name differs from its column's.
         inputs: dict[str, str] = {}
         outputs: dict[str, str] = {}
-        #: Models that judge the same events and decide nothing: ``NAME`` or ``NAME@VERSION``.
+        #: Models that process the same events and decide nothing: ``NAME`` or ``NAME@VERSION``.
         shadow: tuple[str, ...] = ()
-        #: Fraction of the events that they see.
+        #: Fraction of the events that shadows process.
         shadow_sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
-        #: Tensor name to the lengths that its lists are padded to; its longest unless given.
+        #: Lengths to which the lists of a tensor are padded, in items; its longest if omitted.
         buckets: dict[str, tuple[int, ...]] = {}
-        #: Models for when there is no time, from the better to the faster; ``cuts`` is none at all.
+        #: Models for when there is no time, from the better to the faster; ``no-model`` is none.
         ladder: tuple[str, ...] = ()
 
     def __init__(self, name: str, options: Options) -> None:
@@ -59,22 +61,23 @@ class Infer:
             replace(t.column, name=self._outputs[t.name]) for t in manifest.outputs
         )
         self._buckets = self._bucket_sizes(options.buckets)
-        self._ladder_models = [self._rung(step, options.ladder) for step in options.ladder]
-        self.rungs = 1 + len(options.ladder)
+        ladder = tuple(NO_MODEL if label == _OLD_NO_MODEL else label for label in options.ladder)
+        self._ladder_models = [self._ladder_model(label, ladder) for label in ladder]
+        self.rungs = 1 + len(ladder)
 
     def open(self, events: int) -> None:
-        """Load the models and hold each to its golden outputs."""
+        """Load the models and check each against its golden outputs."""
         self._events = events
         self._session: Session = open_session(self.model, self._backend, f"stage {self.name!r}")
-        #: By the epoch from which on each is used.
+        #: Sessions of the stage's own model, by the epoch from which each is used.
         self._sessions = {0: self._session}
         self._pool = OutputBuffers(self.provides, events)
-        #: From the second rung on; None where nothing is judged.
+        #: Sessions of the rungs from 1 on; None for the rung without a model.
         self._ladder_sessions = [
             None if model is None else open_session(model, self._backend, f"stage {self.name!r}")
             for model in self._ladder_models
         ]
-        self._step = 0
+        self._rung = 0
         self._padding: Padding | None = None
         if self._buckets:
             self._padding = Padding(self.model.manifest.inputs, self._inputs, self._buckets)
@@ -82,19 +85,19 @@ class Infer:
                 self._padding.warm(session, self._output_arrays(events), events)
 
     def set_counter(self, counter: Array) -> None:
-        """Count events with lists that were cut in `counter` from now on; see `TruncatesLists`."""
+        """Count events that had a list truncated in `counter`, uint64 (1,), from now on."""
         if self._padding is not None:
-            self._padding.cut = counter
+            self._padding.truncated = counter
 
-    def step(self, rung: int) -> bool:
-        """Judge on a rung from now on; see `Steps`."""
-        self._step = min(rung, len(self._ladder_models))
-        return not self._step or self._ladder_models[self._step - 1] is not None
+    def set_rung(self, rung: int) -> bool:
+        """Process on a rung from now on; return whether it has a model."""
+        self._rung = min(rung, len(self._ladder_models))
+        return not self._rung or self._ladder_models[self._rung - 1] is not None
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the model's outputs."""
         outputs = self._output_arrays(batch.events)
-        session = self._ladder_sessions[self._step - 1] if self._step else self._session
+        session = self._ladder_sessions[self._rung - 1] if self._rung else self._session
         if session is None:
             for array in outputs.values():
                 array.fill(0)
@@ -112,7 +115,7 @@ class Infer:
                 session.close()
 
     def check_swap(self, model: Model) -> None:
-        """Refuse a model with other tensors or another preprocessing; see `SwapsModel`."""
+        """Refuse a model with other tensors or another preprocessing than the stage's own."""
         old, new = self.model.manifest, model.manifest
         for kind, before, after in (
             ("inputs", old.inputs, new.inputs),
@@ -123,63 +126,65 @@ class Infer:
                 raise ModelError(
                     f"stage {self.name!r}: {kind}: expected those of {self.model.label}, "
                     f"{_describe(before)}, got those of {model.label}, {_describe(after)}",
-                    hint="a model that reads or gives something else needs a new run",
+                    hint="a model with other inputs or outputs needs a new run",
                 )
 
     def prepare(self, epoch: int, model: Model) -> None:
-        """Load and warm a model for batches from `epoch` on; see `SwapsModel`."""
+        """Load, check and warm a model for batches from `epoch` on."""
         self.check_swap(model)
         session = open_session(model, self._backend, f"stage {self.name!r}")
         for events in (1, self._events):
             outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
-            if self._buckets:  # its arrays are not those in which `process` has its own
+            if self._buckets:  # with buffers of its own: `process` runs in another thread
                 padding = Padding(model.manifest.inputs, self._inputs, self._buckets)
                 padding.warm(session, outputs, events)
             else:
                 inputs = {t.name: t.column.zeros(events) for t in model.manifest.inputs}
                 session.infer(inputs, outputs)
-        before = self._sessions
-        kept = max(known for known in before if known < epoch)
-        self._sessions = {kept: before[kept], epoch: session}
-        for known, stale in before.items():
-            if known != kept:
+        sessions = self._sessions
+        current = max(known for known in sessions if known < epoch)
+        self._sessions = {current: sessions[current], epoch: session}
+        for known, stale in sessions.items():
+            if known != current:
                 stale.close()
 
     def activate(self, epoch: int) -> None:
-        """Judge with the model of an epoch; see `SwapsModel`."""
+        """Process with the model of an epoch from now on."""
         sessions = self._sessions
         self._session = sessions[max(known for known in sessions if known <= epoch)]
 
     def _output_arrays(self, events: int) -> dict[str, Array]:
-        """Return arrays for the outputs of so many events; they hold until the next call."""
+        """Return an array (events, ...) for each output; valid until the next call."""
         return dict(zip(self._outputs, self._pool.arrays(events), strict=True))
 
     def _bucket_sizes(self, buckets: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """Return the lengths to which the lists of each input are padded, rising."""
-        most = {t.name: t.max_items for t in self.model.manifest.inputs if t.max_items}
+        """Return the lengths to which the lists of each input are padded, ascending."""
+        max_items = {t.name: t.max_items for t in self.model.manifest.inputs if t.max_items}
         where = f"stage {self.name!r}: buckets"
         for tensor, sizes in buckets.items():
-            if tensor not in most:
+            if tensor not in max_items:
                 raise ConfigError(
                     f"{where}: model {self.model.label} takes no lists as {tensor!r}",
-                    did_you_mean(tensor, most),
+                    did_you_mean(tensor, max_items),
                 )
-            if not sizes or min(sizes) < 1 or max(sizes) > most[tensor]:
+            if not sizes or min(sizes) < 1 or max(sizes) > max_items[tensor]:
                 raise ConfigError(
-                    f"{where}: {tensor}: expected lengths of 1 to {most[tensor]}, got {sizes}"
+                    f"{where}: {tensor}: expected lengths of 1 to {max_items[tensor]}, got {sizes}"
                 )
-        return {t: tuple(sorted(set(buckets.get(t, (longest,))))) for t, longest in most.items()}
+        return {
+            t: tuple(sorted(set(buckets.get(t, (longest,))))) for t, longest in max_items.items()
+        }
 
-    def _rung(self, step: str, ladder: tuple[str, ...]) -> Model | None:
-        """Return the model of one step of the ladder, None for the cuts at its foot."""
-        if step == NO_MODEL:
-            if ladder.index(step) != len(ladder) - 1:
+    def _ladder_model(self, label: str, ladder: tuple[str, ...]) -> Model | None:
+        """Return the model of one rung, None for the last rung without a model."""
+        if label == NO_MODEL:
+            if ladder.index(label) != len(ladder) - 1:
                 raise ConfigError(
                     f"stage {self.name!r}: ladder: expected {NO_MODEL!r} once and last, "
                     f"got {ladder}"
                 )
             return None
-        model = find_model(step)
+        model = find_model(label)
         try:
             self.check_swap(model)
         except ModelError as error:
@@ -194,11 +199,15 @@ class Infer:
             )
 
     def model_info(self) -> dict[str, str]:
-        """Return name, version, sha256 and backend."""
+        """Return name, version, sha256 and backend of the stage's own model."""
         return self._info(self.model)
 
+    def backends(self) -> tuple[str, ...]:
+        """Return nothing: any backend may run it."""
+        return ()
+
     def rung_models(self) -> dict[int, dict[str, str]]:
-        """Return the same of the model of each lower rung; see `HasLadder`."""
+        """Return name, version, sha256 and backend of the model of each lower rung, by rung."""
         rungs = enumerate(self._ladder_models, 1)
         return {rung: self._info(model) for rung, model in rungs if model is not None}
 
@@ -208,8 +217,8 @@ class Infer:
                 "sha256": manifest.sha256, "backend": self._backend}  # fmt: skip
 
 
-def _describe(what: tuple[Tensor, ...] | Preprocessing) -> str:
-    """Return tensors or a preprocessing in words."""
-    if isinstance(what, Preprocessing):
-        return what.kernel or "none"
-    return ", ".join(f"{t.name} {t.column.spec} [{t.unit}] {' '.join(t.labels)}" for t in what)
+def _describe(part: tuple[Tensor, ...] | Preprocessing) -> str:
+    """Return what an error message says of tensors or a preprocessing."""
+    if isinstance(part, Preprocessing):
+        return part.kernel or "none"
+    return ", ".join(f"{t.name} {t.column.spec} [{t.unit}] {' '.join(t.labels)}" for t in part)

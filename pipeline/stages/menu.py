@@ -1,7 +1,7 @@
 """The trigger menu: paths with conditions, prescales, and pass-through, all deterministic.
 
-Prescale and pass-through come from a hash of the event id, so a decision does not depend on
-which worker judged the event, nor on what came before it.
+Prescales and pass-through choose events by a hash of the event id, so a decision depends neither
+on the worker that took it nor on earlier events.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Sche
 
 from .menu_expression import MenuExpression
 
-#: The decision bit of events that are kept whatever the paths say.
+#: Bit of a decision that is set for events kept by pass-through, whatever the paths say.
 PASS_THROUGH_BIT = 63
 
 
 class TriggerPath(Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of the menu."""
+    """One path of the menu."""
 
     name: str
-    #: Comparisons of columns with numbers, joined by and, or, not.
+    #: Condition: comparisons of columns with numbers, joined by and, or, not.
     where: str
-    #: Keep one in this many of the events that fire.
+    #: One in so many of the events that fire the path is kept.
     prescale: Annotated[float, Meta(ge=1)] = 1.0
 
 
 class Menu:
-    """Sets `decision` (one bit a path) and `outcome` (accepted, prescaled or rejected)."""
+    """Adds `decision` (one bit a path) and `outcome` (accepted, prescaled or rejected)."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """The paths, in the order of their bits."""
+        """The paths, and the share of events kept without one."""
 
+        #: Paths, in the order of their bits.
         path: tuple[TriggerPath, ...]
         #: Fraction of events kept in any case.
         pass_through: Annotated[float, Meta(ge=0, le=1)] = 0.0
@@ -58,24 +59,28 @@ class Menu:
         names = [path.name for path in self.paths]
         if len(set(names)) != len(names) or len(names) > PASS_THROUGH_BIT:
             raise ConfigError(
-                f"stage {name!r}: expected at most {PASS_THROUGH_BIT} paths with names of their "
-                f"own, got {names}"
+                f"stage {name!r}: expected at most {PASS_THROUGH_BIT} paths with different names, "
+                f"got {names}"
             )
 
     def pass_through(self) -> tuple[float, int]:
-        """Return the pass-through and the salt that draws it; see `ProtectsPassThrough`."""
+        """Return the share of pass-through, and the salt of the hash that chooses its events."""
         return self._pass_through, salt(self.name)
 
     def disable_paths(self, columns: frozenset[str]) -> None:
-        """Let no path fire that reads any of these columns; see `ProtectsPassThrough`."""
-        self._muted = [
+        """Let no path fire from now on that reads any of these columns."""
+        self._disabled = [
             line
             for line, condition in enumerate(self._conditions)
             if any(column.name in columns for column in condition.columns)
         ]
 
+    def path_names(self) -> tuple[str, ...]:
+        """Return the names of the paths, in the order of their bits."""
+        return tuple(path.name for path in self.paths)
+
     def prescales(self) -> Array:
-        """Return what each bit of a decision stands for, float32 (64,): one in this many."""
+        """Return the prescale of each bit of a decision, float32 (64,): one in so many is kept."""
         scales = np.ones(64, np.float32)
         scales[: len(self.paths)] = [path.prescale for path in self.paths]
         if self._pass_through:
@@ -83,7 +88,7 @@ class Menu:
         return scales
 
     def menu_info(self) -> dict[str, Any]:
-        """Return the menu as the begin-of-run record keeps it; its version hashes all the rest."""
+        """Return the menu for the begin-of-run record; its version is a hash of the rest."""
         menu = {
             "stage": self.name,
             "pass_through": self._pass_through,
@@ -104,7 +109,7 @@ class Menu:
     def open(self, events: int) -> None:
         """Allocate decisions, outcomes and the masks of the paths, pass-through last."""
         self._pool = OutputBuffers(self.provides, events)
-        self._muted = []
+        self._disabled = []
         lines = [(path.name, path.prescale) for path in self.paths]
         self._draws = [
             (line, salt(f"{self.name}/{name}"), 1 / prescale)
@@ -113,29 +118,29 @@ class Menu:
         ]
         self._draws.append((len(lines), salt(self.name), self._pass_through))
         self._bits = np.array([*range(len(lines)), PASS_THROUGH_BIT], np.uint64)
-        self._room = hugepages.allocate(2 * len(self._bits) * events, np.bool_)
+        self._mask_bytes = hugepages.allocate(2 * len(self._bits) * events, np.bool_)
         self._masks = np.ones((2, len(self._bits), 0), np.bool_)
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with `decision` and `outcome`; events flagged before stay so."""
+        """Return the batch with `decision` and `outcome`; invalid events stay invalid."""
         decision, outcome = self._pool.arrays(batch.events)
         passed, unscaled = self._masks_for(batch.events)
         for line, condition in enumerate(self._conditions):
             condition(batch, passed[line])
-        passed[self._muted] = False
+        passed[self._disabled] = False
         for line, salted, fraction in self._draws:
             sample_mask(batch["event_id"], salted, fraction, unscaled[line])
-        passed[-1] = unscaled[-1]  # who is not drawn for pass-through has not fired it either
+        passed[-1] = unscaled[-1]  # an event not chosen for pass-through has not fired it either
         decide(passed, unscaled, self._bits, batch["outcome"], decision, outcome)
         return batch.with_columns(decision=decision, outcome=outcome)
 
     def _masks_for(self, events: int) -> Array:
-        """Return bool (2, paths, events): who fired a path, whom its prescale has drawn."""
+        """Return bool (2, paths, events): events that fired a path, events its prescale keeps."""
         if self._masks.shape[2] != events:
             shape = (2, len(self._bits), events)
-            if len(self._room) < math.prod(shape):
-                self._room = np.empty(math.prod(shape), np.bool_)
-            self._masks = self._room[: math.prod(shape)].reshape(shape)
+            if len(self._mask_bytes) < math.prod(shape):
+                self._mask_bytes = np.empty(math.prod(shape), np.bool_)
+            self._masks = self._mask_bytes[: math.prod(shape)].reshape(shape)
             self._masks.fill(True)
         return self._masks
 

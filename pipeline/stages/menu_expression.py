@@ -12,7 +12,7 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, did_you_mean
 from sluice.pipeline.core.schema import Array, Column, Schema
 
-#: Writes the mask of events that fulfil something into an array.
+#: Fills bool (N,) with whether each event of a batch fulfils a condition.
 FillMask = Callable[[EventBatch, Array], object]
 Evaluate = Callable[[EventBatch], Array]
 
@@ -31,17 +31,22 @@ class MenuExpression:
     Parameters
     ----------
     text
-        Such as ``score.electromagnetic > 0.9 and charge_sum >= 350``. A label or an index in
-        brackets picks an entry of a column's last axis.
+        The condition, such as ``score.electromagnetic > 0.9 and charge_sum >= 350``. A label or an
+        index in brackets selects an entry of a column's last axis.
     available
-        The columns there are.
+        Columns that it may use.
     where
-        Names the place in errors.
+        Stage and path, for errors.
+
+    Attributes
+    ----------
+    columns
+        Columns that the condition reads, in the order of its text.
 
     Raises
     ------
     ConfigError
-        If the text is not a condition, or speaks of what is not there.
+        If the text is not a condition, or names a column or label that is not there.
 
     Examples
     --------
@@ -74,10 +79,10 @@ class MenuExpression:
 
             def joined(batch: EventBatch, mask: Array) -> None:
                 first(batch, mask)
-                more = np.empty_like(mask)
+                term = np.empty_like(mask)
                 for other in rest:
-                    other(batch, more)
-                    join(mask, more, out=mask)
+                    other(batch, term)
+                    join(mask, term, out=mask)
 
             return joined
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
@@ -143,7 +148,7 @@ class MenuExpression:
         return value
 
     def _bound(self, column: Column, number: float) -> Any:
-        """Return the number in the column's own type, so that comparing is exact and quiet."""
+        """Return the number in the column's dtype, so that NumPy compares without a conversion."""
         if np.dtype(column.dtype).kind != "f":
             return number
         try:
@@ -152,5 +157,5 @@ class MenuExpression:
         except OverflowError as error:
             raise self._refuse(f"{number} is beyond any float") from error
 
-    def _refuse(self, what: str, hint: str | None = None) -> ConfigError:
-        return ConfigError(f"{self._where}: {what}", hint)
+    def _refuse(self, problem: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(f"{self._where}: {problem}", hint)

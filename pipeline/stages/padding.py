@@ -1,4 +1,4 @@
-"""Lists of any length as arrays for a model: padded once, those of like length together."""
+"""Padding: lists of any length to arrays for a model, lists of similar length together."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from sluice.pipeline.core.schema import Array
 from sluice.pipeline.inference.manifest import Tensor
 from sluice.pipeline.inference.session import Session
 
-#: Most items that a model gets at once, padding included: what is computed of them stays in cache.
-_ITEMS = 1 << 16
+#: Items per call of a model at most, padding included, so that its intermediate results stay in
+#: the processor's cache.
+_MAX_ITEMS = 1 << 16
 
 Arrays = dict[str, Array]
 
 
 class Padding:
-    """Gives a model the lists of a batch, in groups of events that are padded to the same lengths.
+    """Runs a model on the lists of a batch, in groups of events padded to the same lengths.
 
     Parameters
     ----------
     tensors
-        The model's inputs.
+        Inputs of the model.
     columns
-        Tensor to column, for those that are columns.
+        Column of each tensor, but for masks and lengths, which are computed.
     buckets
-        Tensor to the lengths to which its lists are padded, rising; a list goes into the first
-        that holds it, and is cut to the last.
+        Lengths to which the lists of each tensor are padded, in items, ascending; a list is padded
+        to the first that is long enough, and truncated to the last.
 
     Attributes
     ----------
-    cut
-        uint64 (1,): events that had a list cut, counted here; memory that others may read.
+    truncated
+        Number of events that had a list truncated, uint64 (1,); may be in shared memory.
     """
 
     def __init__(
@@ -52,25 +53,25 @@ class Padding:
         self._columns = columns
         self._buckets = {name: np.array(sizes, np.int64) for name, sizes in buckets.items()}
         self._arrays: dict[tuple[int, ...], Arrays] = {}
-        self.cut: Array = np.zeros(1, np.uint64)
+        self.truncated: Array = np.zeros(1, np.uint64)
 
     def infer(self, session: Session, batch: EventBatch, outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs`, in the order of the batch's events."""
+        """Fill `outputs` by name, each (N, ...), in the order of the batch's events."""
         groups, codes = self._groups(batch)
         for code in np.unique(codes).tolist():
             rows = np.flatnonzero(codes == code)
             widths = groups[code]
-            step = max(1, _ITEMS // max(widths))
+            step = max(1, _MAX_ITEMS // max(widths))
             for start in range(0, len(rows), step):
-                part = rows[start : start + step]
-                inputs = self._fill(batch, part, widths)
-                made = {name: np.empty_like(array[: len(part)]) for name, array in outputs.items()}
-                session.infer(inputs, made)
-                for name, array in made.items():
-                    outputs[name][part] = array
+                some = rows[start : start + step]
+                inputs = self._fill(batch, some, widths)
+                results = {name: np.empty_like(a[: len(some)]) for name, a in outputs.items()}
+                session.infer(inputs, results)
+                for name, array in results.items():
+                    outputs[name][some] = array
 
     def warm(self, session: Session, outputs: Mapping[str, Array], events: int) -> None:
-        """Let a model see as many events as it may get, at every combination of lengths.
+        """Run a model on as many events as it may get, at every combination of lengths.
 
         Raises
         ------
@@ -78,19 +79,19 @@ class Padding:
             If it does not take lists of such lengths.
         """
         for widths in self._combinations():
-            few = min(events, max(1, _ITEMS // max(widths)))
+            few = min(events, max(1, _MAX_ITEMS // max(widths)))
             columns: dict[str, Any] = {}
             for tensor in self._tensors:
                 columns[self._columns[tensor.name]] = tensor.column.zeros(few)
             inputs = self._fill(EventBatch(columns, few), np.arange(few), widths)
-            made = {name: np.empty_like(array[:few]) for name, array in outputs.items()}
+            results = {name: np.empty_like(array[:few]) for name, array in outputs.items()}
             try:
-                session.infer(inputs, made)
+                session.infer(inputs, results)
             except Exception as error:  # runtimes raise anything
                 lists = ", ".join(map(str, widths))
                 raise ModelError(
                     f"expected a model that takes lists of {lists} items, got: {error}",
-                    hint="a file whose lists have one length wants that as the only bucket",
+                    hint="if the model takes lists of one length only, make it the only bucket",
                 ) from error
 
     def _combinations(self) -> list[tuple[int, ...]]:
@@ -100,18 +101,18 @@ class Padding:
         return found
 
     def _groups(self, batch: EventBatch) -> tuple[list[tuple[int, ...]], Array]:
-        """Return the lengths of each group, and the group of each event."""
-        codes, cut = np.zeros(batch.events, np.int64), np.zeros(batch.events, np.bool_)
+        """Return the lengths of each group, and the group of each event, int64 (N,)."""
+        codes, truncated = np.zeros(batch.events, np.int64), np.zeros(batch.events, np.bool_)
         for name, sizes in self._buckets.items():
             counts = batch.ragged(self._columns[name]).counts
             places = np.searchsorted(sizes, counts)
-            cut |= places == len(sizes)
+            truncated |= places == len(sizes)
             codes = codes * len(sizes) + np.minimum(places, len(sizes) - 1)
-        self.cut[0] += np.uint64(np.count_nonzero(cut))
+        self.truncated[0] += np.uint64(np.count_nonzero(truncated))
         return self._combinations(), codes
 
     def _fill(self, batch: EventBatch, rows: Array, widths: tuple[int, ...]) -> Arrays:
-        """Return the model's inputs for some events; they hold until the next call."""
+        """Return the model's inputs for the events `rows`; valid until the next call."""
         events = len(rows)
         arrays = {name: array[:events] for name, array in self._buffers(widths, events).items()}
         lengths: Arrays = {}
@@ -129,7 +130,7 @@ class Padding:
         return arrays
 
     def _buffers(self, widths: tuple[int, ...], events: int) -> Arrays:
-        """Return arrays for at least so many events padded to these lengths."""
+        """Return arrays for at least `events` events padded to these lengths."""
         arrays = self._arrays.get(widths, {})
         if any(len(array) < events for array in arrays.values()) or not arrays:
             arrays = dict(self._new_buffers(dict(zip(self._buckets, widths, strict=True)), events))
@@ -147,7 +148,7 @@ class Padding:
 
 
 def _pad(lists: Ragged, rows: Array, out: Array) -> Array:
-    """Put lists into `out`, (rows, K, *item shape); return how many items of each are real."""
+    """Pad lists into `out`, (rows, K, *item shape); return the items of each without padding."""
     lengths = np.empty(len(rows), np.int64)
     item = np.zeros(out.shape[2:], out.dtype)
     bytes_ = out.reshape(len(rows), -1).view(np.uint8)

@@ -18,15 +18,16 @@ from sluice.pipeline.config.graph_file import (
     ComponentConfig,
     GraphConfig,
     override_backends,
-    runs_model,
 )
 from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.graph.model_backends import model_stages
 from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import DEFAULT, open_session
 from sluice.pipeline.run.run_numbers import UNNUMBERED, state_folder
 from sluice.pipeline.service.daemon import raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
+from sluice.pipeline.stages.capabilities import RunsModel
 from sluice.pipeline.system.machine import processor
 
 BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
@@ -85,11 +86,10 @@ def measure(config: GraphConfig, source: ComponentConfig, tell: Told) -> TuningR
             "the whole chain each"
         )
     found = {}
-    for part in config.stages:
-        if runs_model(part):
-            tell(f"models of stage {part.name}")
-            found[part.name] = dict(_models(part))
-    backends = {stage: min(costs, key=costs.__getitem__) for stage, costs in found.items()}
+    for name, stage in model_stages(config).items():
+        tell(f"models of stage {name}")
+        found[name] = dict(_models(stage))
+    backends = {name: min(costs, key=costs.__getitem__) for name, costs in found.items() if costs}
     config = override_backends(replace(config, source=source), backends)
     cores = len(os.sched_getaffinity(0))
     rates: dict[tuple[int, int], float] = {}
@@ -148,11 +148,7 @@ def apply(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:
 
 def fingerprint(config: GraphConfig) -> str:
     """Return a digest of the stages, their models, and the machine's processor and cores."""
-    models = [
-        find_model(part.options["model"], part.options.get("version")).manifest.sha256
-        for part in config.stages
-        if runs_model(part)
-    ]
+    models = [stage.model_info()["sha256"] for stage in model_stages(config).values()]
     stages = [
         (part.use, {key: value for key, value in part.options.items() if key != "backend"})
         for part in config.stages
@@ -161,10 +157,13 @@ def fingerprint(config: GraphConfig) -> str:
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
-def _models(part: ComponentConfig) -> Iterator[tuple[str, float]]:
-    """Yield each backend that has a stage's model, and its ns an event."""
-    model = find_model(part.options["model"], part.options.get("version"))
-    for backend in dict.fromkeys((*_BACKENDS, part.options.get("backend", DEFAULT))):
+def _models(stage: RunsModel) -> Iterator[tuple[str, float]]:
+    """Yield each backend that can run a stage's model, and the time it takes, ns an event."""
+    info, takes = stage.model_info(), stage.backends()
+    model = find_model(info["name"], int(info["version"]))
+    for backend in dict.fromkeys((*_BACKENDS, info["backend"])):
+        if takes and backend.partition(":")[0] not in takes:
+            continue
         try:
             yield backend, _nanoseconds(model, backend)
         except ModelError:  # this backend cannot run it

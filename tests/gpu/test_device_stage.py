@@ -113,7 +113,7 @@ def test_a_kernel_on_no_stream_is_told(
     [
         ({"steps": STEPS[:2]}, "expected one 'infer', got none"),
         ({"steps": (*STEPS, STEPS[2])}, "expected one step 'infer', got more"),
-        ({"steps": (MENU, *STEPS)}, "no GPU does 'menu'"),
+        ({"steps": (MENU, *STEPS)}, "stages that can run on a GPU, got 'menu'"),
         ({"steps": (*STEPS[:2], {**STEPS[2], "ladder": []})}, "unknown field `ladder`"),
         ({"steps": (STEPS[0], *STEPS)}, "two of them write column 'charge'"),
         ({"columns": ("pcked",)}, "no step provides 'pcked'"),

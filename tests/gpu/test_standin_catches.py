@@ -122,17 +122,17 @@ def test_a_session_that_is_not_closed(build: Build, machine: Any) -> None:
     session.close()
 
 
-def test_one_berth_for_both_pieces(build: Build, broken: Any, monkeypatch: Patch) -> None:
+def test_one_set_of_buffers_for_both_pieces(build: Build, broken: Any, monkeypatch: Patch) -> None:
     """Pinned memory is filled again while it is copied."""
     session = _session(build)
-    berths = session._ferry._berths
-    session._ferry._berths = [berths[0], berths[0]]
+    buffers = session._executor._buffers
+    session._executor._buffers = [buffers[0], buffers[0]]
     monkeypatch.setattr(double_buffer.StreamBuffers, "collect", lambda self: None)
     image = np.random.default_rng(1).random((600, 8, 8), np.float32)
     latent = np.empty((600, 16), np.float32)
     session.infer({"image": image}, {"latent": latent})
     with pytest.raises(broken, match="the host changed it before it was copied"):
-        berths[0].discard()
+        buffers[0].discard()
 
 
 def free(address: int) -> tuple[Any]:

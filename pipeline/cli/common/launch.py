@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sluice.pipeline.cli.tune import tuned
-from sluice.pipeline.config.graph_file import GraphConfig, override_backend
+from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT
 
 from .output_files import create_folders, refuse_collisions, side_files, write
@@ -54,6 +54,7 @@ class RunArguments(Struct, frozen=True, kw_only=True):
 
 def with_backend(config: GraphConfig, backend: str | None) -> GraphConfig:
     """Return the graph as it was tuned, its models on the command line's backend if it has one."""
+    from sluice.pipeline.graph.model_backends import override_backend
     from sluice.pipeline.inference.session import require_backend
 
     config = tuned(config)

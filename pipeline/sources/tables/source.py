@@ -95,7 +95,7 @@ class TableSource(ABC):
                 f"{self._path}: offsets: expected none: lists are columns in files of this kind"
             )
 
-    def prepare(self, names: Collection[str], events: int) -> None:
+    def select_columns(self, names: Collection[str], events: int) -> None:
         """Read these columns alone; one at least, for it says how many events there are."""
         self._fillings = [f for f in self._fillings if f.column.name in names] or self._fillings[:1]
 

@@ -50,9 +50,12 @@ class Slow(Sleepy):
     rungs = 2
     rung = 0
 
-    def step(self, rung):
+    def set_rung(self, rung):
         self.rung = min(rung, 1)
         return True
+
+    def rung_models(self):
+        return {}
 
     def process(self, batch):
         if not self.rung:
@@ -133,7 +136,7 @@ class BrokenSource:
 
     Options = Options
     exhausted = False
-    damage = expected = socket = None
+    corruption = expected = socket = None
 
     def __init__(self, name, options):
         self.schema = Schema(
@@ -152,7 +155,7 @@ class BrokenSource:
     def receive(self):
         pass
 
-    def waiting(self):
+    def available(self):
         from sluice.pipeline.sources.base import UNLIMITED
 
         return UNLIMITED

@@ -26,7 +26,7 @@ def test_the_shipped_graph_is_typed():
     assert config.source.use == "live"
     assert config.stages[2].options == {
         "model": "wafer-encoder-9b",
-        "ladder": ["wafer-encoder-9b-half", "wafer-encoder-9b-quarter", "cuts"],
+        "ladder": ["wafer-encoder-9b-half", "wafer-encoder-9b-quarter", "no-model"],
         "backend": "layers",
     }
     assert config.origin.endswith("hgcal.toml")

@@ -179,7 +179,7 @@ use = "wafer.pack"
 name = "tag"
 use = "infer"
 model = "wafer-tagger"
-ladder = ["wafer-tagger", "cuts"]
+ladder = ["wafer-tagger", "no-model"]
 [[stage]]
 use = "menu"
 pass_through = 0.2
@@ -252,7 +252,7 @@ def test_what_batches_take_is_measured_on_each_rung(chain):
 @pytest.mark.parametrize(
     ("ladder", "says"),
     [
-        (("cuts", "wafer-tagger"), "once and last"),
+        (("no-model", "wafer-tagger"), "once and last"),
         (("wafer-tagger", "wafer-encoder-9b"), "expected those of wafer-tagger"),
     ],
 )

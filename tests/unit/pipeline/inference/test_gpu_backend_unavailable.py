@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import load_graph, override_backend
+from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.gpu import cuda
+from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.inference import onnxruntime_providers as providers
 from sluice.pipeline.inference.manifest import BatchSizes, Tensor
 from sluice.pipeline.inference.repository import find_model

@@ -30,7 +30,7 @@ def graph_with(*ladder):
 
 @pytest.fixture
 def graph():
-    return graph_with("wafer-tagger-half", "wafer-tagger-quarter", "cuts")
+    return graph_with("wafer-tagger-half", "wafer-tagger-quarter", "no-model")
 
 
 def test_each_rung_with_a_model_is_listed(graph):
@@ -41,6 +41,12 @@ def test_each_rung_with_a_model_is_listed(graph):
             "name": name, "version": "1", "sha256": find_model(name).manifest.sha256,
             "backend": models["tag"]["backend"],
         }  # fmt: skip
+
+
+def test_the_word_for_no_model_of_the_release_before_is_accepted(graph):
+    old = graph_with("wafer-tagger-half", "wafer-tagger-quarter", "cuts")
+    assert old.models() == graph.models()
+    assert [stage.set_rung(3) for stage in old.ladders] == [False, False]
 
 
 def test_a_worker_with_another_model_on_a_rung_is_refused(graph):
@@ -55,6 +61,6 @@ def test_a_worker_with_another_model_on_a_rung_is_refused(graph):
 def test_a_run_is_not_resumed_with_another_ladder(graph):
     began = {"run": 7, "config": {}, "models": graph.models(), "paths": [], "menu": None}
     require_same_configuration(began, began, CommitRecord())
-    for other in (graph_with("wafer-tagger-half", "cuts"), graph_with()):
+    for other in (graph_with("wafer-tagger-half", "no-model"), graph_with()):
         with pytest.raises(ConfigError, match="another models"):
             require_same_configuration(began, began | {"models": other.models()}, CommitRecord())

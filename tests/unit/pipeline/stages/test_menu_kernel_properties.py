@@ -182,7 +182,7 @@ def test_pass_through_keeps_the_fraction_it_says_independently_of_paths():
 def test_menus_that_cannot_be():
     for options, word in (
         ({"path": [{"name": "p", "where": "score.a > 0", "prescale": 0.5}]}, "prescale"),
-        ({"path": [{"name": "p", "where": "score.a > 0"}] * 2}, "names of their own"),
+        ({"path": [{"name": "p", "where": "score.a > 0"}] * 2}, "different names"),
         ({"path": [{"name": "p"}]}, "where"),
         ({"path": [{"name": "p", "were": "score.a > 0", "where": ""}]}, "did you mean 'where'?"),
         ({"path": [{"name": f"p{i}", "where": "score.a > 0"} for i in range(64)]}, "at most 63"),

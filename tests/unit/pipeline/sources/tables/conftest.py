@@ -120,7 +120,7 @@ def read(make):
         source.open()
         sources.append(source)
         if select is not None:
-            source.prepare(select, most)
+            source.select_columns(select, most)
         batches, rejected = [], []
         while not source.exhausted:
             batch = source.read(most)
