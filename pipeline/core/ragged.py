@@ -103,6 +103,11 @@ class Ragged(msgspec.Struct, frozen=True, eq=False):
         """Bytes of one item."""
         return self.dtype.itemsize * math.prod(self.values.shape[1:])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the items of these events, without offsets."""
+        return int(self.offsets[-1] - self.offsets[0]) * self.item_bytes
+
     def check(self, where: str) -> None:
         """Raise DataError, naming `where`, unless every list is within the items."""
         check_offsets(self.offsets, len(self.values), where)

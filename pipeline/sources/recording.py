@@ -1,9 +1,10 @@
-"""Events from a recording, in batches of the size asked for."""
+"""The source ``recording``: events of a recording, in batches of the size asked for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,41 +18,53 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Schema
 from sluice.pipeline.recording import Recording
 from sluice.pipeline.transport.socket import Socket
 
-from .base import NONE, UNLIMITED, Available, Losses, now_for, within_limits
-from .prefetch import Prefetcher, Rebatcher, chunk_events, rebatch
+from .base import NONE, UNLIMITED, Available, Losses, Rejected, now_for, within_limits
+from .prefetch import Chunk, Prefetcher, chunk_events
+from .rebatching import Rebatcher
 
-#: So many chunks are worth rooms that are touched before the first event; so many are under way.
-_MANY, _ROOMS = 16, 7
-#: Recorded batches of so many wanted ones are not joined: to cut them costs less.
-_LARGE = 4
+#: Recordings of at least this many chunks get arenas whose pages are touched before the run: that
+#: takes milliseconds. As many arenas as chunks can be in use at a time.
+_MIN_CHUNKS, _ARENAS = 16, 7
+#: Recorded batches of this many times the wanted events are not joined: to split them costs less.
+_UNJOINED_BATCHES = 4
 
 
 class RecordingSource:
-    """Replays one recording; see `Source`."""
+    """Reads one recording, once or several times."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which recording."""
+        """Path of the recording, and how often it is read."""
 
-        #: A file; the first part of several, their folder, or a pattern.
+        #: A file; of a rotated recording the first file, their folder, or a pattern.
         path: str
-        #: Read it so many times, one after the other: the same events, ids included.
+        #: Number of times that it is read, one after the other: the same events, ids included.
         repeat: Annotated[int, Meta(ge=1)] = 1
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self._path = Path(options.path)
         self._repeat = options.repeat
-        self._read = 0
         self.schema = Schema()
-        self.exhausted = False
-        self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
-        self._next_id = self._given = 0
+        self._next_id = 0
+        self._unjoined_events = math.inf
+        self._arenas = ArenaPool()
         self._losses = Losses()
+        self._prefetcher = Prefetcher(self._chunks(), self._reject)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all events were read."""
+        return self._prefetcher.exhausted
+
+    @property
+    def corruption(self) -> str | None:
+        """Where the recording is damaged, None as far as it was read well."""
+        return self._prefetcher.corruption
 
     def open(self) -> None:
-        """Open the file, or the first; DataError if it is no recording or a part is missing."""
+        """Open the file, or the first; DataError if it is no recording or a file is missing."""
         self._reader = Recording(self._path)
         self._recorded = self._reader.schema
         for column in (EVENT_ID, T_EVENT):
@@ -63,95 +76,88 @@ class RecordingSource:
         self.schema = self._recorded.merge((EVENT_ID, T_EVENT, T_INGEST))
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
-        self._large = math.inf
-        self._loans = ArenaPool()
-        self._ahead: Prefetcher[EventBatch] | None = None
-        self._portions = Rebatcher(self._next)
 
     def select_columns(self, names: Collection[str], events: int) -> None:
-        """Join no recorded batches that are large beside `events`; see `SelectsColumns`.
+        """Begin to read; recorded batches that are large compared with `events` are not joined.
 
-        All columns are read: an event that is put into quarantine has them.
+        All columns are read: an event that is put into quarantine keeps them.
         """
-        self._large = _LARGE * events
-        most, event_bytes = self._chunk()
-        if self._large > most and self.expected and self.expected >= _MANY * most:
-            self._loans.preallocate(_ROOMS, most * event_bytes)
-        self._ahead = self._begin()
+        self._unjoined_events = _UNJOINED_BATCHES * events
+        size, event_bytes = self._chunk_size()
+        if self._unjoined_events > size and self.expected and self.expected >= _MIN_CHUNKS * size:
+            self._arenas.preallocate(_ARENAS, size * event_bytes)
+        self._prefetcher.start()
 
     def receive(self) -> None:
-        """Nothing comes by socket."""
+        """Do nothing: a file has no socket."""
 
     def available(self) -> Available:
-        """Return all there is: a file can always be read."""
+        """Return that any batch can be full: a file can always be read."""
         return NONE if self.exhausted else UNLIMITED
 
-    def read(self, most: int) -> EventBatch | None:
-        """Return the next `most` events, fewer only at the end."""
-        batch = None if self.exhausted else self._portions.take(most)
-        return None if batch is None else self._complete(batch)
+    def read(self, max_events: int) -> EventBatch | None:
+        """Return the next `max_events` events, fewer only at the end."""
+        batch = self._prefetcher.read(max_events)
+        return None if batch is None else self._with_reserved_columns(batch)
 
     def stop(self) -> None:
         """Read no further."""
-        self.exhausted = True
-        self._portions.drop()
+        self._prefetcher.stop()
 
     def losses(self) -> Losses:
-        """Return and forget the events with too long lists; what is lacking was never offered."""
+        """Return the events whose lists are too long since the last call."""
         losses, self._losses = self._losses, Losses()
         return losses
 
     def close(self) -> None:
         """Close the file."""
-        if self._ahead is not None:
-            self._ahead.close()
+        self._prefetcher.close()
         self._reader.close()
 
-    def _next(self) -> EventBatch | None:
-        """Return the next recorded batch; at the end, or where the file is damaged, None."""
-        try:
-            if self._ahead is None:
-                self._ahead = self._begin()
-            part = self._ahead.next()
-        except DataError as error:
-            part, self.corruption = None, f"{self._path}: {error.message}"
-        if part is None:
-            self.exhausted = True
-            self.corruption = self.corruption or self._reader.corruption
-        elif self.schema.ragged:
-            first, name = self._given, self._path.name
-            self._given += part.events
-            part, refused = within_limits(
-                part, self._recorded, lambda r: f"{name}: event {first + r}"
-            )
-            for rejected in refused:
-                self._losses.reject(rejected)
-        return part
+    def _reject(self, rejected: list[Rejected]) -> None:
+        for one in rejected:
+            self._losses.reject(one)
 
-    def _begin(self) -> Prefetcher[EventBatch]:
-        """Decompress and join what comes while what came is judged, from now on."""
-        most, _ = self._chunk()
-        return Prefetcher(rebatch(self._repeated(), most, self._large, self._loans))
+    def _chunks(self) -> Iterator[Chunk]:
+        """Yield recorded batches, joined to chunks, the events with too long lists apart."""
+        recorded, first = self._recorded_batches(), 0
+        rebatcher = Rebatcher(lambda: next(recorded, None), self._unjoined_events, self._arenas)
+        size, _ = self._chunk_size()
+        while (batch := rebatcher.read(size)) is not None:
+            start, first = first, first + batch.events
+            if self.schema.ragged:
+                yield Chunk(*within_limits(batch, self._recorded, partial(self._where, start)))
+            else:
+                yield Chunk(batch, [])
 
-    def _chunk(self) -> tuple[int, int]:
-        """Return how many events make a chunk, and the bytes of one."""
-        size = sum(column.item_bytes for column in self._recorded)
-        return chunk_events(size), size
+    def _where(self, first: int, row: int) -> str:
+        return f"{self._path.name}: event {first + row}"
 
-    def _repeated(self) -> Iterator[EventBatch]:
+    def _chunk_size(self) -> tuple[int, int]:
+        """Return the events of a chunk, and the bytes of an event."""
+        event_bytes = sum(column.item_bytes for column in self._recorded)
+        return chunk_events(event_bytes), event_bytes
+
+    def _recorded_batches(self) -> Iterator[EventBatch]:
+        """Yield the batches of all turns; DataError where the recording is damaged."""
         for turn in range(self._repeat):
             if turn:
                 self._reader.close()
                 self._reader = Recording(self._path)
-            before = self._read
-            for batch in self._reader.batches():
-                self._read += 1
-                yield batch
-            if self._reader.corruption or self._read == before:
+            empty = True
+            try:
+                for batch in self._reader.batches():
+                    empty = False
+                    yield batch
+            except DataError as error:
+                raise DataError(f"{self._path}: {error.message}", error.hint) from error
+            if self._reader.corruption:
+                raise DataError(self._reader.corruption)
+            if empty:
                 return
 
-    def _complete(self, batch: EventBatch) -> EventBatch:
-        """Add the reserved columns that the recording does not have."""
+    def _with_reserved_columns(self, batch: EventBatch) -> EventBatch:
+        """Return the batch with `t_ingest`, and with `event_id` and `t_event` if not recorded."""
         first = self._next_id
         self._next_id += batch.events
         columns = {T_INGEST.name: now_for(batch.events)}

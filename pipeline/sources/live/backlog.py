@@ -9,7 +9,7 @@ import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import T_INGEST, Schema
-from sluice.pipeline.sources.prefetch import Rebatcher
+from sluice.pipeline.sources.rebatching import Rebatcher
 from sluice.pipeline.transport.codec import record_dtype
 
 #: Bytes of waiting messages beyond which nothing more is taken.
@@ -79,9 +79,9 @@ class RecordBacklog:
         self._arrived[first : first + events] = now_ns
         self.events += events
 
-    def take(self, most: int) -> EventBatch | None:
+    def take(self, max_events: int) -> EventBatch | None:
         """Return the oldest events, None if there are none."""
-        events = min(most, self.events)
+        events = min(max_events, self.events)
         if not events:
             return None
         stop = self._start + events
@@ -120,7 +120,7 @@ class RaggedBacklog:
     def __init__(self, most: int) -> None:
         self._most, self.capacity = most, 2 * most
         self._messages: deque[EventBatch] = deque()
-        self._portions = Rebatcher(self._following)
+        self._rebatcher = Rebatcher(self._next_message)
         self._bytes = 0
         self.events = 0
 
@@ -132,7 +132,7 @@ class RaggedBacklog:
     @property
     def oldest_ns(self) -> int:
         """`t_ingest` of the oldest event; there must be one."""
-        held = self._portions.held
+        held = self._rebatcher.held
         return int((held or self._messages[0])[T_INGEST.name][0])
 
     def add(self, batch: EventBatch) -> None:
@@ -143,13 +143,13 @@ class RaggedBacklog:
             self.events += batch.events
             self._bytes += _size(batch)
 
-    def take(self, most: int) -> EventBatch | None:
+    def take(self, max_events: int) -> EventBatch | None:
         """Return the oldest events, None if there are none."""
-        batch = self._portions.take(most)
+        batch = self._rebatcher.read(max_events)
         self.events -= batch.events if batch is not None else 0
         return batch
 
-    def _following(self) -> EventBatch | None:
+    def _next_message(self) -> EventBatch | None:
         if not self._messages:
             return None
         batch = self._messages.popleft()
@@ -158,6 +158,5 @@ class RaggedBacklog:
 
 
 def _size(batch: EventBatch) -> int:
-    """Return the bytes of a batch but `t_ingest`; what is cut off later counts till then."""
-    columns = (array for name, array in batch.columns.items() if name != T_INGEST.name)
-    return sum(getattr(array, "items", array).nbytes for array in columns)
+    """Return the bytes of a batch without `t_ingest`; of a batch that is split, of the whole."""
+    return sum(array.nbytes for name, array in batch.columns.items() if name != T_INGEST.name)

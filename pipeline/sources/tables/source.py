@@ -15,7 +15,7 @@ from sluice.pipeline.core.errors import ConfigError, DataError
 from sluice.pipeline.core.ragged import Ragged
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Column, Schema
 from sluice.pipeline.sources.base import NONE, UNLIMITED, Available, Losses, Rejected, now_for
-from sluice.pipeline.sources.prefetch import Prefetcher, Rebatcher, chunk_events
+from sluice.pipeline.sources.prefetch import Chunk, Prefetcher, chunk_events
 from sluice.pipeline.transport.socket import Socket
 
 from .columns import FilledColumn, Parts, fill_column
@@ -62,12 +62,20 @@ class TableSource(ABC):
         # Columns that the graph file declares are known before the file is there.
         declared = declared_columns(options.columns, str(self._path))
         self.schema = _with_reserved(declared) if declared else Schema()
-        self.exhausted = False
-        self.corruption: str | None = None
         self.expected: int | None = None
         self.socket: Socket | None = None
         self._losses = Losses()
-        self._ahead: Prefetcher[tuple[EventBatch, list[Rejected]]] | None = None
+        self._prefetcher = Prefetcher(self._chunks(), self._reject)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all events were read."""
+        return self._prefetcher.exhausted
+
+    @property
+    def corruption(self) -> str | None:
+        """Where the file is damaged, None as far as it was read well."""
+        return self._prefetcher.corruption
 
     @abstractmethod
     def open_table(self) -> Table:
@@ -87,7 +95,6 @@ class TableSource(ABC):
             raise
         self.expected = self._fillings[0].fields[0].events
         self.schema = _with_reserved(filling.column for filling in self._fillings)
-        self._portions = Rebatcher(self._next)
 
     def _require_offsets(self) -> None:
         if not self.takes_offsets:
@@ -106,53 +113,42 @@ class TableSource(ABC):
         """Return all there is: a file can always be read."""
         return NONE if self.exhausted else UNLIMITED
 
-    def read(self, most: int) -> EventBatch | None:
-        """Return the next `most` events, fewer only at the end."""
-        batch = None if self.exhausted else self._portions.take(most)
+    def read(self, max_events: int) -> EventBatch | None:
+        """Return the next `max_events` events, fewer only at the end."""
+        batch = self._prefetcher.read(max_events)
         return batch and batch.with_columns(**{T_INGEST.name: now_for(batch.events)})
 
     def stop(self) -> None:
         """Read no further."""
-        self.exhausted = True
-        self._portions.drop()
+        self._prefetcher.stop()
 
     def losses(self) -> Losses:
-        """Return and forget the events that do not fit their columns."""
+        """Return the events that do not fit their columns since the last call."""
         losses, self._losses = self._losses, Losses()
         return losses
 
     def close(self) -> None:
         """Close the file."""
-        if self._ahead is not None:
-            self._ahead.close()
+        self._prefetcher.close()
         self._table.close()
 
-    def _next(self) -> EventBatch | None:
-        """Return the next chunk as a batch; at the end, or where the file is damaged, None."""
-        if self._ahead is None:
-            self._ahead = Prefetcher(self._batches())
-        try:
-            item = self._ahead.next()
-        except DataError as error:
-            item, self.corruption = None, f"{self._path}: {error.message}"
-        if item is None:
-            self.exhausted = True
-            return None
-        batch, rejected = item
+    def _reject(self, rejected: list[Rejected]) -> None:
         self._losses.invalid += rejected
-        return batch
 
-    def _batches(self) -> Iterator[tuple[EventBatch, list[Rejected]]]:
+    def _chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks of the table; DataError where the file is damaged."""
         fields = {field.name: field for f in self._fillings for field in f.fields}
+        size = chunk_events(sum(field.item_bytes for field in fields.values()))
         first = 0
-        for events, parts in self._table.chunks(list(fields.values()), _events(fields.values())):
-            filled = {f.column.name: fill_column(f, parts, events) for f in self._fillings}
-            yield self._assemble(filled, first, events)
-            first += events
+        try:
+            for events, parts in self._table.chunks(list(fields.values()), size):
+                filled = {f.column.name: fill_column(f, parts, events) for f in self._fillings}
+                yield self._assemble(filled, first, events)
+                first += events
+        except DataError as error:
+            raise DataError(f"{self._path}: {error.message}", error.hint) from error
 
-    def _assemble(
-        self, filled: dict[str, FilledColumn], first: int, events: int
-    ) -> tuple[EventBatch, list[Rejected]]:
+    def _assemble(self, filled: dict[str, FilledColumn], first: int, events: int) -> Chunk:
         """Return the good events as a batch, and the others."""
         refused = {row: why for column in filled.values() for row, why in column.refused.items()}
         columns: dict[str, Array | Ragged] = {
@@ -162,21 +158,16 @@ class TableSource(ABC):
         }
         batch = EventBatch(columns, events)
         if not refused:
-            return batch, []
+            return Chunk(batch, [])
         rejected = [
             Rejected(f"{self._path.name}: event {first + row}", reason, raw)
             for row, (reason, raw) in sorted(refused.items())
         ]
-        return batch.take(np.setdiff1d(np.arange(events), list(refused))), rejected
+        return Chunk(batch.take(np.setdiff1d(np.arange(events), list(refused))), rejected)
 
 
 def _with_reserved(columns: Iterable[Column]) -> Schema:
     return Schema((EVENT_ID, T_EVENT, T_INGEST)).merge(columns)
-
-
-def _events(fields: Iterable[Field]) -> int:
-    """Return how many events of these fields make a chunk."""
-    return chunk_events(sum(field.item_bytes for field in fields))
 
 
 def readable(

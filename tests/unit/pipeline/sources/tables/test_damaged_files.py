@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 from contextlib import nullcontext
+from functools import partial
 from itertools import count, pairwise
 
 import numpy as np
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, DataError
 from sluice.pipeline.core.hugepages import ArenaPool
-from sluice.pipeline.sources.prefetch import Prefetcher, Rebatcher, rebatch
+from sluice.pipeline.sources.base import Rejected
+from sluice.pipeline.sources.prefetch import Chunk, Prefetcher
+from sluice.pipeline.sources.rebatching import Rebatcher
 from sluice.pipeline.sources.tables.source import readable, spans
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
@@ -169,40 +172,80 @@ def test_readable_gives_all_before_the_first_bad_event(bad):
     assert got == list(range(bad))
 
 
+def chunk(number):
+    return Chunk(EventBatch({"x": np.array([number])}, 1), [])
+
+
+def numbers(batch):
+    return None if batch is None else batch["x"].tolist()
+
+
 def test_ahead_gives_errors_where_they_happen():
     def items():
-        yield 1
-        yield 2
+        yield chunk(1)
+        yield chunk(2)
         raise DataError("here")
 
-    ahead = Prefetcher(items())
-    assert (ahead.next(), ahead.next()) == (1, 2)
+    ahead = Prefetcher(items(), lambda rejected: None)
+    assert (numbers(ahead.read(1)), numbers(ahead.read(1))) == ([1], [2])
+    assert ahead.corruption is None
     for _ in range(2):  # who asks again hears it again
-        with pytest.raises(DataError, match="here"):
-            ahead.next()
+        assert ahead.read(1) is None
+        assert ahead.corruption == "here"
+        assert ahead.exhausted
+    ahead.close()
+
+
+def test_ahead_raises_what_nobody_foresaw_again_and_again():
+    def items():
+        yield chunk(1)
+        raise ZeroDivisionError("here")
+
+    ahead = Prefetcher(items(), lambda rejected: None)
+    assert numbers(ahead.read(1)) == [1]
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError, match="here"):
+            ahead.read(1)
     ahead.close()
 
 
 def test_ahead_takes_little_and_can_be_closed_at_any_time():
     taken: list[int] = []
     before = threading.active_count()
-    ahead = Prefetcher(taken.append(n) or n for n in count(1))
-    assert [ahead.next() for _ in range(5)] == [1, 2, 3, 4, 5]
+    ahead = Prefetcher((taken.append(n) or chunk(n) for n in count(1)), lambda rejected: None)
+    assert [numbers(ahead.read(1)) for _ in range(5)] == [[1], [2], [3], [4], [5]]
     ahead.close()
     assert taken == list(range(1, len(taken) + 1))
     assert 5 <= len(taken) <= 7
     assert threading.active_count() <= before
 
 
-def test_ahead_of_nothing():
-    ahead = Prefetcher(iter(()))
-    assert ahead.next() is ahead.next() is None
+def test_rejected_events_come_with_their_chunk():
+    rejected = [Rejected("here", "bad", b"")]
+    got = []
+    items = iter([chunk(1), Chunk(chunk(2).batch, rejected)])
+    ahead = Prefetcher(items, got.extend)
+    assert numbers(ahead.read(1)) == [1]
+    assert got == []
+    assert numbers(ahead.read(1)) == [2]
+    assert got == rejected
     ahead.close()
 
 
-def test_portions_without_batches():
-    portions = Rebatcher(lambda: None)
-    assert portions.take(5) is None
+def test_ahead_of_nothing():
+    ahead = Prefetcher(iter(()), lambda rejected: None)
+    assert ahead.read(1) is ahead.read(1) is None
+    assert ahead.exhausted
+    assert ahead.corruption is None
+    ahead.close()
+
+
+def test_it_is_closed_without_having_been_read():
+    Prefetcher(iter(()), lambda rejected: None).close()
+
+
+def test_rebatching_without_batches():
+    assert Rebatcher(lambda: None).read(5) is None
 
 
 def test_spans():
@@ -232,7 +275,8 @@ def test_chunks_are_full_and_errors_come_behind_all_events(lengths, events, larg
     got = []
     with pytest.raises(DataError, match="rotten") if breaks else nullcontext():
         # extend keeps what came before an error
-        got.extend(rebatch(batches(), events, large, ArenaPool()))
+        rebatcher = Rebatcher(partial(next, batches(), None), large, ArenaPool())
+        got.extend(iter(lambda: rebatcher.read(events), None))
     assert np.concatenate([ids[:0], *[chunk["x"] for chunk in got]]).tolist() == ids.tolist()
     start = 0
     for chunk in got:

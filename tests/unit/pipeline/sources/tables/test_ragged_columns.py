@@ -172,7 +172,7 @@ def test_names_become_the_entries_of_items_of_fixed_size(write, read):
 def test_a_batch_ends_before_its_lists_are_too_long_for_a_message(write, make, monkeypatch):
     pt = lists(1, [3, 3, 9, 1, 1, 1])
     path, use = write("parquet", {"pt": pt})
-    monkeypatch.setattr("sluice.pipeline.sources.prefetch._MOST_BYTES", 4 * 6)
+    monkeypatch.setattr("sluice.pipeline.sources.rebatching._MAX_LIST_BYTES", 4 * 6)
     source = make(use, path)
     source.open()
     got = []
