@@ -16,7 +16,7 @@ from .schema import OUTCOME, Array, Column, Schema
 
 
 class Outcome(IntEnum):
-    """The class of the ledger in which an event ends; OPEN until the menu has judged it."""
+    """The class of the ledger in which an event ends; OPEN until the menu has decided."""
 
     OPEN = 0
     ACCEPTED = 1
@@ -29,7 +29,7 @@ class Outcome(IntEnum):
 
 
 class Flag(msgspec.Struct, frozen=True, array_like=True):
-    """Why some events of a batch were not judged: stage, reason, outcome and their rows."""
+    """Why some events of a batch have no decision: stage, reason, outcome and their rows."""
 
     stage: str
     reason: str
@@ -45,12 +45,14 @@ class EventBatch(msgspec.Struct, frozen=True):
     Attributes
     ----------
     columns
-        Name to array, or to `Ragged`. Arrays may be views of reused buffers: they hold until the
+        Name to array, or to `Ragged`. Arrays may be views of reused buffers, valid until the
         next batch.
     events
-        The length of the leading axis of every column.
+        Number of events, the leading axis of every column.
     seq
-        Sequence number in the run; ingest gives it.
+        Sequence number in the run, assigned by ingest.
+    flags
+        Why events have no decision.
     """
 
     columns: Mapping[str, Any]
@@ -127,11 +129,11 @@ class EventBatch(msgspec.Struct, frozen=True):
 
 
 def concatenate(
-    batches: Iterable[EventBatch], loans: hugepages.ArenaPool | None = None
+    batches: Iterable[EventBatch], arenas: hugepages.ArenaPool | None = None
 ) -> EventBatch:
     """Join batches of the same columns, in order; sequence number of the first.
 
-    The joined columns lie in a room of `loans`, if there are any.
+    The joined columns are allocated in an arena of `arenas`, if given.
     """
     parts = list(batches)
     if len(parts) == 1:
@@ -139,7 +141,7 @@ def concatenate(
     whole = {name: [part.columns[name] for part in parts] for name in parts[0].columns}
     plain = [arrays for arrays in whole.values() if type(arrays[0]) is not Ragged]
     size = sum(hugepages.padded_size(sum(array.nbytes for array in arrays)) for arrays in plain)
-    empty = loans.get(size).empty if loans else np.empty
+    empty = arenas.get(size).empty if arenas else np.empty
     columns = {name: _join(arrays, empty) for name, arrays in whole.items()}
     return EventBatch(columns, sum(part.events for part in parts), parts[0].seq)
 

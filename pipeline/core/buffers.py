@@ -1,4 +1,4 @@
-"""Output arrays of stages, used again from batch to batch, and the check of what a stage gives."""
+"""Output arrays of stages, reused from batch to batch, and the check of a stage's output."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class OutputBuffers:
     schema
         One array a column.
     events
-        Room for this many events, on huge pages; a larger batch makes the arrays grow.
+        Number of events to allocate for, on huge pages; for a larger batch the arrays grow.
     """
 
     def __init__(self, schema: Schema, events: int) -> None:
         self._schema = schema
-        self._room = events
+        self._capacity = events
         self._arrays = self._views = [
             column.empty(events)
             if column.ragged
@@ -35,23 +35,25 @@ class OutputBuffers:
     def arrays(self, events: int) -> list[Array]:
         """Return the first `events` rows of each array, in the schema's order.
 
-        The same objects as before for as many events, so that what has checked them knows them.
+        The same objects as before for the same number, so that `ColumnCheck` knows them.
         """
         if events == self._events:
             return self._views
-        if events > self._room:
-            self._arrays, self._room = [column.empty(events) for column in self._schema], events
+        if events > self._capacity:
+            self._arrays, self._capacity = [column.empty(events) for column in self._schema], events
         self._views, self._events = [array[:events] for array in self._arrays], events
         return self._views
 
 
 class ColumnCheck:
-    """Checks the columns that a stage gives; arrays that it gives again pass at a glance.
+    """Checks the columns of a stage's batches; arrays that passed before are not checked again.
 
     Parameters
     ----------
-    schema, where
-        See `EventBatch.check`.
+    schema
+        Columns that a batch must have.
+    where
+        Stage, for errors.
     """
 
     def __init__(self, schema: Schema, where: str) -> None:

@@ -44,7 +44,7 @@ class DataError(SluiceError):
 
 
 class ModelError(SluiceError):
-    """A model is missing, lies about its hash, shapes or golden outputs, or lacks its backend."""
+    """A model is missing, differs from its manifest or golden outputs, or lacks its backend."""
 
     exit_code = 4
 
@@ -61,7 +61,7 @@ class DeviceLostError(RunError):
 
 #: The run closed, but its input was damaged (a recording cut short, for one).
 EXIT_DAMAGED_INPUT = 6
-#: A replay of the same batches has decided otherwise than the recorded run.
+#: A replay of the same batches has other decisions than the recorded run.
 EXIT_DIFFERENT = 7
 #: This machine lacks something that was asked for.
 EXIT_MACHINE_INCOMPLETE = 8
@@ -101,12 +101,12 @@ class ErrorRecord(Struct, frozen=True):
 
     @classmethod
     def of(cls, error: Exception, process: str) -> ErrorRecord:
-        """Return the last words of a process that `error` ends."""
+        """Return the record of an error that ends a process."""
         name = type(error).__name__
         if isinstance(error, SluiceError):
             return cls(process, name, error.message, error.hint)
         return cls(process, name, f"{name}: {error}")
 
     def error(self) -> SluiceError:
-        """Return the error again, of its own kind where that is one of ours."""
+        """Return the error, of its own class where that is one of ours."""
         return _KINDS.get(self.type, RunError)(f"{self.process}: {self.message}", self.hint)

@@ -23,89 +23,89 @@ from .schema import Array
 
 #: A huge page of x86-64, and of AArch64 with pages of 4 KiB.
 _HUGE = 1 << 21
-#: Address space for what stays; memory it becomes as it is touched.
-_RANGE = 1 << 26
+#: Address space reserved at once for `allocate`; it takes memory only as it is touched.
+_SHARED_BYTES = 1 << 26
 _LINE = 64
 
 
 class Arena:
-    """Gives out its bytes once, from front to back; without enough of them, what NumPy gives."""
+    """Memory that arrays are allocated from, front to back; from NumPy once it is used up."""
 
     def __init__(self, whole: Array) -> None:
-        self._rest = whole
+        self._free = whole
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike) -> Array:
         """Return an uninitialised array, as `numpy.empty` does."""
-        kind: np.dtype[Any] = np.dtype(dtype)
+        item: np.dtype[Any] = np.dtype(dtype)
         sides = (shape,) if isinstance(shape, int) else tuple(shape)
-        size = math.prod(sides) * kind.itemsize
-        if padded_size(size) > len(self._rest):
-            return np.empty(sides, kind)
-        array = self._rest[:size].view(kind).reshape(sides)
-        self._rest = self._rest[padded_size(size) :]
+        size = math.prod(sides) * item.itemsize
+        if padded_size(size) > len(self._free):
+            return np.empty(sides, item)
+        array = self._free[:size].view(item).reshape(sides)
+        self._free = self._free[padded_size(size) :]
         return array
 
     def fits(self, size: int) -> bool:
-        """Whether an array of so many bytes fits."""
-        return padded_size(size) <= len(self._rest)
+        """Whether an array of `size` bytes fits."""
+        return padded_size(size) <= len(self._free)
 
 
 class ArenaPool:
-    """Rooms that are lent, and lent again once nobody holds any array of theirs."""
+    """Pool of huge-page arenas; an arena is reused when no array refers to it any more."""
 
     def __init__(self) -> None:
         self._idle: deque[mmap.mmap] = deque()
 
-    def preallocate(self, rooms: int, size: int) -> None:
-        """Have so many rooms of that size ready: to touch a page first can take milliseconds."""
-        held = [self.get(size).empty(size, np.uint8) for _ in range(rooms)]
+    def preallocate(self, arenas: int, size: int) -> None:
+        """Make arenas of `size` bytes with touched pages: the first touch can take milliseconds."""
+        held = [self.get(size).empty(size, np.uint8) for _ in range(arenas)]
         for array in held:
             array.fill(0)
 
     def get(self, size: int) -> Arena:
-        """Return a room for one array of so many bytes, or for several; see `taken_by`."""
+        """Return an arena of at least `size` bytes, for arrays of that padded size."""
         wanted = -(-padded_size(size) // _HUGE) * _HUGE
         pages = self._idle.pop() if self._idle else _map(wanted)
         if len(pages) < wanted + _HUGE:
-            pages = _map(wanted)  # the smaller one goes
+            pages = _map(wanted)  # the smaller mapping is released
         whole = _aligned(pages)
-        # All arrays of the room have this one as their base.
+        # All arrays of the arena have this one as their base.
         weakref.finalize(whole, self._idle.append, pages).atexit = False
         return Arena(whole)
 
 
 def padded_size(size: int) -> int:
-    """Return the bytes that an array of so many takes: whole lines, and one of nothing."""
+    """Return `size` rounded up to cache lines, plus one line of padding."""
     return (size // _LINE + 2) * _LINE
 
 
 def _map(size: int) -> mmap.mmap:
     pages = mmap.mmap(-1, size + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel that has none: then small ones
+    with suppress(OSError):  # a kernel without huge pages: then small ones
         pages.madvise(mmap.MADV_HUGEPAGE)
     return pages
 
 
 def _aligned(pages: mmap.mmap) -> Array:
-    """Return the bytes of a mapping from where a huge page begins."""
+    """Return the bytes of a mapping from the first boundary of a huge page on."""
     size = len(pages) - _HUGE
     first = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
     return np.frombuffer(pages, np.uint8, size, first)
 
 
-_stays = Arena(np.empty(0, np.uint8))
+_shared = Arena(np.empty(0, np.uint8))
 _lock = threading.Lock()
 
 
 def allocate(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
-    """Return an uninitialised array that is kept for long, behind the one given out before.
+    """Return an uninitialised array for long use, next to the one allocated before.
 
-    Its memory is given back when all that lie near it are gone too.
+    Its memory is released when its neighbours are gone too.
     """
-    global _stays
+    global _shared
     sides = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(sides) * np.dtype(dtype).itemsize
     with _lock:
-        if not _stays.fits(size):
-            _stays = Arena(_aligned(_map(max(_RANGE, padded_size(size)))))
-        return _stays.empty(sides, dtype)
+        if not _shared.fits(size):
+            _shared = Arena(_aligned(_map(max(_SHARED_BYTES, padded_size(size)))))
+        return _shared.empty(sides, dtype)

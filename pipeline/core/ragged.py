@@ -1,4 +1,4 @@
-"""Ragged columns: of each event a list of items, as many as it has."""
+"""Ragged columns: a list of items, of any length, for each event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Ragged(msgspec.Struct, frozen=True, eq=False):
-    """A list of items for each event; nothing in it is changed once it is made.
+    """A list of items for each event; immutable.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ class Ragged(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def from_counts(cls, values: Array, counts: Sequence[int] | Array) -> Ragged:
-        """Return lists of so many items each, which follow one another in `values`."""
+        """Return lists of the lengths `counts`, which follow one another in `values`."""
         return cls(np.ascontiguousarray(values), offsets_of(counts))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the items."""
+        """Dtype of the items."""
         return self.values.dtype
 
     @property
@@ -114,7 +114,7 @@ class Ragged(msgspec.Struct, frozen=True, eq=False):
 
 
 def offsets_of(counts: Sequence[int] | Array) -> Array:
-    """Return where lists of so many items begin, int64, and where the last ends."""
+    """Return the offsets of lists of the lengths `counts`, int64 (N + 1,)."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets

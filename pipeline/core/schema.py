@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from .ragged import Ragged
 
 Array = NDArray[Any]
-#: Most numbers in one event's item of a column, be it a list.
+#: Maximum number of values in one event's item of a column, a list included.
 MAX_ITEM = 1 << 24
-#: Items of one event in a ragged column, where nothing else is said.
-_MOST_ITEMS = 65_536
-#: Items of a blank event, with which stages are warmed.
-_BLANK_ITEMS = 32
+#: Maximum length of a list, in items, where the column sets none.
+_MAX_ITEMS = 65_536
+#: Items of each list in the batches that stages are warmed with.
+_SAMPLE_ITEMS = 32
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Column(msgspec.Struct, frozen=True):
 
     `labels` name the entries of the last axis, so that a menu can say ``score.electromagnetic``.
     Where the first axis of `shape` is None the column is ragged: each event has a list of items,
-    at most `most` of them.
+    at most `max_items` of them.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def ragged(self) -> bool:
-        """Whether events have lists of items, as many as they have."""
+        """Whether each event has a list of items, of any length."""
         return self.shape[:1] == (None,)
 
     @property
@@ -59,9 +59,9 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def item_limit(self) -> int:
-        """Most items that one event may have in a ragged column."""
-        room = MAX_ITEM // max(1, math.prod(self.item_shape))
-        return min(self.max_items or _MOST_ITEMS, room)
+        """Maximum number of items of one event in a ragged column."""
+        limit = MAX_ITEM // max(1, math.prod(self.item_shape))
+        return min(self.max_items or _MAX_ITEMS, limit)
 
     def empty(self, events: int) -> Any:
         """Return an uninitialised array for `events` events, or a `Ragged` without items."""
@@ -77,10 +77,10 @@ class Column(msgspec.Struct, frozen=True):
         return np.zeros((events, *self.item_shape), dtype=self.dtype)
 
     def sample_zeros(self, events: int) -> Any:
-        """Return zeros as `zeros` does, but a few items for each event of a ragged column."""
+        """Return zeros for `events` events, with a few items in each list of a ragged column."""
         if not self.ragged:
             return self.zeros(events)
-        counts = np.full(events, min(_BLANK_ITEMS, self.item_limit))
+        counts = np.full(events, min(_SAMPLE_ITEMS, self.item_limit))
         items = np.zeros((counts.sum(), *self.item_shape), dtype=self.dtype)
         return Ragged.from_counts(items, counts)
 
@@ -91,7 +91,7 @@ T_INGEST = Column("t_ingest", "int64", unit="ns")
 OUTCOME = Column("outcome", "uint8")
 DECISION = Column("decision", "uint64", unit="path bits")
 RESERVED = (EVENT_ID, T_EVENT, T_INGEST, OUTCOME, DECISION)
-#: How an event was judged: columns that a sink may ask for, filled for the events that it keeps.
+#: How an event was decided: columns that a sink may ask for, filled for the events that it keeps.
 BATCH_SEQ = Column("batch_seq", "uint64")
 BATCH_EVENTS = Column("batch_events", "uint32")
 RUNG = Column("rung", "uint8")
@@ -114,11 +114,11 @@ class Schema:
     'float32[48]'
     """
 
-    __slots__ = ("_columns", "_forms", "ragged")
+    __slots__ = ("_columns", "_specs", "ragged")
 
     def __init__(self, columns: Iterable[Column] = ()) -> None:
         self._columns = {column.name: column for column in columns}
-        self._forms = [(c.name, np.dtype(c.dtype), c.shape) for c in self._columns.values()]
+        self._specs = [(c.name, np.dtype(c.dtype), c.shape) for c in self._columns.values()]
         #: Names of the ragged columns.
         self.ragged = tuple(c.name for c in self._columns.values() if c.ragged)
 
@@ -130,7 +130,7 @@ class Schema:
     @property
     def specs(self) -> list[tuple[str, np.dtype[Any], tuple[int | None, ...]]]:
         """Name, dtype and item shape of each column, for checks in the hot path."""
-        return self._forms
+        return self._specs
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self._columns.values())

@@ -26,7 +26,7 @@ class Unpack:
     """1,430 strip bits to two images of two layers; the outer φ has the inner one's pitch."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Nothing to choose."""
+        """No options."""
 
     consumes = Schema((STRIPS,))
     provides = Schema((Z, PHI, LAYERS))
@@ -53,12 +53,12 @@ class Unpack:
 
 
 class Vertex:
-    """The traditional way: where two straight tracks pass each other most closely."""
+    """Finds the vertex by the closest approach of two straight tracks, without a model."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """What counts as a vertex."""
+        """Criteria of a vertex."""
 
-        #: Greatest distance of the two tracks, mm.
+        #: Maximum distance between the two tracks, mm.
         most_apart: Annotated[float, Meta(gt=0)] = vertex.MOST_APART_MM
 
     consumes = Schema((STRIPS,))
@@ -66,7 +66,7 @@ class Vertex:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        self._most_apart = options.most_apart
+        self._max_distance_mm = options.most_apart
 
     def open(self, events: int) -> None:
         """Allocate the vertices."""
@@ -75,7 +75,7 @@ class Vertex:
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `vertex` and `vertex_r`, -1 where there is none."""
         where, radius = self._pool.arrays(batch.events)
-        vertex.find_vertices(batch["strips"], self._most_apart, where, radius)
+        vertex.find_vertices(batch["strips"], self._max_distance_mm, where, radius)
         return batch.with_columns(vertex=where, vertex_r=radius)
 
     def close(self) -> None:
@@ -83,10 +83,10 @@ class Vertex:
 
 
 class Hodoscope:
-    """Counts of 64 bars' clocks to which have fired, and how long after the first."""
+    """Clock counts of 64 bars to the bars that fired, and their times after the first hit."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Nothing to choose."""
+        """No options."""
 
     consumes = Schema((BARS,))
     provides = Schema((HODOSCOPE,))
@@ -95,14 +95,14 @@ class Hodoscope:
         self.name = name
 
     def open(self, events: int) -> None:
-        """Allocate what is seen."""
+        """Allocate the features."""
         self._pool = OutputBuffers(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with `hodoscope`."""
-        (seen,) = self._pool.arrays(batch.events)
-        hodoscope.time_since_first_hit(batch["bars"], seen)
-        return batch.with_columns(hodoscope=seen)
+        (features,) = self._pool.arrays(batch.events)
+        hodoscope.time_since_first_hit(batch["bars"], features)
+        return batch.with_columns(hodoscope=features)
 
     def close(self) -> None:
         """Nothing to free."""

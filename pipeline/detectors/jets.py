@@ -14,7 +14,7 @@ from sluice.pipeline.core.schema import OUTCOME, Array, Column, Schema
 PT = Column("pt", "float32", (None,), "GeV")
 ETA = Column("eta", "float32", (None,))
 PHI = Column("phi", "float32", (None,))
-#: Read where the source has it: by how much each candidate counts, as pile-up subtraction says.
+#: Weight of each candidate by pile-up subtraction; read where the source has it.
 WEIGHT = Column("weight", "float32", (None,))
 OBSERVED = Column("observables", "float32", (len(jets.OBSERVABLES),), labels=jets.OBSERVABLES)
 KINEMATICS = Column(
@@ -31,7 +31,7 @@ class Substructure:
     """
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Nothing to choose: the models are trained on jets that were found and trimmed so."""
+        """No options: the models are trained on jets that were found and trimmed this way."""
 
     consumes = Schema((PT, ETA, PHI, OUTCOME))
     provides = Schema((OBSERVED, KINEMATICS))
@@ -41,7 +41,7 @@ class Substructure:
         self._weighted = False
 
     def connect(self, available: Schema) -> Schema:
-        """Read weights where they are."""
+        """Return the inputs, weights among them where the source has them."""
         self._weighted = WEIGHT.name in available
         return self.consumes.merge((WEIGHT,)) if self._weighted else self.consumes
 
@@ -57,7 +57,7 @@ class Substructure:
         counts = [column.counts for column in lists]
         uneven = np.any([count != counts[0] for count in counts[1:]], axis=0)
         if uneven.any():
-            lists = [_emptied(column, uneven) for column in lists]
+            lists = [_without_items(column, uneven) for column in lists]
         offsets, pt, eta, phi = _flat(lists)
         jets.measure_substructure(offsets, pt, eta, phi, observables, kinematics, status)
         batch = batch.with_columns(observables=observables, jet=kinematics)
@@ -71,8 +71,8 @@ class Substructure:
         """Nothing to free."""
 
 
-def _emptied(lists: Ragged, rows: Array) -> Ragged:
-    """Return lists of which those at `rows` hold nothing."""
+def _without_items(lists: Ragged, rows: Array) -> Ragged:
+    """Return the lists, those at `rows`, bool (N,), without items."""
     counts = np.where(rows, 0, lists.counts)
     kept = np.repeat(~rows, lists.counts)
     return Ragged.from_counts(lists.items[kept], counts)

@@ -35,7 +35,7 @@ class Unpack:
     """Twelve words of the front-end chip to 48 charges."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Nothing to choose."""
+        """No options."""
 
     consumes = Schema((WORDS,))
     provides = Schema((CHARGE,))
@@ -72,7 +72,7 @@ class Normalise:
     """48 charges to the encoder's 8×8 image and their sum; refuses NaN and negative charges."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Nothing to choose."""
+        """No options."""
 
     consumes = Schema((CHARGE,))
     provides = Schema((IMAGE, CHARGE_SUM))
@@ -158,14 +158,14 @@ class Pack:
         """Nothing to free."""
 
     def report(self, events: int) -> dict[str, dict[str, int]]:
-        """Return this stage's part of the run report: bits before and after, all events."""
+        """Return the bits before and after compression, of all events, for the run report."""
         bits_in = wafer.CELLS * CODE_BITS
         bits_out = wafer.packed_bits(self.bits)
         return {"compression": {"bits_in": events * bits_in, "bits_out": events * bits_out}}
 
 
 class Emd:
-    """What the compression costs: EMD between a wafer and its decoded image, by a surrogate.
+    """EMD between a wafer and its decoded image, by a surrogate: what the compression loses.
 
     The distance is Euclidean between unit hexagon coordinates; both images are normalised to a
     sum of one, so that lost total charge does not show. Wafers without charge have no EMD.
@@ -177,7 +177,7 @@ class Emd:
     """
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which models, how often."""
+        """The models, and the sampled fraction."""
 
         decoder: str
         surrogate: str = "wafer-emd"

@@ -1,4 +1,4 @@
-"""What a graph file writes for a column: dtype and item shape, such as ``uint32[12]``."""
+"""Column specifications of graph files: dtype and item shape, such as ``uint32[12]``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import Column
 
-_FORM = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>(\*|(<=)?\d{1,9})(,\d{1,9})*)\])?")
+_SPEC = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>(\*|(<=)?\d{1,9})(,\d{1,9})*)\])?")
 
 
-def parse_column(name: str, form: str, where: str, unit: str = "1") -> Column:
-    """Return the column that `form` describes; ConfigError, naming `where`, if it is none.
+def parse_column(name: str, spec: str, where: str, unit: str = "1") -> Column:
+    """Return the column that `spec` describes; ConfigError, naming `where`, if it is none.
 
-    ``*`` as the first axis stands for lists of any length, ``<=512`` for lists of at most so many.
+    ``*`` as the first axis stands for lists of any length, ``<=512`` for at most 512 items.
 
     Examples
     --------
@@ -24,7 +24,7 @@ def parse_column(name: str, form: str, where: str, unit: str = "1") -> Column:
     >>> parse_column("tracks", "float32[<=512,7]", "here").shape
     (None, 7)
     """
-    match = _FORM.fullmatch(form)
+    match = _SPEC.fullmatch(spec)
     try:
         dtype = np.dtype(match["dtype"]) if match else None
     except TypeError:
@@ -32,7 +32,7 @@ def parse_column(name: str, form: str, where: str, unit: str = "1") -> Column:
     if match is None or dtype is None or dtype.kind not in "iuf":
         raise ConfigError(
             f"{where}: column {name!r}: expected numbers, such as 'uint32[12]' or 'float32[*,7]', "
-            f"got {form!r}"
+            f"got {spec!r}"
         )
     first, *rest = match["shape"].split(",") if match["shape"] else ("",)
     item = tuple(int(n) for n in rest)

@@ -1,6 +1,6 @@
 """Events from CSV: chip words in hexadecimal (``RX_DATA_*``) or charge tables (``CALQ_*``).
 
-A line that is not an event is counted, quarantined with its number and text, and passed over.
+A line that is not an event is counted, and quarantined with its number and text.
 """
 
 from __future__ import annotations
@@ -19,20 +19,30 @@ from sluice.pipeline.transport.socket import Socket
 
 from .base import NONE, UNLIMITED, Available, Losses, Rejected, now_for
 
-#: Time between bunch crossings at the LHC.
+#: Time between bunch crossings at the LHC, ns.
 CROSSING_NS = 25
 _LINES = 65_536
 
 
 class CsvLayout(Struct, frozen=True):
-    """A kind of table: its header, the column it fills, how a field is written."""
+    """A kind of table.
+
+    Attributes
+    ----------
+    header
+        Names of its fields.
+    column
+        Column that one row is an item of.
+    base
+        Base of the numbers: 16 for hexadecimal words, 10.
+    """
 
     header: tuple[str, ...]
     column: Column
     base: int
 
     def parse(self, fields: list[str]) -> Array:
-        """Return one event's item; ValueError says which field is wrong."""
+        """Return one event's item; ValueError naming the field that is wrong."""
         values = []
         for name, text in zip(self.header, fields, strict=True):
             try:
@@ -57,10 +67,10 @@ TABLES = (
 
 
 class CsvSource:
-    """Reads one CSV file; see `Source`. The event id is the row's number, from 0."""
+    """Reads one CSV file; the event id is the number of the row, from 0."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which file."""
+        """Path of the file."""
 
         path: str
 
@@ -93,17 +103,17 @@ class CsvSource:
         self.schema = Schema((EVENT_ID, T_EVENT, T_INGEST, found.column))
 
     def receive(self) -> None:
-        """Nothing comes by socket."""
+        """Do nothing: a file has no socket."""
 
     def available(self) -> Available:
-        """Return all there is: a file can always be read."""
+        """Return that any batch can be full: a file can always be read."""
         return NONE if self.exhausted else UNLIMITED
 
-    def read(self, most: int) -> EventBatch | None:
-        """Return the events of the next `most` lines; fewer where lines are bad."""
+    def read(self, max_events: int) -> EventBatch | None:
+        """Return the events of the next `max_events` lines; fewer where lines are bad."""
         numbers: Array = np.empty(0, np.int64)
         while not len(numbers):
-            lines = [] if self.exhausted else list(islice(self._file, most))
+            lines = [] if self.exhausted else list(islice(self._file, max_events))
             if not lines:
                 self.exhausted = True
                 return None
@@ -123,7 +133,7 @@ class CsvSource:
         self.exhausted = True
 
     def losses(self) -> Losses:
-        """Return and forget the bad lines."""
+        """Return the lines that are no events since the last call."""
         losses, self._losses = self._losses, Losses()
         return losses
 

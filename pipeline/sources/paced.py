@@ -14,20 +14,20 @@ from .base import NONE, Available, Losses, SelectsColumns, Source
 
 
 class PacedSource:
-    """Gives events of another source when they are due, ``1 / rate`` apart; see `Source`.
+    """Releases events of another source at a constant rate.
 
     Parameters
     ----------
     inner
         The source to slow down.
     rate_hz
-        Events a second.
+        Events per second.
     """
 
     def __init__(self, inner: Source, rate_hz: float) -> None:
         self._inner = inner
         self._period_ns = 1e9 / rate_hz
-        self._given = 0
+        self._released = 0
         self._started_ns = 0
         self.socket = inner.socket
 
@@ -38,7 +38,7 @@ class PacedSource:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the inner source is."""
+        """Whether the inner source is exhausted."""
         return self._inner.exhausted
 
     @property
@@ -48,7 +48,7 @@ class PacedSource:
 
     @property
     def expected(self) -> int | None:
-        """Events in all, where the inner source knows."""
+        """Number of events of the whole input, where the inner source knows it."""
         return self._inner.expected
 
     def open(self) -> None:
@@ -56,12 +56,12 @@ class PacedSource:
         self._inner.open()
 
     def select_columns(self, names: Collection[str], events: int) -> None:
-        """Let the inner source read these columns alone, if it can choose."""
+        """Let the inner source read these columns only, if it can."""
         if isinstance(self._inner, SelectsColumns):
             self._inner.select_columns(names, events)
 
     def receive(self) -> None:
-        """Let the inner source take what its socket has."""
+        """Let the inner source receive from its socket."""
         self._inner.receive()
 
     def available(self) -> Available:
@@ -70,33 +70,33 @@ class PacedSource:
             return NONE
         now = time.monotonic_ns()
         self._started_ns = self._started_ns or now
-        due = int((now - self._started_ns) / self._period_ns) + 1 - self._given
-        next_ns = self._due_ns(self._given)
+        due = int((now - self._started_ns) / self._period_ns) + 1 - self._released
+        next_ns = self._due_ns(self._released)
         if due < 1:
             return Available(0, next_in_s=(next_ns - now) / 1e9)
         return Available(due, next_ns, self._period_ns / 1e9)
 
-    def read(self, most: int) -> EventBatch | None:
+    def read(self, max_events: int) -> EventBatch | None:
         """Return the events that are due."""
         due = self.available().events
-        batch = self._inner.read(min(most, due)) if due else None
+        batch = self._inner.read(min(max_events, due)) if due else None
         if batch is None:
             return None
-        numbers = self._given + np.arange(batch.events)
-        self._given += batch.events
+        numbers = self._released + np.arange(batch.events)
+        self._released += batch.events
         due_ns = self._started_ns + (numbers * self._period_ns).astype(np.int64)
         return batch.with_columns(**{T_INGEST.name: due_ns})
 
     def shift(self, ns: int) -> None:
-        """Let everything be due `ns` nanoseconds later."""
+        """Release all further events `ns` nanoseconds later."""
         self._started_ns += ns if self._started_ns else 0
 
     def stop(self) -> None:
-        """Give no more."""
+        """Read no further."""
         self._inner.stop()
 
     def losses(self) -> Losses:
-        """Return and forget what the inner source could not give."""
+        """Return the losses of the inner source since the last call."""
         return self._inner.losses()
 
     def close(self) -> None:

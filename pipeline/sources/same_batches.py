@@ -1,4 +1,4 @@
-"""Another source, cut at the batches of a recorded run."""
+"""The source ``same-batches``: events of another source, in the batches of a recorded run."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from sluice.pipeline.journal.recorded_run import RecordedRun
 
 from .base import NONE, UNLIMITED, Available, Losses, SelectsColumns, Source
 
-#: Events asked of the other source at once.
-_READ = 16_384
+#: Events that are read from the other source at once.
+_READ_EVENTS = 16_384
 
 
 class SameBatches:
-    """Gives the events of another source in the batches that a run has judged; see `Source`.
+    """Returns the events of another source in the batches of a recorded run.
 
-    The other source must give that run's events in the same order; events in between that the run
-    did not judge are passed over.
+    The other source must have that run's events in the same order; other events in between are
+    skipped.
     """
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which run, and what it took its events from."""
+        """The recorded run, and the source of its events."""
 
         #: The recording that the run's sink wrote.
         run: str
-        #: The other source: `use` and its options, as in the table ``[source]``.
+        #: Table of the other source: `use` and its options, as in ``[source]``.
         of: dict[str, Any]
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         of = dict(options.of)
-        part = ComponentConfig(str(of.pop("use", "")), name, of)
-        self._inner: Source = build("source", part, name)
+        component = ComponentConfig(str(of.pop("use", "")), name, of)
+        self._inner: Source = build("source", component, name)
         self._run = Path(options.run)
         self.socket = None
         self.expected: int | None = None
@@ -57,7 +57,7 @@ class SameBatches:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every batch was given."""
+        """Whether every batch was read."""
         return self._next >= len(self._records)
 
     @property
@@ -66,7 +66,7 @@ class SameBatches:
         return self._inner.corruption
 
     def open(self) -> None:
-        """Read the composition, open the other source."""
+        """Read the batch records of the run, and open the other source."""
         records = RecordedRun(self._run).batch_records()
         self._records = records[records["events"] > 0]
         self.expected = int(self._records["events"].sum())
@@ -75,18 +75,18 @@ class SameBatches:
             raise DataError(f"source {self.name!r}: expected a file, got a live source")
 
     def receive(self) -> None:
-        """Nothing comes by socket."""
+        """Do nothing: a file has no socket."""
 
     def select_columns(self, names: Collection[str], events: int) -> None:
         """Let the other source read these columns only, if it can."""
         if isinstance(self._inner, SelectsColumns):
-            self._inner.select_columns(names, _READ)
+            self._inner.select_columns(names, _READ_EVENTS)
 
     def available(self) -> Available:
-        """Return all there is: a file can always be read."""
+        """Return that any batch can be full: a file can always be read."""
         return NONE if self.exhausted else UNLIMITED
 
-    def read(self, most: int) -> EventBatch | None:
+    def read(self, max_events: int) -> EventBatch | None:
         """Return the next batch of the run, whatever its size.
 
         Raises
@@ -100,8 +100,8 @@ class SameBatches:
         self._next += 1
         self.rung = int(record["rung"])
         held = self._find(record)
-        while held.events < record["events"] and (part := self._read_more()) is not None:
-            held = concatenate([held, part])
+        while held.events < record["events"] and (more := self._read_more()) is not None:
+            held = concatenate([held, more])
         batch = held.slice(0, int(record["events"]))
         if batch.events < record["events"] or order_digest(_ids(batch)) != record["ids"]:
             raise self._mismatch(record, f"other events behind event {record['first']}")
@@ -109,12 +109,12 @@ class SameBatches:
         return batch
 
     def stop(self) -> None:
-        """Give no more."""
+        """Read no further."""
         self._inner.stop()
         self._next = len(self._records)
 
     def losses(self) -> Losses:
-        """Return nothing: what the run did not judge is not replayed."""
+        """Return none: events that the run did not process are not replayed."""
         self._inner.losses()
         return Losses()
 
@@ -123,18 +123,18 @@ class SameBatches:
         self._inner.close()
 
     def _find(self, record: np.void) -> EventBatch:
-        """Return waiting events, the batch's first in front."""
+        """Return events from the first of the batch on."""
         while True:
-            part = self._held if self._held is not None else self._read_more()
-            if part is None:
+            batch = self._held if self._held is not None else self._read_more()
+            if batch is None:
                 raise self._mismatch(record, f"no event {record['first']}")
-            places = np.flatnonzero(_ids(part) == record["first"])
-            if len(places):
-                return part.slice(int(places[0]), part.events)
+            rows = np.flatnonzero(_ids(batch) == record["first"])
+            if len(rows):
+                return batch.slice(int(rows[0]), batch.events)
             self._held = None
 
     def _read_more(self) -> EventBatch | None:
-        return self._inner.read(_READ)
+        return self._inner.read(_READ_EVENTS)
 
     def _mismatch(self, record: np.void, got: str) -> DataError:
         self.stop()

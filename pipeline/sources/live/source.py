@@ -133,9 +133,9 @@ class LiveSource:
         backlog = self._backlog
         return Available(backlog.events, backlog.oldest_ns) if backlog.events else NONE
 
-    def read(self, most: int) -> EventBatch | None:
+    def read(self, max_events: int) -> EventBatch | None:
         """Return the oldest waiting events."""
-        batch = self._backlog.take(most)
+        batch = self._backlog.take(max_events)
         if batch is not None:
             self._update_busy()
         return batch

@@ -84,7 +84,7 @@ def test_memory_goes_with_what_used_it(monkeypatch):
         return one
 
     monkeypatch.setattr(hugepages.mmap, "mmap", mapping)
-    monkeypatch.setattr(hugepages, "_stays", hugepages.Arena(np.empty(0, np.uint8)))
+    monkeypatch.setattr(hugepages, "_shared", hugepages.Arena(np.empty(0, np.uint8)))
     arrays = [hugepages.allocate(1 << 20, np.uint8) for _ in range(200)]
     loans = hugepages.ArenaPool()
     loans.preallocate(3, 1 << 20)
