@@ -19,7 +19,7 @@ from .strict import strict_convert
 
 Options = dict[str, Any]
 
-_LEAST_HANG_S = 3.0
+_MIN_HANG_TIMEOUT_S = 3.0
 
 
 class GraphTable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,13 +27,13 @@ class GraphTable(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     description: str = ""
-    #: Whose events it judges: a FAMILY of `sluice simulate`; for benchmarks and tests.
+    #: Detector of its simulated events, a FAMILY of `sluice simulate`; for benchmarks and tests.
     family: str = ""
-    #: From ingest to decision; batches close early enough to keep it. A duration.
+    #: Time from ingest to decision, a duration; batches are closed early enough to keep it.
     latency_budget: str = "5 ms"
-    #: Most events that travel together.
+    #: Maximum number of events of a batch.
     batch_events: Annotated[int, Meta(ge=1, le=1 << 20)] = 4096
-    #: Most batches that exist between ingest and sink.
+    #: Maximum number of batches in flight between ingest and sink.
     window: Annotated[int, Meta(ge=1, le=4096)] = 16
 
 
@@ -51,21 +51,21 @@ class WorkersTable(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Compute workers of the distributed engine.
     compute: Annotated[int, Meta(ge=0, le=256)] = 1
-    #: The chain cut into segments with workers of their own; empty for one that `compute` run.
+    #: Segments of the chain of stages, with workers of their own; empty for a chain of one segment.
     chain: tuple[SegmentTable, ...] = ()
-    #: Restarts of dead processes within `restart_window` before the run ends in ERROR.
+    #: Number of restarts of processes within `restart_window` before the run ends in ERROR.
     restarts: Annotated[int, Meta(ge=0)] = 8
-    #: Deaths longer ago are forgiven. A duration.
+    #: Time after which a restart is not counted any more, a duration.
     restart_window: str = "10 min"
-    #: No batch came back for this long: the run ends in ERROR. A duration.
+    #: Time without any result after which the run ends in ERROR, a duration.
     stall_timeout: str = "60 s"
-    #: A worker or sink of which nothing was heard for this long is given up, and killed if it is
-    #: ours; more than the longest batch takes. A duration.
+    #: Time without a message after which a worker or the sink is given up, and killed if it is on
+    #: this host, a duration; longer than the longest batch takes.
     hang_timeout: str = "30 s"
-    #: Where workers of other hosts join the run, and where they give results; empty for nowhere.
+    #: Endpoints where workers of other hosts join and where they send results; empty for none.
     listen: str = ""
     results: str = ""
-    #: Who may join.
+    #: Who may join: keys.
     security: Security = Security()
 
     @property
@@ -79,7 +79,7 @@ class WorkersTable(Struct, frozen=True, forbid_unknown_fields=True):
 class RunTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[run]``."""
 
-    #: The folder that remembers run numbers; SLUICE_STATE or the user's state folder unless given.
+    #: Folder of the run numbers; if empty SLUICE_STATE, or the user's state folder.
     state: str = ""
 
 
@@ -93,7 +93,17 @@ class HttpTable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ComponentConfig(Struct, frozen=True):
-    """A source, stage, monitor or sink: what it uses, its name, and options of its own."""
+    """A source, stage, monitor or sink of a graph file.
+
+    Attributes
+    ----------
+    use
+        Name of the component, as entry points have it.
+    name
+        Name in the graph.
+    options
+        Options of the component, not checked yet.
+    """
 
     use: str
     name: str
@@ -101,7 +111,7 @@ class ComponentConfig(Struct, frozen=True):
 
 
 class GraphConfig(Struct, frozen=True):
-    """A graph file, checked as far as it can be without opening a part."""
+    """A graph file, checked as far as possible without building a component."""
 
     graph: GraphTable
     source: ComponentConfig
@@ -160,42 +170,45 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     parse_duration(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
     _check_workers(file.workers, f"{origin}: workers")
     parse_duration(file.workers.restart_window, f"{origin}: workers.restart_window")
-    stages = tuple(_part(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
-    _check_chain(file.workers.chain, [part.name for part in stages], f"{origin}: workers.chain")
-    monitors = tuple(_part(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
-    names = [part.name for part in (*stages, *monitors)]
+    stages = tuple(_component(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
+    _check_chain(file.workers.chain, [stage.name for stage in stages], f"{origin}: workers.chain")
+    monitors = tuple(_component(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
+    names = [one.name for one in (*stages, *monitors)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ConfigError(f"{origin}: two stages or monitors are named {twice!r}; names are unique")
-    source, sink = _part(file.source, f"{origin}: source"), _part(file.sink, f"{origin}: sink")
+    source, sink = (
+        _component(file.source, f"{origin}: source"),
+        _component(file.sink, f"{origin}: sink"),
+    )
     return GraphConfig(
         file.graph, source, stages, monitors, sink, file.workers, file.run, file.http, origin
     )  # fmt: skip
 
 
 def override_backends(config: GraphConfig, backends: Mapping[str, str]) -> GraphConfig:
-    """Return the graph with the models of these stages, by name, on other backends."""
+    """Return the graph with other backends for the models of these stages, by name."""
     stages = tuple(
-        replace(part, options={**part.options, "backend": backends[part.name]})
-        if part.name in backends
-        else part
-        for part in config.stages
+        replace(stage, options={**stage.options, "backend": backends[stage.name]})
+        if stage.name in backends
+        else stage
+        for stage in config.stages
     )
     return replace(config, stages=stages)
 
 
 def _check_workers(workers: WorkersTable, where: str) -> None:
-    if parse_duration(workers.hang_timeout, f"{where}.hang_timeout") < _LEAST_HANG_S:
+    if parse_duration(workers.hang_timeout, f"{where}.hang_timeout") < _MIN_HANG_TIMEOUT_S:
         raise ConfigError(
-            f"{where}.hang_timeout: expected at least {_LEAST_HANG_S:g} s, since workers speak "
-            f"once a second, got {workers.hang_timeout!r}"
+            f"{where}.hang_timeout: expected at least {_MIN_HANG_TIMEOUT_S:g} s, since workers "
+            f"send a message once a second, got {workers.hang_timeout!r}"
         )
     if workers.chain and workers.compute != 1:
         raise ConfigError(f"{where}: expected compute in each chain, got it beside them too")
     if bool(workers.listen) != bool(workers.results):
         raise ConfigError(f"{where}: expected both listen and results, got one of them")
-    crews = [segment.compute for segment in workers.chain] or [workers.compute]
-    if not (all(crews) or workers.listen):
+    compute = [segment.compute for segment in workers.chain] or [workers.compute]
+    if not (all(compute) or workers.listen):
         raise ConfigError(
             f"{where}: compute: expected at least 1 worker, got 0",
             hint="0 is for runs whose workers all join from other hosts: set listen and results",
@@ -214,7 +227,7 @@ def _check_chain(chain: tuple[SegmentTable, ...], stages: list[str], where: str)
         )
 
 
-def _part(table: Options, where: str) -> ComponentConfig:
+def _component(table: Options, where: str) -> ComponentConfig:
     use = table.get("use")
     if not isinstance(use, str):
         raise ConfigError(f"{where}: expected a string `use`, got {use!r}")

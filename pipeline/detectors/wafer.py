@@ -151,7 +151,7 @@ class Pack:
         )  # fmt: skip
 
     def check(self, batch: EventBatch, status: Mapping[str, Array]) -> EventBatch:
-        """Return the batch: all that was judged can be packed."""
+        """Return the batch as it is: any latents can be packed."""
         return batch
 
     def close(self) -> None:

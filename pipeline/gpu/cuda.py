@@ -1,6 +1,6 @@
-"""The CUDA runtime on one device, thin and typed: memory, streams, events, captured graphs.
+"""The CUDA runtime on one device: memory, streams, events, captured graphs.
 
-All that speaks to the CUDA runtime goes through here. Each call's return code is checked. Nothing
+All calls of the CUDA runtime are here. Each call's return code is checked. Nothing
 is imported before a device is asked for.
 """
 
@@ -28,8 +28,8 @@ _MISSING = {
     100: ("no GPU", "`nvidia-smi` lists those that the driver sees"),
 }
 
-#: After these nothing works that the process asks of the device: uncorrectable memory, illegal
-#: addresses and instructions, timeouts, asserts, launches that failed, and what nobody knows.
+#: Errors after which every call of the process on the device fails: uncorrectable memory, illegal
+#: addresses and instructions, timeouts, asserts, failed launches, unknown errors.
 _LOST = frozenset({46, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
 
 
@@ -117,7 +117,7 @@ class Cuda:
         return ModelError(f"CUDA: {text}")
 
     def use(self) -> None:
-        """Let this thread's calls go to this device."""
+        """Make this the device of this thread's calls."""
         self.call(self.api.cudaSetDevice, self.index)
 
     def gpu(self) -> GpuInfo:
@@ -137,7 +137,7 @@ class DeviceArray:
     Attributes
     ----------
     address, shape, dtype
-        Where it is, and its form; C-contiguous.
+        Device address, shape and dtype; C-contiguous.
     """
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: str) -> None:
@@ -150,16 +150,16 @@ class DeviceArray:
 
 
 class Memory:
-    """Memory of a device, or of the host where copies are to be asynchronous.
+    """Memory of a device, or pinned memory of the host for asynchronous copies.
 
     Parameters
     ----------
     cuda
         The device.
     nbytes
-        How much.
+        Size, bytes.
     pinned
-        Of the host, page-locked.
+        Whether it is page-locked memory of the host.
     """
 
     def __init__(self, cuda: Cuda, nbytes: int, *, pinned: bool = False) -> None:
@@ -183,7 +183,7 @@ class Memory:
         return raw.view(dtype).reshape(shape)
 
     def free(self) -> None:
-        """Give it back; no work that uses it may be under way."""
+        """Release it; no work that uses it may be in flight."""
         self._cuda.call(self._free, self.address)
 
 

@@ -1,4 +1,4 @@
-"""A graph cut into segments: stages in a row, each segment for workers of its own."""
+"""A graph split into segments: consecutive stages, each segment with workers of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def split(graph: Graph) -> list[Graph]:
     """Return the segments of a graph as its file says: each a graph of the stages in it.
 
     The outputs of each are the inputs of the next: what later stages, monitors, shadows and the
-    sink need, and what was decided so far. Monitors and shadows are with the last.
+    sink need, and the decisions so far. Monitors and shadows belong to the last.
     """
     chain = graph.config.workers.chain
     if not chain:

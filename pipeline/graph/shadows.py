@@ -1,7 +1,7 @@
-"""Shadow models: scored on the same events as the model that counts, never deciding.
+"""Shadow models: run on a sample of the same events as a stage's model, without deciding.
 
-A shadow judges a sample once more, from its stage through the menu, in a thread beside the stages
-and behind a queue that drops. It may be slow or broken: nobody waits for it.
+A shadow processes a sample again, from its stage to the menu, in a thread beside the stages,
+behind a queue that drops when it is full. It may be slow or fail: nothing waits for it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from sluice.pipeline.metrics.shadow_meter import ShadowMeter
 from sluice.pipeline.stages.base import Stage
 from sluice.pipeline.stages.capabilities import BindsInputs, Decides, HasShadows
 
-#: A sample may be this many events larger than a batch: what had gathered before.
-_MORE = 512
-_NOTHING = np.empty(0, np.float32)
+#: A sample may exceed a batch by this many events, left over from earlier batches.
+_EXTRA_EVENTS = 512
+_NO_VALUES = np.empty(0, np.float32)
 
 
 class Shadow:
-    """One shadow model with stages of its own; watches as a monitor does, see `Monitor`.
+    """A shadow model with stages of its own; a monitor that yields no values.
 
     Parameters
     ----------
     stage
-        Whose model it could be.
+        Stage whose model it is compared with.
     label
         The model, ``name`` or ``name@version``.
-    parts
-        The stage's part of the graph file, and those after it.
+    components
+        Graph file's tables of the stage and of those after it.
     available
         The columns before the stage.
     origin
@@ -54,26 +54,26 @@ class Shadow:
         self,
         stage: HasShadows,
         label: str,
-        parts: Sequence[ComponentConfig],
+        components: Sequence[ComponentConfig],
         available: Schema,
         origin: str,
     ) -> None:
         model = find_model_by_label(label)
         stage.check_swap(model)
         version = model.manifest.version
-        self.name = f"{parts[0].name}/{model.manifest.name}@{version}"
+        self.name = f"{components[0].name}/{model.manifest.name}@{version}"
         self.sample = stage.shadow_sample
         self.meter: ShadowMeter | None = None
         options = {"model": model.manifest.name, "version": version, "shadow": [], "ladder": []}
-        own = replace(parts[0], options=parts[0].options | options)
-        self._stages: list[Stage] = [build("stage", p, origin) for p in (own, *parts[1:])]
+        own = replace(components[0], options=components[0].options | options)
+        self._stages: list[Stage] = [build("stage", p, origin) for p in (own, *components[1:])]
         if not any(isinstance(s, Decides) for s in self._stages):
-            raise ConfigError(f"{origin}: {self.name}: expected a menu behind the stage, got none")
+            raise ConfigError(f"{origin}: {self.name}: expected a menu after the stage, got none")
         self.consumes = self._connect(available, origin)
         self._off = False
 
     def _connect(self, available: Schema, origin: str) -> Schema:
-        """Join the stages; return the columns that they read of the judged batch."""
+        """Join the stages; return the columns that they read of the processed batch."""
         reads: dict[str, Column] = {}
         made: set[str] = set()
         for stage in self._stages:
@@ -84,15 +84,15 @@ class Shadow:
         changed = (reads.keys() & made) - {OUTCOME.name, DECISION.name}
         if changed:
             raise ConfigError(
-                f"{origin}: {self.name}: column {min(changed)!r} is read and made anew behind the "
-                "stage: what it was before is not kept for a shadow"
+                f"{origin}: {self.name}: column {min(changed)!r} is read and replaced after the "
+                "stage: its earlier values are not kept for a shadow"
             )
         return Schema((EVENT_ID, OUTCOME, DECISION)).merge(reads.values())
 
     def load(self, events: int) -> None:
-        """Load and prove the model and open the stages; raises where that fails."""
+        """Load and check the model and open the stages; raises where that fails."""
         for stage in self._stages:
-            stage.open(events + _MORE)
+            stage.open(events + _EXTRA_EVENTS)
 
     def open(self, events: int) -> None:
         """Load the model; where that fails the shadow is off, and the run goes on."""
@@ -102,25 +102,25 @@ class Shadow:
             self._fail(error)
 
     def observe(self, batch: EventBatch) -> Array:
-        """Judge once more and compare; at the first error the shadow switches itself off."""
+        """Process again and compare; after its first error the shadow is off."""
         meter = self.meter
         if meter is None:
-            return _NOTHING
+            return _NO_VALUES
         if self._off:
             meter.skip(batch.events)
-            return _NOTHING
+            return _NO_VALUES
         try:
-            judged = batch.with_columns(
+            result = batch.with_columns(
                 outcome=np.zeros(batch.events, np.uint8), decision=np.zeros(batch.events, np.uint64)
             )
             for stage in self._stages:
-                judged = stage.process(judged)
-            shadow = (judged[DECISION.name], judged[OUTCOME.name])
+                result = stage.process(result)
+            shadow = (result[DECISION.name], result[OUTCOME.name])
             meter.compare(batch[DECISION.name], batch[OUTCOME.name], shadow)
-        except Exception as error:  # as above
+        except Exception as error:  # as in `open`
             self._fail(error)
             meter.skip(batch.events)
-        return _NOTHING
+        return _NO_VALUES
 
     def close(self) -> None:
         """Free the model."""
@@ -135,7 +135,7 @@ class Shadow:
 
 def build_shadows(
     stages: Sequence[Stage],
-    parts: Sequence[ComponentConfig],
+    components: Sequence[ComponentConfig],
     available: Sequence[Schema],
     origin: str,
 ) -> tuple[Shadow, ...]:
@@ -143,15 +143,15 @@ def build_shadows(
 
     Parameters
     ----------
-    stages, parts
-        The stages that are not bypassed, and their parts of the graph file.
+    stages, components
+        The stages that are not bypassed, and their tables of the graph file.
     available
         The columns before each.
     origin
         The graph file, for errors.
     """
     shadows = [
-        Shadow(stage, label, parts[index:], available[index], origin)
+        Shadow(stage, label, components[index:], available[index], origin)
         for index, stage in enumerate(stages)
         if isinstance(stage, HasShadows)
         for label in stage.shadows

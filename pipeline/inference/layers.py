@@ -1,4 +1,4 @@
-"""Small nets of plain layers as one kernel: several times as fast as a general runtime."""
+"""The backend ``layers``: small models of dense layers as one kernel on the CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .repository import Model
 
 
 class LayersSession:
-    """A model as a program of `sluice.kernels.layers`; see `Session`.
+    """A model as a program of `sluice.kernels.layers`.
 
     The outputs for an event do not depend on the batch it is in, to the last bit.
     """
@@ -44,7 +44,7 @@ class LayersSession:
         (self._output,) = (tensor.name for tensor in model.manifest.outputs)
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs` from `inputs`; see `Session.infer`."""
+        """Fill `outputs` from `inputs`, arrays (N, ...) by tensor name."""
         main, output = inputs[self._main], outputs[self._output]
         events = len(main)
         if len(self._extra) < events:

@@ -1,4 +1,4 @@
-"""Manifests: what a model says of itself, and what it must say."""
+"""Manifests of models, and their validation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = "1"
     #: Names of the entries of the last axis, for outputs that the menu reads.
     labels: tuple[str, ...] = ()
-    #: Of an input: it takes lists of items of `shape`, (events, K, *shape) for any K up to this.
+    #: Largest K of an input that takes lists, (events, K, *shape); 0 for other tensors.
     max_items: int = 0
     #: Name of the input whose items this one marks: (events, K), 1 where an item is no padding.
     mask: str = ""
@@ -35,7 +35,7 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def companion_of(self) -> str:
-        """The input that this one is made of, if it is no column itself."""
+        """Name of the list input from which a mask or length is computed; empty for columns."""
         return self.mask or self.length
 
     @property
@@ -45,11 +45,11 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def column(self) -> Column:
-        """The column that this tensor is in a batch."""
+        """The column of this tensor in a batch."""
         return Column(self.name, self.dtype, self.axes, self.unit, self.labels, self.max_items)
 
     def matches(self, shape: tuple[int, ...], events: int) -> bool:
-        """Whether an array of this shape holds so many events, lists padded to any length."""
+        """Whether an array of this shape holds `events` events, lists padded to any length."""
         wanted = (events, *self.axes)
         return len(shape) == len(wanted) and all(
             n is None or n == got for n, got in zip(wanted, shape, strict=True)
@@ -57,13 +57,13 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which kernel made the inputs in training, and must make them online."""
+    """The kernel that computes the inputs, in training and online."""
 
     kernel: str = ""
 
 
 class BatchSizes(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many events a model gets at once; engines of a GPU are built and tuned for these."""
+    """Numbers of events that the engine of a GPU is built and tuned for."""
 
     min: int = 1
     opt: int = 1024
@@ -82,27 +82,27 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PublishedResult(Struct, frozen=True, forbid_unknown_fields=True):
-    """A number from the literature, to stand beside ours."""
+    """A published result, to compare with the measured metric."""
 
-    #: Which of the manifest's metrics it stands beside.
+    #: Name of the metric in the manifest that it is compared with.
     metric: str
     value: float
-    #: What it was measured on, where that differs from ours.
+    #: Data that it was measured on, where that differs from ours.
     note: str = ""
 
 
 class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a reader needs to judge a model's numbers: they are a toy's, and reproduce nothing."""
+    """Source and limits of a model's numbers, which are those of a simplified simulation."""
 
-    #: Where the method and the published numbers come from.
+    #: Publication of the method and of the published numbers.
     reference: str = ""
     published: tuple[PublishedResult, ...] = ()
-    #: Where simulation, net or measurement fall short.
+    #: What simulation, model or measurement lack.
     shortcomings: tuple[str, ...] = ()
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
-    """All that is known of one version of one model."""
+    """Everything known of one version of a model."""
 
     name: str
     version: int
@@ -116,16 +116,16 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     precision: str = "fp32"
     golden: str = "golden.npz"
     golden_sha256: str = ""
-    #: The same net as plain layers, for the backend of that name; empty where it is more than that.
+    #: File of the model as plain layers, for the backend of that name; empty if it has none.
     layers: str = ""
     layers_sha256: str = ""
-    #: Greatest allowed absolute difference from the golden outputs.
+    #: Maximum absolute difference from the golden outputs.
     tolerance: float = 1e-5
-    #: What a GPU's engine takes; a larger batch goes in pieces.
+    #: Batch sizes of a GPU's engine; a larger batch is split.
     batch: BatchSizes = BatchSizes()
     preprocessing: Preprocessing = Preprocessing()
     training: Training = Training()
-    #: Those called ``X_spread`` are the standard deviation of X between trainings.
+    #: Measured numbers; ``X_spread`` is the standard deviation of X between trainings.
     metrics: dict[str, float] = {}
     card: ModelCard = ModelCard()
 
@@ -157,7 +157,7 @@ def _require_numbers(tensor: Tensor, where: str) -> None:
 
 
 def _require_lists(manifest: Manifest, where: str) -> None:
-    """Refuse masks and lengths of what is no list, and lists among the outputs."""
+    """Refuse masks and lengths of inputs without lists, and lists among the outputs."""
     lists = {tensor.name for tensor in manifest.inputs if tensor.max_items}
     for tensor in (*manifest.inputs, *manifest.outputs):
         at = f"{where}: tensor {tensor.name!r}"

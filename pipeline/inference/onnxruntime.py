@@ -20,7 +20,7 @@ Infer = Callable[[Mapping[str, Array], Mapping[str, Array]], None]
 
 
 class OnnxRuntimeSession:
-    """A model in an ONNX Runtime session; see `Session`.
+    """A model in an ONNX Runtime session.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class OnnxRuntimeSession:
 
     @staticmethod
     def require_available(device: str) -> None:
-        """Refuse a device that is not here; see `ChecksAvailability`."""
+        """Raise ModelError unless the device and its libraries are there."""
         kind, number = _device(device or "cpu")
         if kind in _GPU:
             from sluice.pipeline.gpu.cuda import Cuda
@@ -100,7 +100,7 @@ class OnnxRuntimeCpuSession:
         self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs` from `inputs`; see `Session.infer`."""
+        """Fill `outputs` from `inputs`, arrays (N, ...) by tensor name."""
         for name, array in inputs.items():
             if self._moved(name, array):
                 self._binding.bind_input(

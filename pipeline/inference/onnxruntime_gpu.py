@@ -34,26 +34,31 @@ _FIRST_SIZE = 256
 
 
 class _Tensor:
-    """A tensor of the model: pinned memory and memory of the device, for as much as may come."""
+    """Pinned and device memory of one tensor, for the largest batch."""
 
     def __init__(
-        self, cuda: Cuda, tensor: Tensor, lists: Mapping[str, int], events: int, own: ExitStack
+        self,
+        cuda: Cuda,
+        tensor: Tensor,
+        lists: Mapping[str, int],
+        events: int,
+        resources: ExitStack,
     ) -> None:
         self.dtype = np.dtype(tensor.dtype)
         longest = lists.get(tensor.mask or tensor.name, 1)
         items = math.prod(longest if n is None else n for n in tensor.axes)
         nbytes = events * items * self.dtype.itemsize
         self.device = Memory(cuda, nbytes)
-        own.callback(self.device.free)
+        resources.callback(self.device.free)
         self.host = Memory(cuda, nbytes, pinned=True)
-        own.callback(self.host.free)
+        resources.callback(self.host.free)
 
     def shape_of(self, array: Array, size: int) -> tuple[int, ...]:
-        """Return the shape of an array padded to so many events."""
+        """Return the shape of an array padded to `size` events."""
         return (size, *array.shape[1:])
 
     def upload(self, stream: Stream, array: Array, size: int) -> None:
-        """Queue the copy of an array to the device, with zeros behind it up to so many events."""
+        """Queue the copy of an array to the device, padded with zeros to `size` events."""
         shape = self.shape_of(array, size)
         pinned = self.host.on_host(shape, self.dtype.name)
         pinned[: len(array)] = array
@@ -62,12 +67,12 @@ class _Tensor:
 
 
 class OnnxRuntimeGpuSession:
-    """A model on a GPU by one of ONNX Runtime's providers; see `Session`.
+    """A model on a GPU by one of ONNX Runtime's providers.
 
-    What comes is copied into pinned memory and from there to the device, is judged, and comes back,
-    all on one stream without a stop between. Batches larger than the manifest's `batch.max` go in
-    pieces. The CUDA provider captures its work into graphs, one for each of a few sizes to which
-    batches are padded, where no input has lists.
+    Inputs are copied into pinned memory and from there to the device, the model runs, and outputs
+    are copied back, all on one stream without waiting between. Batches larger than
+    `batch.max` of the manifest are split. The CUDA provider captures its work into graphs, one for
+    each of a few sizes to which batches are padded, where no input has lists.
 
     Raises
     ------
@@ -79,13 +84,13 @@ class OnnxRuntimeGpuSession:
         require(kind, number)
         self.backend = f"onnxruntime:{kind}:{number}" if number else f"onnxruntime:{kind}"
         self._number = number
-        self._least, self._most = model.manifest.batch.min, model.manifest.batch.max
+        self._min_events, self._max_events = model.manifest.batch.min, model.manifest.batch.max
         # The TensorRT provider keeps one graph only, whatever the size.
         self._captured = kind == "cuda" and not any(
             tensor.max_items or tensor.companion_of for tensor in model.manifest.inputs
         )
         self._bindings: dict[tuple[tuple[int, ...], ...], tuple[Any, Any]] = {}
-        self._own = ExitStack()
+        self._resources = ExitStack()
         try:
             self._open(model, kind)
         except BaseException:
@@ -97,35 +102,35 @@ class OnnxRuntimeGpuSession:
         self._cuda = Cuda(self._number)
         self._cuda.use()
         self._stream = Stream(self._cuda)
-        self._own.callback(self._stream.free)
+        self._resources.callback(self._stream.free)
         manifest = model.manifest
         lists = {tensor.name: tensor.max_items for tensor in manifest.inputs if tensor.max_items}
         made = {
-            tensor.name: _Tensor(self._cuda, tensor, lists, self._most, self._own)
+            tensor.name: _Tensor(self._cuda, tensor, lists, self._max_events, self._resources)
             for tensor in (*manifest.inputs, *manifest.outputs)
         }
         self._inputs = {tensor.name: made[tensor.name] for tensor in manifest.inputs}
         self._outputs = {tensor.name: made[tensor.name] for tensor in manifest.outputs}
         self._session = self._load(model, kind)
-        self._own.callback(self._release)
+        self._resources.callback(self._release)
         check_signature(model, self._session)
         if self._captured:
             self._capture(model)
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Fill `outputs` from `inputs`; see `Session.infer`."""
+        """Fill `outputs` from `inputs`, arrays (N, ...) by tensor name."""
         self._cuda.use()
         events = len(next(iter(outputs.values())))
-        for start in range(0, events, self._most):
-            part = slice(start, min(start + self._most, events))
-            self._judge(
-                {name: inputs[name][part] for name in self._inputs},
-                {name: outputs[name][part] for name in self._outputs},
+        for start in range(0, events, self._max_events):
+            rows = slice(start, min(start + self._max_events, events))
+            self._infer_piece(
+                {name: inputs[name][rows] for name in self._inputs},
+                {name: outputs[name][rows] for name in self._outputs},
             )
 
     def close(self) -> None:
-        """Free the session, its memory and its stream."""
-        self._own.close()
+        """Release the session, its memory and its stream."""
+        self._resources.close()
 
     def _release(self) -> None:
         self._stream.synchronise()
@@ -133,37 +138,37 @@ class OnnxRuntimeGpuSession:
         del self._session
 
     def _capture(self, model: Model) -> None:
-        """Judge zeros at each size: once to allocate, once to be captured."""
+        """Run the model on zeros at each size: once to allocate, once to be captured."""
         events = 1
-        while events <= self._most:
+        while events <= self._max_events:
             events = size = self._size(events)
             inputs = {t.name: t.column.zeros(size) for t in model.manifest.inputs}
             outputs = {t.name: t.column.empty(size) for t in model.manifest.outputs}
             for _ in range(2):
-                self._judge(inputs, outputs)
+                self._infer_piece(inputs, outputs)
             events += 1
 
-    def _judge(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def _infer_piece(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         events = len(next(iter(outputs.values())))
         size = self._size(events)
         for name, array in inputs.items():
             self._inputs[name].upload(self._stream, array, size)
         binding, options = self._bound(inputs, outputs, size)
         self._session.run_with_iobinding(binding, options)
-        came = {}
+        pinned = {}
         for name, array in outputs.items():
             tensor = self._outputs[name]
-            came[name] = tensor.host.on_host(array.shape, tensor.dtype.name)
+            pinned[name] = tensor.host.on_host(array.shape, tensor.dtype.name)
             self._stream.download(tensor.host, tensor.device, array.nbytes)
         self._stream.synchronise()
         for name, array in outputs.items():
-            array[:] = came[name]
+            array[:] = pinned[name]
 
     def _size(self, events: int) -> int:
-        """Return the size to which so many events are padded."""
+        """Return the size to which `events` events are padded."""
         if not self._captured:
-            return max(self._least, events)
-        return min(self._most, max(_FIRST_SIZE, 1 << (events - 1).bit_length()))
+            return max(self._min_events, events)
+        return min(self._max_events, max(_FIRST_SIZE, 1 << (events - 1).bit_length()))
 
     def _bound(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], size: int
@@ -189,7 +194,7 @@ class OnnxRuntimeGpuSession:
                 shape = tensor.shape_of(array, size)
                 address = tensor.device.address
                 bind(name, "cuda", self._number, tensor.dtype.type, shape, address)
-        # What comes behind on the stream waits by itself.
+        # Later work on the same stream waits by itself.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if self._captured:
             options.add_run_config_entry("gpu_graph_id", str(len(self._bindings) + 1))
@@ -200,7 +205,7 @@ class OnnxRuntimeGpuSession:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # No node may end up on the CPU unsaid.
+        # No node may run on the CPU unnoticed.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = PROVIDERS[kind]
         try:

@@ -1,4 +1,4 @@
-"""The model repository: models are found, held to their manifests, and written."""
+"""The model repository: finding models, checking them against their manifests, writing them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAYERS = "layers.npz"
 
 
 class Model(Struct, frozen=True):
-    """A manifest and the folder it was read from."""
+    """A version of a model: its manifest and its folder."""
 
     manifest: Manifest
     folder: Path
@@ -91,7 +91,7 @@ def repositories() -> list[Path]:
     ModelError
         If ``SLUICE_MODELS`` names something that is no folder.
     """
-    own = [Path(part) for part in os.environ.get("SLUICE_MODELS", "").split(os.pathsep) if part]
+    own = [Path(text) for text in os.environ.get("SLUICE_MODELS", "").split(os.pathsep) if text]
     for path in own:
         if not path.is_dir():
             raise ModelError(f"SLUICE_MODELS: expected folders, got {str(path)!r}")
@@ -121,7 +121,7 @@ def find_model(name: str, version: int | None = None) -> Model:
 
 
 def find_model_by_label(label: str) -> Model:
-    """Return the model that ``name`` or ``name@version`` stands for; see `find_model`."""
+    """Return the model of a label ``name`` or ``name@version``, its hash checked."""
     name, at, version = label.partition("@")
     if at and not version.isdigit():
         raise ModelError(f"model {label!r}: expected NAME or NAME@VERSION, such as wafer-tagger@2")
@@ -129,7 +129,7 @@ def find_model_by_label(label: str) -> Model:
 
 
 def read_model(folder: Path) -> Model:
-    """Return the model in `folder`, manifest parsed and hash checked; see `find_model`."""
+    """Return the model in `folder`, its manifest parsed and its hash checked."""
     path = folder / MANIFEST
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def all_models() -> list[Path]:
 
 
 def find_family_models(family: str) -> list[Model]:
-    """Return the newest version of every model of a family, by name; see `find_model`."""
+    """Return the newest version of every model of a family, sorted by name."""
     names = sorted({folder.parent.name for folder in all_models()})
     return [model for model in map(find_model, names) if model.manifest.family == family]
 
@@ -218,7 +218,7 @@ def _verify(path: Path, expected: str, label: str) -> None:
     if got != expected:
         raise ModelError(
             f"model {label}: {path.name}: expected sha256 {expected[:16]}…, got {got[:16]}…",
-            hint="the file is not the one its manifest speaks of; export it again",
+            hint="the file is not the one of its manifest; export it again",
         )
 
 

@@ -28,11 +28,11 @@ PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 #: Greatest difference from golden outputs of a model of more bits.
 TOLERANCE = {"fp32": 0.0, "tf32": 5e-3, "fp16": 5e-3, "int8": 5e-2}
 #: Most events that a plan may be built for.
-_MOST = 1 << 20
+_MAX_EVENTS = 1 << 20
 
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
-    """Shapes of an input that an engine takes: least, the one it was tuned for, most."""
+    """Shapes of an input that an engine takes: smallest, the one it is tuned for, largest."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -77,12 +77,12 @@ def parse_precision(text: str) -> str:
 
 
 def parse_batch(text: str) -> BatchSizes:
-    """Return least, usual and most events at once, from ``MIN,OPT,MAX``; or raise ConfigError."""
+    """Return the batch sizes of ``MIN,OPT,MAX``; ConfigError if the text is none."""
     sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= _MOST:
+    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= _MAX_EVENTS:
         raise ConfigError(
             f"expected least, usual and most events, such as 1,1024,4096, got {text!r}",
-            f"at most {_MOST} at once",
+            f"at most {_MAX_EVENTS} at once",
         )
     return BatchSizes(*sizes)
 

@@ -1,4 +1,4 @@
-"""Parts of a table as columns of events: cast, joined, padded, cut; misfits are refused."""
+"""ValuesByField of a table as columns of events: cast, joined, padded, cut; misfits are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.pipeline.core.schema import Array, Column
 from .mapping import ColumnFill
 
 
-class Part(Struct, frozen=True):
+class FieldValues(Struct, frozen=True):
     """Some events of one field.
 
     Attributes
@@ -32,7 +32,7 @@ class Part(Struct, frozen=True):
     nulls: Array | None = None
 
 
-Parts = dict[str, Part]
+ValuesByField = dict[str, FieldValues]
 
 
 class FilledColumn(Struct):
@@ -42,7 +42,7 @@ class FilledColumn(Struct):
     refused: dict[int, tuple[str, bytes]]
 
 
-def fill_column(filling: ColumnFill, parts: Mapping[str, Part], events: int) -> FilledColumn:
+def fill_column(filling: ColumnFill, parts: Mapping[str, FieldValues], events: int) -> FilledColumn:
     """Return the column of `events` events; refused rows hold zeros, or no items.
 
     A float takes any number. An integer takes those that fit it. Lists must have as many entries
@@ -76,14 +76,14 @@ class _Lists(Struct):
     nulls: Array | None
 
 
-def _as_lists(part: Part, events: int) -> _Lists:
+def _as_lists(part: FieldValues, events: int) -> _Lists:
     width = math.prod(part.values.shape[1:])
     if part.offsets is not None:
         return _Lists(part.values.reshape(-1), part.offsets * width, part.nulls)
     return _Lists(part.values.reshape(-1), np.arange(events + 1) * width, part.nulls)
 
 
-def fill_lists(filling: ColumnFill, parts: Mapping[str, Part], events: int) -> FilledColumn:
+def fill_lists(filling: ColumnFill, parts: Mapping[str, FieldValues], events: int) -> FilledColumn:
     """Return a ragged column: lists of one field, or of several that belong item to item."""
     column = filling.column
     width = math.prod(column.item_shape) if len(filling.fields) == 1 else 1
@@ -112,11 +112,11 @@ def fill_lists(filling: ColumnFill, parts: Mapping[str, Part], events: int) -> F
 
 
 def _too_many(counts: Array, filling: ColumnFill) -> dict[int, str]:
-    most = filling.column.item_limit
+    max_items = filling.column.item_limit
     if filling.cut:
         return {}
-    return {row: f"expected at most {most} items, got {counts[row]}"
-            for row in _rows(counts > most)}  # fmt: skip
+    return {row: f"expected at most {max_items} items, got {counts[row]}"
+            for row in _rows(counts > max_items)}  # fmt: skip
 
 
 def _first(counts: Array, taken: Array) -> Array:

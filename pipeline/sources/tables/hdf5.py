@@ -14,7 +14,7 @@ from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.ragged import check_offsets
 from sluice.pipeline.core.schema import Array
 
-from .columns import Part, Parts
+from .columns import FieldValues, ValuesByField
 from .mapping import Field
 from .source import TableSource, one_line, readable, spans
 
@@ -22,7 +22,7 @@ _CUT = re.compile(r"truncated file.*stored_eof = (?P<bytes>\d+)")
 
 
 class Hdf5Source(TableSource):
-    """Reads datasets of one HDF5 file; see `TableSource`."""
+    """Reads datasets of one HDF5 file."""
 
     class Options(TableSource.Options, frozen=True, forbid_unknown_fields=True):
         """Which file, and where in it."""
@@ -42,7 +42,7 @@ class Hdf5Source(TableSource):
 
 
 class Hdf5Table:
-    """One open file; see `Table`. A file that was cut short gives what is before the cut."""
+    """One open file. A file that was cut short gives what is before the cut."""
 
     def __init__(self, path: Path, group: str) -> None:
         self._file, self._cut, self._damage = _open(path)
@@ -58,10 +58,12 @@ class Hdf5Table:
             why = self._damage or "damaged"
             raise DataError(f"{path}: {why}; its structure is lost: {one_line(error)}") from error
 
-    def chunks(self, fields: Sequence[Field], most: int) -> Iterator[tuple[int, Parts]]:
-        """Yield slices that end where the chunks of the file do; see `Table`."""
+    def chunks(
+        self, fields: Sequence[Field], max_events: int
+    ) -> Iterator[tuple[int, ValuesByField]]:
+        """Yield slices that end where the chunks of the file do."""
         step = max((self._datasets[f.offsets or f.name][0].chunks or (1,))[0] for f in fields)
-        size = max(step, most // step * step)
+        size = max(step, max_events // step * step)
         events = fields[0].events
         edges = [*range(0, events, size), events]
         yield from readable(lambda start, stop: self._read(fields, start, stop), spans(edges, size))
@@ -109,7 +111,7 @@ class Hdf5Table:
         plain = str(base.newbyteorder("="))
         yield Field(name, events, plain, (*item.shape[1:], *shape), lists is not None)
 
-    def _read(self, fields: Sequence[Field], start: int, stop: int) -> Parts:
+    def _read(self, fields: Sequence[Field], start: int, stop: int) -> ValuesByField:
         """Read each dataset once, of compounds only the members that are wanted."""
         wanted: dict[str, tuple[Any, list[str]]] = {}
         for field in fields:
@@ -130,10 +132,12 @@ class Hdf5Table:
             values = slices[item.name]
             for member in path:
                 values = values[member]
-            parts[field.name] = _lists(values, field) if field.ragged else Part(_native(values))
+            parts[field.name] = (
+                _lists(values, field) if field.ragged else FieldValues(_native(values))
+            )
         return parts
 
-    def _items(self, field: Field, start: int, stop: int) -> Part:
+    def _items(self, field: Field, start: int, stop: int) -> FieldValues:
         """Read lists whose items lie one after another."""
         item, path = self._datasets[field.name]
         begins, way = self._datasets[field.offsets]
@@ -145,7 +149,7 @@ class Hdf5Table:
         values = item[offsets[0] : offsets[-1]]
         for member in path:
             values = values[member]
-        return Part(_native(values), offsets - offsets[0])
+        return FieldValues(_native(values), offsets - offsets[0])
 
 
 def _open(path: Path) -> tuple[Any, _TruncatedFile | None, str | None]:
@@ -202,11 +206,11 @@ def _list_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     return kind if isinstance(kind, np.dtype) else None
 
 
-def _lists(values: Array, field: Field) -> Part:
+def _lists(values: Array, field: Field) -> FieldValues:
     lengths = [len(entries) for entries in values]
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     joined = np.concatenate(values) if len(values) else np.empty(0)
-    return Part(joined.astype(field.dtype, copy=False), offsets)
+    return FieldValues(joined.astype(field.dtype, copy=False), offsets)
 
 
 def _native(values: Array) -> Array:

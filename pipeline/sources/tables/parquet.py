@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import Array
 
-from .columns import Part, Parts
+from .columns import FieldValues, ValuesByField
 from .mapping import Field
 from .source import TableSource, one_line
 
 
 class ParquetTable:
-    """One open file; see `Table`."""
+    """One open file."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -30,25 +30,27 @@ class ParquetTable:
         except Exception as error:  # garbage: bytes that are no text, for one
             raise DataError(f"{path}: not a whole Parquet file: {one_line(error)}") from error
 
-    def chunks(self, fields: Sequence[Field], most: int) -> Iterator[tuple[int, Parts]]:
-        """Yield record batches; see `Table`."""
+    def chunks(
+        self, fields: Sequence[Field], max_events: int
+    ) -> Iterator[tuple[int, ValuesByField]]:
+        """Yield record batches."""
         first = 0
         for group in range(self._file.num_row_groups):
             try:
-                for batch in self._group(group, [field.name for field in fields], most):
+                for batch in self._group(group, [field.name for field in fields], max_events):
                     yield batch.num_rows, {f.name: _part(batch.column(f.name), f) for f in fields}
                     first += batch.num_rows
             except Exception as error:
                 raise DataError(f"damaged at event {first}: {one_line(error)}") from error
 
-    def _group(self, group: int, names: list[str], most: int) -> Iterator[pa.RecordBatch]:
+    def _group(self, group: int, names: list[str], max_events: int) -> Iterator[pa.RecordBatch]:
         """Yield a row group; where it is damaged, from there in ever smaller steps."""
         done = 0
         while True:
             seen = 0
             try:
                 for batch in self._file.iter_batches(
-                    most, row_groups=[group], columns=names, use_threads=False
+                    max_events, row_groups=[group], columns=names, use_threads=False
                 ):
                     new = batch.slice(max(0, done - seen))
                     seen += batch.num_rows
@@ -57,9 +59,9 @@ class ParquetTable:
                         done = seen
                 return
             except Exception:
-                if most == 1:
+                if max_events == 1:
                     raise
-                most = max(1, most // 16)
+                max_events = max(1, max_events // 16)
 
     def close(self) -> None:
         """Close the file."""
@@ -78,7 +80,7 @@ def _field(field: pa.Field, events: int) -> Field:
     return Field(field.name, events, str(np.dtype(kind.to_pandas_dtype())), tuple(shape), ragged)
 
 
-def _part(array: pa.Array, field: Field) -> Part:
+def _part(array: pa.Array, field: Field) -> FieldValues:
     """Return an Arrow array as a part; an event with a null anywhere has no value."""
     events = len(array)
     nulls = np.asarray(array.is_null()) if array.null_count else np.zeros(events, bool)
@@ -99,11 +101,11 @@ def _part(array: pa.Array, field: Field) -> Part:
         array = array.fill_null(False if field.dtype == "bool" else 0)
     values: Array = array.to_numpy(zero_copy_only=False).astype(field.dtype, copy=False)
     values = values.reshape(items, *field.shape)
-    return Part(values, offsets, nulls if nulls.any() else None)
+    return FieldValues(values, offsets, nulls if nulls.any() else None)
 
 
 class ParquetSource(TableSource):
-    """Reads one Parquet file; see `TableSource`."""
+    """Reads one Parquet file."""
 
     def open_table(self) -> ParquetTable:
         """Open the file."""

@@ -12,7 +12,7 @@ import numpy as np
 from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.schema import Array
 
-from .columns import Part, Parts
+from .columns import FieldValues, ValuesByField
 from .mapping import Field
 from .source import TableSource, one_line, readable, spans
 
@@ -23,7 +23,7 @@ _BIG = 1_000_000
 
 
 class RootSource(TableSource):
-    """Reads one TTree or RNTuple of a ROOT file; see `TableSource`."""
+    """Reads one TTree or RNTuple of a ROOT file."""
 
     class Options(TableSource.Options, frozen=True, forbid_unknown_fields=True):
         """Which file, and which tree of it."""
@@ -41,7 +41,7 @@ class RootSource(TableSource):
 
 
 class RootTable:
-    """One open tree; see `Table`."""
+    """One open tree."""
 
     def __init__(self, path: Path, tree: str) -> None:
         uproot = _uproot(path)
@@ -62,15 +62,19 @@ class RootTable:
             # Garbage makes uproot raise anything.
             raise DataError(f"{path}: not a sound ROOT file: {one_line(error)}") from error
 
-    def chunks(self, fields: Sequence[Field], most: int) -> Iterator[tuple[int, Parts]]:
-        """Yield spans that end where clusters do; see `Table`."""
+    def chunks(
+        self, fields: Sequence[Field], max_events: int
+    ) -> Iterator[tuple[int, ValuesByField]]:
+        """Yield spans that end where clusters do."""
         try:
             edges = self._edges({self._paths[field.name][0] for field in fields})
         except Exception as error:  # as above
             raise DataError(f"damaged: {one_line(error)}") from error
         if self._is_ntuple:  # a cluster is read as a whole, whatever part of it is asked for
-            most = max([most, *np.diff(edges).tolist()])
-        yield from readable(lambda start, stop: self._read(fields, start, stop), spans(edges, most))
+            max_events = max([max_events, *np.diff(edges).tolist()])
+        yield from readable(
+            lambda start, stop: self._read(fields, start, stop), spans(edges, max_events)
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -102,7 +106,7 @@ class RootTable:
                 self._paths[field.name] = name, path
                 yield field
 
-    def _read(self, fields: Sequence[Field], start: int, stop: int) -> Parts:
+    def _read(self, fields: Sequence[Field], start: int, stop: int) -> ValuesByField:
         """Read each branch once."""
         import awkward
 
@@ -204,10 +208,10 @@ def _leaves(
         yield path, Field(name, events, trouble=text[:80])
 
 
-def _part(layout: Any, field: Field) -> Part:
+def _part(layout: Any, field: Field) -> FieldValues:
     """Return a packed Awkward array as a part."""
     offsets: Array | None = None
     if field.ragged:
         offsets = np.asarray(layout.offsets.data, np.int64)
         layout = layout.content
-    return Part(np.asarray(layout.to_backend_array()), offsets)
+    return FieldValues(np.asarray(layout.to_backend_array()), offsets)

@@ -18,7 +18,7 @@ from sluice.pipeline.sources.base import NONE, UNLIMITED, Available, Losses, Rej
 from sluice.pipeline.sources.prefetch import Chunk, Prefetcher, chunk_events
 from sluice.pipeline.transport.socket import Socket
 
-from .columns import FilledColumn, Parts, fill_column
+from .columns import FilledColumn, ValuesByField, fill_column
 from .mapping import ColumnMapping, Field, declared_columns, resolve_mapping
 
 
@@ -29,8 +29,10 @@ class Table(Protocol):
     def fields(self) -> Mapping[str, Field]:
         """Its columns by name, also those that cannot be used."""
 
-    def chunks(self, fields: Sequence[Field], most: int) -> Iterator[tuple[int, Parts]]:
-        """Yield number of events and parts of these fields, about `most` events at a time.
+    def chunks(
+        self, fields: Sequence[Field], max_events: int
+    ) -> Iterator[tuple[int, ValuesByField]]:
+        """Yield number of events and values of these fields, about `max_events` events at a time.
 
         Raises
         ------
@@ -49,7 +51,7 @@ class TableSource(ABC):
         """What all formats share."""
 
         path: str
-        #: Column name to form, or to a `ColumnMapping`; all columns of numbers if left out.
+        #: Specification or `ColumnMapping` of each column; all columns of numbers if omitted.
         columns: dict[str, str | ColumnMapping] = {}
 
     #: Whether lists may lie in two fields, their items and where they begin.
@@ -171,8 +173,8 @@ def _with_reserved(columns: Iterable[Column]) -> Schema:
 
 
 def readable(
-    read: Callable[[int, int], Parts], bounds: Iterable[tuple[int, int]]
-) -> Iterator[tuple[int, Parts]]:
+    read: Callable[[int, int], ValuesByField], bounds: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, ValuesByField]]:
     """Yield what `read` gives of each span of events; the part of a damaged span before it too.
 
     Raises
@@ -204,8 +206,8 @@ def one_line(error: Exception) -> str:
     return text if len(text) > 20 else f"{type(error).__name__}: {text}"
 
 
-def spans(edges: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Yield spans of at most `most` events that end at edges where these are near enough.
+def spans(edges: Sequence[int], max_events: int) -> Iterator[tuple[int, int]]:
+    """Yield spans of at most `max_events` events that end at edges where these are near enough.
 
     Examples
     --------
@@ -214,12 +216,12 @@ def spans(edges: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """
     start = last = edges[0]
     for edge in edges:
-        if edge - start > most and last > start:
+        if edge - start > max_events and last > start:
             yield start, last
             start = last
-        while edge - start > most:
-            yield start, start + most
-            start += most
+        while edge - start > max_events:
+            yield start, start + max_events
+            start += max_events
         last = edge
     if last > start:
         yield start, last
