@@ -183,5 +183,5 @@ def test_without_a_menu_there_is_nothing_to_compare(hgcal, to_toml, words_schema
     tables["stage"] = [s for s in tables["stage"] if s["use"] != "menu"]
     tables["monitor"] = []
     tables["stage"][-1]["shadow"] = ["wafer-tagger"]
-    with pytest.raises(ConfigError, match="expected a menu behind the stage"):
+    with pytest.raises(ConfigError, match="expected a menu after the stage"):
         build_graph(parse_graph(to_toml(tables), "test"), words_schema, ("event_id",))
