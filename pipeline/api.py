@@ -47,7 +47,7 @@ from sluice.pipeline.inference.session import ChecksAvailability, Session, open_
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.resume_point import ResumePoint
 from sluice.pipeline.recording import Recording, RecordingWriter
-from sluice.pipeline.sinks.base import HOLD_S, Keep, Sink
+from sluice.pipeline.sinks.base import MAX_GROUP_DELAY_S, Keep, Sink
 from sluice.pipeline.sources.base import (
     NONE,
     UNLIMITED,
@@ -62,17 +62,16 @@ from sluice.pipeline.sources.base import (
     now_for,
     within_limits,
 )
-from sluice.pipeline.stages.base import (
+from sluice.pipeline.stages.base import Monitor, Stage
+from sluice.pipeline.stages.capabilities import (
     BindsInputs,
     Decides,
     HasLadder,
     HasShadows,
-    Monitor,
     PassesThrough,
+    Reports,
     RunsModel,
     RunsOnGpu,
-    Stage,
-    Steps,
     SwapsModel,
     TruncatesLists,
 )
@@ -83,7 +82,7 @@ __all__ = [
     "DECISION",
     "DECISION_RECORD_COLUMNS",
     "EVENT_ID",
-    "HOLD_S",
+    "MAX_GROUP_DELAY_S",
     "NONE",
     "OUTCOME",
     "RESERVED",
@@ -127,6 +126,7 @@ __all__ = [
     "Recording",
     "RecordingWriter",
     "Rejected",
+    "Reports",
     "ResumePoint",
     "RunError",
     "RunsModel",
@@ -139,7 +139,6 @@ __all__ = [
     "Socket",
     "Source",
     "Stage",
-    "Steps",
     "SwapsModel",
     "Tensor",
     "Training",

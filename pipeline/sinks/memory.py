@@ -16,7 +16,7 @@ from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.resume_point import ResumePoint
 
-from .base import HOLD_S, Keep
+from .base import MAX_GROUP_DELAY_S, Keep
 
 
 class Collected:
@@ -62,7 +62,7 @@ class MemorySink:
         collection: int
 
     disk_full_timeout_s = 0.0
-    max_group_delay_s = HOLD_S
+    max_group_delay_s = MAX_GROUP_DELAY_S
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

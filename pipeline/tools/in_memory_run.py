@@ -14,9 +14,9 @@ from sluice.pipeline.config.graph_file import (
     ComponentConfig,
     GraphConfig,
     load_graph,
-    override_backend,
 )
 from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service.daemon import Progress, raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
@@ -143,5 +143,5 @@ def _progress() -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("", total=None)
         yield lambda _, account, source: bars.update(
-            task, completed=account.ledger.settled, total=source.expected
+            task, completed=account.snapshot().settled, total=source.expected
         )
