@@ -22,6 +22,10 @@ PINS := -c constraints.txt
 
 # Tests wait a good deal for processes that they start: one tester more than there are cores.
 TESTERS := $(shell expr $$(nproc) + 1)
+# Of the tests: as they are written, or `make test ORDER=random`, which says how to repeat it.
+ORDER   ?= written
+PYTEST  := .venv/bin/pytest -n $(TESTERS) --dist worksteal --durations 20 \
+  $(if $(filter random,$(ORDER)),-p randomly)
 
 # The demo takes the development environment where there is one, else a small one of its own.
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
@@ -77,10 +81,11 @@ check: venv # Style, types and imports
 	.venv/bin/lint-imports
 
 test: check build/tensorrt/fetched ## Check style, types and imports, then run all tests but the long ones
-	.venv/bin/pytest -n $(TESTERS) --dist loadfile -m 'not long'
+	HYPOTHESIS_PROFILE=ci $(PYTEST) -m 'not long'
 
-test-all: check build/tensorrt/fetched ## The same with the long ones
-	.venv/bin/pytest -n $(TESTERS) --dist loadfile
+# What hypothesis finds here goes into an `@example` of the test.
+test-all: check build/tensorrt/fetched ## The same with the long ones, and many more examples
+	HYPOTHESIS_PROFILE=nightly $(PYTEST)
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json

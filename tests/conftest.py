@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import importlib.util
 import os
+import shutil
+import socket
+import tempfile
 
 
 def _has_gpu() -> bool:
@@ -25,7 +30,7 @@ if not GPU:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +57,36 @@ settings.register_profile("nightly", _ALWAYS, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+#: The folder of real data, which is beside the project or nowhere.
+DATA = Path(os.environ.get("SLUICE_DATA", ROOT.parent / "shared" / "data"))
+
+
+def _missing(item: pytest.Item) -> str:
+    """Return what a test needs that this machine lacks, or nothing."""
+    if not GPU and item.get_closest_marker("gpu") is not None:
+        return "no GPU is here"
+    for marker in item.iter_markers("programs"):
+        for program in marker.args:
+            if shutil.which(program) is None:
+                return f"{program} is not installed"
+    for marker in item.iter_markers("modules"):
+        for module in marker.args:
+            if importlib.util.find_spec(module) is None:
+                return f"the module {module} is not installed"
+    for marker in item.iter_markers("data"):
+        for name in marker.args:
+            if not (DATA / name).exists():
+                return f"no real data: {DATA / name} is absent; set SLUICE_DATA"
+    return ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only a GPU can show, where none is."""
+    """Skip what this machine cannot show, before anything is started for it."""
     for item in items:
-        if not GPU and item.get_closest_marker("gpu") is not None:
-            item.add_marker(pytest.mark.skip(reason="no GPU is here"))
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data("."))
+        if reason := _missing(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)
@@ -65,13 +95,65 @@ def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SLUICE_STATE", str(tmp_path_factory.mktemp("state")))
 
 
+@pytest.fixture(autouse=True)
+def runtime_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the runs of a test have their folders, in memory; what is left in it is a failure."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+    # A short name: sockets are bound in it.
+    folder = Path(tempfile.mkdtemp(prefix="test-", dir=memory))
+    monkeypatch.setenv("SLUICE_RUNTIME", str(folder))
+    yield folder
+    left = sorted(path.name for path in folder.rglob("*"))
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left, f"left in the runtime folder: {left}"
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a folder once for all testers: the first fills it, the others wait until it is whole."""
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+
+    def folder(name: str, fill: Callable[[Path], None]) -> Path:
+        path, whole = common / f"once-{name}", common / f"once-{name}.whole"
+        with (common / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir()
+                fill(path)
+                whole.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def reserve_port() -> Iterator[Callable[[], int]]:
+    """Return TCP ports of loopback that nobody else gets while the test runs.
+
+    Each is held by a socket that does not listen, which lets a server with SO_REUSEADDR listen
+    there, as our own and Prometheus do, but gives the port to nobody who asks for any free one.
+    """
+    held: list[socket.socket] = []
+
+    def reserve() -> int:
+        holder = socket.socket()
+        held.append(holder)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        return int(holder.getsockname()[1])
+
+    yield reserve
+    for holder in held:
+        holder.close()
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Real data beside the project, or a skip that says where it was looked for."""
-    folder = Path(os.environ.get("SLUICE_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is absent; set SLUICE_DATA")
-    return folder
+    """Real data beside the project; tests with it are skipped where there are none."""
+    return DATA
 
 
 #: Numbers of one item of the lists that the model `list-sum` takes, and most items.

@@ -29,6 +29,9 @@ except ValueError as error:
 """
 
 
+pytestmark = pytest.mark.programs("gcc")
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     """What the script prints, and on standard error what the driver was asked for."""

@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,6 @@ def title(process: psutil.Process) -> list[str]:
 def launch(tmp_path: Path, parts: Path, models: Path) -> Iterator[Callable[..., Command]]:
     """Start a ``sluice`` command in a folder of its own; what is left at the end is a failure."""
     commands: list[Command] = []
-    before = set(_runtime_folders())
 
     def start(
         *arguments: object, env: dict[str, str] | None = None, through: Sequence[object] = ()
@@ -137,9 +135,6 @@ def launch(tmp_path: Path, parts: Path, models: Path) -> Iterator[Callable[..., 
     for orphan in orphans:
         orphan.kill()
     assert not orphans, f"processes left behind: {orphans}"
-    mine = {command.process.pid for command in commands}
-    folders = [f for f in _runtime_folders() if f not in before and _engines(f) & mine]
-    assert not folders, f"left in /dev/shm: {folders}"
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -147,20 +142,6 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _runtime_folders() -> list[Path]:
-    """Return the runtime folders that are there, be they of engines long gone."""
-    return list(Path("/dev/shm").glob("sluice-*"))  # noqa: S108
-
-
-def _engines(folder: Path) -> set[int]:
-    """Return the process ids of the engines that a runtime folder is of."""
-    found = set()
-    for spec in folder.glob("*.json"):
-        with suppress(OSError, ValueError, KeyError):
-            found.add(json.loads(spec.read_bytes())["parent"])
-    return found
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,7 +65,7 @@ class Watch:
                 except psutil.Error:
                     continue
                 self.samples.setdefault((name, process.pid), []).append(row)
-            self.shm.append((now, _shared_memory(self._stand.run.pid)))
+            self.shm.append((now, _shared_memory(self._stand.runtime)))
 
 
 def grown(report: dict[str, Any]) -> list[str]:
@@ -95,14 +95,10 @@ def _ends(values: list[float]) -> list[float]:
     return [round(median(early), 2), round(median(late), 2)]
 
 
-def _shared_memory(run: int) -> float:
-    """Return the MB of the run's folders in shared memory."""
+def _shared_memory(runtime: Path) -> float:
+    """Return the MB that the run has in its folder in shared memory."""
     total = 0
-    for folder in Path("/dev/shm").glob("sluice-*"):  # noqa: S108
-        try:
-            parents = {json.loads(spec.read_bytes())["parent"] for spec in folder.glob("*.json")}
-            if run in parents:
-                total += sum(f.stat().st_blocks * 512 for f in folder.rglob("*") if f.is_file())
-        except (OSError, ValueError, KeyError):
-            continue
+    for path in runtime.rglob("*"):
+        with suppress(OSError):  # gone meanwhile
+            total += path.stat().st_blocks * 512 if path.is_file() else 0
     return total / MB

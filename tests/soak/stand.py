@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import tomllib
 import urllib.error
 import urllib.request
@@ -28,10 +30,12 @@ _IDS = 1 << 40
 _CONTROL_S = 120.0
 
 
-def free_port() -> int:
-    """Return a TCP port of loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def held_port() -> socket.socket:
+    """Return a socket with a TCP port that nobody else gets; it does not listen, so the run may."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
 
 
 class Stand:
@@ -48,7 +52,10 @@ class Stand:
     def __init__(self, folder: Path, rate_hz: float) -> None:
         self.folder = folder
         self.rate_hz = rate_hz
-        self.port, self.http = free_port(), free_port()
+        self._held = held_port(), held_port()
+        self.port, self.http = (int(holder.getsockname()[1]) for holder in self._held)
+        #: Where the run has its sockets and shared memory.
+        self.runtime = Path(tempfile.mkdtemp(prefix="soak-", dir="/dev/shm"))
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
         self.recording, self.report = folder / "run.arrows", folder / "run.json"
         self.sent: list[dict[str, Any]] = []
@@ -71,7 +78,8 @@ class Stand:
             [SLUICE, "run", str(path), "--report", str(self.report), "--out", str(self.recording),
              "--http", f"127.0.0.1:{self.http}", "--json"],
             stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            env={**os.environ, "SLUICE_STATE": str(self.folder / "state")},
+            env={**os.environ, "SLUICE_STATE": str(self.folder / "state"),
+                 "SLUICE_RUNTIME": str(self.runtime)},
         )  # fmt: skip
         return run
 
@@ -143,6 +151,9 @@ class Stand:
                 process.kill()
             except (psutil.Error, OSError):
                 continue
+        for holder in self._held:
+            holder.close()
+        shutil.rmtree(self.runtime, ignore_errors=True)
 
     def _say(self, *arguments: str) -> None:
         subprocess.run([SLUICE, *arguments], check=True, stdout=subprocess.DEVNULL,

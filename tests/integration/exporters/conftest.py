@@ -47,8 +47,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
-    pytest.importorskip("torch").set_num_threads(1)
-    pytest.importorskip("ot")
     from sluice.exporters.families.base import TrainOptions, get
 
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -58,8 +56,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Path:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
     from sluice.exporters.families.base import get
 
     root = tmp_path_factory.mktemp("models")

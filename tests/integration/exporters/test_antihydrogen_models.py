@@ -52,9 +52,8 @@ def command():
 
 @pytest.mark.long
 @pytest.mark.train
+@pytest.mark.modules("torch", "onnx", "onnxscript", "matplotlib", "mplhep")
 def test_train_export_evaluate(command, tmp_path, monkeypatch):
-    for name in ("torch", "onnx", "onnxscript", "matplotlib", "mplhep"):
-        pytest.importorskip(name)
     from sluice.exporters.families.antihydrogen import export
 
     monkeypatch.setattr(export, "EVENTS", 800)
@@ -118,11 +117,9 @@ def test_smaller_numbers_cost_next_to_nothing(precision, sample):
     assert small.path.stat().st_size < 0.6 * whole.path.stat().st_size
 
 
+@pytest.mark.data(*(f"antihydrogen/{name}" for name in data.FILES))
 def test_real_events_that_no_training_saw_are_told_apart():
-    held = [one for name in data.FILES if (one := data.real(name)) is not None]
-    if not held:
-        pytest.skip("the real events are not here; SLUICE_DATA names their folder")
-    real = data.joined(held)
+    real = data.joined([data.real(name) for name in data.FILES])
     found = metrics.by_coverage(metrics.scores(runner(find_model("antihydrogen").path), real), real)
     assert found["auc_two_layers"] > 0.72
     assert found["auc_vertex"] > metrics.baseline(real)["auc_vertex"] - 0.05

@@ -35,9 +35,8 @@ NETS = {
 
 
 @pytest.mark.train
+@pytest.mark.modules("torch", "onnx", "onnxscript", "matplotlib", "mplhep")
 def test_train_export_evaluate(tmp_path, monkeypatch):
-    for package in ("torch", "onnx", "onnxscript", "matplotlib", "mplhep"):
-        pytest.importorskip(package)
     monkeypatch.setattr(export, "EVENTS", 800)
     monkeypatch.setattr(evaluate, "EVENTS", 800)
     recipe = tmp_path / "recipe.toml"

@@ -76,8 +76,8 @@ def test_a_replay_of_simulated_events_closes(graph, recordings, tmp_path):
 
 
 @every_model
+@pytest.mark.modules("onnxruntime")
 def test_a_model_gives_its_golden_outputs_and_is_small(model):
-    pytest.importorskip("onnxruntime")
     from sluice.exporters.conversion.onnx_runner import runner
 
     inputs, outputs = model.golden()

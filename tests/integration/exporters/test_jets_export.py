@@ -13,7 +13,11 @@ from sluice.exporters.families.base import EvaluateOptions, TrainOptions, get
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.repository import find_model
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.timeout(300),
+    pytest.mark.modules("pythia8mc", "fastjet", "onnxscript", "mplhep", "torch"),
+]
 
 RECIPE = """
 seed = 3
@@ -39,9 +43,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
-    for package in ("pythia8mc", "fastjet", "onnxscript", "mplhep"):
-        pytest.importorskip(package)
-    pytest.importorskip("torch").set_num_threads(1)
     folder = tmp_path_factory.mktemp("checkpoints")
     losses = get("jets").train(TrainOptions(folder, recipe=recipe))
     assert len(losses) == 2 * 7 + 2

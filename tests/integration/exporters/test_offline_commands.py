@@ -52,9 +52,8 @@ def test_simulate_says_what_is_wrong(command, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.train
+@pytest.mark.modules("torch", "onnx", "onnxscript", "ot", "matplotlib", "mplhep")
 def test_train_export_evaluate(command, recipe, tmp_path, monkeypatch):
-    for name in ("torch", "onnx", "onnxscript", "ot", "matplotlib", "mplhep"):
-        pytest.importorskip(name)
     checkpoints, models, plots = tmp_path / "checkpoints", tmp_path / "models", tmp_path / "plots"
     losses = command("train", "wafers", "--recipe", recipe, "--out", checkpoints, "--json")
     assert set(json.loads(losses)) >= {"shipped-9b-0", "mse-3b-1", "wafer-emd", "tagger"}

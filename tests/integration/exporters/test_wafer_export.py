@@ -10,7 +10,11 @@ import pytest
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.repository import read_model
 
-pytestmark = [pytest.mark.train, pytest.mark.long]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.long,
+    pytest.mark.modules("torch", "ot", "onnx", "onnxscript"),
+]
 
 NAMES = (
     "wafer-encoder-3b",
@@ -177,7 +181,6 @@ def test_a_training_is_not_resumed_with_another_seed(checkpoints, recipe, tmp_pa
 
 
 def test_missing_checkpoints_are_named(checkpoints, tmp_path):
-    pytest.importorskip("onnx")
     from sluice.exporters.families.base import get
 
     with pytest.raises(ConfigError, match=r"training\.json"):

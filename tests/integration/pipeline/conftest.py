@@ -1,10 +1,9 @@
-"""What runs are made of: recordings, graphs, ports and misbehaving parts; and a leak check."""
+"""What runs are made of: recordings, graphs, ports and faulty components; and a leak check."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import socket
 import threading
 import time
 import tomllib
@@ -67,7 +66,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks_here() -> Iterator[None]:
+def no_leaks_here(runtime_folder: Path) -> Iterator[None]:
     """No thread, socket or child of this process outlives a test."""
     me = psutil.Process()
     threads = set(threading.enumerate())
@@ -78,11 +77,11 @@ def no_leaks_here() -> Iterator[None]:
     while time.monotonic() < deadline:
         left = [t for t in threading.enumerate() if t not in threads and t.name != "pytest_timeout"]
         more = len(me.net_connections()) - connections
-        born = set(me.children()) - children
-        if not left and more <= 0 and not born:
+        new = set(me.children()) - children
+        if not left and more <= 0 and not new:
             return
         time.sleep(0.05)
-    pytest.fail(f"left behind: threads {left}, {more} sockets, children {born}")
+    pytest.fail(f"left behind: threads {left}, {more} sockets, children {new}")
 
 
 @pytest.fixture(scope="session")
@@ -135,31 +134,26 @@ def make_graph(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def new_port() -> Callable[[], int]:
-    """Return TCP ports of loopback that were free a moment ago, another one each time."""
-    given: set[int] = set()
+def remove_run_folders(runtime_folder: Path) -> Callable[[], None]:
+    """Remove the folders of runs that were killed, which the next run or boot would do."""
 
-    def find() -> int:
-        while True:
-            with socket.create_server(("127.0.0.1", 0)) as server:
-                port = int(server.getsockname()[1])
-            if port not in given:
-                given.add(port)
-                return port
+    def remove() -> None:
+        for folder in runtime_folder.iterdir():
+            shutil.rmtree(folder)
 
-    return find
+    return remove
 
 
 @pytest.fixture
-def free_port(new_port: Callable[[], int]) -> int:
+def free_port(reserve_port: Callable[[], int]) -> int:
     """The port of the run's HTTP pages, or of nobody."""
-    return new_port()
+    return reserve_port()
 
 
 @pytest.fixture
-def endpoint(new_port: Callable[[], int]) -> str:
+def endpoint(reserve_port: Callable[[], int]) -> str:
     """Where a live source may listen."""
-    return f"tcp://127.0.0.1:{new_port()}"
+    return f"tcp://127.0.0.1:{reserve_port()}"
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -144,9 +143,9 @@ def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
 
 
 @pytest.fixture
-def prometheus(http, new_port, tmp_path):
+def prometheus(http, reserve_port, tmp_path):
     """A Prometheus server that scrapes the daemon every 200 ms; its address."""
-    port = new_port()
+    port = reserve_port()
     config = tmp_path / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
@@ -180,10 +179,7 @@ def ask(address, query):
     return found["data"]["result"]
 
 
-# Decided before the daemon is started: a skip in a fixture would leave it running.
-@pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="no prometheus binary: apt-get install prometheus"
-)
+@pytest.mark.programs("prometheus", "promtool")
 def test_a_real_prometheus_scrapes_the_daemon(daemon, prometheus, http, sluice):
     command, endpoint, _ = daemon
     sent = sluice("emulate", "wafers", "--to", endpoint, "--rate", 2000, "--seconds", 0.5, "--json")
@@ -210,10 +206,9 @@ def test_a_real_prometheus_scrapes_the_daemon(daemon, prometheus, http, sluice):
         for sample in ask(prometheus, "sluice_stage_service_seconds_count")
     }
     assert {"unpack", "encode", "menu"} <= stages
-    promtool = shutil.which("promtool")  # of the same package
     page = http.get("/metrics")[1]
     checked = subprocess.run(
-        [promtool, "check", "metrics"],
+        ["promtool", "check", "metrics"],
         input=page, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr

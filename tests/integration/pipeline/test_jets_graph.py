@@ -69,9 +69,9 @@ def test_both_engines_judge_lists_alike_and_close_the_ledger(
     assert len(found["inline"]) > 10
 
 
+@pytest.mark.modules("uproot")
 def test_candidates_of_a_real_experiment(data_dir, sluice, tmp_path, load_report):
     """Ten events with 1,344 to 2,492 candidates, weighted against pile-up."""
-    pytest.importorskip("uproot")
     report, out = tmp_path / "r.json", tmp_path / "o.arrows"
     graph = tmp_path / "all.toml"
     shipped = Path(__file__).parents[3] / "pipeline" / "graphs" / "jets.toml"

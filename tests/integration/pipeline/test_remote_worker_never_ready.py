@@ -30,8 +30,8 @@ def join_and_idle(endpoint, heard):
         hub.close()
 
 
-def test_who_is_never_ready_is_let_go(wafers, new_port, monkeypatch):
-    listen, results = (f"tcp://127.0.0.1:{new_port()}" for _ in range(2))
+def test_who_is_never_ready_is_let_go(wafers, reserve_port, monkeypatch):
+    listen, results = (f"tcp://127.0.0.1:{reserve_port()}" for _ in range(2))
     config = load_graph("hgcal")
     workers = replace(config.workers, listen=listen, results=results)
     config = replace(config, source=ComponentConfig("recording", "w", {"path": str(wafers)}),

@@ -20,9 +20,9 @@ SINK = {"use": "recording", "keep": "all", "columns": COLUMNS[:1] + COLUMNS[2:]}
 
 
 @pytest.fixture
-def ports(new_port):
+def ports(reserve_port):
     """Where workers join, and where their results come."""
-    return new_port(), new_port()
+    return reserve_port(), reserve_port()
 
 
 @pytest.fixture
@@ -263,7 +263,9 @@ def test_who_waits_for_a_run_can_leave(join):
     assert "left" in done.err
 
 
-def test_a_worker_notices_that_ingest_is_gone(launch, join, open_graph, http, wafers, tmp_path):
+def test_a_worker_notices_that_ingest_is_gone(
+    launch, join, open_graph, http, wafers, tmp_path, remove_run_folders
+):
     slow = [{"use": "test.sleepy", "name": "slow", "seconds": 0.1}]
     graph = open_graph(first=slow, hang_timeout="3 s")
     worker = join()
@@ -277,9 +279,7 @@ def test_a_worker_notices_that_ingest_is_gone(launch, join, open_graph, http, wa
     assert "nothing heard of ingest for 5 s" in done.err
     for child in family:
         child.wait(15)
-    for spec in Path("/dev/shm").glob("sluice-*/sink.json"):  # noqa: S108
-        if f'"parent":{command.process.pid}' in spec.read_text():
-            shutil.rmtree(spec.parent)  # nobody is left to do it
+    remove_run_folders()
 
 
 def test_a_hang_is_noticed_killed_and_judged_by_the_next(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 from pathlib import Path
@@ -21,7 +20,7 @@ def graph(make_graph, tmp_path):
 
 
 @pytest.fixture
-def kill(launch, http):
+def kill(launch, http, remove_run_folders):
     """Start a run and kill its engine, and nothing else, once it has settled some events."""
 
     def run(settled, *arguments):
@@ -30,9 +29,7 @@ def kill(launch, http):
         command.children()
         command.signal(signal.SIGKILL)
         command.finish()
-        for spec in Path("/dev/shm").glob("sluice-*/sink.json"):  # noqa: S108
-            if json.loads(spec.read_bytes())["parent"] == command.process.pid:
-                shutil.rmtree(spec.parent)
+        remove_run_folders()
 
     return run
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,14 +58,12 @@ def mine(models, tmp_path):
 
 
 @pytest.fixture
-def kill_engine():
+def kill_engine(remove_run_folders):
     def kill(command):
         command.children()
         command.signal(signal.SIGKILL)
         command.finish()
-        for spec in Path("/dev/shm").glob("sluice-*/sink.json"):  # noqa: S108
-            if json.loads(spec.read_bytes())["parent"] == command.process.pid:
-                shutil.rmtree(spec.parent)
+        remove_run_folders()
 
     return kill
 

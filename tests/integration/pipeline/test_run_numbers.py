@@ -1,8 +1,10 @@
-"""Run numbers as the command line gives and refuses them."""
+"""Run numbers as the command line gives and refuses them, and as several processes get them."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 
 def test_runs_are_numbered_and_a_number_is_refused_the_second_time(
@@ -32,3 +34,18 @@ def test_a_graph_that_is_refused_uses_up_no_number(sluice, make_graph, wafers, t
     done = sluice("replay", wafers, "--graph", graph, "--run", 5)
     assert done.code == 2, done
     assert not state.exists()
+
+
+def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from sluice.pipeline.run.run_numbers import RunNumbers\n"
+        "print(*[RunNumbers(Path(sys.argv[1])).allocate() for _ in range(25)])"
+    )
+    crowd = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=60)[0] for process in crowd]
+    assert all(process.returncode == 0 for process in crowd)
+    assert sorted(int(n) for text in said for n in text.split()) == list(range(1, 101))

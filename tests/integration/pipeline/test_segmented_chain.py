@@ -103,7 +103,7 @@ def test_a_swap_reaches_the_segment_that_has_the_stage(
 
 
 def test_a_live_run_over_segments_loses_nothing(
-    launch, sluice, http, chained, free_port, tmp_path, load_report
+    launch, sluice, http, chained, tmp_path, load_report
 ):
     graph = chained(batch_events=1000)
     text = graph.read_text().replace("tcp://127.0.0.1:5560", f"ipc://{tmp_path}/events")

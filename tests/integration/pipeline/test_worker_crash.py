@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -210,7 +209,9 @@ def test_a_worker_that_hangs_is_named(launch, http, make_graph, wafers, tmp_path
     assert load_report(tmp_path / "hang.json")["events"]["failed"] > 0
 
 
-def test_children_end_when_the_engine_is_killed(launch, http, slow_graph, wafers, tmp_path):
+def test_children_end_when_the_engine_is_killed(
+    launch, http, slow_graph, wafers, tmp_path, remove_run_folders
+):
     command = replay(launch, http, wafers, slow_graph(), tmp_path, "orphans")
     http.settled(command, 500)
     family = command.children()
@@ -222,14 +223,7 @@ def test_children_end_when_the_engine_is_killed(launch, http, slow_graph, wafers
     for folder in command.folder.glob("*.json"):
         folder.unlink()
     assert readable(tmp_path / "orphans.arrows") >= 400
-    remove_runtime_folder(command.process.pid)
-
-
-def remove_runtime_folder(pid: int) -> None:
-    """Nobody is left to remove it after SIGKILL; the next boot would."""
-    for spec in Path("/dev/shm").glob("sluice-*/sink.json"):  # noqa: S108
-        if f'"parent":{pid}' in spec.read_text():
-            shutil.rmtree(spec.parent)
+    remove_run_folders()
 
 
 def readable(path) -> int:

@@ -13,8 +13,8 @@ from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.inference.repository import find_model, write_model
 
 
+@pytest.mark.modules("ot")
 def test_reports_exact_and_every_surrogate():
-    pytest.importorskip("ot")
     done = CliRunner().invoke(app, ["bench", "emd", "--pairs", "30", "--repeats", "1", "--json"])
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
@@ -36,8 +36,8 @@ def test_without_pot_it_says_what_to_install(monkeypatch):
     assert "train" in str(caught.value.hint)
 
 
+@pytest.mark.modules("ot")
 def test_refuses_a_surrogate_of_something_else(monkeypatch, tmp_path):
-    pytest.importorskip("ot")
     model = find_model("wafer-tagger")
     inputs, outputs = model.golden()
     other = msgspec.structs.replace(model.manifest, name="wafer-emd-other")

@@ -33,10 +33,6 @@ def test_an_event_depends_on_seed_and_number_alone(seed, first):
         np.testing.assert_array_equal(column, whole[name][15:])
 
 
-def test_simulating_needs_no_torch(no_torch):
-    assert no_torch("len(get('antihydrogen').block(100, 1, 0)['strips'])") == "100"
-
-
 def test_coverage_is_like_the_published(sample):
     shares = metrics.shares(sample)
     published = {"none": 0.20, "one_layer": 0.07, "two_layers": 0.48, "vertex": 0.25}
@@ -80,8 +76,10 @@ def test_both_classes_come_alike(sample):
     assert get("antihydrogen").labels == LABELS == ("axis", "wall")
 
 
+@pytest.mark.modules("torch")
 def test_a_shift_moves_strips_and_loses_those_that_leave():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from sluice.exporters.families.antihydrogen.train import shift_along_z
 
     z = torch.zeros(64, 2, Z)
@@ -97,8 +95,8 @@ def test_a_shift_moves_strips_and_loses_those_that_leave():
     assert len(set(many.tolist())) > 20
 
 
+@pytest.mark.modules("torch")
 def test_the_net_is_the_published_one():
-    pytest.importorskip("torch")
     from sluice.exporters.families.antihydrogen.model import CHANNELS, TwoPaths
 
     weights = sum(one.numel() for one in TwoPaths().parameters())
@@ -116,10 +114,9 @@ def test_files_of_another_form_are_refused(tmp_path):
         data.read(path)
 
 
+@pytest.mark.data(*(f"antihydrogen/{name}" for name in data.FILES))
 def test_real_events_are_read_and_covered_alike(sample):
-    held = [one for name in data.FILES if (one := data.real(name)) is not None]
-    if not held:
-        pytest.skip("the real events are not here; SLUICE_DATA names their folder")
+    held = [data.real(name) for name in data.FILES]
     real, hit = data.joined(held), sample.part(sample.images()[2] > 0)
     assert len(real) == 200
     got, toy = metrics.shares(real), metrics.shares(hit)

@@ -124,7 +124,3 @@ def test_the_stage_adds_what_the_kernel_gives(sample):
     expected = np.empty((50, 2, BARS), np.float32)
     time_since_first_hit(sample["bars"][:50], expected)
     np.testing.assert_array_equal(stage.process(batch)["hodoscope"], expected)
-
-
-def test_simulating_needs_no_torch(no_torch):
-    assert no_torch("len(get('cosmics').block(100, 1, 0)['bars'])") == "100"

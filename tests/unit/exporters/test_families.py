@@ -20,8 +20,8 @@ def test_an_unknown_family_names_the_nearest():
         base.get("wafer")
 
 
+@pytest.mark.modules("torch")
 def test_recipe_is_strict(tmp_path):
-    pytest.importorskip("torch")
     from sluice.exporters.families.wafers import recipe
 
     text = recipe.PATH.read_text()
@@ -36,8 +36,8 @@ def test_recipe_is_strict(tmp_path):
         recipe.load(tmp_path / "none.toml")
 
 
+@pytest.mark.modules("torch")
 def test_quick_overlays_leaves_only():
-    pytest.importorskip("torch")
     from sluice.exporters.families.wafers import recipe
     from sluice.exporters.training import recipes
 
@@ -49,8 +49,8 @@ def test_quick_overlays_leaves_only():
     assert recipes.digest(full) != recipes.digest(quick)
 
 
+@pytest.mark.modules("ot")
 def test_auc_counts_ties_half():
-    pytest.importorskip("ot")
     from sluice.exporters.evaluation.classifier import auc
 
     rng = np.random.default_rng(1)

@@ -10,13 +10,12 @@ from sluice.exporters.families.jets import data, metrics
 
 @pytest.fixture(scope="module")
 def simulated():
-    pytest.importorskip("pythia8mc")
-    pytest.importorskip("fastjet")
     from sluice.exporters.families.base import get
 
     return get("jets").block(60, 5, 0)
 
 
+@pytest.mark.modules("pythia8mc", "fastjet")
 def test_a_block_depends_on_its_seed_alone(simulated):
     from sluice.exporters.families.base import get
 
@@ -25,6 +24,7 @@ def test_a_block_depends_on_its_seed_alone(simulated):
         assert simulated[name].tolist() == again[name].tolist()
 
 
+@pytest.mark.modules("pythia8mc", "fastjet")
 def test_jets_are_as_they_are_told(simulated):
     truth, pt = simulated["truth"], simulated["pt"]
     assert truth.sum() == 30
@@ -80,8 +80,10 @@ def test_rejection_at_half_the_signal():
     assert metrics.rejection(signal, background) == pytest.approx(10.0)
 
 
+@pytest.mark.modules("torch")
 def test_distance_correlation():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from sluice.exporters.families.jets.model import distance_correlation
 
     generator = torch.Generator().manual_seed(1)
@@ -91,8 +93,10 @@ def test_distance_correlation():
     assert float(distance_correlation(a, b)) < 0.01
 
 
+@pytest.mark.modules("torch")
 def test_the_gradient_comes_back_reversed():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from sluice.exporters.families.jets.model import reversed_gradient
 
     value = torch.tensor([2.0], requires_grad=True)
@@ -100,8 +104,10 @@ def test_the_gradient_comes_back_reversed():
     assert value.grad.item() == pytest.approx(-12.0)
 
 
+@pytest.mark.modules("torch")
 def test_the_adversarys_mixture_is_a_density():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from sluice.exporters.families.jets.model import MassAdversary
 
     torch.manual_seed(3)
@@ -113,7 +119,8 @@ def test_the_adversarys_mixture_is_a_density():
 
 
 def net_and_loss(name, means, weight, rows):
-    torch = pytest.importorskip("torch")
+    import torch
+
     from sluice.exporters.families.jets import trainings
     from sluice.exporters.families.jets.recipe import PATH, Recipe
     from sluice.exporters.training import recipes
@@ -126,7 +133,8 @@ def net_and_loss(name, means, weight, rows):
 
 
 def some_rows(count=64):
-    torch = pytest.importorskip("torch")
+    import torch
+
     generator = torch.Generator().manual_seed(8)
     x, mass = torch.rand(count, 10, generator=generator), torch.rand(count, generator=generator)
     truth, ones = (torch.arange(count) % 2).float(), torch.ones(count)
@@ -139,9 +147,11 @@ def gradients(module, loss):
     return [weight.grad.clone() for weight in module.tagger.parameters()]
 
 
+@pytest.mark.modules("torch")
 def test_the_tagger_climbs_what_its_adversary_descends():
     """Its gradient is that of cross-entropy less weight times the adversary's surprise."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     rows = some_rows()
     plain = gradients(*net_and_loss("plain", "", 0.0, rows))
     both = gradients(*net_and_loss("adversarial", "adversary", 3.0, rows))
@@ -155,8 +165,10 @@ def test_the_tagger_climbs_what_its_adversary_descends():
         torch.testing.assert_close(a, b - 3.0 * c, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.modules("torch")
 def test_distance_correlation_is_paid_for_background_alone():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from sluice.exporters.families.jets.model import distance_correlation
 
     rows = some_rows()

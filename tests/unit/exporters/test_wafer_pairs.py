@@ -28,8 +28,8 @@ def test_partners_are_fractions(kind):
     np.testing.assert_allclose(q.sum(1), 1.0)
 
 
+@pytest.mark.modules("ot")
 def test_exact_distance_is_that_of_another_implementation():
-    pytest.importorskip("ot")
     rng = np.random.default_rng(2)
     p = pairs.fractions(charges(40, 2)[1] + 1)
     q = pairs.mixed(p, rng)
@@ -52,11 +52,14 @@ def test_a_quarter_is_kept_for_tests():
     assert measured_files.test_rows(charges(4000, 1)[1]).mean() == pytest.approx(0.25, abs=0.03)
 
 
-@pytest.mark.parametrize("name", sorted(measured_files.MEASURED))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.data(f"calq/{n}")) for n in sorted(measured_files.MEASURED)],
+)
 def test_nothing_learnt_is_tested(name):
     learnt, whole = measured_files.training_rows(name, 0), measured_files.measured(name)
-    if learnt is None or whole is None:
-        pytest.skip("the measured wafers are not here; SLUICE_DATA names their folder")
+    assert learnt is not None
+    assert whole is not None
     kept = whole.part(np.flatnonzero(measured_files.test_rows(whole.charge)))
     assert len(learnt) + len(kept) == len(whole)
     assert not np.isin(

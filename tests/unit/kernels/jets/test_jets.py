@@ -52,7 +52,8 @@ class Oracle:
     """The same jet by FastJet."""
 
     def __init__(self, event: Floats) -> None:
-        fastjet = pytest.importorskip("fastjet")
+        import fastjet
+
         points = [fastjet.PseudoJet(*map(float, p)) for p in momenta(event)]
         self._held = [fastjet.ClusterSequence(points, self._kind("antikt_algorithm", 1.0))]
         jet = max(self._held[0].inclusive_jets(), key=lambda one: one.pt())
@@ -73,6 +74,7 @@ class Oracle:
 
 
 @pytest.mark.parametrize("seed", range(30))
+@pytest.mark.modules("fastjet")
 def test_agrees_with_fastjet(seed: int) -> None:
     rng = np.random.default_rng(seed)
     event = shower(rng, int(rng.integers(8, 200)))
@@ -95,6 +97,7 @@ def test_agrees_with_fastjet(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.modules("fastjet")
 def test_energy_correlators_are_the_sums_over_pairs_and_triples(seed: int) -> None:
     rng = np.random.default_rng(seed)
     members = Oracle(shower(rng, 40)).members

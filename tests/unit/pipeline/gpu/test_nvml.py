@@ -218,8 +218,10 @@ def test_names_for_the_begin_of_run_record(monkeypatch, fake):
     assert nvml.gpu_names() == []
 
 
+@pytest.mark.modules("pynvml")
 def test_every_name_is_one_of_the_real_package():
-    pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    import pynvml
+
     text = Path(nvml.__file__).read_text()
     names = (node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute))
     used = {name for name in names if name.startswith(("nvml", "NVML"))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -16,9 +15,6 @@ from sluice.pipeline.gpu import shared_libraries
 @pytest.fixture
 def build(tmp_path):
     """Return what makes a library ``lib<name>-<unique>.so.1`` that needs others."""
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("gcc is not installed")
     unique = uuid.uuid4().hex
 
     def make(name: str, folder: Path, *needs: Path) -> Path:
@@ -26,7 +22,7 @@ def build(tmp_path):
         library = folder / f"lib{name}-{unique}.so.1"
         flags = ("-shared", f"-Wl,-soname,{library.name}", "-Wl,--no-as-needed")
         code = ("-x", "c", "/dev/null", "-x", "none")
-        command = [gcc, *flags, "-o", str(library), *code, *map(str, needs)]
+        command = ["gcc", *flags, "-o", str(library), *code, *map(str, needs)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         return library
 
@@ -45,6 +41,7 @@ def test_what_is_no_library(tmp_path, text):
         shared_libraries.needed_libraries(file)
 
 
+@pytest.mark.programs("gcc")
 def test_libraries_of_wheels_are_loaded_before_what_needs_them(build, tmp_path, monkeypatch):
     deep = build("deep", tmp_path / "deep" / "lib")
     mid = build("mid", tmp_path / "mid" / "lib", deep)
@@ -56,6 +53,7 @@ def test_libraries_of_wheels_are_loaded_before_what_needs_them(build, tmp_path, 
     assert shared_libraries.missing_libraries(top) == {}
 
 
+@pytest.mark.programs("gcc")
 def test_a_library_whose_own_needs_are_not_there_is_missing(build, tmp_path, monkeypatch):
     deep = build("deep", tmp_path / "deep" / "lib")
     mid = build("mid", tmp_path / "mid" / "lib", deep)

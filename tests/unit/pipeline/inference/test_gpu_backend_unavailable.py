@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,16 +24,13 @@ ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvid
 @pytest.fixture
 def runtime(tmp_path, monkeypatch):
     """Return what puts a runtime in place whose providers' libraries need others, by name."""
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("gcc is not installed")
     capi = tmp_path / "onnxruntime" / "capi"
     capi.mkdir(parents=True)
 
     def link(library: Path, *needs: Path) -> None:
         flags = ("-shared", f"-Wl,-soname,{library.name}", "-Wl,--no-as-needed")
         code = ("-x", "c", "/dev/null", "-x", "none")
-        subprocess.run([gcc, *flags, "-o", str(library), *code, *map(str, needs)],
+        subprocess.run(["gcc", *flags, "-o", str(library), *code, *map(str, needs)],
                        check=True, capture_output=True, timeout=60)  # fmt: skip
 
     def make(built=ALL, **needs: tuple[str, ...]) -> None:
@@ -60,6 +55,7 @@ def refusal(backend):
     return caught.value
 
 
+@pytest.mark.programs("gcc")
 def test_a_runtime_for_the_cpu_alone(runtime):
     runtime(["AzureExecutionProvider", "CPUExecutionProvider"])
     error = refusal("onnxruntime:cuda")
@@ -67,6 +63,7 @@ def test_a_runtime_for_the_cpu_alone(runtime):
     assert "sluice-daq[gpu]" in error.hint
 
 
+@pytest.mark.programs("gcc")
 def test_missing_libraries_are_named_with_their_commands(runtime):
     runtime(cuda=("libcublas-absent.so.13", "libcuda.absent.so.1"))
     error = refusal("onnxruntime:cuda:1")
@@ -76,6 +73,7 @@ def test_missing_libraries_are_named_with_their_commands(runtime):
     assert "nvidia-driver" in error.hint
 
 
+@pytest.mark.programs("gcc")
 def test_tensorrt_needs_what_cuda_needs_too(runtime):
     runtime(cuda=("libcublas-absent.so.13",), tensorrt=("libnvinfer-absent.so.10",))
     error = refusal("onnxruntime:tensorrt")
@@ -83,6 +81,7 @@ def test_tensorrt_needs_what_cuda_needs_too(runtime):
     assert "tensorrt-cu13==10.16.*" in error.hint
 
 
+@pytest.mark.programs("gcc")
 def test_what_is_opened_only_later_is_asked_for_too(runtime, monkeypatch):
     runtime(cuda=())
     monkeypatch.setattr(cuda, "Cuda", lambda number: None)
@@ -91,11 +90,13 @@ def test_what_is_opened_only_later_is_asked_for_too(runtime, monkeypatch):
     assert "libcudnn-absent.so.9" in refusal("onnxruntime:cuda").message
 
 
+@pytest.mark.programs("gcc")
 def test_a_provider_without_its_library(runtime):
     runtime()
     assert "libonnxruntime_providers_cuda.so" in refusal("onnxruntime:cuda").message
 
 
+@pytest.mark.programs("gcc")
 def test_a_session_is_refused_like_the_backend(runtime):
     runtime(cuda=("libcublas-absent.so.13",))
     with pytest.raises(ModelError, match=r"libcublas-absent\.so\.13"):
@@ -110,22 +111,6 @@ def test_devices_that_are_none(device):
 def test_backends_on_the_cpu_are_never_refused():
     for backend in ("layers", "layers:cpu", "onnxruntime", "onnxruntime:cpu"):
         require_backend(backend, "here")
-
-
-def test_the_cpu_s_path_imports_nothing_of_a_gpu():
-    code = (
-        "import sys\n"
-        "from sluice.pipeline.inference.session import open_session\n"
-        "from sluice.pipeline.inference.repository import find_model\n"
-        "open_session(find_model('wafer-tagger'), 'onnxruntime:cpu', 'here').close()\n"
-        "import sluice.pipeline.service.daemon\n"
-        "names = ('pynvml', 'tensorrt', 'cuda', 'numba.cuda', 'numba_cuda')\n"
-        "print([name for name in names if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == "[]\n"
 
 
 def test_all_models_of_a_graph_go_to_one_backend():

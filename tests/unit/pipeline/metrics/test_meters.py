@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,24 +42,6 @@ def test_a_successor_goes_on_where_a_writer_was_killed(tmp_path):
     assert {name: (total.events, total.batches) for name, total in totals.items()} == {
         "a": (10, 2), "b": (10, 2),
     }  # fmt: skip
-
-
-def test_another_process_writes(tmp_path):
-    path = tmp_path / "w.meters"
-    script = (
-        "import sys, numpy as np; from pathlib import Path;"
-        "from sluice.pipeline.metrics.meters import MeterBlock;"
-        "b = MeterBlock(['a', 'b'], ['m'], Path(sys.argv[1]));"
-        "[b.record_stages(7, np.array([0, 1000, 3000, 9000], np.int64)) for _ in range(5)];"
-        "b.monitor_meters()[0].record(np.array([0.5, 1.5], np.float32));"
-        "b.monitor_meters()[0].drop(3)"
-    )
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True, timeout=60)
-    reader = MeterBlock(STAGES, MONITORS, path, create=False)
-    assert stage_totals([reader])["b"].events == 35
-    seen = monitor_totals([reader])["m"]
-    assert (seen.n, seen.dropped) == (2, 3)
-    assert seen.sum == pytest.approx(2.0)
 
 
 DURATIONS = st.integers(0, 10**10)

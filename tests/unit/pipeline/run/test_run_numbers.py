@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
@@ -58,21 +56,6 @@ def test_any_wishes_keep_the_file_small_and_the_numbers_apart(tmp_path_factory, 
         ranges = json.loads((folder / "runs.json").read_bytes())["given"]
         assert {n for first, last in ranges for n in range(first, last + 1)} == set(got)
         assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
-
-
-def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from sluice.pipeline.run.run_numbers import RunNumbers\n"
-        "print(*[RunNumbers(Path(sys.argv[1])).allocate() for _ in range(25)])"
-    )
-    crowd = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    said = [process.communicate(timeout=60)[0] for process in crowd]
-    assert all(process.returncode == 0 for process in crowd)
-    assert sorted(int(n) for text in said for n in text.split()) == list(range(1, 101))
 
 
 def test_the_last_number_has_no_successor(tmp_path):

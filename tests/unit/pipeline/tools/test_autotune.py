@@ -1,14 +1,11 @@
-"""Tuning: measured, written, and read by runs of the same graph on the same machine only."""
+"""A tuning that was written is read by runs of the same graph on the same machine only."""
 
 import pytest
 from msgspec.structs import replace
 
-from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
+from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
-from sluice.pipeline.detectors.wafer import WORDS
-from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.tools.autotune import TuningResult, apply, fingerprint, measure, write_tuned
+from sluice.pipeline.tools.autotune import TuningResult, apply, fingerprint, write_tuned
 
 
 @pytest.fixture
@@ -66,23 +63,3 @@ def test_the_fingerprint_sees_models_and_options_but_not_backends(graph):
     assert fingerprint(replace(graph, stages=tuple(stages))) == fingerprint(graph)
     encode.options["model"] = "wafer-encoder-5b"
     assert fingerprint(replace(graph, stages=tuple(stages))) != fingerprint(graph)
-
-
-@pytest.mark.timeout(240)
-def test_tuning_measures_every_layout(graph, wafers, tmp_path, monkeypatch):
-    """Real runs: the fastest of them is what the file says."""
-    monkeypatch.setattr("sluice.pipeline.tools.autotune.BATCHES", (512, 4096))
-    path = tmp_path / "some.arrows"
-    schema = Schema((EVENT_ID, T_EVENT, WORDS))
-    with RecordingWriter(path, schema) as writer:
-        for _ in range(4):
-            writer.write(wafers)
-    unkept = replace(graph, sink=ComponentConfig("null", "null", {}))
-    told = []
-    tuned = measure(unkept, ComponentConfig("recording", "some", {"path": str(path)}), told.append)
-    assert f"{tuned.compute}x{tuned.batch_events}" == max(tuned.rates, key=tuned.rates.get)
-    assert set(tuned.nanoseconds["encode"]) == {"layers", "onnxruntime:cpu"}
-    assert tuned.backends["encode"] == min(
-        tuned.nanoseconds["encode"], key=tuned.nanoseconds["encode"].get
-    )
-    assert len(told) == len(tuned.rates) + 1

@@ -95,17 +95,18 @@ def test_real_root_files(data_dir, read):
 @pytest.mark.parametrize(
     ("name", "mapping", "most"),
     [
-        ("nanoAOD_2015_CMS_Open_Data_ttbar.root", {"from": "Jet_pt"}, 1000),
-        ("cmsopendata2015_ttbar_19980_NANOAOD_RNTupleImporter_rntuple_v1-0-0-1.root",
-         {"from": "Jet_pt"}, 1000),
-        ("pfnano.root", {"from": "PFCands_pt"}, 1e4),
-        ("uproot-issue-643.root", {"from": "pf.first.fE"}, 1e6),
+        pytest.param(name, mapping, most, marks=pytest.mark.data(f"root/{name}"))
+        for name, mapping, most in (
+            ("nanoAOD_2015_CMS_Open_Data_ttbar.root", {"from": "Jet_pt"}, 1000),
+            ("cmsopendata2015_ttbar_19980_NANOAOD_RNTupleImporter_rntuple_v1-0-0-1.root",
+             {"from": "Jet_pt"}, 1000),
+            ("pfnano.root", {"from": "PFCands_pt"}, 1e4),
+            ("uproot-issue-643.root", {"from": "pf.first.fE"}, 1e6),
+        )
     ],
 )  # fmt: skip
 def test_real_lists(data_dir, read, name, mapping, most):
     path = data_dir / "root" / name
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     form = {"form": "float32[8]", "pad": 0, "cut": True}
     got, source, rejected = read("root", path, columns={"x": mapping | form})
     assert rejected == []

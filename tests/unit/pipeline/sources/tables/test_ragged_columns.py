@@ -183,11 +183,10 @@ def test_a_batch_ends_before_its_lists_are_too_long_for_a_message(write, make, m
     assert list(itertools.chain(*got)) == [entries.tolist() for entries in pt]
 
 
+@pytest.mark.data("root/pfnano.root")
 def test_real_candidates(data_dir, read):
     """Particle-flow candidates of real collisions, held against uproot and awkward."""
     path = data_dir / "root" / "pfnano.root"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
     names = ["PFCands_pt", "PFCands_eta", "PFCands_phi", "PFCands_charge"]
     entry = {"form": "float32[*,4]", "from": names}
     got, source, rejected = read("root", path, most=3, columns={"candidates": entry})

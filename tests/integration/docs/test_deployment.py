@@ -163,20 +163,15 @@ def test_container_has_a_target_for_the_cpu_and_one_for_gpus(
         assert variable in targets["gpu"]
 
 
+@pytest.mark.programs("promtool")
 def test_scrape_configuration(root: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    assert "SUCCESS" in _run(
-        promtool, "check", "config", "deploy/prometheus/prometheus.yml", cwd=root
-    )
+    said = _run("promtool", "check", "config", "deploy/prometheus/prometheus.yml", cwd=root)
+    assert "SUCCESS" in said
 
 
+@pytest.mark.programs("promtool")
 def test_alerts(root: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    said = _run(promtool, "test", "rules", "deploy/prometheus/rules.test.yml", cwd=root)
+    said = _run("promtool", "test", "rules", "deploy/prometheus/rules.test.yml", cwd=root)
     assert "SUCCESS" in said
 
 
@@ -185,17 +180,15 @@ def test_scraped_address_is_the_shipped_graph_s(root: Path) -> None:
     assert f'targets: ["{load_graph("hgcal").http.listen}"]' in text
 
 
+@pytest.mark.programs("systemd-analyze")
 def test_systemd_unit(root: Path, tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not installed")
     text = (root / "deploy" / "systemd" / "sluice@.service").read_text()
     unit = tmp_path / "sluice@.service"
     unit.write_text(text.replace("/opt/sluice/bin/sluice", sys.executable))
     more = tmp_path / "sluice@.service.d"
     more.mkdir()
     shutil.copy(root / "deploy" / "systemd" / "gpu.conf", more)
-    said = _run(analyze, "verify", "--recursive-errors=no", str(unit), cwd=tmp_path)
+    said = _run("systemd-analyze", "verify", "--recursive-errors=no", str(unit), cwd=tmp_path)
     assert "sluice@" not in said, said
 
 

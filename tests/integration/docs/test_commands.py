@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,6 @@ Blocks = Callable[[Path, str], list[str]]
 _LISTS = "python make_candidates.py"
 _FILE = re.compile(r"# (?P<name>[\w.-]+\.(py|toml))\n")
 _CODE = re.compile(r"^```\w+\n(.*?)^```$", re.M | re.S)
-
-
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
 
 
 def _write_files(page: Path, blocks: Blocks, folder: Path) -> None:
@@ -56,9 +52,24 @@ def _commands(page: Path, blocks: Blocks) -> list[str]:
     return [c for c in commands if not c.startswith("curl") or shutil.which("curl")]
 
 
+@contextmanager
+def _held_port() -> Iterator[str]:
+    """Yield a port that nobody else gets: its holder does not listen, so a server may."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield str(holder.getsockname()[1])
+
+
 def _type(commands: list[str], folder: Path, root: Path, seconds: float = 100) -> str:
     """Run the commands in one shell, with ports of their own; return what they said."""
-    ports = {"5560": _free_port(), "9464": _free_port()}
+    with _held_port() as ingest, _held_port() as pages:
+        return _run({"5560": ingest, "9464": pages}, commands, folder, root, seconds)
+
+
+def _run(
+    ports: dict[str, str], commands: list[str], folder: Path, root: Path, seconds: float
+) -> str:
 
     def moved(text: str) -> str:
         return re.sub("|".join(ports), lambda match: ports[match[0]], text)
@@ -98,8 +109,8 @@ def test_readme(root: Path, blocks: Blocks, tmp_path: Path) -> None:
         assert shown[key].keys() <= report[key].keys(), key
 
 
+@pytest.mark.modules("onnx")
 def test_tutorial(root: Path, blocks: Blocks, tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="the model of the tutorial is made with onnx")
     page = root / "docs" / "tutorial.md"
     _write_files(page, blocks, tmp_path)
     said = _type(_commands(page, blocks), tmp_path, root)
@@ -128,9 +139,8 @@ def test_adding_a_stage(root: Path, blocks: Blocks, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.train
+@pytest.mark.modules("torch", "onnx", "onnxscript", "onnxruntime")
 def test_adding_a_family(root: Path, blocks: Blocks, tmp_path: Path) -> None:
-    for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
     page = root / "docs" / "howto" / "add-a-family.md"
     _write_files(page, blocks, tmp_path)
     _register(tmp_path)
