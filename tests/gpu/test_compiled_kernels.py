@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +21,43 @@ _PAGE = _ROOT / "docs" / "gpu-kernels.md"
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], str]:
-    """What the benchmark tells of all kernels, and the page that it writes."""
-    folder = tmp_path_factory.mktemp("kernels")
-    table, page = folder / "kernels.json", folder / "page.md"
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
-    command = [sys.executable, "benchmarks/cuda_kernels.py", "--json", table, "--markdown", page]
-    done = subprocess.run(
-        command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(table.read_text()), page.read_text()
+def _digest() -> str:
+    """Return a digest of all that the machine code depends on."""
+    digest = hashlib.sha256()
+    for name in ("numba", "numba-cuda", "nvidia-cuda-nvcc"):
+        digest.update(f"{name} {version(name)}\n".encode())
+    for path in (*sorted((_ROOT / "kernels").rglob("*.py")), _ROOT / "benchmarks/cuda_kernels.py"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def made(
+    once: Callable[[str, Callable[[Path], None]], Path],
+) -> tuple[list[dict[str, Any]], str]:
+    """What the benchmark tells of all kernels, and the page that it writes.
+
+    It is kept in ``build`` for the next time that neither kernels nor compilers have changed.
+    """
+    kept = _ROOT / "build" / "compiled-kernels" / _digest()
+
+    def compile_all(folder: Path) -> None:
+        table, page = folder / "kernels.json", folder / "page.md"
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+        command = [
+            sys.executable, "benchmarks/cuda_kernels.py", "--json", table, "--markdown", page
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=280
+        )
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(kept.parent, ignore_errors=True)
+        kept.parent.mkdir(parents=True)
+        shutil.copytree(folder, kept.with_suffix(".new"))
+        kept.with_suffix(".new").rename(kept)
+
+    folder = kept if kept.is_dir() else once("compiled-kernels", compile_all)
+    return json.loads((folder / "kernels.json").read_text()), (folder / "page.md").read_text()
 
 
 def test_nothing_is_spilled_and_no_product_is_fused(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,24 @@ def _names(requirements: list[str]) -> set[str]:
     return {_normal(re.split(r"[\s<>=!~\[;]", one)[0]) for one in requirements}
 
 
-@pytest.fixture(scope="module")
-def wheel(root: Path, project: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def wheel(root: Path, once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A wheel of the checkout, unpacked; built from a copy, so that nothing stale gets in."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for room in project["tool"]["setuptools"]["package-dir"].values():
-        shutil.copytree(root / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(root / name, source)
-    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-         "--wheel-dir", str(out), ".", cwd=source, PYTHONWARNINGS="ignore")  # fmt: skip
-    (built,) = out.glob("*.whl")
-    zipfile.ZipFile(built).extractall(out / "site")
-    return out / "site"
+    folders = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+    def build(out: Path) -> None:
+        source = out / "source"
+        for folder in folders["package-dir"].values():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(root / folder, source / folder, ignore=ignored)
+        for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+            shutil.copy(root / name, source)
+        _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+             "--wheel-dir", str(out), ".", cwd=source, PYTHONWARNINGS="ignore")  # fmt: skip
+        (built,) = out.glob("*.whl")
+        zipfile.ZipFile(built).extractall(out / "site")
+
+    return once("wheel", build) / "site"
 
 
 def test_wheel_has_every_file(root: Path, project: dict[str, Any], wheel: Path) -> None:

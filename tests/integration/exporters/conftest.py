@@ -1,8 +1,12 @@
 """One small training, shared by the tests that need trained nets."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Once = Callable[[str, Callable[[Path], Any]], Path]
 
 RECIPE = """
 seed = 3
@@ -46,18 +50,15 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
+def checkpoints(once: Once, recipe: Path) -> Path:
     from sluice.exporters.families.base import TrainOptions, get
 
-    folder = tmp_path_factory.mktemp("checkpoints")
-    get("wafers").train(TrainOptions(folder, recipe=recipe))
-    return folder
+    return once("checkpoints", lambda at: get("wafers").train(TrainOptions(at, recipe=recipe)))
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Path:
+def repository(once: Once, checkpoints: Path) -> Path:
     from sluice.exporters.families.base import get
 
-    root = tmp_path_factory.mktemp("models")
-    get("wafers").export(checkpoints, root)
-    return root
+    # In a folder within: the export leaves the study beside the models.
+    return once("exported", lambda at: get("wafers").export(checkpoints, at / "models")) / "models"

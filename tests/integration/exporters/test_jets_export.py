@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,22 +36,24 @@ scan = { adversary = [0.5], disco = [0.5] }
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "jets.toml"
     path.write_text(RECIPE)
     return path
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    losses = get("jets").train(TrainOptions(folder, recipe=recipe))
-    assert len(losses) == 2 * 7 + 2
-    assert np.isfinite(list(losses.values())).all()
-    return folder
+@pytest.fixture(scope="session")
+def checkpoints(once: Callable[[str, Callable[[Path], None]], Path], recipe: Path) -> Path:
+    def train(folder: Path) -> None:
+        losses = get("jets").train(TrainOptions(folder, recipe=recipe))
+        assert len(losses) == 2 * 7 + 2
+        assert np.isfinite(list(losses.values())).all()
+
+    return once("jets-checkpoints", train)
 
 
+@pytest.mark.long
 def test_export_and_evaluation_agree(checkpoints, tmp_path, monkeypatch):
     folders = get("jets").export(checkpoints, tmp_path / "models")
     assert all(path.exists() for path in folders)
@@ -80,7 +84,9 @@ def test_smaller_numbers_keep_the_rejection(precision):
     assert np.abs(whole - outputs["signal"]).max() < 0.1
 
 
+@pytest.mark.long
 def test_a_resumed_training_keeps_its_jets_and_its_recipe(checkpoints, recipe, tmp_path):
+    checkpoints = shutil.copytree(checkpoints, tmp_path / "copy")
     chunk = next((checkpoints / "chunks-3").glob("*.npz"))
     before = chunk.stat().st_mtime_ns
     get("jets").train(TrainOptions(checkpoints, recipe=recipe, resume=True))

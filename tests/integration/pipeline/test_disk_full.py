@@ -82,7 +82,7 @@ def test_full_disk(engine, sluice, graph, small_disk, wafers, tmp_path, load_rep
     check(done, load_report(report), out, 20_000)
 
 
-@pytest.mark.parametrize("engine", ["inline", "distributed"])
+@pytest.mark.parametrize("engine", [pytest.param("inline", marks=pytest.mark.long), "distributed"])
 def test_a_full_disk_pauses_the_run_until_there_is_room(
     engine, launch, http, make_graph, small_disk, wafers, tmp_path, load_report
 ):

@@ -11,7 +11,7 @@ import pytest
 from sluice.pipeline.recording import RecordingReader
 
 
-@pytest.fixture(params=["inline", "distributed"])
+@pytest.fixture(params=[pytest.param("inline", marks=pytest.mark.long), "distributed"])
 def daemon(request, launch, http, make_graph, tmp_path):
     """A daemon whose full rung bears 2,000 events/s, its endpoint, report and recording."""
     endpoint = f"ipc://{tmp_path}/ingest"

@@ -104,7 +104,7 @@ def test_a_paused_live_source_makes_its_front_end_wait(
     assert result["seconds"]["paused"] > 1
 
 
-@pytest.mark.parametrize("engine", ["inline", "distributed"])
+@pytest.mark.parametrize("engine", [pytest.param("inline", marks=pytest.mark.long), "distributed"])
 def test_stop_while_paused_drains(
     engine, launch, http, ctl, make_graph, wafers, tmp_path, load_report
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -64,10 +65,16 @@ def graph(make_graph):
     return make
 
 
-@pytest.mark.parametrize("keep", ["accepted", "all"])
-def test_the_same_graph_decides_the_same(graph, record, again, keep):
+@pytest.fixture
+def recorded(graph, record, once):
+    """The recording of a run with the graph as it is; the first test that asks makes it for all."""
+    return once("recorded", lambda at: shutil.copy(record(graph()), at / "run")) / "run"
+
+
+@pytest.mark.parametrize("keep", ["accepted", pytest.param("all", marks=pytest.mark.long)])
+def test_the_same_graph_decides_the_same(graph, record, recorded, again, keep):
     path = graph(keep=keep)
-    recorded = record(path)
+    recorded = record(path) if keep == "all" else recorded
     records = RecordedRun(recorded).batch_records()
     assert records["events"].sum() == 20_000
     assert len(set(records["events"].tolist())) > 1  # as a detector would make them
@@ -117,11 +124,8 @@ def test_events_that_end_otherwise_without_a_decision_are_counted(graph, record,
     assert found["different"]["events"] < found["events"] / 50
 
 
-def test_what_the_run_did_not_judge_is_passed_over(
-    graph, record, again, make_recording, tmp_path, wafers
-):
+def test_what_the_run_did_not_judge_is_passed_over(graph, recorded, again, tmp_path, wafers):
     path = graph()
-    recorded = record(path)
     # The same wafers and ids, and others before them and after.
     longer = tmp_path / "longer.arrows"
     write_around(longer, wafers)
@@ -141,9 +145,8 @@ def write_around(path, wafers):
             stream.write_table(part)
 
 
-def test_another_input_is_refused(graph, record, again, make_recording, tmp_path):
+def test_another_input_is_refused(graph, recorded, again, make_recording, tmp_path):
     path = graph()
-    recorded = record(path)
     holes = tmp_path / "holes.arrows"
     table = read(make_recording(tmp_path / "w.arrows", 20_000))
     with pa.OSFile(str(holes), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
@@ -176,8 +179,7 @@ def test_what_is_not_the_recording_of_a_run_is_refused(graph, again, wafers):
     assert "expected the recording of a run" in done.err
 
 
-def test_a_rate_or_an_output_makes_no_sense_with_it(graph, record, again, tmp_path):
-    recorded = record(graph())
+def test_a_rate_or_an_output_makes_no_sense_with_it(graph, recorded, again, tmp_path):
     for more in (("--rate", 5), ("--out", tmp_path / "x.arrows")):
         code, _, done = again(graph(), recorded, *more)
         assert code == 2, done

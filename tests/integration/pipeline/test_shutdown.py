@@ -12,7 +12,7 @@ import pytest
 SINK = {"use": "recording", "keep": "all", "columns": ["event_id", "decision"]}
 
 
-@pytest.mark.parametrize("engine", ["inline", "distributed"])
+@pytest.mark.parametrize("engine", [pytest.param("inline", marks=pytest.mark.long), "distributed"])
 def test_sigterm_in_a_paced_replay_drains_and_closes(
     engine, launch, sluice, http, make_graph, wafers, tmp_path, load_report
 ):

@@ -34,7 +34,14 @@ def write(path, data):
         pq.write_table(pa.table({**data, "words": lists}), path, row_group_size=3000)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".root", ".parquet"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        pytest.param(".h5", marks=pytest.mark.long),
+        ".root",
+        pytest.param(".parquet", marks=pytest.mark.long),
+    ],
+)
 def test_same_decisions_as_from_a_recording(
     sluice, together, tmp_path, wafers, make_graph, load_report, assert_same_recording, suffix
 ):

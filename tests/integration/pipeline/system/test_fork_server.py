@@ -177,6 +177,10 @@ def test_one_that_hangs_is_killed_and_replaced(nursery, monkeypatch):
     assert len(nursery.crashes) == 1
 
 
+# A fork of the tester, which holds a gigabyte, takes a tenth of a second.
+@pytest.mark.parametrize(
+    "nursery", [pytest.param("fork", marks=pytest.mark.long), "program"], indirect=True
+)
 def test_fifty_births_leave_no_descriptor_and_no_process(nursery, ours):
     assert bear(nursery).wait(20)
     here, its = descriptors(), psutil.Process(nursery.pid).num_fds()
