@@ -1,4 +1,4 @@
-"""The installed command: its processes, none of which outlives a test, and what it serves."""
+"""The installed command: its processes, all ended when a test ends, and its HTTP pages."""
 
 from __future__ import annotations
 
@@ -128,16 +128,16 @@ def launch(tmp_path: Path, parts: Path, models: Path) -> Iterator[Callable[..., 
                 stream.close()
     assert not left, f"still running at the end of the test: {left}"
     deadline = time.monotonic() + 10
-    while (orphans := [p for c in commands for p in c.family if _lives(p)]) and (
+    while (running := [p for c in commands for p in c.family if _runs(p)]) and (
         time.monotonic() < deadline
     ):
         time.sleep(0.05)
-    for orphan in orphans:
-        orphan.kill()
-    assert not orphans, f"processes left behind: {orphans}"
+    for process in running:
+        process.kill()
+    assert not running, f"processes left behind: {running}"
 
 
-def _lives(process: psutil.Process) -> bool:
+def _runs(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -210,7 +210,7 @@ class Http:
         self.until("/readyz", lambda status, _: status == 503, command)
 
     def settled(self, command: Command, events: int) -> dict[str, Any]:
-        """Wait until so many events have been judged; return the status."""
+        """Wait until so many events have an outcome; return the status."""
 
         def enough(status: int, text: str) -> bool:
             if status != 200:

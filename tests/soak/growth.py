@@ -14,7 +14,7 @@ import psutil
 from .stand import Stand
 
 MB = 1e6
-#: A life shorter than this, from when it had settled, says nothing.
+#: A process that ran for less than this, from when it had settled, says nothing.
 _LIFE_S = 40.0
 #: A process has settled when it first has this much of its median memory: before, it starts.
 _SETTLED = 0.9
@@ -43,16 +43,16 @@ class Watch:
 
     def report(self) -> dict[str, Any]:
         """Return growth of each process that lived long enough, and of shared memory."""
-        lives = []
+        processes = []
         for (name, pid), rows in self.samples.items():
-            life: dict[str, Any] = {"process": name, "pid": pid, "from_s": round(rows[0][0], 1),
+            own: dict[str, Any] = {"process": name, "pid": pid, "from_s": round(rows[0][0], 1),
                                     "to_s": round(rows[-1][0], 1)}  # fmt: skip
             settled = _settled(rows)
             if settled[-1][0] - settled[0][0] >= _LIFE_S:
                 for column, key in enumerate(("rss_mb", "fds", "threads"), 1):
-                    life[key] = _ends([row[column] for row in settled])
-            lives.append(life)
-        return {"processes": lives, "shm_mb": _ends([size for _, size in self.shm])}
+                    own[key] = _ends([row[column] for row in settled])
+            processes.append(own)
+        return {"processes": processes, "shm_mb": _ends([size for _, size in self.shm])}
 
     def _loop(self) -> None:
         while not self._done.wait(self._period_s):
@@ -71,10 +71,10 @@ class Watch:
 def grown(report: dict[str, Any]) -> list[str]:
     """Return what has grown beyond what is allowed, in words."""
     found = [
-        f"{life['process']} ({life['pid']}): {key} from {life[key][0]:.1f} to {life[key][1]:.1f}"
-        for life in report["processes"]
+        f"{own['process']} ({own['pid']}): {key} from {own[key][0]:.1f} to {own[key][1]:.1f}"
+        for own in report["processes"]
         for key in ("rss_mb", "fds", "threads")
-        if key in life and life[key][1] - life[key][0] > ALLOWED[key]
+        if key in own and own[key][1] - own[key][0] > ALLOWED[key]
     ]
     first, last = report["shm_mb"]
     if last - first > ALLOWED["shm_mb"]:
@@ -89,7 +89,7 @@ def _settled(rows: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
 
 
 def _ends(values: list[float]) -> list[float]:
-    """Return the medians of the second fifth and of the last fifth of a life."""
+    """Return the medians of the second fifth and of the last fifth of a time."""
     fifth = max(1, len(values) // 5)
     early, late = values[fifth : 2 * fifth] or values, values[-fifth:]
     return [round(median(early), 2), round(median(late), 2)]

@@ -38,22 +38,22 @@ def test_every_kind_of_garbage_can_be_made():
     assert {*_GARBAGE, "tcp"} == set(GARBAGE)
 
 
-def life(**changed):
+def process(**changed):
     quiet = {"rss_mb": [200.0, 201.0], "fds": [20.0, 20.0], "threads": [8.0, 8.0]}
     return {"process": "sink", "pid": 7, **quiet, **changed}
 
 
 @pytest.mark.parametrize("key", ["rss_mb", "fds", "threads"])
 def test_growth_is_found(key):
-    assert grown({"processes": [life()], "shm_mb": [2, 2]}) == []
-    worse = life(**{key: [20.0, 20.5 + ALLOWED[key]]})
-    (said,) = grown({"processes": [life(), worse], "shm_mb": [2, 2]})
+    assert grown({"processes": [process()], "shm_mb": [2, 2]}) == []
+    worse = process(**{key: [20.0, 20.5 + ALLOWED[key]]})
+    (said,) = grown({"processes": [process(), worse], "shm_mb": [2, 2]})
     assert key in said
-    (said,) = grown({"processes": [life()], "shm_mb": [2, 2.5 + ALLOWED["shm_mb"]]})
+    (said,) = grown({"processes": [process()], "shm_mb": [2, 2.5 + ALLOWED["shm_mb"]]})
     assert "shared memory" in said
 
 
-def test_a_process_that_lived_too_briefly_is_not_judged():
+def test_a_process_that_ran_too_briefly_is_not_checked():
     brief = {"process": "compute-0", "pid": 8, "from_s": 1.0, "to_s": 9.0}
     assert grown({"processes": [brief], "shm_mb": [0, 0]}) == []
 
@@ -82,7 +82,7 @@ def report():
 
 INJECTED = [{"fault": "pause", "pause": "done", "resume": "done"},
             {"fault": "swap", "to": "half", "said": "done"}]  # fmt: skip
-QUIET = {"processes": [life()], "shm_mb": [2, 2]}
+QUIET = {"processes": [process()], "shm_mb": [2, 2]}
 
 
 def bad(stand, report, growth=QUIET, injected=INJECTED):

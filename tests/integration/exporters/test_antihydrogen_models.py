@@ -99,7 +99,7 @@ def sample():
 
 
 @pytest.mark.parametrize("name", ["antihydrogen", "antihydrogen-unshifted", "antihydrogen-half"])
-def test_a_net_keeps_its_card_s_promise_and_beats_the_vertex_finding(name, sample):
+def test_a_net_is_as_good_as_its_card_says_and_beats_the_vertex_finding(name, sample):
     model = find_model(name)
     found = metrics.by_coverage(metrics.scores(runner(model.path), sample), sample)
     promised = model.manifest.metrics

@@ -72,7 +72,7 @@ def found():
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_net_keeps_its_card_s_promise(found, name):
+def test_a_net_is_as_good_as_its_card_says(found, name):
     got, promised = found[name]
     for kind in ("auc", "auc_two_layers"):
         assert abs(got[kind] - promised[kind]) < 0.02, kind

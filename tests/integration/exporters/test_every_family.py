@@ -54,7 +54,7 @@ def test_events_have_the_schema_s_columns_and_depend_on_the_seed(name):
 
 
 @every_family
-def test_a_graph_judges_it_and_a_page_tells_of_it(name):
+def test_a_graph_and_a_page_belong_to_it(name):
     assert name in {graph.graph.family for graph in _GRAPHS.values()}
     pages = [path.read_text() for path in (_ROOT / "docs").rglob("*.md")]
     assert any(

@@ -43,7 +43,7 @@ def test_golden_outputs(name):
 
 
 @pytest.mark.parametrize("links", [2, 3, 4, 5])
-def test_codec_keeps_the_manifest_s_promise(runners, sample, links):
+def test_codec_is_as_good_as_its_manifest_says(runners, sample, links):
     coder = manifest_metrics.shipped(runners)[links]
     promised = find_model(f"wafer-encoder-{BITS[links - 2]}b").manifest.metrics["emd_mean"]
     found = metrics.codec(coder, data.threshold(sample).part(slice(0, 600)))
@@ -51,7 +51,7 @@ def test_codec_keeps_the_manifest_s_promise(runners, sample, links):
 
 
 @pytest.mark.parametrize("name", SURROGATES)
-def test_surrogate_keeps_the_manifest_s_promise(runners, sample, name):
+def test_surrogate_is_as_good_as_its_manifest_says(runners, sample, name):
     promised = find_model(name).manifest.metrics
     coders = manifest_metrics.shipped(runners)
     regimes = metrics.pair_regimes(sample, {"encoder-9b": coders[5].decode[0]}, seed=2, most=500)
@@ -65,7 +65,7 @@ def test_surrogates_stay_within_their_budgets():
     assert find_model("wafer-emd-large").manifest.metrics["macs"] <= 150_000
 
 
-def test_tagger_keeps_the_manifest_s_promise(runners, sample):
+def test_tagger_is_as_good_as_its_manifest_says(runners, sample):
     promised = find_model("wafer-tagger").manifest.metrics
     found = metrics.tagging(runners["wafer-tagger"], runners["wafer-encoder-9b"], sample)
     for name, value in found.items():

@@ -67,7 +67,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_leaks_here(runtime_folder: Path) -> Iterator[None]:
-    """No thread, socket or child of this process outlives a test."""
+    """A test leaves no thread, socket or child process behind."""
     me = psutil.Process()
     threads = set(threading.enumerate())
     connections = len(me.net_connections())

@@ -297,7 +297,7 @@ def lying_models(models, tmp_path):
     return folder, {"SLUICE_MODELS": str(tmp_path / "repository")}
 
 
-def test_models_that_lie_are_refused(lying_models, together, wafers):
+def test_models_that_do_not_fit_their_manifest_are_refused(lying_models, together, wafers):
     """Each kind of lie is tried in the unit tests; here the message and the exit code."""
     folder, env = lying_models
     manifest = (folder / "manifest.toml").read_text()

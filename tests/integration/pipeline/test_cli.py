@@ -1,4 +1,4 @@
-"""Every command explains itself; commands that look tell the truth."""
+"""Every command has a help page with an example; what commands print is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While there is more to do, workers and sink speak seldom; no batch is forgotten over it."""
+"""Under load, workers ask for several batches and the sink reports several; none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sink without room: the run pauses, goes on by itself when there is room, else ends in ERROR.
+"""A full disk: the run pauses, goes on by itself when there is space, else ends in ERROR.
 
 Whatever happens, the ledger closes and what was acknowledged can be read.
 """
@@ -34,7 +34,7 @@ def graph(make_graph):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system with room for 256 KiB, or a skip."""
+    """A file system of 256 KiB, or a skip."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
@@ -83,7 +83,7 @@ def test_full_disk(engine, sluice, graph, small_disk, wafers, tmp_path, load_rep
 
 
 @pytest.mark.parametrize("engine", [pytest.param("inline", marks=pytest.mark.long), "distributed"])
-def test_a_full_disk_pauses_the_run_until_there_is_room(
+def test_a_full_disk_pauses_the_run_until_there_is_space(
     engine, launch, http, make_graph, small_disk, wafers, tmp_path, load_report
 ):
     sink = SINK | {"full_timeout": "2 min"}
@@ -98,7 +98,7 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(
     assert 'sluice_alarm{cause="sink"} 1.0' in metrics
     status = json.loads(http.until("/status", lambda code, _: code == 200, command))
     assert "No space left" in status["holds"]["sink"]
-    time.sleep(1.5)  # longer than the stall timeout: to wait for room is no stall
+    time.sleep(1.5)  # longer than the stall timeout: to wait for disk space is no stall
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     done = command.finish()
     assert done.code == 0, done
@@ -109,7 +109,7 @@ def test_a_full_disk_pauses_the_run_until_there_is_room(
     assert ids_of(out) == list(range(1, 20_001))
 
 
-def test_a_second_stop_ends_a_run_that_waits_for_room(
+def test_a_second_stop_ends_a_run_that_waits_for_disk_space(
     launch, http, make_graph, small_disk, wafers, tmp_path, load_report
 ):
     sink = SINK | {"full_timeout": "10 min"}
@@ -147,7 +147,7 @@ def test_file_size_limit(launch, graph, wafers, tmp_path, load_report):
     check(done, load_report(report), out, 20_000)
 
 
-def test_no_room_from_the_first_byte(sluice, graph, wafers, tmp_path, load_report):
+def test_no_disk_space_from_the_first_byte(sluice, graph, wafers, tmp_path, load_report):
     report = tmp_path / "r.json"
     done = sluice(
         "replay", wafers, "--graph", graph, "--out", "/dev/full", "--report", report

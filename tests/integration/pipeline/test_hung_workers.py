@@ -1,4 +1,4 @@
-"""What does not die but stands still, and what is slow: physics goes on, and a STOP is obeyed."""
+"""Processes that hang and processes that are slow: no event is lost, and the run can be stopped."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def kept(path: Path) -> dict[int, tuple[float, ...]]:
     return found
 
 
-def test_both_engines_judge_lists_alike_and_close_the_ledger(
+def test_both_engines_decide_on_lists_alike_and_close_the_ledger(
     candidates, sluice, tmp_path, load_report
 ):
     found = {}

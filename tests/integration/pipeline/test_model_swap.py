@@ -1,4 +1,4 @@
-"""Models are swapped in a run that goes on: nothing is lost, every event knows who judged it."""
+"""Models are swapped in a run: nothing is lost, and every event names the model it went through."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def join_and_idle(endpoint, heard):
         hub.close()
 
 
-def test_who_is_never_ready_is_let_go(wafers, reserve_port, monkeypatch):
+def test_a_worker_that_is_never_ready_is_disconnected(wafers, reserve_port, monkeypatch):
     listen, results = (f"tcp://127.0.0.1:{reserve_port()}" for _ in range(2))
     config = load_graph("hgcal")
     workers = replace(config.workers, listen=listen, results=results)

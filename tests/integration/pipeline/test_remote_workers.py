@@ -1,4 +1,4 @@
-"""Workers that join a run over TCP: same decisions, keys, models, deaths, and a hang."""
+"""Workers that join a run over TCP: same decisions, keys, models, crashes, and a hang."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_remote_workers_alone_decide_as_the_inline_engine_does(
 
 
 @pytest.mark.long
-def test_workers_die_leave_and_come_again_and_nothing_is_lost(
+def test_workers_crash_leave_and_rejoin_and_nothing_is_lost(
     launch, join, open_graph, http, wafers, tmp_path, load_report
 ):
     slow = [{"use": "test.sleepy", "name": "slow", "seconds": 0.2}]
@@ -237,7 +237,7 @@ def test_wrong_keys_are_refused(launch, join, open_graph, http, wafers, tmp_path
     assert report["remote_workers"] == 0
 
 
-def test_nobody_there_is_said(sluice, keys, ports):
+def test_a_run_that_does_not_answer_is_an_error(sluice, keys, ports):
     done = sluice(
         "work", f"tcp://127.0.0.1:{ports[0]}", "--patience", 0.5,
         "--key", keys / "allowed" / "worker.secret", "--server-key", keys / "ingest.public",
@@ -249,7 +249,7 @@ def test_nobody_there_is_said(sluice, keys, ports):
     assert "expected keys" in beyond.err
 
 
-def test_who_waits_for_a_run_can_leave(join):
+def test_a_worker_that_waits_for_a_run_can_be_stopped(join):
     worker = join()
     status = Path(f"/proc/{worker.process.pid}/status")
     mask = 1 << (signal.SIGTERM - 1)
@@ -282,7 +282,7 @@ def test_a_worker_notices_that_ingest_is_gone(
     remove_run_folders()
 
 
-def test_a_hang_is_noticed_killed_and_judged_by_the_next(
+def test_a_worker_that_hangs_is_killed_and_its_batch_goes_to_the_next(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
     hang = {"use": "test.hang", "name": "hang", "ids": [5000], "once": str(tmp_path / "mark")}

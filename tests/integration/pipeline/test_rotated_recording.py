@@ -1,4 +1,4 @@
-"""A run recorded in parts, its model swapped, its sink and then its engine killed, and resumed."""
+"""A run recorded in files, its model swapped, its sink and then its engine killed, and resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def columns_of(path):
 
 @pytest.fixture
 def graph(make_graph):
-    """Small batches that take 10 ms each, in a graph that is the same in each life."""
+    """Small batches that take 10 ms each, in a graph that is the same in each attempt."""
     sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
     return make_graph("slow", first=[sleepy], sink=SINK, graph={"batch_events": 100})
 
@@ -123,7 +123,7 @@ def test_swapped_killed_and_resumed(
 
 
 @pytest.mark.long
-def test_parts_are_replayed_as_one_recording_and_not_written_over(
+def test_files_are_replayed_as_one_recording_and_not_written_over(
     sluice, make_graph, wafers, tmp_path, load_report
 ):
     words = {**SINK, "columns": ["event_id", "words"]}

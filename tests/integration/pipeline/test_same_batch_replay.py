@@ -124,7 +124,7 @@ def test_events_that_end_otherwise_without_a_decision_are_counted(graph, record,
     assert found["different"]["events"] < found["events"] / 50
 
 
-def test_what_the_run_did_not_judge_is_passed_over(graph, recorded, again, tmp_path, wafers):
+def test_events_without_a_decision_in_the_run_are_skipped(graph, recorded, again, tmp_path, wafers):
     path = graph()
     # The same wafers and ids, and others before them and after.
     longer = tmp_path / "longer.arrows"

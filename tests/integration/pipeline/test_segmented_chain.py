@@ -1,4 +1,4 @@
-"""Segments of a chain with workers of their own: same decisions, deaths, a swap, a live run."""
+"""Segments of a chain with workers of their own: same decisions, crashes, a swap, a live run."""
 
 from __future__ import annotations
 

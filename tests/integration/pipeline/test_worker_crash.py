@@ -1,4 +1,4 @@
-"""`kill -9` of anything: what is lost is nothing, and what cannot go on says so."""
+"""`kill -9` of any process: no event is lost, and a run that cannot go on says why."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_killing_the_nursery_costs_nothing_and_the_next_bears_workers(
     assert report["events"]["failed"] == 0
 
 
-def test_a_batch_that_kills_its_worker_once_is_judged_by_the_next(
+def test_a_batch_that_kills_its_worker_once_is_processed_by_the_next(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
     poison = {"use": "test.poison", "name": "poison", "ids": [5000], "once": str(tmp_path / "mark")}
@@ -174,7 +174,7 @@ def test_a_sink_without_a_journal_is_restarted_too(
     assert report["events"]["failed"] == 0
 
 
-def test_a_sink_that_dies_too_often_ends_the_run_with_its_ledger_closed(
+def test_a_sink_that_crashes_too_often_ends_the_run_with_its_ledger_closed(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
     sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
