@@ -85,7 +85,7 @@ test: check build/tensorrt/fetched ## Check style, types and imports, then run a
 
 # What hypothesis finds here goes into an `@example` of the test.
 test-all: check build/tensorrt/fetched ## The same with the long ones, and many more examples
-	HYPOTHESIS_PROFILE=nightly $(PYTEST)
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 900
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json

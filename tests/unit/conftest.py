@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing.process
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,10 @@ import pytest
 _ALLOWED = {
     "gcc": "makes the shared libraries, some with needs that are absent, which the tests load",
     "uname": "Python's own `platform.processor`, where the system does not name the processor",
+    **dict.fromkeys(
+        ("ldconfig", "ld", "objdump"),
+        "Python's own `ctypes.util.find_library`, which packages call when they are imported",
+    ),
 }
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 _started: list[str] | None = None
@@ -23,7 +29,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in _STARTS or _started is None:
         return
     command = arguments[1] if event == "subprocess.Popen" else None
-    if command and str(command[0]) in _ALLOWED:
+    if command and Path(os.fsdecode(command[0])).name in _ALLOWED:
         return
     _started.append(f"{event} {command or arguments!r}")
 
