@@ -211,8 +211,8 @@ def test_make_targets_exist(root: Path) -> None:
             assert re.search(rf"^{target}:", makefile, re.M), target
 
 
+@pytest.mark.modules("awkward")
 def test_running_from_python(root: Path, blocks: Blocks, tmp_path: Path) -> None:
-    pytest.importorskip("awkward")
     page = root / "docs" / "howto" / "run-from-python.md"
     _write_files(page, blocks, tmp_path)
     said = _type(_commands(page, blocks), tmp_path, root)

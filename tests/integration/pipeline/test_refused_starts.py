@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -113,11 +114,8 @@ def test_every_shipped_graph_checks(name: str, capsys: pytest.CaptureFixture[str
     assert checked["graph"] == name
 
 
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed")
 def test_a_graph_for_gpus_says_what_is_missing():
-    from importlib.util import find_spec
-
-    if find_spec("tensorrt") is not None:
-        pytest.skip("TensorRT is here")
     text, code = _refusal(["check", "hgcal-gpu"])
     assert "TensorRT cannot be loaded" in text
     assert "pip install" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,8 +58,8 @@ class Theirs:
 def chain(monkeypatch: pytest.MonkeyPatch) -> GraphConfig:
     found = plugins.load_class
 
-    def load_class(kind: str, use: str, where: str) -> Any:
-        return Theirs if use == "theirs" else found(kind, use, where)
+    def load_class(kind: str, use: str, where: str, folder: Path | None = None) -> Any:
+        return Theirs if use == "theirs" else found(kind, use, where, folder)
 
     monkeypatch.setattr(plugins, "load_class", load_class)
     return parse_graph(GPU_CHAIN, "chain.toml")
