@@ -23,6 +23,8 @@ from .common.options import (
     Engine,
     Http,
     Json,
+    LogJson,
+    LogLevel,
     Out,
     Quarantine,
     Reference,
@@ -66,13 +68,18 @@ def replay(
     backend: Backend = None,
     run_number: RunNumber = None,
     resume: Resume = False,
+    log_level: LogLevel = None,
+    log_json: LogJson = False,
     as_json: Json = False,
 ) -> None:
     """Send recorded events through a graph."""
+    from sluice.pipeline.system.log import LogLevel as Level
+    from sluice.pipeline.system.log import configure as start_log
     from sluice.pipeline.tools.input_source import source_for
 
     from .common.comparison import configure
 
+    start_log(log_level or Level.WARNING, "ingest", as_json=log_json)
     arguments = RunArguments(
         report=report, out=out, quarantine=quarantine, reference=reference, http=http,
         engine=engine, workers=workers, backend=backend, run_number=run_number, resume=resume,

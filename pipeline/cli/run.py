@@ -22,6 +22,8 @@ from .common.options import (
     Graph,
     Http,
     Json,
+    LogJson,
+    LogLevel,
     Out,
     Quarantine,
     Reference,
@@ -54,9 +56,15 @@ def run(
         bool,
         typer.Option("--wait", help="Wait for start over HTTP and make run after run."),
     ] = False,
+    log_level: LogLevel = None,
+    log_json: LogJson = False,
     as_json: Json = False,
 ) -> None:
     """Run a graph on its own source until SIGTERM or Ctrl-C; then drain and close."""
+    from sluice.pipeline.system.log import LogLevel as Level
+    from sluice.pipeline.system.log import configure
+
+    configure(log_level or Level.INFO, "ingest", as_json=log_json)
     arguments = RunArguments(
         report=report, out=out, quarantine=quarantine, reference=reference, http=http,
         engine=engine, workers=workers, backend=backend, run_number=run_number, resume=resume,

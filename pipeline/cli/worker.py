@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common.options import Key, PlainTcp, ServerKey
+from .common.options import Key, LogJson, LogLevel, PlainTcp, ServerKey
 
 
 def register(app: typer.Typer) -> None:
@@ -29,12 +29,17 @@ def worker(
     key: Key = None,
     server_key: ServerKey = None,
     plain_tcp: PlainTcp = False,
+    log_level: LogLevel = None,
+    log_json: LogJson = False,
 ) -> None:
     """Join a run of another host as a compute worker, until it ends or SIGTERM."""
     from sluice.pipeline.core.endpoints import require_local
     from sluice.pipeline.engine.workers.remote import join_run
+    from sluice.pipeline.system.log import LogLevel as Level
+    from sluice.pipeline.system.log import configure
     from sluice.pipeline.transport.curve_keys import load_client_auth
 
+    configure(log_level or Level.INFO, name or "worker", as_json=log_json)
     keys = load_client_auth(key, server_key)
     if keys is None and not plain_tcp:
         require_local(to)

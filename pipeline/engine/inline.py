@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ErrorRecord, RunError, SluiceError
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.metrics.meters import MeterBlock
@@ -25,6 +27,7 @@ from .model_epochs import ModelEpochs
 from .model_swap import ModelPreload
 from .storage_retry import HOLDER, RETRY_S, StorageRetry
 
+_LOG = logging.getLogger("sluice.engine")
 _WAIT_S = 0.05
 
 
@@ -170,6 +173,7 @@ class InlineEngine:
                 break
         if room.on_success():
             control.remove_hold(HOLDER)
+            _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
 
     def _lose_room(self, error: OSError) -> None:
         plan = self._plan
@@ -179,6 +183,7 @@ class InlineEngine:
             raise RunError(f"sink: {failure.message}", failure.hint) from error
         if news:
             plan.control.add_hold(HOLDER, str(error))
+            _LOG.warning("paused: the sink cannot write: %s", error, extra=fields("disk-full"))
         plan.account.enter_state(self._time(), time.monotonic_ns())
         if plan.control.aborting:
             raise RunError("stopped a second time while the sink has no room")

@@ -10,14 +10,17 @@ now. So a rung that seems too dear by less than half is tried nevertheless, afte
 
 from __future__ import annotations
 
+import logging
 import time
 
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.sources.base import Available, ProtectsPassThrough
 from sluice.pipeline.stages.capabilities import PassesThrough
 
 from .base import RunContext
 from .batching import BatchingPolicy
 
+_LOG = logging.getLogger("sluice.engine")
 #: Batches in a row that are late before a step down: one late batch says little.
 _LATE = 8
 #: Seconds without a late batch before a step up, at first and at most.
@@ -138,5 +141,16 @@ class LadderController:
 
     def _apply(self, now_ns: int) -> None:
         if self._ladder.rung != self._batching.rung:
+            _log_step(self._batching.rung, self._ladder.rung)
             self._batching.rung = self._ladder.rung
             self._account.enter_rung(self._ladder.rung, now_ns)
+
+
+def _log_step(before: int, after: int) -> None:
+    """Log a step of the ladder, and why it was made."""
+    if after > before:
+        why = f"{_LATE} batches in a row were later than the latency budget"
+    else:
+        why = "no batch was late for a while and the workers have time for more"
+    extra = fields("ladder-step", before=before, after=after, reason=why)
+    _LOG.info("ladder: from rung %d to %d: %s", before, after, why, extra=extra)

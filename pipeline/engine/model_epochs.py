@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.run.resume import replace_model
 
 from .base import RunContext
 from .model_swap import Swap
 from .swap_requests import Order, over
+
+_LOG = logging.getLogger("sluice.engine")
 
 
 class ModelEpochs:
@@ -74,12 +78,15 @@ class ModelEpochs:
         self.begun += (swap,)
         self.pending = self._order = None
         record = self._note(swap, seq)
+        _log_swap(record)
         order.accept(record)
 
     def refuse(self, error: SluiceError) -> None:
         """Give the pending swap up; the old model goes on."""
         order, self.pending, self._order = self._order, None, None
         if order is not None:
+            extra = fields("swap-refused", stage=order.stage, reason=error.message)
+            _LOG.warning("stage %s keeps its model: %s", order.stage, error.message, extra=extra)
             order.refuse(error)
 
     def record_first_event(self, batch: EventBatch) -> None:
@@ -101,3 +108,11 @@ class ModelEpochs:
         }  # fmt: skip
         account.record_swap(record)
         return record
+
+
+def _log_swap(record: dict[str, Any]) -> None:
+    """Log a swap that begins."""
+    before, after = (f"{record[key]['name']}@{record[key]['version']}" for key in ("from", "to"))
+    stage, seq = record["stage"], record["seq"]
+    extra = fields("model-swapped", stage=stage, before=before, after=after, first_batch=seq)
+    _LOG.info("stage %s: %s instead of %s from batch %d", stage, after, before, seq, extra=extra)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from queue import SimpleQueue
+from contextlib import ExitStack, closing, contextmanager
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.errors import ConfigError, RunError, SluiceError, did_you_mean
+from sluice.pipeline.core.log import fields, set_context
 from sluice.pipeline.engine.base import Engine, RunContext
 from sluice.pipeline.engine.distributed.engine import DistributedEngine
 from sluice.pipeline.engine.inline import InlineEngine
@@ -25,8 +27,11 @@ from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.transport import socket
 
 from .auth import HttpAuth
+from .run_log import RunLog
 from .session import RunOptions, finish_run, open_run, validate
+from .status import POLL_S, DaemonStatus, ticker
 
+_LOG = logging.getLogger("sluice.run")
 ENGINES: dict[str, Callable[[RunContext], Engine]] = {
     "inline": InlineEngine,
     "distributed": DistributedEngine,
@@ -34,49 +39,61 @@ ENGINES: dict[str, Callable[[RunContext], Engine]] = {
 
 Progress = Callable[[RunState, RunAccounting, Source], None]
 Announce = Callable[[str], None]
-#: How long somebody waits for a swap at most.
+#: Longest wait for a model swap: it may be prepared in 60 s, and one before it may come first.
 _SWAP_S = 90.0
+#: Seconds after which a daemon that waits for a command shows that it still does.
+_IDLE_S = 1.0
 _NOT_WAITING = "this daemon runs once; `sluice run GRAPH --wait` makes one that waits for start"
 
 
 class Daemon:
-    """Runs of one graph, and what HTTP and signals may do to them; see `web.Desk`.
+    """Runs of one graph, controlled by HTTP and by signals; a `RunController`.
 
     Parameters
     ----------
     load
         Reads the graph file, again at each configuration.
-    wishes
-        What the command line asks.
+    options
+        Options of the runs, from the command line.
     progress
         Called ten times a second from a thread while a run lasts.
     announce
         Called with the HTTP address once it is served.
-    nursery
-        Where processes come from; each run has its own unless given.
+    fork_server
+        Starts the processes; each run has a fork server of its own if omitted.
+
+    Attributes
+    ----------
+    control
+        State of the present run, or of the next one.
+    account
+        Accounting of the present or latest run; None before the first.
     """
 
     def __init__(
         self,
         load: Callable[[], GraphConfig],
-        wishes: RunOptions,
+        options: RunOptions,
         progress: Progress | None = None,
         announce: Announce | None = None,
-        nursery: ForkServer | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
-        if wishes.engine not in ENGINES:
+        if options.engine not in ENGINES:
             raise ConfigError(
-                f"engine {wishes.engine!r}: no such engine", did_you_mean(wishes.engine, ENGINES)
+                f"engine {options.engine!r}: no such engine", did_you_mean(options.engine, ENGINES)
             )
         self._load = load
-        self._wishes = wishes
+        self._options = options
         self._progress = progress
         self._announce = announce
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._lock = threading.Lock()
         self._waits = self._idle = self._ending = False
+        self._status = DaemonStatus(self._turns, lambda: self._ending)
         #: Filled from HTTP and from signals, whose handlers may take no lock.
         self._commands: SimpleQueue[str] = SimpleQueue()
+        self._idle_turns = 0
+        self._in_loop = threading.Event()
         self._plan: RunContext | None = None
         self.control = RunState()
         self.account: RunAccounting | None = None
@@ -84,10 +101,9 @@ class Daemon:
     def run_once(self) -> dict[str, Any]:
         """Make one run at once and return its report; SluiceError if it could not even start."""
         with ExitStack() as stack:
-            stack.callback(socket.terminate)
-            stack.enter_context(self._signals())
+            self._open(stack)
             self._config = self._load()
-            return self._run(stack, lambda: self._serve(stack))
+            return self._run(stack, lambda: self._serve_http(stack))
 
     def serve(self, done: Callable[[dict[str, Any]], None]) -> None:
         """Make a run at each `start`, until a signal ends the daemon.
@@ -95,24 +111,44 @@ class Daemon:
         Parameters
         ----------
         done
-            Takes the report of each run.
+            Called with the report of each run.
         """
         with ExitStack() as stack:
-            stack.callback(socket.terminate)
-            stack.enter_context(self._signals())
+            self._open(stack)
             self._configure()
-            self._serve(stack)
+            self._serve_http(stack)
             self._waits = self._idle = True
-            while self._commands.get() == "start":
-                report = self._run_once()
+            self._status.ready(f"waits for start: graph {self._config.graph.name}")
+            while self._next_command() == "start":
+                report = self._run_on_command()
                 if report is not None:
                     done(report)
                 self._idle = True
         if self.control.cause:
             raise RunError(self.control.cause)
 
-    def _run_once(self) -> dict[str, Any] | None:
-        """Make one run; None if it could not start, which its control then says."""
+    def _open(self, stack: ExitStack) -> None:
+        """Handle signals, and tell systemd of the daemon, until `stack` is closed."""
+        stack.callback(socket.terminate)
+        stack.enter_context(self._signals())
+        stack.enter_context(self._status.connected())
+
+    def _turns(self) -> int | None:
+        """Return a number that changes while the main thread's loop turns; None outside of one."""
+        if self._in_loop.is_set() and self.account is not None:
+            return self.account.ledger.wall_ns  # the engine's loop sets it at each turn
+        return self._idle_turns if self._idle else None
+
+    def _next_command(self) -> str:
+        """Wait for `start`, or for the signal that ends the daemon."""
+        while True:
+            try:
+                return self._commands.get(timeout=_IDLE_S)
+            except Empty:
+                self._idle_turns += 1
+
+    def _run_on_command(self) -> dict[str, Any] | None:
+        """Make one run; None if it could not start: its control then has the cause."""
         try:
             if self.control.state is State.STOPPED:
                 self._configure()
@@ -120,34 +156,47 @@ class Daemon:
                 return self._run(stack, lambda: None)
         except SluiceError as error:
             self.control.fail(str(error))
+            self._status.not_started(error.message)
             return None
 
     def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
+        """Make one run; `planned` is called once its graph is built."""
         control = self.control
-        plan = open_run(self._config, self._wishes, control, stack, self._nursery)
+        plan = open_run(self._config, self._options, control, stack, self._fork_server)
         self._plan, self.account = plan, plan.account
+        stack.callback(set_context, run=None)
+        set_context(run=plan.account.run)
         if control.state is State.INITIAL:
             control.transition(State.CONFIGURED)
+        graph, run = self._config.graph.name, plan.account.run
+        self._status.state(control.state, graph, run, "starts its processes")
         planned()
-        engine = ENGINES[self._wishes.engine](plan)
-        engine.start()
-        control.transition(State.RUNNING)
-        stack.enter_context(short_switch_interval())
-        show = self._progress
-        if show is not None:
-            stack.enter_context(_ticker(lambda: show(control, plan.account, plan.source)))
-        return finish_run(plan, engine)
+        engine = ENGINES[self._options.engine](plan)
+        log = RunLog(plan.account, control)
+        with closing(log), ticker(log.poll, POLL_S):
+            engine.start()
+            control.transition(State.RUNNING)
+            self._status.state(control.state, graph, run, "takes events")
+            self._status.ready()
+            stack.enter_context(short_switch_interval())
+            show = self._progress
+            if show is not None:
+                stack.enter_context(ticker(lambda: show(control, plan.account, plan.source)))
+            report = finish_run(plan, engine, self._in_loop)
+        self._status.ended(report)
+        return report
 
     def _configure(self) -> None:
         config = self._load()
         validate(config)
         self._config, self.control = config, RunState()
         self.control.transition(State.CONFIGURED)
-        if self._ending and not self.control.stopping:  # the signal met the control before
+        self._status.state(self.control.state, config.graph.name)
+        if self._ending and not self.control.stopping:  # the signal came before this control
             self.control.request_stop()
 
-    def _serve(self, stack: ExitStack) -> None:
-        listen = self._wishes.http
+    def _serve_http(self, stack: ExitStack) -> None:
+        listen = self._options.http
         if listen is None:
             return
         from prometheus_client import CollectorRegistry
@@ -166,6 +215,7 @@ class Daemon:
         server = WebServer(access, application(self, registry, access))
         stack.callback(server.close)
         server.start()
+        _LOG.info("HTTP at %s", server.address, extra=fields("http-served", address=server.address))
         if self._announce is not None:
             self._announce(server.address)
 
@@ -176,12 +226,13 @@ class Daemon:
             yield
             return
 
-        def ask(_: int, __: FrameType | None) -> None:
+        def request_end(_: int, __: FrameType | None) -> None:
             self._ending = True
             self._commands.put("end")
             self.control.request_stop()
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        signals = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, request_end) for number in signals}
         try:
             yield
         finally:
@@ -189,13 +240,13 @@ class Daemon:
                 signal.signal(number, handler)
 
     def configure(self) -> None:
-        """Read and check the graph file anew, between runs; see `web.Desk`."""
+        """Read and check the graph file again, between runs."""
         with self._lock:
             self._require_idle("configure")
             self._configure()
 
     def start(self) -> None:
-        """Begin a run, between runs; see `web.Desk`."""
+        """Begin a run, between runs; returns before it runs."""
         with self._lock:
             self._require_idle("start")
             if self.control.state is State.ERROR:
@@ -207,7 +258,7 @@ class Daemon:
         self._commands.put("start")
 
     def stop(self, *, abort: bool) -> None:
-        """Drain and end the run, or end it without draining; see `web.Desk`."""
+        """Drain and end the run, or end it without draining; returns before it has ended."""
         if self._idle:
             raise RunError(f"run: cannot stop while {self.control.state.value}: there is no run")
         if not self.control.stopping:
@@ -216,7 +267,7 @@ class Daemon:
             self.control.request_stop()
 
     def swap(self, stage: str, model: str) -> dict[str, Any]:
-        """Let a stage judge with another model; see `web.Desk`."""
+        """Swap the model of a stage; return the record of the swap once it begins."""
         control, plan = self.control, self._plan
         if control.state not in (State.RUNNING, State.PAUSED) or control.stopping or plan is None:
             where = "draining" if control.stopping else control.state.value
@@ -232,20 +283,20 @@ class Daemon:
 
 def run_graph(
     config: GraphConfig,
-    wishes: RunOptions,
+    options: RunOptions,
     progress: Progress | None = None,
     announce: Announce | None = None,
-    nursery: ForkServer | None = None,
+    fork_server: ForkServer | None = None,
 ) -> dict[str, Any]:
     """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
 
     Parameters
     ----------
     config
-        The graph, with source and sink as they shall be.
-    wishes
-        What the command line asks.
-    progress, announce, nursery
+        The graph, with the source and sink to use.
+    options
+        Options of the run, from the command line.
+    progress, announce, fork_server
         As for `Daemon`.
 
     Returns
@@ -258,29 +309,10 @@ def run_graph(
     SluiceError
         If the run could not even start.
     """
-    return Daemon(lambda: config, wishes, progress, announce, nursery).run_once()
+    return Daemon(lambda: config, options, progress, announce, fork_server).run_once()
 
 
 def raise_on_error(report: dict[str, Any]) -> None:
     """Raise RunError if the run ended in ERROR."""
     if report["error"]:
         raise RunError(report["error"], report["hint"])
-
-
-@contextmanager
-def _ticker(tick: Callable[[], None], period_s: float = 0.1) -> Iterator[None]:
-    """Call `tick` from a thread every `period_s`, and once at the end."""
-    done = threading.Event()
-
-    def loop() -> None:
-        while not done.wait(period_s):
-            tick()
-
-    thread = threading.Thread(target=loop, name="sluice-progress")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        tick()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -16,33 +17,35 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sluice.pipeline.core.errors import ConfigError, SluiceError
+from sluice.pipeline.core.log import fields, limiter
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.state import RunState, State
 
 from .auth import HttpAuth
 
+_LOG = logging.getLogger("sluice.http")
 _START_S = 10.0
 _STOP_S = 5.0
-#: For answers that are under way at the end; a client that does not read has no more.
+#: Seconds for answers under way at the end; a client that does not read must not delay it.
 _GRACE_S = 2
 
 
 class RunController(Protocol):
-    """From where runs are controlled. Each action raises SluiceError where it is refused.
+    """Operations on runs that HTTP offers; each raises SluiceError where it is refused.
 
     Attributes
     ----------
     control
-        Of the run that is, was or will be.
+        State of the present run, or of the next one.
     account
-        Of the run that is or was; None before the first.
+        Accounting of the present or latest run; None before the first.
     """
 
     control: RunState
     account: RunAccounting | None
 
     def configure(self) -> None:
-        """Read the graph file anew."""
+        """Read the graph file again."""
 
     def start(self) -> None:
         """Begin a run; returns before it runs."""
@@ -51,72 +54,74 @@ class RunController(Protocol):
         """End the run, drained or not; returns before it has ended."""
 
     def swap(self, stage: str, model: str) -> dict[str, Any]:
-        """Let a stage judge with ``model[@version]``; returns the swap's record once it begins."""
+        """Swap the model of a stage to ``model[@version]``; return the record once it begins."""
 
 
-def application(desk: RunController, registry: CollectorRegistry, access: HttpAuth) -> Starlette:
+def application(
+    controller: RunController, registry: CollectorRegistry, access: HttpAuth
+) -> Starlette:
     """Return the web application of a daemon.
 
     Parameters
     ----------
-    desk
-        What is controlled and shown.
+    controller
+        The runs to control and show.
     registry
-        What /metrics shows.
+        Metrics of /metrics.
     access
-        Who may control.
+        Decides who may control.
     """
 
     def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     def live(_: Request) -> Response:
-        alive = desk.control.state is not State.ERROR
-        return PlainTextResponse(desk.control.state.value, 200 if alive else 503)
+        alive = controller.control.state is not State.ERROR
+        return PlainTextResponse(controller.control.state.value, 200 if alive else 503)
 
     def ready(_: Request) -> Response:
-        taking = desk.control.state is State.RUNNING and not desk.control.stopping
-        return PlainTextResponse(desk.control.state.value, 200 if taking else 503)
+        takes_events = controller.control.state is State.RUNNING and not controller.control.stopping
+        return PlainTextResponse(controller.control.state.value, 200 if takes_events else 503)
 
     def status(_: Request) -> Response:
-        report = desk.account.snapshot().report() if desk.account else None
-        return JSONResponse(_standing(desk) | {"report": report})
+        report = controller.account.snapshot().report() if controller.account else None
+        return JSONResponse(_status(controller) | {"report": report})
 
     def index(_: Request) -> Response:
-        actions = " ".join(f"/{name}" for name in _actions(desk))
+        actions = " ".join(f"/{name}" for name in _actions(controller))
         return PlainTextResponse(f"sluice: /status /metrics /livez /readyz; POST {actions}\n")
 
     pages = {"/": index, "/metrics": metrics, "/livez": live, "/readyz": ready, "/status": status}
     routes = [Route(path, page) for path, page in pages.items()]
-    for name, act in _actions(desk).items():
-        routes.append(Route(f"/{name}", _guarded(desk, access, act), methods=["POST"]))
+    for name, act in _actions(controller).items():
+        routes.append(Route(f"/{name}", _guarded(controller, access, act), methods=["POST"]))
     return Starlette(routes=routes)
 
 
-def _actions(desk: RunController) -> dict[str, Callable[[Request], dict[str, Any] | None]]:
+def _actions(controller: RunController) -> dict[str, Callable[[Request], dict[str, Any] | None]]:
     return {
-        "configure": lambda _: desk.configure(),
-        "start": lambda _: desk.start(),
-        "pause": lambda _: desk.control.pause(),
-        "resume": lambda _: desk.control.resume(),
-        "stop": lambda request: desk.stop(abort=request.query_params.get("abort") == "1"),
-        "swap": lambda request: desk.swap(
+        "configure": lambda _: controller.configure(),
+        "start": lambda _: controller.start(),
+        "pause": lambda _: controller.control.pause(),
+        "resume": lambda _: controller.control.resume(),
+        "stop": lambda request: controller.stop(abort=request.query_params.get("abort") == "1"),
+        "swap": lambda request: controller.swap(
             request.query_params.get("stage", ""), request.query_params.get("model", "")
         ),
     }
 
 
-def _standing(desk: RunController) -> dict[str, Any]:
-    control = desk.control
-    run = desk.account.run if desk.account else None
+def _status(controller: RunController) -> dict[str, Any]:
+    control = controller.control
+    run = controller.account.run if controller.account else None
     return {"state": control.state.value, "cause": control.cause, "run": run,
             "holds": control.holds, "stopping": control.stopping}  # fmt: skip
 
 
 def _guarded(
-    desk: RunController, access: HttpAuth, act: Callable[[Request], dict[str, Any] | None]
+    controller: RunController, access: HttpAuth, act: Callable[[Request], dict[str, Any] | None]
 ) -> Callable[[Request], Response]:
-    """Return the handler of an action: refused without the token, or where it cannot be."""
+    """Return the handler of an action: refused without the token, or where the state forbids it."""
 
     def answer(request: Request) -> Response:
         headers = request.headers
@@ -127,11 +132,17 @@ def _guarded(
                 401, "control: expected the token of http.token_file",
                 "send the header `Authorization: Bearer TOKEN`; sluice ctl --token-file FILE does",
             )  # fmt: skip
+        action, peer = request.url.path.lstrip("/"), request.client.host if request.client else ""
         try:
             done = act(request)
         except SluiceError as error:
+            limiter.warn(_LOG, "control-refused", "{count:,} actions refused, the latest "
+                         "{action} of {peer}: {reason}",
+                         action=action, peer=peer, reason=error.message)  # fmt: skip
             return _refusal(409, error.message, error.hint)
-        return JSONResponse(_standing(desk) | ({"done": done} if done else {}), 202)
+        extra = fields("control", action=action, peer=peer, state=controller.control.state.value)
+        _LOG.info("run control: %s of %s", action, peer, extra=extra)
+        return JSONResponse(_status(controller) | ({"done": done} if done else {}), 202)
 
     return answer
 
@@ -147,9 +158,9 @@ class WebServer:
     Parameters
     ----------
     access
-        Where to listen.
+        The address to listen at.
     app
-        What to serve.
+        The application to serve.
 
     Raises
     ------

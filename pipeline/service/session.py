@@ -1,7 +1,8 @@
-"""One run of a graph: planned, driven through its engine, summed up."""
+"""One run of a graph: from its options to its report."""
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -35,24 +36,24 @@ from sluice.pipeline.system.run_directory import run_directory
 
 
 class RunOptions(Struct, frozen=True):
-    """What the command line asks of a run beside its graph.
+    """Options of a run beside its graph, as the command line gives them.
 
     Attributes
     ----------
     run
-        The run number; None for the next one, `UNNUMBERED` for one that is not remembered.
+        Run number; None for the next one, `UNNUMBERED` for one that is not remembered.
     engine
         ``inline`` or ``distributed``.
     rate_hz
-        Slow the source down to this many events a second.
+        Rate to which the source is slowed down, events per second; None for no limit.
     http
-        Serve HTTP there (``host:port``), None for not at all.
+        Address to serve HTTP at (``host:port``); None for no HTTP.
     quarantine
-        Where refused events go, ``{run}`` stands for the run number; None only counts them.
+        File for refused events, ``{run}`` stands for the run number; None only counts them.
     reference
         Report of a reference run: monitors that leave its bands raise an alarm.
     resume
-        Go on with the run of which the sink has the beginning.
+        Whether to resume the run whose beginning the sink has.
     """
 
     run: int | None
@@ -65,7 +66,7 @@ class RunOptions(Struct, frozen=True):
 
 
 def validate(config: GraphConfig) -> None:
-    """Refuse a graph whose parts cannot be built and joined; nothing is left open."""
+    """Refuse a graph whose components cannot be built and joined; nothing is left open."""
     source: Source = build("source", config.source, config.origin)
     if not len(source.schema):  # it learns its columns from its input
         source.open()
@@ -76,67 +77,76 @@ def validate(config: GraphConfig) -> None:
 
 def open_run(
     config: GraphConfig,
-    wishes: RunOptions,
+    options: RunOptions,
     control: RunState,
     stack: ExitStack,
-    nursery: ForkServer | None = None,
+    fork_server: ForkServer | None = None,
 ) -> RunContext:
     """Open the source and plan a run; what it opens is closed with `stack`."""
     source: Source = build("source", config.source, config.origin)
     source.open()
     stack.callback(source.close)
-    if wishes.resume and source.socket is not None:
+    if options.resume and source.socket is not None:
         raise ConfigError(
             "--resume: expected a source that reads a file, got a live one",
             hint="what a live source gave is gone: start a new run",
         )
     runtime = stack.enter_context(run_directory())
-    plan = replace(_plan(config, wishes, source, control, runtime), nursery=nursery)
+    plan = replace(_plan(config, options, source, control, runtime), nursery=fork_server)
     stack.callback(plan.account.close)
     return plan
 
 
 def _plan(
-    config: GraphConfig, wishes: RunOptions, source: Source, control: RunState, runtime: Path
+    config: GraphConfig, options: RunOptions, source: Source, control: RunState, runtime: Path
 ) -> RunContext:
     sink: Sink = build("sink", config.sink, config.origin)
-    standing = sink.resume_point(wishes.run) if wishes.resume else None
+    resumed = sink.resume_point(options.run) if options.resume else None
 
     def built(config: GraphConfig) -> Graph:
         return build_graph(config, source.schema, sink.columns)
 
-    graph = graph_with_swaps(config, standing, built) if standing else built(config)
+    graph = graph_with_swaps(config, resumed, built) if resumed else built(config)
     if isinstance(source, SelectsColumns):
         source.select_columns(graph.inputs.names, config.graph.batch_events)
-    if standing is None:
-        run = RunNumbers(state_folder(config.run.state)).allocate(wishes.run)
+    if resumed is None:
+        run = RunNumbers(state_folder(config.run.state)).allocate(options.run)
         bor = make_begin_of_run(config, graph, run)
     else:
-        run, bor = int(standing.bor.get("run", 0)), standing.bor
-        require_same_configuration(bor, make_begin_of_run(config, graph, run), standing.commit)
-    refused = expand_run_number(wishes.quarantine, run)
-    if standing is not None and refused is not None:  # the earlier life's stays as it is
-        refused = refused.with_stem(f"{refused.stem}.from-{standing.commit.next}")
+        run, bor = int(resumed.bor.get("run", 0)), resumed.bor
+        require_same_configuration(bor, make_begin_of_run(config, graph, run), resumed.commit)
+    refused = expand_run_number(options.quarantine, run)
+    if resumed is not None and refused is not None:  # that of the previous attempt stays as it is
+        refused = refused.with_stem(f"{refused.stem}.from-{resumed.commit.next}")
     account = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
-    if wishes.reference is not None:
+    if options.reference is not None:
         account.set_reference_bands(
-            read_reference_bands(wishes.reference, [part.name for part in config.monitors])
+            read_reference_bands(options.reference, [part.name for part in config.monitors])
         )
-    commit = standing.commit if standing else None
+    commit = resumed.commit if resumed else None
     if commit is not None:
-        account.resume(commit, swap_report(standing) if standing else [])
+        account.resume(commit, swap_report(resumed) if resumed else [])
         skip_committed(source, commit.events, config.graph.batch_events, account)
-    if wishes.rate_hz:
-        source = PacedSource(source, wishes.rate_hz)
+    if options.rate_hz:
+        source = PacedSource(source, options.rate_hz)
     return RunContext(graph, source, sink, account, control, bor, runtime, commit)
 
 
-def finish_run(plan: RunContext, engine: Engine) -> dict[str, Any]:
-    """Run a started engine to its end and make the report, whatever happens."""
+def finish_run(plan: RunContext, engine: Engine, in_loop: threading.Event) -> dict[str, Any]:
+    """Run a started engine to its end and make the report, whatever happens.
+
+    Parameters
+    ----------
+    plan, engine
+        The run.
+    in_loop
+        Set while the engine's loop turns.
+    """
     control, written = plan.control, {}
     hint = None
     plan.account.start(time.monotonic_ns())
     try:
+        in_loop.set()
         engine.run()
     except SluiceError as error:
         control.fail(error.message)
@@ -144,6 +154,8 @@ def finish_run(plan: RunContext, engine: Engine) -> dict[str, Any]:
     except BaseException:
         engine.finish()
         raise
+    finally:
+        in_loop.clear()
     try:
         written = engine.finish()
     except SluiceError as error:

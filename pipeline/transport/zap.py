@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 
 import zmq
 from zmq.utils import z85
+from zmq.utils.monitor import parse_monitor_message
+
+from sluice.pipeline.core.log import limiter
 
 from .curve_keys import KeyPair, ServerAuth
 
+_LOG = logging.getLogger("sluice.transport")
+_REJECTED = "connection-rejected"
+_REJECTIONS = "{count:,} connections rejected, the latest from {address}: {reason}"
 #: Endpoint to which ZeroMQ sends ZAP requests; RFC 27 prescribes it.
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 #: Largest number of requests, and of events of each monitor, handled in one call: a peer that
@@ -107,16 +114,21 @@ class ZapAuthenticator:
             for _ in range(_MAX_PER_CALL):
                 if not monitor.poll(0):
                     break
-                monitor.recv_multipart(zmq.NOBLOCK)
+                event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))["event"]
                 self._refused[socket] += 1
+                if event != zmq.EVENT_HANDSHAKE_FAILED_AUTH:  # that was logged with its address
+                    why = "no key was shown, or the handshake broke off"
+                    limiter.warn(_LOG, _REJECTED, _REJECTIONS, address="a peer", reason=why)
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
         """Return the reply to [peer, '', version, id, domain, address, name, mechanism, key]."""
-        peer, empty, version, number, domain, _, _, mechanism, *keys = frames
+        peer, empty, version, number, domain, address, _, mechanism, *keys = frames
         complete = mechanism == b"CURVE" and len(keys) == 1 and len(keys[0]) == 32
         key = z85.encode(keys[0]).decode() if complete else ""
         if key and key in self._allowed.get(domain, ()):
             return [peer, empty, version, number, b"200", b"OK", key.encode(), b""]
+        where = address.decode(errors="backslashreplace")
+        limiter.warn(_LOG, _REJECTED, _REJECTIONS, address=where, reason="its key is not allowed")
         return [peer, empty, version, number, b"400", b"key not allowed", b"", b""]
 
     def refused(self, socket: RawSocket) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sluice.pipeline.system.log import LogLevel as Level
+
 Graph = Annotated[str, typer.Argument(help="Name of a graph that ships, or a TOML file.")]
 Report = Annotated[Path | None, typer.Option(help="Write the run report (JSON) to this file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, nothing else.")]
@@ -40,6 +42,11 @@ Resume = Annotated[
         help="Resume an interrupted run after the last committed batch of its output file.",
     ),
 ]
+LogLevel = Annotated[
+    Level | None,
+    typer.Option("--log-level", case_sensitive=False, help="Lowest level of log lines on stderr."),
+]
+LogJson = Annotated[bool, typer.Option("--log-json", help="One JSON object per log line.")]
 Key = Annotated[Path | None, typer.Option(help="Own secret key file, where CURVE keys are used.")]
 ServerKey = Annotated[Path | None, typer.Option(help="Public key file of the server.")]
 PlainTcp = Annotated[bool, typer.Option("--plain-tcp", help="Connect to other hosts without keys.")]

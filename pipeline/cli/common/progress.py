@@ -40,7 +40,6 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
     from sluice.pipeline.sources.base import Source
 
     with progress_bar(None, quiet=quiet) as update:
-        alarmed: set[str] = set()
 
         def show(control: RunState, account: RunAccounting, source: Source) -> None:
             now = account.snapshot()
@@ -50,9 +49,6 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
                 f"{control.state.value} {rate:,.0f} events/s, accepted {now.events['accepted']:,}, "
                 f"in flight {now.in_flight}"
             )
-            for name in set(now.monitors_out_of_band) - alarmed:
-                alarmed.add(name)
-                typer.echo(f"alarm: {name} has left the band of the reference run", err=True)
             update(now.settled, text, source.expected)
 
         yield show

@@ -7,6 +7,7 @@ another; the sink drops what it has already. At most ``window`` batches are in f
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 
 from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
+from sluice.pipeline.core.log import limiter
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.batch_reader import Pause
 from sluice.pipeline.engine.model_swap import Swap, SwapReply
@@ -33,6 +35,7 @@ from .supervisor import READY_S, SINK
 from .swap_coordinator import SwapCoordinator
 from .worker_pool import WorkerPool
 
+_LOG = logging.getLogger("sluice.engine")
 _TICK_S = 0.05
 #: How often somebody looks after processes, swaps and the ladder; a look costs as much as a batch.
 _TEND_S = 0.005
@@ -216,19 +219,25 @@ class DistributedEngine:
                 if message is None:
                     return
                 self._dispatch_message(*message)
-            except ProtocolError:
+            except ProtocolError as error:
                 self._account.record_protocol_error()
+                limiter.warn(_LOG, "protocol-error", "{count:,} protocol errors of workers, "
+                             "the latest: {reason}", reason=error.message)  # fmt: skip
 
     def _dispatch_message(self, message: Message, far: bool) -> None:
         peer, header, payload = message
         name = peer.decode(errors="replace")
-        answer = self._handlers.get(Kind(header.kind))
+        kind = Kind(header.kind)
+        answer = self._handlers.get(kind)
         if far:
             self._crew.on_remote_message(name, header, payload)
         elif name in self._crew.own and answer is not None:
             answer(name, header, payload)
         else:
             self._account.record_protocol_error()
+            limiter.warn(_LOG, "protocol-error", "{count:,} protocol errors of workers, the "
+                         "latest: unexpected {kind} of {peer!r}",
+                         kind=kind.name, peer=name)  # fmt: skip
         self._crew.heard(name)
 
     def _credit(self, name: str, header: Header, _: list[memoryview]) -> None:

@@ -231,6 +231,10 @@ class InFlight:
         busy = {slot for load in self._loads.values() for _, slot in load}
         return flight.batch, [slot for slot in flight.used_slots if slot not in busy]
 
+    def assigned(self, worker: str) -> int:
+        """Return the number of batches that a worker has."""
+        return sum(flight.worker == worker for flight in self._flights.values())
+
     def reclaim(self, worker: str) -> list[int]:
         """Take a dead worker's batches and credit back; return slots that are free."""
         self._credit.pop(worker, None)

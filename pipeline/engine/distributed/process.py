@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import time
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import msgspec
 
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.config.plugins import module_of
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine import workers
 from sluice.pipeline.engine.workers.process_spec import ProcessSpec
 from sluice.pipeline.system.fork_server.client import ForkServer
 
+_LOG = logging.getLogger("sluice.engine")
 _GRACE_S = 5.0
 #: The package of the modules that processes run.
 _WORKERS = workers.__name__
@@ -77,6 +81,34 @@ class Process:
         """How it ended, in words."""
         why = f": {self._killed}" if self._killed else ""
         return f"{self.name} (pid {self.pid}) ended {self._child.exit_description}{why}"
+
+    def log_ready(self) -> None:
+        """Log that it is ready."""
+        seconds = round(time.monotonic() - self.born_s, 3)
+        extra = fields("worker-ready", worker=self.name, pid=self.pid, seconds=seconds)
+        _LOG.info("%s (pid %d) is ready after %.1f s", self.name, self.pid, seconds, extra=extra)
+
+    def log_restart(self, number: int) -> None:
+        """Log that it takes the place of one that ended; the restart has this number."""
+        extra = fields("worker-restarted", worker=self.name, pid=self.pid, restarts=number)
+        _LOG.warning(
+            "%s restarted as pid %d (restart %d)", self.name, self.pid, number, extra=extra
+        )
+
+    def log_exit(self, batches: int) -> None:
+        """Log how it ended during the run, and the number of its batches that others get."""
+        code = self.exit_code or 0
+        name = signal.Signals(-code).name if code < 0 else None
+        extra = fields(
+            "worker-exited", worker=self.name, pid=self.pid, signal=name,
+            exit_code=None if name else code, reason=self._killed or None, batches=batches,
+        )  # fmt: skip
+        how = f"by {name}" if name else f"with exit code {code}"
+        why = f" ({self._killed})" if self._killed else ""
+        _LOG.warning(
+            "%s (pid %d) ended %s%s; %d batches reclaimed", self.name, self.pid, how, why, batches,
+            extra=extra,
+        )  # fmt: skip
 
     def kill(self, why: str) -> None:
         """Kill it for a reason that its death will name."""

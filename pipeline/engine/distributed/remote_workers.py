@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.core.log import limiter
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_swap import SwapReply
 from sluice.pipeline.engine.workers.heartbeat import HEARTBEAT_S
@@ -22,6 +24,7 @@ from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_j
 from .dispatcher import Dispatcher
 from .swap_coordinator import SwapCoordinator
 
+_LOG = logging.getLogger("sluice.engine")
 #: Workers of other hosts in one run.
 _MOST = 1024
 _LEAST_SILENCE_S = 5.0
@@ -145,6 +148,9 @@ class RemoteWorkers:
             self._ready.add(name)
             self._plan.account.add_remote_worker(self._blocks[name])
             self._swaps.welcome(name, self._began[name].epoch)
+            seconds = round(time.monotonic() - self._joined_s[name], 3)
+            text = "remote worker {worker!r} is ready after {seconds} s"
+            limiter.info(_LOG, "remote-worker-ready", text, worker=name, seconds=seconds)
 
     def _count(self, name: str, payload: Sequence[memoryview]) -> None:
         """Take over the meters that a heartbeat carries."""

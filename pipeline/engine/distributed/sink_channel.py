@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine.storage_retry import HOLDER
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.run.state import RunState, State
@@ -16,6 +18,8 @@ from sluice.pipeline.transport.run_messages import DiskFull
 
 from .process import Process
 from .supervisor import SINK
+
+_LOG = logging.getLogger("sluice.engine")
 
 
 class SinkChannel:
@@ -52,6 +56,8 @@ class SinkChannel:
     def welcome(self) -> None:
         """Note that the sink is ready, at the start or after its death."""
         self.needs_resend, self._hurried = True, False
+        if self.waits_for_room:
+            _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
         self._control.remove_hold(HOLDER)
 
     def hear(self, header: Header, payload: Sequence[memoryview]) -> None:
@@ -69,8 +75,10 @@ class SinkChannel:
             if self._control.state is State.CONFIGURED:  # nothing runs yet that could wait
                 raise RunError(f"sink: cannot open: {why}")
             self._control.add_hold(HOLDER, why)
+            _LOG.warning("paused: the sink cannot write: %s", why, extra=fields("disk-full"))
         else:
             self._control.remove_hold(HOLDER)
+            _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
 
     def request_flush(self, hub: Router, sink: Process) -> None:
         """Tell the sink, once, that no more batches come: it need not hold results for company."""

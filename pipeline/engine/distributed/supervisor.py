@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
 
 from sluice.pipeline.config.durations import parse_duration
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_epochs import ModelEpochs
 from sluice.pipeline.engine.workers.process_spec import SLOTS, ProcessSpec, assign_cores, slot_count
@@ -20,6 +22,7 @@ from sluice.pipeline.transport.protocol import Header, Kind
 from .process import Process, start_fork_server
 from .restart_policy import RestartPolicy
 
+_LOG = logging.getLogger("sluice.engine")
 SINK, NURSERY = "sink", "nursery"
 #: How long a process may take to get ready.
 READY_S = 120.0
@@ -148,12 +151,15 @@ class Supervisor:
             self._plan.account.record_restart(name)
             process = self._processes[name]
             self._spawn(process.role, name, since, process.spec.segment)
+            self._processes[name].log_restart(self._plan.account.restarts[name])
         for process in self._processes.values():
             if not process.ready and now - process.born_s > READY_S:
                 process.end()
 
         while self._nursery.crashes:
-            self._restarts.delay_s(NURSERY, self._nursery.crashes.pop(), now)
+            crash = self._nursery.crashes.pop()
+            _LOG.warning("%s; it was replaced", crash, extra=fields("fork-server-restarted"))
+            self._restarts.delay_s(NURSERY, crash, now)
             self._plan.account.record_restart(NURSERY)
 
     def end(self, hub: Router, *, failed: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
 from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.core.log import limiter
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.transport.protocol import Header, Kind
@@ -18,6 +20,8 @@ from .process import Process
 from .remote_workers import RemoteWorkers
 from .supervisor import READY_S, SINK, Supervisor
 from .swap_coordinator import SwapCoordinator
+
+_LOG = logging.getLogger("sluice.engine")
 
 
 class WorkerPool:
@@ -73,6 +77,7 @@ class WorkerPool:
         """Note that a process of this host is ready."""
         self.own.welcome(name)
         self._swaps.welcome(name, self.own[name].spec.epoch)
+        self.own[name].log_ready()
 
     def heard(self, name: str) -> None:
         """Note that somebody spoke; who is not ready takes its time, and is not watched."""
@@ -117,6 +122,7 @@ class WorkerPool:
             If no restarts are left.
         """
         for process in self.own.exited:
+            process.log_exit(self._dispatch.flights.assigned(process.name))
             self._forget(process.name)
             self.own.on_exit(process)
         self.own.restart_due(self._dispatch.settled)
@@ -137,6 +143,9 @@ class WorkerPool:
 
     def _disconnect(self, name: str) -> None:
         """Let go of a worker of another host; should it live, it learns that it may end."""
+        batches = self._dispatch.flights.assigned(name)
+        text = "remote worker {worker!r} is gone; {batches} batches reclaimed"
+        limiter.warn(_LOG, "remote-worker-gone", text, worker=name, batches=batches)
         self._forget(name)
         self._hub.send(Header(Kind.STOP), to=name.encode())
         self.guests.drop(name)

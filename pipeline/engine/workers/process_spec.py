@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -19,17 +20,20 @@ from sluice.pipeline.core.errors import (
     ErrorRecord,
     SluiceError,
 )
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.core.schema import Column, Schema
 from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.sinks.base import Keep
 from sluice.pipeline.system.cpu_scheduling import SWITCH_INTERVAL_S, change_policy
+from sluice.pipeline.system.log import configure_child
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket, terminate
 
 from .shared_slots import SharedSlots
 
+_LOG = logging.getLogger("sluice.engine")
 #: A process that has heard nothing for this long looks whether its parent still lives.
 ORPHAN_CHECK_S = 1.0
 SLOTS = "slots"
@@ -167,6 +171,8 @@ def run_process(role: Callable[[ProcessSpec, Socket], None], path: str) -> int:
     that is a death like any other. The exit code is the error's.
     """
     spec = msgspec.json.decode(Path(path).read_bytes(), type=ProcessSpec)
+    configure_child(spec.name, int(spec.bor.get("run", 0)))
+    _LOG.debug("started as pid %d", os.getpid(), extra=fields("process-started", pid=os.getpid()))
     os.sched_setaffinity(0, spec.cores.others)  # threads to come inherit it
     if spec.hurried:
         change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
@@ -176,7 +182,7 @@ def run_process(role: Callable[[ProcessSpec, Socket], None], path: str) -> int:
     try:
         role(spec, hub)
     except DeviceLostError as error:  # for this process: the next may find it well again
-        sys.stderr.write(f"{spec.name}: {error}\n")
+        _LOG.error("%s", error.message, extra=fields("device-lost"))
         code = error.exit_code
     except Exception as error:
         if "SLUICE_DEBUG" in os.environ:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
 from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.core.log import limiter
 from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EventAck
 from sluice.pipeline.transport.peer_table import PeerTable
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
+_LOG = logging.getLogger("sluice.source")
 #: A jump of the event counter beyond this is a broken counter, not a loss.
 _MOST_LOST = 1 << 40
 _COUNTER = (1 << 64) - 1
@@ -94,6 +97,7 @@ class FrontEnds:
             self.peers.drop(known.row)
         row = self.peers.add(peer, begin.next_event)
         self._known[peer] = FrontEnd(begin.source, row, begin.next_event, self.peers)
+        _log("connected", peer, begin.source, begin.next_event)
 
     def set_busy(self, socket: Socket, *, busy: bool) -> None:
         """Tell every front end to pause, or to go on."""
@@ -103,7 +107,9 @@ class FrontEnds:
 
     def unregister(self, peer: bytes) -> None:
         """Forget a front end."""
-        self.peers.drop(self._known.pop(peer).row)
+        gone = self._known.pop(peer)
+        _log("gone", peer, gone.source, gone.next_event)
+        self.peers.drop(gone.row)
 
     def acknowledge(self, socket: Socket, *, now: bool = False) -> None:
         """Tell the front ends how far they were understood, at most once a second unless `now`."""
@@ -124,3 +130,12 @@ class FrontEnds:
         ping = Header(Kind.HEARTBEAT)
         for peer in [peer for peer in self._known if not socket.send(ping, to=peer)]:
             self.unregister(peer)
+
+
+def _log(what: str, peer: bytes, source: int, event: int) -> None:
+    """Log that a front end came or went, and where its event counter stands."""
+    name = peer.decode(errors="backslashreplace")
+    text = "front end {peer!r} (source {source}) {what} at event {next_event}"
+    limiter.info(
+        _LOG, f"front-end-{what}", text, peer=name, source=source, what=what, next_event=event
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from sluice.kernels.hashing import sample_mask
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.endpoints import Security, require_authentication
 from sluice.pipeline.core.errors import ProtocolError
+from sluice.pipeline.core.log import limiter
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from sluice.pipeline.sources.base import NONE, Available, Losses, Rejected, within_limits
 from sluice.pipeline.sources.column_spec import parse_column
@@ -31,10 +33,13 @@ from sluice.pipeline.transport.socket import Limits, Message, Socket
 from .backlog import RaggedBacklog, RecordBacklog
 from .front_ends import FrontEnd, FrontEnds
 
+_LOG = logging.getLogger("sluice.source")
 _MESSAGES_A_CALL = 256
 _LAST_CALL_S = 1.0
 #: Shares of the backlog at which front ends are told to pause, and to go on.
 _HIGH, _LOW = 0.75, 0.25
+_ERROR = "protocol-error"
+_ERRORS = "{count:,} protocol errors of front ends, the latest of {peer!r}: {reason}"
 #: Messages that ZeroMQ may hold for one front end.
 _QUEUE = 1000
 
@@ -121,6 +126,7 @@ class LiveSource:
             except ProtocolError as error:
                 where = f"{self.name}: from {error.peer.decode(errors='replace')!r}"
                 self._losses.reject(Rejected(where, error.message, b"", events=0))
+                limiter.warn(_LOG, _ERROR, _ERRORS, peer=error.peer, reason=error.message)
         self._update_busy()
         self._front_ends.acknowledge(self.socket)
 
@@ -202,6 +208,7 @@ class LiveSource:
                 where = f"{self.name}: source {data.source}: events from {data.first_event}"
                 bytes_ = b"".join(payload)
                 self._losses.reject(Rejected(where, error.message, bytes_, data.events))
+                limiter.warn(_LOG, _ERROR, _ERRORS, peer=peer, reason=error.message)
         else:
             raise _peer_error(peer, f"expected BOR, DATA, RAW or EOR, got {Kind(header.kind).name}")
 

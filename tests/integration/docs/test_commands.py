@@ -179,6 +179,17 @@ def test_run_control(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert report["seconds"]["paused"] > 0
 
 
+def test_reading_the_log(root: Path, blocks: Blocks, tmp_path: Path) -> None:
+    said = _type(_commands(root / "docs" / "howto" / "read-the-log.md", blocks), tmp_path, root)
+    for words in (
+        "INFO    ingest: run 1: RUNNING: graph hgcal takes events",
+        "INFO    ingest: run 1: front end 'front-end-1-",
+        "INFO    ingest: run 1: draining",
+        "INFO    ingest: run 1: STOPPED: graph hgcal done: 40,000 events",
+    ):
+        assert words in said, said
+
+
 def test_replaying_your_files(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     page = root / "docs" / "howto" / "replay-your-files.md"
     _write_files(page, blocks, tmp_path)

@@ -219,3 +219,21 @@ def test_command_line(reference: Path) -> None:
         for name, command in _leaves(typer.main.get_command(app))
     }  # fmt: skip
     assert documented == got
+
+
+#: Names that are made of two parts in the code.
+_MADE_OF_PARTS = {
+    *(f"events-{name}" for name in ("lost", "shed", "invalid", "failed")),
+    *(f"front-end-{what}" for what in ("connected", "gone")),
+}
+
+
+def test_events_of_the_log(root: Path) -> None:
+    page = (root / "docs" / "howto" / "read-the-log.md").read_text()
+    rows = re.findall(r"^\| (?:debug|info|warning|error) \| ([^|]*) \|", page, re.M)
+    told = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    code = "".join(path.read_text() for path in (root / "pipeline").rglob("*.py"))
+    written = set(re.findall(r'fields\(\s*"([a-z-]+)"', code))
+    written |= set(re.findall(r'limiter\.\w+\(\s*_LOG,\s*"([a-z-]+)"', code))
+    written |= set(re.findall(r'^_(?:ERROR|REJECTED) = "([a-z-]+)"', code, re.M))
+    assert told == written | _MADE_OF_PARTS
