@@ -196,6 +196,21 @@ def test_systemd_unit(root: Path, tmp_path: Path) -> None:
     shutil.copy(root / "deploy" / "systemd" / "gpu.conf", more)
     said = _run("systemd-analyze", "verify", "--recursive-errors=no", str(unit), cwd=tmp_path)
     assert "sluice@" not in said, said
+    assert said == ""
+
+
+def test_systemd_unit_allows_what_libzmq_needs(root: Path) -> None:
+    text = (root / "deploy" / "systemd" / "sluice@.service").read_text()
+    (before, families) = re.findall(r"^((?:#.*\n)+)RestrictAddressFamilies=(.*)$", text, re.M)[0]
+    assert families.split() == ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]
+    assert "AF_NETLINK" in before
+    assert "libzmq" in before
+
+
+def test_systemd_unit_waits_for_the_daemon_s_word(root: Path) -> None:
+    text = (root / "deploy" / "systemd" / "sluice@.service").read_text()
+    assert re.search(r"^Type=notify$", text, re.M)
+    assert re.search(r"^WatchdogSec=60s$", text, re.M)
 
 
 def test_systemd_unit_calls_the_command_as_it_is(root: Path) -> None:
