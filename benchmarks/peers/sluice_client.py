@@ -86,7 +86,7 @@ class SluiceLink:
         self._link.send(header, self._bytes[at * record : (at + size) * record])
         self._next = self._base + number + 1
         if number % 64 == 0:
-            self._link.look()
+            self._link.receive_all()
 
     def wait(self, timeout_s: float) -> list[int]:
         """See `IngestClient`."""

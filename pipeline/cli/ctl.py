@@ -50,7 +50,7 @@ def configure(
     address: Address = ADDRESS, token_file: _Token = None, as_json: _Json = False
 ) -> None:
     """Let a waiting daemon read its graph file again; also ends the state ERROR."""
-    _print_status(_client(address, token_file).post("configure", patience_s=60), as_json=as_json)
+    _print_status(_client(address, token_file).post("configure", timeout_s=60), as_json=as_json)
 
 
 def start(
@@ -111,7 +111,7 @@ def swap(
 ) -> None:
     """Give a stage another model while the run goes on; the answer says from which batch."""
     client = _client(address, token_file)
-    now = client.post("swap", patience_s=120, stage=stage, model=model)
+    now = client.post("swap", timeout_s=120, stage=stage, model=model)
     if as_json:
         _print_status(now, as_json=True)
         return

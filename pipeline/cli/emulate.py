@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sluice.pipeline.core.errors import DataError
 
 from .common.options import Json, Key, PlainTcp, ServerKey
 from .common.output import print_json
@@ -40,8 +39,7 @@ def emulate(
     from rich.console import Console
 
     from sluice.pipeline.core.endpoints import require_local
-    from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator, Sent
-    from sluice.pipeline.transport import socket
+    from sluice.pipeline.tools.emulator import run
     from sluice.pipeline.transport.curve_keys import load_client_auth
 
     from .common.progress import progress_bar
@@ -49,19 +47,13 @@ def emulate(
     security = load_client_auth(key, server_key)
     if security is None and not plain_tcp:
         require_local(to)
-    events, schema = _events(family, recording, seed)
+    events, schema = run.load_events(family, recording, seed)
     total = max(1, round(rate * seconds))
     with progress_bar(total, quiet=as_json) as update:
-
-        def show(sent: Sent) -> None:
-            update(sent.events + sent.dropped + sent.suppressed, "")
-
-        front_end = FrontEndEmulator(to, events, schema, security=security, first_id=first_id)
-        try:
-            sent = front_end.run(rate, total, per_message, show)
-        finally:
-            front_end.close()
-            socket.terminate()
+        sent = run.emulate(
+            to, events, schema, rate, total, per_message, first_id, security,
+            lambda so_far: update(so_far.due, ""),
+        )  # fmt: skip
     if as_json:
         print_json(sent)
     else:
@@ -70,24 +62,3 @@ def emulate(
             f"dropped {sent.dropped:,}; suppressed {sent.suppressed:,}; "
             f"acknowledged {sent.acknowledged:,}"
         )
-
-
-def _events(family: str, recording: Path | None, seed: int) -> Any:
-    """Return the events to send, as one batch, and their columns."""
-    from importlib.metadata import entry_points
-
-    from sluice.pipeline.core.batch import concatenate
-    from sluice.pipeline.core.schema import T_INGEST, Schema
-    from sluice.pipeline.recording import Recording
-
-    if recording is not None:
-        reader = Recording(recording)
-        batches = list(reader.batches())
-        reader.close()
-        if not batches:
-            raise DataError(f"{recording}: expected events to send, got none")
-        batch, schema = concatenate(batches), reader.schema
-    else:
-        (simulator,) = entry_points(group="sluice.simulators")
-        batch, schema = simulator.load()(family, 65_536, seed)
-    return batch, Schema(c for c in schema if c.name not in (T_INGEST.name, "truth"))

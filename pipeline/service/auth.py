@@ -1,4 +1,4 @@
-"""Who may control a run over HTTP: on loopback everyone, beyond it whoever has the token."""
+"""Access to run control over HTTP: everyone on loopback, beyond it holders of the token."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from pathlib import Path
 from sluice.pipeline.core.endpoints import is_loopback, parse_host_port
 from sluice.pipeline.core.errors import ConfigError
 
-#: A shorter token can be guessed.
-_LEAST = 16
-_MOST = 4096
+#: Minimum length of a token, characters: a shorter one can be guessed.
+_MIN_TOKEN = 16
+#: Maximum size of a token file that is read, bytes.
+_MAX_FILE_BYTES = 4096
 
 
 class HttpAuth:
-    """Where HTTP listens, and what it asks of those who want to control.
+    """Address of HTTP, and whether a request may control runs.
 
     Parameters
     ----------
     listen
         ``host:port``; port 0 for any free one.
     token_file
-        Whose first line is the token; empty for none.
+        File whose first line is the token; empty for none.
 
     Raises
     ------
@@ -43,7 +44,7 @@ class HttpAuth:
     def is_authorised(self, authorization: str) -> bool:
         """Whether a request with this Authorization header may control.
 
-        The time that it takes does not tell how much of a wrong token is right.
+        The comparison takes the same time wherever a wrong token differs.
         """
         if self._token is None:
             return True
@@ -70,7 +71,7 @@ def read_token(path: Path) -> str:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(path.stat().st_mode)
-            text = file.read(_MOST).decode("ascii")
+            text = file.read(_MAX_FILE_BYTES).decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"http.token_file: cannot read {path}: {error}") from error
     if mode & stat.S_IRWXO:
@@ -80,9 +81,9 @@ def read_token(path: Path) -> str:
             hint=f"chmod 600 {path}",
         )
     token = text.partition("\n")[0].strip()
-    if len(token) < _LEAST or not token.isprintable() or " " in token:
+    if len(token) < _MIN_TOKEN or not token.isprintable() or " " in token:
         raise ConfigError(
-            f"http.token_file: {path}: expected one line of at least {_LEAST} characters",
+            f"http.token_file: {path}: expected one line of at least {_MIN_TOKEN} characters",
             hint="python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one",
         )
     return token

@@ -20,22 +20,22 @@ from .auth import read_token
 Status = dict[str, Any]
 
 _ANSWER_S = 10.0
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 class DaemonUnreachable(RunError):
-    """Nobody answers at the address."""
+    """No daemon answers at the address."""
 
 
 class Client:
-    """Speaks to the daemon at an address.
+    """Sends requests to the daemon at an address.
 
     Parameters
     ----------
     address
         ``host:port``.
     token_file
-        Whose first line is the token; None without one.
+        File whose first line is the token; None for no token.
     """
 
     def __init__(self, address: str, token_file: Path | None = None) -> None:
@@ -44,21 +44,21 @@ class Client:
         self._token = read_token(token_file) if token_file else None
 
     def status(self) -> Status:
-        """Return what /status shows; `DaemonUnreachable` if nobody answers."""
+        """Return what /status shows; `DaemonUnreachable` if no daemon answers."""
         return self._ask("GET", "/status", _ANSWER_S)
 
-    def post(self, action: str, *, patience_s: float = _ANSWER_S, **options: str) -> Status:
-        """Do an action and return how the run stands.
+    def post(self, action: str, *, timeout_s: float = _ANSWER_S, **options: str) -> Status:
+        """Do an action and return the state of the run.
 
         Raises
         ------
         RunError
             If the daemon refuses, with its reason and hint.
         ConfigError
-            If it wants another token.
+            If the token is missing or wrong.
         """
         query = f"?{urllib.parse.urlencode(options)}" if options else ""
-        return self._ask("POST", f"/{action}{query}", patience_s)
+        return self._ask("POST", f"/{action}{query}", timeout_s)
 
     def wait_until(self, good: Callable[[Status], bool], timeout_s: float) -> Status:
         """Ask for the status until it is good; RunError on ERROR or when time runs out."""
@@ -68,16 +68,16 @@ class Client:
                 raise RunError(f"run ended in ERROR: {status['cause']}")
             if time.monotonic() > deadline:
                 raise RunError(f"still {status['state']} after {timeout_s:g} s")
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         return status
 
-    def _ask(self, method: str, page: str, patience_s: float) -> Status:
+    def _ask(self, method: str, page: str, timeout_s: float) -> Status:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         request = urllib.request.Request(
             f"http://{self.address}{page}", method=method, headers=headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=patience_s) as answer:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 return _object(answer.read(), self.address)
         except urllib.error.HTTPError as error:
             with error:

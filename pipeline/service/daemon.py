@@ -136,7 +136,7 @@ class Daemon:
     def _turns(self) -> int | None:
         """Return a number that changes while the main thread's loop turns; None outside of one."""
         if self._in_loop.is_set() and self.account is not None:
-            return self.account.ledger.wall_ns  # the engine's loop sets it at each turn
+            return self.account.snapshot().wall_ns  # the engine's loop sets it at each turn
         return self._idle_turns if self._idle else None
 
     def _next_command(self) -> str:

@@ -23,17 +23,17 @@ from sluice.pipeline.run.state import USERS, RunState, State
 from sluice.pipeline.stages.capabilities import HasLadder
 
 _UPPER_S = edges()
-#: Every octave has 32 buckets inside; four of them an octave are shown.
+#: Bucket edges that are exposed: four of the 32 of an octave.
 _SHOWN = np.arange(7, len(_UPPER_S), 8)
 
 
 class RunCollector(Collector):
-    """Shows the run that is; hand it to a prometheus_client registry.
+    """Collects the metrics of the present or latest run; a collector of prometheus_client.
 
     Parameters
     ----------
     now
-        Returns the accounting of the run, None before the first run, and its state.
+        Returns the accounting of the run, None before the first one, and its state.
     """
 
     def __init__(self, now: Callable[[], tuple[RunAccounting | None, RunState]]) -> None:
@@ -97,7 +97,7 @@ class _SnapshotMetrics:
             accepts.add_metric([path], number)
         yield accepts
         rung = GaugeMetricFamily(
-            "sluice_ladder_rung", "Rung that judges: 0 is the full model.", labels=["stage"]
+            "sluice_ladder_rung", "Rung in use: 0 is the full model.", labels=["stage"]
         )
         for stage in self._graph.stages:
             if isinstance(stage, HasLadder):
@@ -185,7 +185,7 @@ class _SnapshotMetrics:
             models.add_metric([stage, *(info[key] for key in keys[1:])], 1)
         yield models
         restarts = CounterMetricFamily(
-            "sluice_worker_restarts", "Restarts of dead workers.", labels=["worker"]
+            "sluice_worker_restarts", "Restarts of workers.", labels=["worker"]
         )
         for worker, number in now.restarts.items():
             restarts.add_metric([worker], number)

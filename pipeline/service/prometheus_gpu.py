@@ -22,12 +22,12 @@ _GAUGES: tuple[tuple[str, str, Callable[[Sample], float | None]], ...] = (
 
 
 class GpuCollector(Collector):
-    """Shows the latest samples; hand it to a prometheus_client registry.
+    """Collects the latest samples of the GPUs; a collector of prometheus_client.
 
     Parameters
     ----------
     samples
-        Returns them.
+        Returns the latest samples.
     """
 
     def __init__(self, samples: Callable[[], Sequence[Sample]]) -> None:
@@ -66,7 +66,7 @@ def _clocks(samples: Sequence[Sample]) -> Iterator[Metric]:
 def _faults(samples: Sequence[Sample]) -> Iterator[Metric]:
     ecc = CounterMetricFamily("sluice_gpu_ecc_errors", "ECC errors.", labels=["gpu", "kind"])
     failed = CounterMetricFamily(
-        "sluice_gpu_sample_errors", "Questions to the driver that failed.", labels=["gpu"]
+        "sluice_gpu_sample_errors", "Queries of the driver that failed.", labels=["gpu"]
     )
     for sample in samples:
         gpu = str(sample.index)

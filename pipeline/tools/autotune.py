@@ -1,4 +1,4 @@
-"""What suits a graph on the machine at hand: measured once, kept in a file that runs read."""
+"""Batch size, workers and backends for a graph on this machine: measured once, kept in a file."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
 _BACKENDS = ("layers", DEFAULT)
 _MODEL_EVENTS = 4096
 
-Told = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class TuningResult(Struct, frozen=True, forbid_unknown_fields=True):
-    """The file: what to use, for which graph and machine, and what was measured.
+    """Measured settings for one graph on one machine, as the file has them.
 
     Attributes
     ----------
     graph
         Name of the graph.
     fingerprint
-        Of graph and machine; for others the file says nothing.
+        Digest of graph and machine; the file is not used for others.
     batch_events, compute
-        Of the tables ``[graph]`` and ``[workers]``.
+        Values for the tables ``[graph]`` and ``[workers]``.
     backends
-        Backend by stage.
+        Fastest backend, by stage.
     rates
-        Events/s by layout, ``workers x batch_events``.
+        Events per second, by ``workers x batch_events``.
     nanoseconds
-        Of an event in each model, by stage and backend.
+        Time of an event in each model, ns, by stage and backend.
     """
 
     graph: str
@@ -65,8 +65,8 @@ class TuningResult(Struct, frozen=True, forbid_unknown_fields=True):
     nanoseconds: dict[str, dict[str, float]]
 
 
-def measure(config: GraphConfig, source: ComponentConfig, tell: Told) -> TuningResult:
-    """Measure a graph on a recording; return what was fastest.
+def measure(config: GraphConfig, source: ComponentConfig, progress: Progress) -> TuningResult:
+    """Measure a graph on a recording and return the fastest settings.
 
     First each model on each backend that has it, on one core; then the whole graph at several batch
     sizes with a worker for each core, and with fewer workers at the best size.
@@ -76,9 +76,9 @@ def measure(config: GraphConfig, source: ComponentConfig, tell: Told) -> TuningR
     config
         The graph.
     source
-        Where the events of each measurement come from: enough for a second or more.
-    tell
-        Called with what is measured next.
+        Source of the events of each measurement, enough for a second or more.
+    progress
+        Called with the name of each measurement before it begins.
     """
     if config.workers.chain:
         raise ConfigError(
@@ -87,18 +87,18 @@ def measure(config: GraphConfig, source: ComponentConfig, tell: Told) -> TuningR
         )
     found = {}
     for name, stage in model_stages(config).items():
-        tell(f"models of stage {name}")
+        progress(f"models of stage {name}")
         found[name] = dict(_models(stage))
     backends = {name: min(costs, key=costs.__getitem__) for name, costs in found.items() if costs}
     config = override_backends(replace(config, source=source), backends)
     cores = len(os.sched_getaffinity(0))
     rates: dict[tuple[int, int], float] = {}
     for batch in BATCHES:
-        tell(f"{cores} workers, batches of {batch:,}")
+        progress(f"{cores} workers, batches of {batch:,}")
         rates[cores, batch] = _rate(config, cores, batch)
     best = max(rates, key=rates.__getitem__)[1]
     for workers in range(1, cores):
-        tell(f"{workers} workers, batches of {best:,}")
+        progress(f"{workers} workers, batches of {best:,}")
         rates[workers, best] = _rate(config, workers, best)
     compute, batch = max(rates, key=rates.__getitem__)
     return TuningResult(
@@ -108,7 +108,7 @@ def measure(config: GraphConfig, source: ComponentConfig, tell: Told) -> TuningR
 
 
 def tuned_file(config: GraphConfig) -> Path:
-    """Return where what was measured for a graph is kept: beside the run numbers."""
+    """Return the path of the file of a graph: beside the run numbers."""
     return state_folder(config.run.state) / "tuned" / f"{config.graph.name}.toml"
 
 
@@ -119,7 +119,7 @@ def write_tuned(tuned: TuningResult, path: Path) -> None:
 
 
 def apply(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:
-    """Return the graph as a file says, and a word on it; the graph itself if there is no file.
+    """Return the graph with the settings of a file and a note on them; as it is without a file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which backends can be used here, on which device, and why not."""
+"""Backends that can be used on this machine, by device, and why others cannot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sluice.pipeline.inference.session import require_backend
 
 from .finding import GPU, Finding, Findings, Status, ok
 
-#: Devices of our own backends; one of another package is asked without.
+#: Devices of our own backends; one of another package is nvml_library without.
 _DEVICES = {"layers": ("cpu",), "onnxruntime": ("cpu", "cuda", "tensorrt"), "tensorrt": ("",)}
 
 
@@ -43,12 +43,12 @@ def _on_gpu(name: str, device: str) -> bool:
 
 def _numbers(device: str) -> list[str]:
     """Return the numbers of the GPUs, one without where none is."""
-    asked = nvml.load()
-    if asked is None:
+    nvml_library = nvml.load()
+    if nvml_library is None:
         return [""]
     try:
-        return [str(n) for n in range(asked.nvmlDeviceGetCount())] or [""]
-    except asked.NVMLError:
+        return [str(n) for n in range(nvml_library.nvmlDeviceGetCount())] or [""]
+    except nvml_library.NVMLError:
         return [""]
     finally:
-        asked.nvmlShutdown()
+        nvml_library.nvmlShutdown()

@@ -1,4 +1,4 @@
-"""One thing that was looked at on a machine, and how it stands."""
+"""Result of one check of a machine."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Status(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes
     ----------
     group, name
-        Where it belongs, and what it is.
+        Group of the check, and what was checked.
     status
-        Of what is in the group ``gpu``, an error is one for GPUs alone.
+        Result; an error in the group ``gpu`` concerns runs on GPUs only.
     found
-        What was found.
+        Value that was found.
     fix
-        What to do about it, if anything: a command where one helps.
+        What to do about it, a command where one helps; empty if nothing.
     """
 
     group: str
@@ -42,12 +42,12 @@ GPU = "gpu"
 
 
 def ok(group: str, name: str, found: str) -> Finding:
-    """Return a finding that asks for nothing."""
+    """Return a finding that needs no action."""
     return Finding(group, name, Status.FINE, found)
 
 
 def graded(group: str, name: str, found: str, fix: str, *, worse: Status, if_: bool) -> Finding:
-    """Return a finding that asks for `fix` where `if_` holds."""
+    """Return a finding that needs `fix` where `if_` holds."""
     return Finding(group, name, worse if if_ else Status.FINE, found, fix if if_ else "")
 
 

@@ -10,7 +10,7 @@ from sluice.pipeline.gpu import nvml, shared_libraries
 from .finding import GPU, Finding, Findings, Status, ok
 from .packages import installed
 
-#: What ONNX Runtime's providers and native engines open, in the order of a reader's questions.
+#: Libraries that ONNX Runtime's providers and native engines open, from the driver upwards.
 LIBRARIES = (
     "libcuda.so.1", "libnvidia-ml.so.1", "libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13",
     "libcurand.so.10", "libcudnn.so.9", "libnvrtc.so.13", "libnvvm.so.4", "libnvJitLink.so.13",
@@ -18,8 +18,8 @@ LIBRARIES = (
 )  # fmt: skip
 PACKAGES = ("onnxruntime-gpu", "tensorrt-cu13", "cuda-bindings", "numba-cuda", "nvidia-ml-py")
 _VERSION = Path("/proc/driver/nvidia/version")
-#: CUDA 13 and TensorRT 10.16 know none older.
-_LEAST_CAPABILITY = (7, 5)
+#: Minimum compute capability of CUDA 13 and TensorRT 10.16.
+_MIN_CAPABILITY = (7, 5)
 _EXTRA = "pip install 'sluice-daq[gpu]'"
 
 
@@ -48,8 +48,8 @@ def _driver() -> Finding:
 
 
 def _devices() -> Findings:
-    asked = nvml.load()
-    if asked is None:
+    library = nvml.load()
+    if library is None:
         fix = (
             shared_libraries.DRIVER.command
             if not nvml.driver_is_here()
@@ -58,27 +58,27 @@ def _devices() -> Findings:
         yield Finding(GPU, "devices", Status.ERROR, "none seen", fix)
         return
     try:
-        for index in range(asked.nvmlDeviceGetCount()):
-            yield _device(asked, index)
-    except asked.NVMLError as error:
+        for index in range(library.nvmlDeviceGetCount()):
+            yield _device(library, index)
+    except library.NVMLError as error:
         yield Finding(GPU, "devices", Status.ERROR, f"NVML: {error}", "nvidia-smi tells more")
     finally:
-        asked.nvmlShutdown()
+        library.nvmlShutdown()
 
 
-def _device(asked: Any, index: int) -> Finding:
-    handle = asked.nvmlDeviceGetHandleByIndex(index)
-    capability = tuple(asked.nvmlDeviceGetCudaComputeCapability(handle))
-    memory = asked.nvmlDeviceGetMemoryInfo(handle).total
+def _device(library: Any, index: int) -> Finding:
+    handle = library.nvmlDeviceGetHandleByIndex(index)
+    capability = tuple(library.nvmlDeviceGetCudaComputeCapability(handle))
+    memory = library.nvmlDeviceGetMemoryInfo(handle).total
     text = (
-        f"{asked.nvmlDeviceGetName(handle)}, compute capability {capability[0]}.{capability[1]}, "
+        f"{library.nvmlDeviceGetName(handle)}, compute capability {capability[0]}.{capability[1]}, "
         f"{memory / 1e9:.0f} GB"
     )
-    if capability >= _LEAST_CAPABILITY:
+    if capability >= _MIN_CAPABILITY:
         return ok(GPU, f"gpu {index}", text)
-    least = ".".join(map(str, _LEAST_CAPABILITY))
+    minimum = ".".join(map(str, _MIN_CAPABILITY))
     return Finding(
-        GPU, f"gpu {index}", Status.ERROR, text, f"CUDA 13 wants {least} or more: another GPU"
+        GPU, f"gpu {index}", Status.ERROR, text, f"CUDA 13 needs {minimum} or more: another GPU"
     )
 
 

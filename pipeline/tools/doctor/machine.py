@@ -18,18 +18,18 @@ from .finding import Finding, Findings, Status, graded, ok
 
 _GROUP = "machine"
 _MIB = 1 << 20
-#: Of a run: a slot a batch of the window, and what a run that was killed left.
-_SHM = 256 * _MIB
-_DISK = 10 << 30
-_MEMORY = 2 << 30
-#: What deploy/systemd/sluice@.service asks for is more; a front end takes three.
-_FILES = 4096
-#: Of the graphs that ship: where metrics are served, and where front ends connect.
+#: Free shared memory that a run needs, bytes: slots of the window, and those of a killed run.
+_MIN_SHM_BYTES = 256 * _MIB
+_MIN_DISK_BYTES = 10 << 30
+_MIN_MEMORY_BYTES = 2 << 30
+#: Minimum limit of open files; a front end takes three. The systemd unit sets more.
+_MIN_FILES = 4096
+#: Ports of the graphs that ship: HTTP, and the socket of the front ends.
 _PORTS = {9464: "http.listen", 5560: "listen of the source"}
 
 
 def check_machine() -> Findings:
-    """Yield what the machine is and lets us do."""
+    """Yield the findings on processor, memory, limits, folders, ports and clock."""
     yield from _processor()
     yield from _memory()
     yield from _limits()
@@ -44,7 +44,7 @@ def _processor() -> Findings:
     yield ok(_GROUP, "processor", machine.processor())
     yield graded(
         _GROUP, "cores", f"{cores} of {all_cores}",
-        "a run wants one beside those of its workers: give it more, or --engine inline",
+        "a run needs one beside those of its workers: allow more, or --engine inline",
         worse=Status.WARNING, if_=cores < 2,
     )  # fmt: skip
 
@@ -54,7 +54,7 @@ def _memory() -> Findings:
     free = int(fields.get("MemAvailable", "0 kB").split()[0]) << 10
     yield graded(
         _GROUP, "memory", f"{free / 1e9:.1f} GB available", "a worker takes 0.4 GB: free some",
-        worse=Status.WARNING, if_=free < _MEMORY,
+        worse=Status.WARNING, if_=free < _MIN_MEMORY_BYTES,
     )  # fmt: skip
     yield _shared()
 
@@ -68,16 +68,16 @@ def _shared() -> Finding:
     return graded(
         _GROUP, "shared memory", f"{shared.free / 1e6:,.0f} of {shared.total / 1e6:,.0f} MB free",
         "mount -o remount,size=1G /dev/shm; in a container: docker run --shm-size 1g",
-        worse=Status.WARNING, if_=shared.free < _SHM,
+        worse=Status.WARNING, if_=shared.free < _MIN_SHM_BYTES,
     )  # fmt: skip
 
 
 def _limits() -> Findings:
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield graded(
-        _GROUP, "open files", f"{files:,} (ulimit -n), at most {most:,}",
+        _GROUP, "open files", f"{files:,} (ulimit -n), at most {maximum:,}",
         "ulimit -n 65536; LimitNOFILE=65536 of a systemd unit",
-        worse=Status.WARNING, if_=0 <= files < _FILES,
+        worse=Status.WARNING, if_=0 <= files < _MIN_FILES,
     )  # fmt: skip
     priority, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
     yield ok(_GROUP, "real-time priority", f"up to {priority} (ulimit -r); no run needs it")
@@ -101,7 +101,7 @@ def _folders() -> Findings:
     yield graded(
         _GROUP, "disk", f"{free / 1e9:.1f} GB free in {here}",
         "recordings go there: free some, or choose another place with --out",
-        worse=Status.WARNING, if_=free < _DISK,
+        worse=Status.WARNING, if_=free < _MIN_DISK_BYTES,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a machine has and lacks for a run, each missing thing with the command that brings it."""
+"""What a machine has and lacks for a run, with the command for each missing thing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .finding import GPU, Finding, Status
 
 
 class DoctorReport(Struct, frozen=True):
-    """All that was found."""
+    """All findings on this machine."""
 
     findings: tuple[Finding, ...]
 
@@ -35,8 +35,13 @@ class DoctorReport(Struct, frozen=True):
 
 
 def examine() -> DoctorReport:
-    """Look at everything."""
+    """Run all checks."""
     from . import backends, gpu, machine, packages
 
-    looks = (machine.check_machine, packages.check_packages, backends.check_backends, gpu.check_gpu)
-    return DoctorReport(tuple(finding for look in looks for finding in look()))
+    checks = (
+        machine.check_machine,
+        packages.check_packages,
+        backends.check_backends,
+        gpu.check_gpu,
+    )
+    return DoctorReport(tuple(finding for check in checks for finding in check()))

@@ -16,28 +16,30 @@ from sluice.pipeline.transport.front_end_messages import EventData
 from .ingest_client import IngestClient
 from .payloads import make_payloads
 
-#: Messages that are due within this time go together: a shorter sleep would burn a core.
+#: Messages due within this time are sent together, ns: a shorter sleep would take a whole core.
 _TICK_NS = 100_000
-_TELL_NS = 50_000_000
+#: Time between two calls of the progress callback, ns.
+_REPORT_NS = 50_000_000
 
 
 class Sent(Struct):
-    """What a front end has done.
+    """Counts of one front end.
 
     Attributes
     ----------
     events, messages
-        Sent.
+        Events and messages sent.
     dropped
-        Events that could not be sent, the queue full or ingest away; ingest sees them as a gap.
+        Events that could not be sent, because the queue was full or ingest away; ingest counts them
+        as lost.
     suppressed
-        Events that did not happen because ingest was busy; they are in no counter.
+        Events that were not made because ingest was busy; no event counter has them.
     acknowledged
-        Events of which ingest said at the end that it knows them, dropped ones included.
+        Events that ingest acknowledged at the end, dropped ones included.
     restarts
-        How often ingest had forgotten this front end and was told anew what comes.
+        Number of times that ingest had been restarted and was sent BOR again.
     seconds
-        From the first to the last message.
+        Time from the first to the last message, s.
     """
 
     events: int = 0
@@ -48,6 +50,11 @@ class Sent(Struct):
     restarts: int = 0
     seconds: float = 0.0
 
+    @property
+    def due(self) -> int:
+        """Events whose time has come: sent, dropped or suppressed."""
+        return self.events + self.dropped + self.suppressed
+
 
 class FrontEndEmulator:
     """Sends the same events over and over, with fresh ids and times.
@@ -55,15 +62,15 @@ class FrontEndEmulator:
     Parameters
     ----------
     endpoint
-        The ingest socket.
+        Endpoint of the ingest socket.
     events
-        What to send; its columns but `t_ingest` make the record type.
+        Events to send, over and over; `event_id` and `t_event` are replaced.
     schema
-        The record type.
+        Record type of the messages.
     source
-        The number of this front end.
+        Source number of this front end.
     security
-        The keys to show; None for a plain connection.
+        CURVE keys; None for a plain connection.
     first_id
         Id of the first event; the others count up from it.
     """
@@ -78,7 +85,7 @@ class FrontEndEmulator:
         first_id: int = 0,
     ) -> None:
         self._source = source
-        self._stock = make_payloads(events, schema, first_id)
+        self._payloads = make_payloads(events, schema, first_id)
         self._endpoint = endpoint
         self._link = IngestClient(endpoint, schema, source, security)
 
@@ -89,7 +96,7 @@ class FrontEndEmulator:
         per_message: int = 1,
         progress: Callable[[Sent], None] | None = None,
     ) -> Sent:
-        """Send `events` events, `rate_hz` a second, `per_message` in a message.
+        """Send `events` events at `rate_hz` per second, `per_message` in a message.
 
         Raises
         ------
@@ -98,17 +105,17 @@ class FrontEndEmulator:
         """
         sent = Sent()
         self._link.begin()
-        most = self._link.most_bytes
-        if most and (size := self._stock.min_bytes(per_message)) > most:
+        max_bytes = self._link.max_bytes
+        if max_bytes and (size := self._payloads.min_bytes(per_message)) > max_bytes:
             raise self._too_long(size)
         start = time.monotonic_ns()
         period_ns = 1e9 / rate_hz
-        told_ns = start
+        last_report_ns = start
         done = 0
         while done < events:
             now = time.monotonic_ns()
             due = min(events, int((now - start) / period_ns) + 1)
-            if self._link.busy:  # the detector's dead time: no event happens
+            if self._link.busy:  # dead time of the detector: no event is made
                 sent.suppressed += due - done
                 start += round((due - done) * period_ns)
                 events, due = events - due + done, done
@@ -116,9 +123,9 @@ class FrontEndEmulator:
                 due = done + (due - done) // per_message * per_message
             self._send(done, due, per_message, sent)
             done = due
-            self._link.look()
-            if progress is not None and now - told_ns >= _TELL_NS:
-                told_ns = now
+            self._link.receive_all()
+            if progress is not None and now - last_report_ns >= _REPORT_NS:
+                last_report_ns = now
                 progress(sent)
             next_ns = max(start + (done + per_message - 1) * period_ns, now + _TICK_NS)
             time.sleep(max(0.0, next_ns - time.monotonic_ns()) / 1e9)
@@ -126,22 +133,22 @@ class FrontEndEmulator:
             progress(sent)
         sent.seconds = (time.monotonic_ns() - start) / 1e9
         self._link.end(done)
-        sent.acknowledged, sent.restarts = self._link.understood, self._link.begun
+        sent.acknowledged, sent.restarts = self._link.acknowledged, self._link.begun
         return sent
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._link.close()
 
     def _send(self, first: int, until: int, per_message: int, sent: Sent) -> None:
         """Send the events from `first` to before `until`."""
-        stock, most = self._stock, self._link.most_bytes
-        stock.prepare(first, until, time.time_ns())
+        payloads, max_bytes = self._payloads, self._link.max_bytes
+        payloads.prepare(first, until, time.time_ns())
         for start in range(first, until, per_message):
             count = min(per_message, until - start)
-            header = EventData(stock.kind, self._source, sent.messages, start, count).to_header()
-            payload = stock.message(start, count)
-            if most and len(payload) > most:
+            header = EventData(payloads.kind, self._source, sent.messages, start, count).to_header()
+            payload = payloads.message(start, count)
+            if max_bytes and len(payload) > max_bytes:
                 raise self._too_long(len(payload))
             if self._link.send(header, payload):
                 sent.events += count
@@ -151,6 +158,6 @@ class FrontEndEmulator:
 
     def _too_long(self, size: int) -> RunError:
         return RunError(
-            f"{self._endpoint} takes messages of at most {self._link.most_bytes} bytes, got {size}",
+            f"{self._endpoint} takes messages of at most {self._link.max_bytes} bytes, got {size}",
             hint="send fewer events in a message, or raise `message_bytes` of the source",
         )

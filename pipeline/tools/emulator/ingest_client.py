@@ -17,21 +17,22 @@ from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
 from sluice.pipeline.transport.socket import Socket
 
 _ANSWER_S = 10.0
-_LOOK_S = 0.1
-#: Ingest answers BOR sooner than this, or it was lost.
-_AGAIN_S = 1.0
+_POLL_S = 0.1
+#: Longest time in which ingest answers BOR, s; after it the BOR counts as lost.
+_BOR_ANSWER_S = 1.0
 
 
 class IngestClient:
-    """A front end's side of the talk with ingest, which may go away and come back.
+    """A front end's side of the exchange with ingest, which may be restarted.
 
-    Ingest tells now and then how far it has understood. One that was started anew knows nobody and
-    says HELLO; it is told from where on to count, so that what it never saw shows as lost.
+    Ingest acknowledges events now and then. After a restart it answers HELLO to messages of a front
+    end that it does not know; BOR then names the last acknowledged event, so that events it never
+    got count as lost.
 
     Parameters
     ----------
     endpoint, schema, source, security
-        See `FrontEndEmulator`.
+        Parameters of `FrontEndEmulator`.
     """
 
     def __init__(
@@ -42,44 +43,44 @@ class IngestClient:
         self._endpoint = endpoint
         self._schema = pack_schema(schema)
         self._source = source
-        self._asked_s = -math.inf
-        #: The event counter up to which ingest has said that it understood.
-        self.understood = 0
+        self._bor_sent_s = -math.inf
+        #: Event counter up to which ingest has acknowledged.
+        self.acknowledged = 0
         self.begun = 0
-        #: Most bytes of a message; 0 for no limit.
-        self.most_bytes = 0
+        #: Maximum size of a message, bytes; 0 for no limit.
+        self.max_bytes = 0
         #: Whether ingest has asked for a pause.
         self.busy = False
         self.send = self._socket.send
         self.close = self._socket.close
 
     def begin(self) -> None:
-        """Say what will come, wait until ingest agrees; RunError if it does not."""
-        self._insist(BeginOfRun(0, self._source).to_header(), self._schema)
-        self._await("BOR", self._look)
+        """Send BOR and wait for the acknowledgement; RunError if there is none."""
+        self._send_until_queued(BeginOfRun(0, self._source).to_header(), self._schema)
+        self._await("BOR", self._receive)
 
-    def look(self) -> None:
-        """Take what ingest has said; a new ingest is told anew what will come."""
-        while self._look() is not None:
+    def receive_all(self) -> None:
+        """Take all messages of ingest; one that was restarted gets BOR again."""
+        while self._receive() is not None:
             pass
 
     def end(self, first: int) -> None:
-        """Say that `first` events were all, wait until ingest has understood."""
+        """Send EOR after `first` events and wait until ingest has acknowledged them."""
 
         def finished() -> bool:
             begun = self.begun
-            header = self._look()
-            if self.begun != begun:  # to an ingest that was not there before
-                self._insist(last)
+            header = self._receive()
+            if self.begun != begun:  # ingest was restarted and has not got EOR
+                self._send_until_queued(last)
             if header is None or header.kind != Kind.ACK:
                 return False
             return EventAck.from_header(header).next_event >= first
 
         last = EndOfRun(first, self._source).to_header()
-        self._insist(last)
+        self._send_until_queued(last)
         self._await("EOR", finished)
 
-    def _look(self) -> Header | None:
+    def _receive(self) -> Header | None:
         """Take one message, if there is one."""
         try:
             message = self._socket.receive()
@@ -94,39 +95,39 @@ class IngestClient:
             )
             raise RunError(f"{self._endpoint} refuses: {why}")
         if header.kind == Kind.ACK:
-            self._asked_s = -math.inf
+            self._bor_sent_s = -math.inf
             ack = EventAck.from_header(header)
-            self.understood = max(self.understood, ack.next_event)
-            self.most_bytes = ack.max_message_bytes or self.most_bytes
+            self.acknowledged = max(self.acknowledged, ack.next_event)
+            self.max_bytes = ack.max_message_bytes or self.max_bytes
         elif header.kind == Kind.BUSY:
             self.busy = Busy.from_header(header).pause
-        elif header.kind == Kind.HELLO and time.monotonic() - self._asked_s > _AGAIN_S:
+        elif header.kind == Kind.HELLO and time.monotonic() - self._bor_sent_s > _BOR_ANSWER_S:
             self.busy = False
-            self._asked_s = time.monotonic()  # one HELLO comes for each message it did not know
-            begin = BeginOfRun(self.understood, self._source).to_header()
+            self._bor_sent_s = time.monotonic()  # HELLO answers each message
+            begin = BeginOfRun(self.acknowledged, self._source).to_header()
             self.begun += self.send(begin, self._schema)
         return header
 
-    def _insist(self, header: Header, *payload: Any) -> None:
-        """Send as soon as there is a connection."""
+    def _send_until_queued(self, header: Header, *payload: Any) -> None:
+        """Send as soon as there is a connection; RunError after ten seconds without one."""
         deadline = time.monotonic() + _ANSWER_S
         while not self.send(header, *payload):
             self._give_up(Kind(header.kind).name, deadline)
-            self._socket.poll(_LOOK_S)
+            self._socket.poll(_POLL_S)
 
     def _await(self, to: str, done: Callable[[], object]) -> None:
         deadline = time.monotonic() + _ANSWER_S
-        while not (self._socket.poll(_LOOK_S) and done()):
+        while not (self._socket.poll(_POLL_S) and done()):
             self._give_up(to, deadline)
 
     def _give_up(self, to: str, deadline: float) -> None:
-        """Raise RunError if it is of no use to wait, or waiting was long enough."""
-        trouble = self._socket.last_failure
-        if trouble is not None and trouble.final:
-            raise RunError(f"{self._endpoint}: {trouble.why}", trouble.hint)
+        """Raise RunError if the connection failed for good, or at the deadline."""
+        failure = self._socket.last_failure
+        if failure is not None and failure.final:
+            raise RunError(f"{self._endpoint}: {failure.why}", failure.hint)
         if time.monotonic() > deadline:
             raise RunError(
                 f"{self._endpoint}: no answer to {to} in {_ANSWER_S:g} s"
-                + (f": {trouble.why}" if trouble else ""),
-                trouble.hint if trouble else "is `sluice run` listening there?",
+                + (f": {failure.why}" if failure else ""),
+                failure.hint if failure else "is `sluice run` listening there?",
             )

@@ -1,4 +1,4 @@
-"""Events of a front end, made ready many at once, with fresh ids and times."""
+"""Payloads of an emulated front end: the same events with new ids and times."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
 from sluice.pipeline.transport.codec import Codec, record_dtype
 from sluice.pipeline.transport.protocol import Kind
 
-#: Events made ready at once.
-_STOCK = 4096
+#: Events that are prepared at once.
+_PREPARED = 4096
 
 
 class PayloadGenerator(Protocol):
-    """The same events over and over.
+    """Makes payloads of the same events over and over.
 
     Attributes
     ----------
     kind
-        Of the messages that are made of them.
+        Kind of the messages.
     """
 
     kind: Kind
 
     def prepare(self, first: int, until: int, now_ns: int) -> None:
-        """Make the events from `first` to before `until` ready, which happen now."""
+        """Prepare the events from `first` to before `until`, with the time `now_ns`, Unix ns."""
 
     def message(self, first: int, count: int) -> Any:
-        """Return the payload of a message with some of them."""
+        """Return the payload of a message with `count` prepared events from `first` on."""
 
     def min_bytes(self, count: int) -> int:
-        """Return how long a message of so many events is at least."""
+        """Return the minimum size of a message of `count` events, bytes."""
 
 
 class RecordPayloads:
-    """Packed records; see `PayloadGenerator`."""
+    """Payloads of packed records, for events of one size."""
 
     kind = Kind.RAW
 
@@ -47,31 +47,31 @@ class RecordPayloads:
         self._records = np.empty(events.events, record_dtype(schema))
         for name in schema.names:
             self._records[name] = events[name]
-        self._stock, self._stocked = self._records[:0], 0
+        self._prepared, self._first_prepared = self._records[:0], 0
 
     def prepare(self, first: int, until: int, now_ns: int) -> None:
-        """Make events ready; see `PayloadGenerator`."""
-        if not self._stocked <= first <= until <= self._stocked + len(self._stock):
-            rows = np.arange(first, max(until, first + _STOCK), dtype=np.uint64)
-            self._stocked = first
-            self._stock = self._records[rows % np.uint64(len(self._records))]
-            self._stock[EVENT_ID.name] = rows + self._first_id
-        records = self._stock[first - self._stocked : until - self._stocked]
+        """Prepare events with new ids and times."""
+        if not self._first_prepared <= first <= until <= self._first_prepared + len(self._prepared):
+            rows = np.arange(first, max(until, first + _PREPARED), dtype=np.uint64)
+            self._first_prepared = first
+            self._prepared = self._records[rows % np.uint64(len(self._records))]
+            self._prepared[EVENT_ID.name] = rows + self._first_id
+        records = self._prepared[first - self._first_prepared : until - self._first_prepared]
         records[T_EVENT.name] = now_ns
         self._first, self._bytes = first, records.view(np.uint8).data
 
     def message(self, first: int, count: int) -> Any:
-        """Return packed records; see `PayloadGenerator`."""
+        """Return packed records of prepared events."""
         size, start = self._records.itemsize, first - self._first
         return self._bytes[start * size : (start + count) * size]
 
     def min_bytes(self, count: int) -> int:
-        """Return how long the records are; see `PayloadGenerator`."""
+        """Return the size of the records, bytes."""
         return count * self._records.itemsize
 
 
 class RaggedPayloads:
-    """Record batches, for events with lists; see `PayloadGenerator`."""
+    """Payloads of Arrow record batches, for events with lists."""
 
     kind = Kind.DATA
 
@@ -81,7 +81,7 @@ class RaggedPayloads:
         self._codec = Codec(schema)
 
     def prepare(self, first: int, until: int, now_ns: int) -> None:
-        """Make events ready; see `PayloadGenerator`."""
+        """Prepare events with new ids and times."""
         numbers = np.arange(first, until)
         made = self._events.take(numbers % self._events.events)
         ids = numbers.astype(np.uint64) + self._first_id
@@ -90,15 +90,15 @@ class RaggedPayloads:
         self._made = made.with_columns(**{EVENT_ID.name: ids, T_EVENT.name: times})
 
     def message(self, first: int, count: int) -> Any:
-        """Return a record batch; see `PayloadGenerator`."""
+        """Return a record batch of prepared events."""
         start = first - self._first
         return self._codec.pack(self._made.slice(start, start + count))
 
     def min_bytes(self, count: int) -> int:
-        """Return 0: lists may be empty; see `PayloadGenerator`."""
+        """Return 0: lists may be empty."""
         return 0
 
 
 def make_payloads(events: EventBatch, schema: Schema, first_id: int) -> PayloadGenerator:
-    """Return a stock of the record type `schema`; ids count from `first_id`."""
+    """Return a generator for the record type `schema`; event ids count from `first_id`."""
     return (RaggedPayloads if schema.ragged else RecordPayloads)(events, schema, first_id)
