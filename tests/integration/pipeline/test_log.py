@@ -110,8 +110,9 @@ def test_shed_events_are_logged_first_at_once_then_as_sums(
     )
     http.until("/readyz", lambda code, _: code == 200, command)
     sent = sluice(
-        "emulate", "wafers", "--to", f"tcp://127.0.0.1:{port}", "--rate", 20_000, "--seconds", 2
-    )
+        "emulate", "wafers", "--to", f"tcp://127.0.0.1:{port}", "--rate", 20_000, "--seconds", 2,
+        "--per-message", 512,  # more than the backlog takes, whether a pause is asked for or not
+    )  # fmt: skip
     assert sent.code == 0, sent
     command.signal(signal.SIGTERM)
     done = command.finish()
