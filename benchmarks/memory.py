@@ -20,7 +20,7 @@ from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.run.state import RunState
-from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.sources.base import Source
 from sluice.pipeline.system.process_stats import Usage, process_tree, usage

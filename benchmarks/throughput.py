@@ -23,7 +23,7 @@ from sluice.pipeline.detectors.wafer import WORDS
 from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
 
 from .bare_chain import Measure, bare_chain

@@ -27,7 +27,7 @@ from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
 
 AS_IT_SHIPS = "as it ships"

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-
 from .common.options import Json, Key, PlainTcp, ServerKey
 from .common.output import print_json
 

@@ -124,10 +124,11 @@ class RunAccounting:
             self._remote_workers += 1
             self._clock = "CLOCK_TAI"
 
-    def record_restart(self, process: str) -> None:
-        """Count the restart of a process, by its name."""
+    def record_restart(self, process: str) -> int:
+        """Count the restart of a process, by its name; return how many it has had."""
         with self._lock:
-            self._restarts[process] = self._restarts.get(process, 0) + 1
+            restarts = self._restarts[process] = self._restarts.get(process, 0) + 1
+        return restarts
 
     def record_protocol_error(self) -> None:
         """Count a message that broke the protocol."""

@@ -136,7 +136,8 @@ class Daemon:
     def _turns(self) -> int | None:
         """Return a number that changes while the main thread's loop turns; None outside of one."""
         if self._in_loop.is_set() and self.account is not None:
-            return self.account.snapshot().wall_ns  # the engine's loop sets it at each turn
+            wall_s = self.account.snapshot().seconds["wall"]  # the engine's loop sets it
+            return round(wall_s * 1e9)
         return self._idle_turns if self._idle else None
 
     def _next_command(self) -> str:
@@ -279,40 +280,3 @@ class Daemon:
             where = "starting" if self.control.state is State.CONFIGURED else "in a run"
             hint = None if self._waits else _NOT_WAITING
             raise RunError(f"run: cannot {action} while {where}", hint)
-
-
-def run_graph(
-    config: GraphConfig,
-    options: RunOptions,
-    progress: Progress | None = None,
-    announce: Announce | None = None,
-    fork_server: ForkServer | None = None,
-) -> dict[str, Any]:
-    """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
-
-    Parameters
-    ----------
-    config
-        The graph, with the source and sink to use.
-    options
-        Options of the run, from the command line.
-    progress, announce, fork_server
-        As for `Daemon`.
-
-    Returns
-    -------
-    dict
-        The report; ``error`` in it names the first cause if the run ended in ERROR.
-
-    Raises
-    ------
-    SluiceError
-        If the run could not even start.
-    """
-    return Daemon(lambda: config, options, progress, announce, fork_server).run_once()
-
-
-def raise_on_error(report: dict[str, Any]) -> None:
-    """Raise RunError if the run ended in ERROR."""
-    if report["error"]:
-        raise RunError(report["error"], report["hint"])

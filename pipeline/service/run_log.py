@@ -6,6 +6,7 @@ import logging
 
 from sluice.pipeline.core.log import fields, limiter
 from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.snapshot import RunSnapshot
 from sluice.pipeline.run.state import RunState
 
 _LOG = logging.getLogger("sluice.run")
@@ -32,14 +33,15 @@ class RunLog:
     def __init__(self, account: RunAccounting, control: RunState) -> None:
         self._account = account
         self._control = control
-        self._counted = account.ledger.events()
+        self._counted = account.snapshot().events
         self._outside: set[str] = set()
         self._draining = False
 
     def poll(self) -> None:
         """Log what has changed; called several times a second, from one thread."""
-        self._losses()
-        self._monitors()
+        now = self._account.snapshot()
+        self._losses(now)
+        self._monitors(now)
         limiter.flush()
         if self._control.stopping and not self._draining:
             self._draining = True
@@ -50,16 +52,16 @@ class RunLog:
         self.poll()
         limiter.flush(everything=True)
 
-    def _losses(self) -> None:
-        counted = self._account.ledger.events()
+    def _losses(self, now: RunSnapshot) -> None:
+        counted = now.events
         for name, text in _CLASSES.items():
             events = counted[name] - self._counted[name]
             if events:
                 limiter.warn(_LOG, f"events-{name}", text, events)
         self._counted = counted
 
-    def _monitors(self) -> None:
-        outside = set(self._account.monitors_out_of_band())
+    def _monitors(self, now: RunSnapshot) -> None:
+        outside = set(now.monitors_out_of_band)
         for name in sorted(outside - self._outside):
             extra = fields("monitor-out-of-band", monitor=name)
             _LOG.warning("monitor %s has left the band of the reference run", name, extra=extra)

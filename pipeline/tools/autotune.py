@@ -25,7 +25,7 @@ from sluice.pipeline.graph.model_backends import model_stages
 from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import DEFAULT, open_session
 from sluice.pipeline.run.run_numbers import UNNUMBERED, state_folder
-from sluice.pipeline.service.daemon import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.stages.capabilities import RunsModel
 from sluice.pipeline.system.machine import processor

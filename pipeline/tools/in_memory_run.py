@@ -18,7 +18,8 @@ from sluice.pipeline.config.graph_file import (
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service.daemon import Progress, raise_on_error, run_graph
+from sluice.pipeline.service.daemon import Progress
+from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.sinks.base import Keep
 from sluice.pipeline.sinks.memory import MemorySink, collection

@@ -91,7 +91,7 @@ def run_once(
     config: GraphConfig, options: RunOptions, arguments: RunArguments, server: ForkServer | None
 ) -> None:
     """Make one run, after everything was checked that could keep it from starting."""
-    from sluice.pipeline.service.daemon import raise_on_error, run_graph
+    from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 
     from .comparison import has_differences
     from .progress import print_address, run_progress

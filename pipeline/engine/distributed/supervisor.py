@@ -148,10 +148,10 @@ class Supervisor:
         bears = self._nursery.ensure_running()
         for name in [name for name, due in self._due.items() if bears and due <= now]:
             del self._due[name]
-            self._plan.account.record_restart(name)
+            restarts = self._plan.account.record_restart(name)
             process = self._processes[name]
             self._spawn(process.role, name, since, process.spec.segment)
-            self._processes[name].log_restart(self._plan.account.restarts[name])
+            self._processes[name].log_restart(restarts)
         for process in self._processes.values():
             if not process.ready and now - process.born_s > READY_S:
                 process.end()

@@ -13,7 +13,7 @@ from sluice.exporters.simulation.record import record
 from sluice.pipeline.config.graph_file import ComponentConfig
 from sluice.pipeline.inference.repository import find_family_models
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service.daemon import run_graph
+from sluice.pipeline.service.run_graph import run_graph
 from sluice.pipeline.service.session import RunOptions
 
 _ROOT = Path(__file__).resolve().parents[3]

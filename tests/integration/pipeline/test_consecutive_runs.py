@@ -12,7 +12,7 @@ from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.engine.distributed.engine import DistributedEngine
 from sluice.pipeline.engine.inline import InlineEngine
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service import daemon
+from sluice.pipeline.service.run_graph import run_graph
 from sluice.pipeline.service.session import RunOptions
 
 ENGINES = {"inline": InlineEngine, "distributed": DistributedEngine}
@@ -33,6 +33,6 @@ def test_an_engine_goes_when_its_run_has_ended(wafers, monkeypatch, name):
         source=ComponentConfig("recording", "wafers", {"path": str(wafers)}),
     )  # fmt: skip
     for _ in range(2):
-        assert daemon.run_graph(config, RunOptions(UNNUMBERED, name))["closed"]
+        assert run_graph(config, RunOptions(UNNUMBERED, name))["closed"]
     gc.collect()
     assert [reference() for reference in engines] == [None, None]

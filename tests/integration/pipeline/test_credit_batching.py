@@ -12,7 +12,7 @@ from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.engine.distributed.dispatcher import Dispatcher
 from sluice.pipeline.engine.workers.process_spec import max_unreported
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service import daemon
+from sluice.pipeline.service.run_graph import run_graph
 from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.transport.batch_summary import (
     BatchSummary,
@@ -58,7 +58,7 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
         config, source=ComponentConfig("recording", "wafers", {"path": str(wafers)}),
         sink=ComponentConfig("null", "null", {}), graph=replace(config.graph, batch_events=size),
     )  # fmt: skip
-    report = daemon.run_graph(config, RunOptions(UNNUMBERED, "distributed"))
+    report = run_graph(config, RunOptions(UNNUMBERED, "distributed"))
     assert report["closed"]
     batches = -(-20_000 // size)
     judged = [batches for batches, events in asked if events]

@@ -12,6 +12,7 @@ from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.gpu import nvml
 from sluice.pipeline.run.run_numbers import UNNUMBERED
 from sluice.pipeline.service import daemon
+from sluice.pipeline.service.run_graph import run_graph
 from sluice.pipeline.service.session import RunOptions
 
 
@@ -46,7 +47,7 @@ def run(wafers, monkeypatch, gpus):
                 scrapes.append({family.name: family.samples for family in families})
 
     wishes = RunOptions(UNNUMBERED, "inline", rate_hz=20_000, http="127.0.0.1:0")
-    return daemon.run_graph(config, wishes, scrape, where.append), scrapes
+    return run_graph(config, wishes, scrape, where.append), scrapes
 
 
 def test_a_gpu_that_fails_breaks_neither_scrape_nor_run(wafers, monkeypatch):

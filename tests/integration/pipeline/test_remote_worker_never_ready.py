@@ -11,7 +11,7 @@ from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.engine.distributed import worker_pool
 from sluice.pipeline.engine.workers.join import JoinRequest
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service import daemon
+from sluice.pipeline.service.run_graph import run_graph
 from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.transport.protocol import Header, Kind, pack_json
 from sluice.pipeline.transport.socket import Socket
@@ -41,7 +41,7 @@ def test_a_worker_that_is_never_ready_is_disconnected(wafers, reserve_port, monk
     idler = threading.Thread(target=join_and_idle, args=(listen, heard))
     idler.start()
     try:
-        report = daemon.run_graph(config, RunOptions(UNNUMBERED, rate_hz=4_000))
+        report = run_graph(config, RunOptions(UNNUMBERED, rate_hz=4_000))
     finally:
         idler.join(40)
     assert report["closed"]

@@ -1,0 +1,49 @@
+"""One run of a graph in this process, from its start to its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluice.pipeline.config.graph_file import GraphConfig
+from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.system.fork_server.client import ForkServer
+
+from .daemon import Announce, Daemon, Progress
+from .session import RunOptions
+
+
+def run_graph(
+    config: GraphConfig,
+    options: RunOptions,
+    progress: Progress | None = None,
+    announce: Announce | None = None,
+    fork_server: ForkServer | None = None,
+) -> dict[str, Any]:
+    """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
+
+    Parameters
+    ----------
+    config
+        The graph, with the source and sink to use.
+    options
+        Options of the run, from the command line.
+    progress, announce, fork_server
+        As for `Daemon`.
+
+    Returns
+    -------
+    dict
+        The report; ``error`` in it names the first cause if the run ended in ERROR.
+
+    Raises
+    ------
+    SluiceError
+        If the run could not even start.
+    """
+    return Daemon(lambda: config, options, progress, announce, fork_server).run_once()
+
+
+def raise_on_error(report: dict[str, Any]) -> None:
+    """Raise RunError if the run ended in ERROR."""
+    if report["error"]:
+        raise RunError(report["error"], report["hint"])
