@@ -49,11 +49,12 @@ def test_a_socket_that_is_gone_harms_nobody(tmp_path):
 
 @pytest.mark.parametrize(
     ("pid", "usec", "seconds"),
-    [(None, "20000000", 10.0), (os.getpid(), "3000000", 1.5), (1, "3000000", 0), (None, "x", 0)],
+    [(None, "20000000", 10.0), ("own", "3000000", 1.5), (1, "3000000", 0), (None, "x", 0)],
 )
 def test_the_watchdog_is_for_the_process_that_systemd_means(systemd, pid, usec, seconds):
     environment = {"NOTIFY_SOCKET": systemd[1], "WATCHDOG_USEC": usec}
-    environment |= {"WATCHDOG_PID": str(pid)} if pid else {}
+    own = os.getpid() if pid == "own" else pid
+    environment |= {"WATCHDOG_PID": str(own)} if pid else {}
     with SystemdNotifier(environment) as notifier:
         assert notifier.watchdog_s == seconds
 
