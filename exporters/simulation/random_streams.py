@@ -1,8 +1,7 @@
 """Random streams of simulated events, compiled: one for each event, keyed on seed and number.
 
 The same event comes out whatever the size of the block that it was asked for in. What a seed gives
-never changes: recordings and training sets are named by it. A kernel's cache looks at the kernel's
-own file, so these may stand in another one only because they stay as they are.
+never changes: recordings and training sets are named by it.
 
 References
 ----------

@@ -6,17 +6,23 @@ number of dimensions or an array that is not C-contiguous is refused with a `Typ
 converted.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from numba import njit, types
+from numba import njit, types, version_info
 from numba.core import entrypoints
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic, is_jitted, register_jitable
+
+from .cache import KernelCache
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: First and last version of numba that `_fast_import` is tested with; others import everything.
+_TESTED_NUMBA = (0, 62), (0, 68)
 
 _DTYPES = {
     "b1": types.boolean,
@@ -30,17 +36,19 @@ _DTYPES = {
 
 
 def scalar(dtype: str) -> Any:
-    """Declare a scalar argument, for example ``value("i8")``."""
+    """Declare a scalar argument, for example ``scalar("i8")``."""
     return _DTYPES[dtype]
 
 
 def input_array(dtype: str, ndim: int) -> Any:
-    """Declare a C-contiguous input array, for example ``reads("f4", 2)``."""
+    """Declare a C-contiguous input array, for example ``input_array("f4", 2)``."""
     return types.Array(_DTYPES[dtype], ndim, "C", readonly=True, aligned=False)
 
 
 def output_array(dtype: str, ndim: int) -> Any:
-    """Declare a C-contiguous, writable, aligned output array, for example ``writes("f4", 2)``."""
+    """Declare a C-contiguous, writable, aligned output array, for example
+    ``output_array("f4", 2)``.
+    """
     return types.Array(_DTYPES[dtype], ndim, "C")
 
 
@@ -50,7 +58,7 @@ def kernel(*signatures: tuple[Any, ...], hold_gil: bool = False) -> Callable[[F]
     Parameters
     ----------
     *signatures : tuple
-        One tuple of `reads`, `writes` and `value` declarations per accepted signature.
+        One tuple of `input_array`, `output_array` and `scalar` declarations per accepted signature.
     hold_gil : bool
         Keep the GIL. Giving it up for microseconds invites another thread to hold it for longer.
 
@@ -60,22 +68,31 @@ def kernel(*signatures: tuple[Any, ...], hold_gil: bool = False) -> Callable[[F]
         A decorator that keeps the static type of the function.
     """
 
-    def compile_it(function: F) -> F:
-        compiler = njit(list(signatures), nogil=not hold_gil, cache=True, error_model="numpy")
-        with _alone():
-            return cast(F, compiler(function))
+    def decorate(function: F) -> F:
+        with _fast_import():
+            dispatcher: Any = njit(nogil=not hold_gil, error_model="numpy")(function)
+            _cache_on_disk(dispatcher)
+            if is_jitted(dispatcher):  # not under NUMBA_DISABLE_JIT
+                for signature in signatures:
+                    dispatcher.compile(signature)
+                dispatcher.disable_compile()
+            return cast(F, dispatcher)
 
-    return compile_it
+    return decorate
 
 
 def device_function(function: F) -> F:
-    """Compile a scalar building block of a kernel.
+    """Compile a scalar building block of a kernel, for the types that the kernel calls it with."""
+    with _fast_import():
+        dispatcher = njit(nogil=True, error_model="numpy")(function)
+        _cache_on_disk(dispatcher)
+        return cast(F, dispatcher)
 
-    Keep it in the module of the kernels that call it: numba's cache looks at the calling file only,
-    so a change in another file would leave stale machine code behind.
-    """
-    with _alone():
-        return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+
+def _cache_on_disk(dispatcher: Any) -> None:
+    if hasattr(dispatcher, "py_func"):  # a plain function under NUMBA_DISABLE_JIT has none
+        with suppress(RuntimeError):  # no folder can be written: each process compiles
+            dispatcher._cache = KernelCache(dispatcher.py_func)
 
 
 def overloadable(function: F) -> F:
@@ -91,14 +108,25 @@ def llvm_intrinsic(function: Callable[..., Any]) -> Any:
     return intrinsic(function)  # type: ignore[no-untyped-call,unused-ignore]
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Compile without what numba loads beside the compiler and no kernel needs.
+def _may_import_fast() -> bool:
+    asked = os.environ.get("SLUICE_FAST_IMPORT") == "1"
+    return asked and _TESTED_NUMBA[0] <= version_info.short <= _TESTED_NUMBA[1]
 
-    Its extensions, which other packages bring, take longer than all kernels together; SciPy, which
-    it looks for to have linear algebra, a fifth of a process's start. Who compiles functions of
-    their own gets both then, as always (but for `numpy.correlate`, whose sums stay a plain loop).
+
+@contextmanager
+def _fast_import() -> Iterator[None]:
+    """Under ``SLUICE_FAST_IMPORT=1``, compile without importing numba's extensions and SciPy.
+
+    The commands of Sluice set this variable for themselves and their child processes. Numba loads
+    the extensions that other packages register, which takes longer than loading all kernels, and
+    `scipy.linalg`, which is a fifth of the start of a process; no kernel uses either. Both are
+    loaded when other code compiles a function (only `numpy.correlate` keeps a plain loop then).
+    The state that is changed meanwhile is global to the process: no other thread may compile or
+    import `scipy.linalg` at that time.
     """
+    if not _may_import_fast():
+        yield
+        return
     before = entrypoints._already_initialized
     entrypoints._already_initialized = True
     hidden = "scipy.linalg" not in sys.modules

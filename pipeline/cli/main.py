@@ -56,6 +56,7 @@ def main() -> None:
     """Run the command line; errors are printed without a traceback unless ``--debug`` is given."""
     # NumPy's linear algebra would start threads with every command, for a sixth of its start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("SLUICE_FAST_IMPORT", "1")  # read by sluice.kernels.compiler.jit
     try:
         code = app(standalone_mode=False)
     except typer.Abort:

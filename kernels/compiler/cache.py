@@ -1,0 +1,105 @@
+"""Cache of compiled kernels on disk: numba's, with a key over all sources and a checksum.
+
+numba keys the machine code of a function on the file that the function stands in. A kernel contains
+the code of the functions that it calls and the constants that it reads, so here the key covers all
+modules of `sluice.kernels`, the folder of the function's own module, and the folders of the
+compiled functions that its module imports. An entry that is damaged, or that names a class which is
+no longer there, is discarded and the kernel compiled again.
+"""
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+
+_KERNELS = Path(__file__).parent.parent
+
+
+class _ChecksummedEntries(CompileResultCacheImpl):
+    """Cache entries with a checksum: machine code with a damaged byte may crash the process."""
+
+    def reduce(self, data: Any) -> tuple[bytes, bytes]:
+        content: bytes = dumps(super().reduce(data))
+        return hashlib.sha256(content).digest(), content
+
+    def rebuild(self, target_context: Any, reduced_data: tuple[bytes, bytes]) -> Any:
+        checksum, content = reduced_data
+        if hashlib.sha256(content).digest() != checksum:
+            raise ValueError("wrong checksum")
+        return super().rebuild(target_context, pickle.loads(content))  # noqa: S301 - as numba reads its own files
+
+
+class KernelCache(FunctionCache):
+    """Cache of the machine code of one function, for all its signatures.
+
+    Parameters
+    ----------
+    function : callable
+        Python function to be compiled.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no folder that the cache may be written to.
+    """
+
+    _impl_class = _ChecksummedEntries
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        own_file = self._impl.locator.get_source_stamp()
+        self._cache_file._source_stamp = (own_file, source_hash(function))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled code of a signature; None if it has to be compiled."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling damaged bytes may raise anything
+            # With an empty index the next process does not meet the damage again.
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Store the compiled code of a signature; a warning if the disk does not take it."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            warnings.warn(f"compiled kernel is not cached: {error}", RuntimeWarning, stacklevel=2)
+
+
+def source_hash(function: Callable[..., Any]) -> str:
+    """Return a hash over the source files that the machine code of `function` may depend on."""
+    folders = {Path(file).parent for file in _source_files(function, set())}
+    hashed = hashlib.sha256(_folder_hash(_KERNELS, "**/*.py"))
+    for folder in sorted(folder for folder in folders if _KERNELS not in (folder, *folder.parents)):
+        hashed.update(_folder_hash(folder, "*.py"))
+    return hashed.hexdigest()
+
+
+def _source_files(function: Any, found: set[str]) -> set[str]:
+    """Add the file of `function` to `found`, and those of the compiled functions it may call."""
+    file = function.__code__.co_filename
+    if file not in found:
+        found.add(file)
+        for value in function.__globals__.values():
+            if isinstance(value, Dispatcher):
+                _source_files(value.py_func, found)
+    return found
+
+
+@cache
+def _folder_hash(folder: Path, pattern: str) -> bytes:
+    hashed = hashlib.sha256()
+    for path in sorted(folder.glob(pattern)):
+        hashed.update(str(path.relative_to(folder)).encode() + b"\0")
+        hashed.update(hashlib.sha256(path.read_bytes()).digest())
+    return hashed.digest()
