@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sluice.pipeline.cli.common.progress import progress_bar
+if TYPE_CHECKING:
+    from rich.table import Table
 
+#: What a benchmark measured, as it is printed in JSON.
+Result = dict[str, Any]
+
+#: Distinct wafers that a benchmark simulates; it repeats them.
 _DISTINCT = 131_072
 
 bench = typer.Typer(no_args_is_help=True, help="Measure, as ratios within one run.")
@@ -36,22 +42,12 @@ def pipeline(
     """Measure the bare chain, the inline engine and the distributed engine, in turn."""
     from importlib.metadata import entry_points
 
-    import msgspec
-    from rich.console import Console
-    from rich.table import Table
-
     from .throughput import measure_pipeline
 
     (simulator,) = entry_points(group="sluice.simulators")
     wafers, _ = simulator.load()("wafers", _DISTINCT, 1)
     result = measure_pipeline(wafers, events, batch, repeats, workers)
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
-        return
-    table = Table("", "events/s", "share of the bare chain")
-    for name, rate in result["rates"].items():
-        table.add_row(name, f"{rate:,.0f}", f"{result['ratios'][name]:.3f}")
-    Console().print(table)
+    _print(result, _pipeline_table, as_json)
 
 
 @bench.command(epilog="Example: sluice bench families --json")
@@ -64,10 +60,7 @@ def families(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay simulated events of each family through its graph."""
-    import msgspec
-    from rich.console import Console
-    from rich.table import Table
-
+    from sluice.pipeline.cli.common.progress import progress_bar
     from sluice.pipeline.config.graph_file import load_graph
 
     from .families import family_graphs, measure_families
@@ -76,14 +69,7 @@ def families(
     with progress_bar(len(graphs), quiet=as_json) as update:
         done = iter(range(len(graphs)))
         result = measure_families(graphs, events, lambda name: update(next(done), name))
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
-        return
-    table = Table("graph", "family", "simulated/s", "inline/s", "distributed/s", "accepted")
-    for row in result["families"]:
-        rates = (f"{rate:,.0f}" for rate in (row["simulated_hz"], *row["rates"].values()))
-        table.add_row(row["graph"], row["family"], *rates, f"{row['accepted']:.3f}")
-    Console().print(table)
+    _print(result, _families_table, as_json)
 
 
 @bench.command(epilog="Example: sluice bench emd --json")
@@ -93,24 +79,10 @@ def emd(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure exact Earth mover's distance and its surrogates against POT, on one core."""
-    import msgspec
-    from rich.console import Console
-    from rich.table import Table
-
     from .emd import measure_emd
 
     result = measure_emd(pairs, repeats)
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
-        return
-    table = Table("", "µs a pair", "POT's time over this")
-    exact = {f"exact, {name}": kind for name, kind in result["exact"]["kinds"].items()}
-    for name, row in {**exact, **result["surrogates"]}.items():
-        table.add_row(
-            name, f"{1e6 * row['seconds_per_pair']:.3g}", f"{row['speedup_over_pot']:.0f}"
-        )
-    Console().print(table)
-    typer.echo(f"largest relative error of exact: {result['exact']['max_relative_error']:.1g}")
+    _print(result, _emd_table, as_json)
 
 
 @bench.command(epilog="Example: sluice bench memory --minutes 10 --json")
@@ -122,26 +94,12 @@ def memory(
     """Run at full throughput and tell each minute what each process holds in memory."""
     from importlib.metadata import entry_points
 
-    import msgspec
-    from rich.console import Console
-    from rich.table import Table
-
     from .memory import measure_memory
 
     (simulator,) = entry_points(group="sluice.simulators")
     wafers, schema = simulator.load()("wafers", _DISTINCT, 1)
     result = measure_memory(wafers, schema, minutes, workers)
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
-        return
-    names = list(result["growth_mb"])
-    table = Table("minute", "events", *(f"{name} [MB]" for name in names))
-    for minute, look in enumerate(result["minutes"], 1):
-        held = (look["processes"].get(name) for name in names)
-        cells = (f"{process['rss_mb']:.1f}" if process else "" for process in held)
-        table.add_row(str(minute), f"{look['events']:,}", *cells)
-    table.add_row("growth", "", *(f"{grown:+.1f}" for grown in result["growth_mb"].values()))
-    Console().print(table)
+    _print(result, _memory_table, as_json)
 
 
 _RATES = (1e3, 5e3, 10e3, 20e3, 50e3, 75e3, 100e3, 150e3, 200e3)
@@ -163,10 +121,7 @@ def latency(
     """Offer events at rising rates and tell latency, loss and shedding, up to the knee."""
     from importlib.metadata import entry_points
 
-    import msgspec
-    from rich.console import Console
-    from rich.table import Table
-
+    from sluice.pipeline.cli.common.progress import progress_bar
     from sluice.pipeline.core.errors import ConfigError, did_you_mean
     from sluice.pipeline.service.daemon import ENGINES
 
@@ -188,9 +143,75 @@ def latency(
             update(done, f"{engine}, {point['offered_hz']:,.0f} events/s")
 
         result = measure_latency(wafers, schema, engines, rates, seconds, per_message, show)
+    _print(result, _latency_table, as_json)
+
+
+def _print(
+    result: Result, tables: Callable[[Result], Iterator[Table | str]], as_json: bool
+) -> None:
+    """Print a result as JSON, or as the tables and lines that `tables` makes of it."""
+    import msgspec
+    from rich.console import Console
+
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
         return
+    console = Console()
+    for part in tables(result):
+        if isinstance(part, str):
+            typer.echo(part)
+        else:
+            console.print(part)
+
+
+def _pipeline_table(result: Result) -> Iterator[Table | str]:
+    from rich.table import Table
+
+    table = Table("", "events/s", "share of the bare chain")
+    for name, rate in result["rates"].items():
+        table.add_row(name, f"{rate:,.0f}", f"{result['ratios'][name]:.3f}")
+    yield table
+
+
+def _families_table(result: Result) -> Iterator[Table | str]:
+    from rich.table import Table
+
+    table = Table("graph", "family", "simulated/s", "inline/s", "distributed/s", "accepted")
+    for row in result["families"]:
+        rates = (f"{rate:,.0f}" for rate in (row["simulated_hz"], *row["rates"].values()))
+        table.add_row(row["graph"], row["family"], *rates, f"{row['accepted']:.3f}")
+    yield table
+
+
+def _emd_table(result: Result) -> Iterator[Table | str]:
+    from rich.table import Table
+
+    table = Table("", "µs a pair", "POT's time over this")
+    exact = {f"exact, {name}": kind for name, kind in result["exact"]["kinds"].items()}
+    for name, row in {**exact, **result["surrogates"]}.items():
+        table.add_row(
+            name, f"{1e6 * row['seconds_per_pair']:.3g}", f"{row['speedup_over_pot']:.0f}"
+        )
+    yield table
+    yield f"largest relative error of exact: {result['exact']['max_relative_error']:.1g}"
+
+
+def _memory_table(result: Result) -> Iterator[Table | str]:
+    from rich.table import Table
+
+    names = list(result["growth_mb"])
+    table = Table("minute", "events", *(f"{name} [MB]" for name in names))
+    for minute, look in enumerate(result["minutes"], 1):
+        held = (look["processes"].get(name) for name in names)
+        cells = (f"{process['rss_mb']:.1f}" if process else "" for process in held)
+        table.add_row(str(minute), f"{look['events']:,}", *cells)
+    table.add_row("growth", "", *(f"{grown:+.1f}" for grown in result["growth_mb"].values()))
+    yield table
+
+
+def _latency_table(result: Result) -> Iterator[Table | str]:
+    from rich.table import Table
+
     keys = ("p50", "p99", "p999")
     counts = ("lost", "shed", "narrowed")
     for name, found in result["engines"].items():
@@ -202,5 +223,5 @@ def latency(
             fates = (f"{point[key]:,}" for key in counts)
             batch = f"{point['events_a_batch']:.1f}"
             table.add_row(f"{point['offered_hz']:,.0f}", *times, batch, *fates)
-        Console().print(table)
-        typer.echo(f"{name}: knee at {found['knee_hz']:,.0f} events/s")
+        yield table
+        yield f"{name}: knee at {found['knee_hz']:,.0f} events/s"
