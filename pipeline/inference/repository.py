@@ -83,6 +83,10 @@ class Model(Struct, frozen=True):
             raise ModelError(f"model {self.label}: {path.name}: cannot read: {error}") from error
 
 
+#: Models that shipped under another name before.
+_RENAMED = {"antihydrogen-still": "antihydrogen-unshifted"}
+
+
 def repositories() -> list[Path]:
     """Return the folders searched for models: ``SLUICE_MODELS`` (a path list), then the shipped.
 
@@ -109,9 +113,10 @@ def find_model(name: str, version: int | None = None) -> Model:
     found = [path for root in repositories() for path in (root / name,) if path.is_dir()]
     if not found:
         known = {path.name for root in repositories() for path in _folders(root)}
+        renamed = f"it is called {_RENAMED[name]!r} now" if name in _RENAMED else ""
         raise ModelError(
             f"model {name!r}: not in the repository",
-            hint=did_you_mean(name, known) or "`sluice models` lists what is there",
+            hint=renamed or did_you_mean(name, known) or "`sluice models` lists what is there",
         )
     versions = sorted(int(p.name) for p in found[0].iterdir() if p.is_dir() and p.name.isdigit())
     chosen = versions[-1] if version is None and versions else version

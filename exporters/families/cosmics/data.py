@@ -1,4 +1,4 @@
-"""Readouts to train and to measure on, and how well a net tells muons from annihilations."""
+"""Readouts to train and to measure on, and the scores that a net gives them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sluice.exporters.conversion.onnx_runner import Runner
-from sluice.exporters.evaluation.classifier import auc
 from sluice.exporters.families.antihydrogen.data import unpacked
 from sluice.kernels.antihydrogen.hodoscope import time_since_first_hit
 
-from .simulate import ANNIHILATION, simulate
+from .simulate import simulate
 
-#: Share of annihilations that a cut keeps, where the muons it keeps are counted.
-KEPT = 0.99
 _BLOCK = 16_384
 
 
@@ -64,28 +61,3 @@ def scores(net: Runner, names: Sequence[str], sample: Readouts) -> NDArray[np.fl
     return np.concatenate(
         [net(*sample.part(slice(k, k + 1_024)).seen(names)) for k in range(0, len(sample), 1_024)]
     )
-
-
-def selections(sample: Readouts) -> dict[str, NDArray[np.bool_]]:
-    """Return the (N,) masks of what is measured, by the suffix of its figures.
-
-    All readouts, and ``_two_layers``: those with hits in both layers of strips.
-    """
-    return {"": np.ones(len(sample), bool), "_two_layers": unpacked(sample.strips)[2] == 2}
-
-
-def figures(score: NDArray[Any], sample: Readouts) -> dict[str, float]:
-    """Return the area under the curve and the share of muons that a loose cut keeps.
-
-    Parameters
-    ----------
-    score
-        (N,), as `scores` gives them.
-    """
-    found = {}
-    for suffix, rows in selections(sample).items():
-        positive, chosen = sample.truth[rows] == ANNIHILATION, score[rows]
-        found[f"auc{suffix}"] = auc(chosen, positive)
-        cut = np.quantile(chosen[positive], 1.0 - KEPT)
-        found[f"muons_kept{suffix}"] = float((chosen[~positive] >= cut).mean())
-    return found

@@ -9,7 +9,7 @@ from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.inference.repository import find_family_models
 
-from . import LABELS, data
+from . import LABELS, data, metrics
 
 #: Simulated readouts that no training sees, and their seed.
 EVENTS, SEED = 20_000, 90_312
@@ -36,7 +36,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if not models:
         raise ModelError("family cosmics: no model in the repository", "`sluice export` it")
     sample = data.simulated(EVENTS, SEED)
-    fired, tracked = (sample.bars > 0).sum(1), data.selections(sample)["_two_layers"]
+    fired, tracked = (sample.bars > 0).sum(1), metrics.selections(sample)["_two_layers"]
     found: dict[str, Any] = {"events": len(sample)}
     for label, name in enumerate(LABELS):
         rows = sample.truth == label
@@ -48,7 +48,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         name: data.scores(runner(m.path), [t.name for t in m.manifest.inputs], sample)
         for name, m in models.items()
     }
-    found["models"] = {name: data.figures(score, sample) for name, score in scores.items()}
+    found["models"] = {name: metrics.figures(score, sample) for name, score in scores.items()}
     found["trainings"] = {name: m.manifest.metrics for name, m in models.items()}
     if options.plots is not None:
         from . import plots

@@ -17,7 +17,7 @@ from sluice.kernels.antihydrogen.strips import PHI, Z
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.manifest import Manifest, ModelCard, Preprocessing, Tensor
 
-from . import data
+from . import data, metrics
 from .model import build
 from .recipe import Net, Recipe
 from .train import read_provenance
@@ -59,7 +59,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     for name, net in note.recipe.nets.items():
         modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
         scores = [data.scores(_run(one), net.sees, tested) for one in modules]
-        found = mean_and_spread([data.figures(score, tested) for score in scores])
+        found = mean_and_spread([metrics.figures(score, tested) for score in scores])
         inputs: dict[str, NDArray[Any]] = dict(zip(net.sees, golden.seen(net.sees), strict=True))
         one = Export(modules[0], _manifest(note, name, net), inputs)
         folders.append(write(one, serialise(one), found | {"seeds": float(net.seeds)}, root))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sluice.exporters.evaluation.classifier import roc
 from sluice.exporters.evaluation.plot_style import figure
 
-from .data import KEPT, Readouts, selections
+from .data import Readouts
+from .metrics import KEPT, selections
 from .simulate import ANNIHILATION
 
 _SEES = {"cosmics-strips": "strips", "cosmics-bars": "bars", "cosmics": "strips and bars"}

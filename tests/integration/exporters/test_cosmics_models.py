@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime")
 from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.evaluation.classifier import roc
 from sluice.exporters.families.base import EvaluateOptions, TrainOptions, get
-from sluice.exporters.families.cosmics import data, evaluate, export
+from sluice.exporters.families.cosmics import data, evaluate, export, metrics
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.repository import find_model
 
@@ -67,7 +67,7 @@ def found():
     for name, sees in NETS.items():
         one = find_model(name)
         score = data.scores(runner(one.path), sees, sample)
-        made[name] = data.figures(score, sample), one.manifest.metrics
+        made[name] = metrics.figures(score, sample), one.manifest.metrics
     return made
 
 
@@ -81,12 +81,12 @@ def test_a_net_is_as_good_as_its_card_says(found, name):
 def test_a_curve_passes_where_the_figures_say():
     sample, model = data.simulated(2_000, 4_713), find_model("cosmics")
     score = data.scores(runner(model.path), NETS["cosmics"], sample)
-    found = data.figures(score, sample)
-    for suffix, rows in data.selections(sample).items():
+    found = metrics.figures(score, sample)
+    for suffix, rows in metrics.selections(sample).items():
         losses, wins = roc(score[rows], sample.truth[rows] == 1)
         assert np.trapezoid(wins, losses) == pytest.approx(found[f"auc{suffix}"])
         events = rows.sum()
-        kept = np.interp([data.KEPT - 3 / events, data.KEPT + 3 / events], wins, losses)
+        kept = np.interp([metrics.KEPT - 3 / events, metrics.KEPT + 3 / events], wins, losses)
         assert kept[0] <= found[f"muons_kept{suffix}"] <= kept[1]
 
 
