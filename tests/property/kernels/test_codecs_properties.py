@@ -40,13 +40,21 @@ def floated(charge, drop, exponents, mantissa):
     return low + (width - 1) / 2 if low else 0.0
 
 
+def summed(charges):
+    """Return the sum of charges as the kernels round it: once, from the exact sum to float32.
+
+    48 of the charges above add up without an error in a float64, in any order.
+    """
+    return float(np.float32(math.fsum(charges)))
+
+
 def shared(row, kept, drop, decoded):
     rest = [float(row[k]) for k in range(48) if not kept[k]]
     if drop >= 0:
         rest = [math.floor(charge) >> drop << drop for charge in rest]
     for k in range(48):
         if not kept[k]:
-            decoded[k] = floated(math.fsum(rest), drop, 32, 3) / len(rest)
+            decoded[k] = floated(summed(rest), drop, 32, 3) / len(rest)
 
 
 def apply(codec, charge, *options):
@@ -113,7 +121,7 @@ def test_super_trigger_cell_is_its_definition(implementation):
         expected = np.zeros(charge.shape)
         for row, decoded in zip(charge, expected, strict=True):
             for group in groups:
-                total = floated(math.fsum(row[group]), min(drop, 0), 32, 4)
+                total = floated(summed(row[group]), min(drop, 0), 32, 4)
                 if spread:
                     decoded[group] = total / len(group)
                 else:
@@ -131,6 +139,16 @@ def test_repeater_is_its_definition(implementation):
         same(apply(kernels.repeater, charge, drop), expected)
 
     implementation.check(holds, CHARGES, DROPS)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_sum_that_float32_rounds_up_is_coded_as_rounded(spread):
+    charge = np.zeros((1, 48), np.float32)
+    charge[0, :15] = 1.8  # 26.99999928, the nearest float32 is 27
+    assert math.floor(math.fsum(charge[0])) == 26
+    assert summed(charge[0]) == 27
+    decoded = apply(codecs.super_trigger_cell, charge, np.arange(48).reshape(3, 16), spread, 0)
+    same(decoded.sum(dtype=np.float64), floated(27.0, 0, 32, 4))
 
 
 @given(CHARGES)

@@ -58,7 +58,8 @@ class Package:
         shutil.copytree(
             Path(jit.__file__).parent, kernels / "compiler", ignore=lambda *_: ["__pycache__"]
         )
-        (kernels / "__init__.py").write_text("")
+        for package in (kernels.parent, kernels):
+            (package / "__init__.py").write_text("")
         self.inner, self.outer = kernels / "inner" / "pairs.py", kernels / "outer.py"
         self.outside, self.apart = folder / "user" / "program.py", folder / "apart" / "blocks.py"
         for file in (self.inner, self.apart):
