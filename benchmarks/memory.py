@@ -99,7 +99,7 @@ def measure_memory(
             sink=ComponentConfig("recording", "kept", sink),
             workers=replace(graph.workers, compute=workers),
         )
-        report = run_graph(config, RunOptions(UNNUMBERED, "distributed"), looker)
+        report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"), looker)
     raise_on_error(report)
     looks = looker.looks
     first, last = looks[0].processes, looks[-1].processes

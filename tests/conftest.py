@@ -213,7 +213,15 @@ def write_list_sum(
         "total": np.stack([tracks[0].sum(axis=0), 2 * tracks[1, 0]]),
         "length": np.array([width, 1], np.float32),
     }
-    manifest = Manifest("list-sum", 1, "test", "", inputs, OUTPUTS, tolerance=1e-3)
+    manifest = Manifest(
+        name="list-sum",
+        version=1,
+        family="test",
+        sha256="",
+        inputs=inputs,
+        outputs=OUTPUTS,
+        tolerance=1e-3,
+    )
     return write_model(root, manifest, onnx.SerializeToString(), golden, made)
 
 

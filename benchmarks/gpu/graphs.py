@@ -107,7 +107,9 @@ def _fed(graph: GraphConfig, folder: Path) -> GraphConfig:
 def _run(graph: GraphConfig, events: int, engine: str, rate_hz: float | None) -> dict[str, Any]:
     repeat = max(1, -(-events // _DISTINCT))
     source = replace(graph.source, options={**graph.source.options, "repeat": repeat})
-    report = run_graph(replace(graph, source=source), RunOptions(UNNUMBERED, engine, rate_hz))
+    report = run_graph(
+        replace(graph, source=source), RunOptions(run=UNNUMBERED, engine=engine, rate_hz=rate_hz)
+    )
     raise_on_error(report)
     return report
 

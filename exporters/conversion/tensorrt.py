@@ -187,8 +187,9 @@ def _fingerprint(
     model: Model, precision: str, gpu: GpuInfo, ranges: dict[str, Range]
 ) -> Fingerprint:
     return Fingerprint(
-        model.label, model.manifest.sha256, precision, trt.__version__, gpu.name, gpu.capability,
-        gpu.driver, ranges,
+        model=model.label, sha256=model.manifest.sha256, precision=precision,
+        tensorrt=trt.__version__, gpu=gpu.name, capability=gpu.capability,
+        driver=gpu.driver, profile=ranges,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def check(
     if source is not None:
         config = replace(config, source=source_for(source, config))
     http = config.http.listen if source is None else None
-    options = RunOptions(run_number, engine, http=http, reference=reference)
+    options = RunOptions(run=run_number, engine=engine, http=http, reference=reference)
     checked = check_graph(config, options)
     if as_json:
         print_json(checked)

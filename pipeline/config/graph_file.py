@@ -22,7 +22,7 @@ Options = dict[str, Any]
 _MIN_HANG_TIMEOUT_S = 3.0
 
 
-class GraphTable(Struct, frozen=True, forbid_unknown_fields=True):
+class GraphTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table ``[graph]``."""
 
     name: str
@@ -46,7 +46,7 @@ class SegmentTable(Struct, frozen=True, forbid_unknown_fields=True):
     compute: Annotated[int, Meta(ge=0, le=256)] = 1
 
 
-class WorkersTable(Struct, frozen=True, forbid_unknown_fields=True):
+class WorkersTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table ``[workers]``: the processes that run the chain of stages."""
 
     #: Compute workers of the distributed engine.
@@ -110,7 +110,7 @@ class ComponentConfig(Struct, frozen=True):
     options: Options
 
 
-class GraphConfig(Struct, frozen=True):
+class GraphConfig(Struct, frozen=True, kw_only=True):
     """A graph file, checked as far as possible without building a component."""
 
     graph: GraphTable
@@ -124,7 +124,7 @@ class GraphConfig(Struct, frozen=True):
     origin: str
 
 
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
+class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     graph: GraphTable
     source: Options
     sink: Options
@@ -182,7 +182,8 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
         _component(file.sink, f"{origin}: sink"),
     )
     return GraphConfig(
-        file.graph, source, stages, monitors, sink, file.workers, file.run, file.http, origin
+        graph=file.graph, source=source, stages=stages, monitors=monitors, sink=sink,
+        workers=file.workers, run=file.run, http=file.http, origin=origin,
     )  # fmt: skip
 
 

@@ -1,4 +1,8 @@
-"""Engines run a graph: inline in one process, or distributed over processes. Same decisions."""
+"""What both engines share: the context of a run and the engine protocol.
+
+The inline engine runs a graph in one process, the distributed one over several; both make the same
+decisions.
+"""
 
 from __future__ import annotations
 
@@ -18,92 +22,95 @@ from sluice.pipeline.system.fork_server.client import ForkServer
 from .swap_requests import SwapQueue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
     """All that an engine needs for one run.
 
     Attributes
     ----------
-    graph, source, sink
-        What runs; the source is open, the sink is not.
+    graph
+        The graph, built and joined.
+    source
+        Source of the events, open.
+    sink
+        Sink of the kept events, not open yet.
     account
-        Where everything is added up.
+        Counts and meters of the run.
     control
-        The run's state, and the wish to stop.
+        State of the run, and requests to stop or pause it.
     bor
-        The begin-of-run record.
+        Begin-of-run record.
     runtime
-        A folder for sockets and shared memory, the run's own.
+        Folder of this run for sockets and shared memory.
     resumed
-        Where the run stood when an earlier life of it ended; the source is past that.
-    nursery
-        Where processes come from, if there is one already; it outlives the run.
-    orders
-        Swaps of models that were ordered, from any thread.
+        Last commit record of the previous attempt, up to which the source has skipped; None for a
+        new run.
+    fixes_rung
+        The source, if it fixes the rung of each batch; else None. Determined once, as the check
+        against a protocol is slow.
+    fork_server
+        Fork server that outlives the run; None to start one for the run.
+    swap_queue
+        Requests for model swaps, from any thread.
     """
 
     graph: Graph
     source: Source
     sink: Sink
-    account: RunAccounting
+    accounting: RunAccounting
     control: RunState
     bor: dict[str, Any]
-    runtime: Path
+    run_directory: Path
     resumed: CommitRecord | None = None
-    nursery: ForkServer | None = None
-    orders: SwapQueue = field(default_factory=SwapQueue)
-    #: The source where it says on which rung to judge; asked once, for the question is slow.
-    _dictator: FixesRung | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        found = self.source if isinstance(self.source, FixesRung) else None
-        object.__setattr__(self, "_dictator", found)
+    fixes_rung: FixesRung | None = None
+    fork_server: ForkServer | None = None
+    swap_queue: SwapQueue = field(default_factory=SwapQueue)
 
     def assign_sequence(self, batch: EventBatch, seq: int) -> EventBatch:
-        """Return the batch with its sequence number, columns checked and cut to what travels."""
+        """Return the batch with its sequence number; its columns are checked against the graph."""
         batch.check(self.graph.inputs, "source")
         return EventBatch(batch.columns, batch.events, seq)
 
     def replayed_rung(self) -> int | None:
-        """Return the rung that the source wants for its latest batch, None if it does not care."""
-        dictator = self._dictator
-        return None if dictator is None else min(dictator.rung, self.graph.rungs - 1)
+        """Return the rung that the source fixes for its latest batch; None if it fixes none."""
+        source = self.fixes_rung
+        return None if source is None else min(source.rung, self.graph.rungs - 1)
 
     def fail_remaining(self, why: str) -> None:
-        """Stop the source; what it took and nobody will judge is counted as failed."""
+        """Stop the source and count the events that it has left as failed, for the reason `why`."""
         self.source.stop()
-        most = self.graph.config.graph.batch_events
-        while (batch := self.source.read(most)) is not None:
-            self.account.record_offered(batch)
-            self.account.record_failed(batch, "engine", why)
-        self.account.record_losses(self.source.losses(), "source")
+        max_events = self.graph.config.graph.batch_events
+        while (batch := self.source.read(max_events)) is not None:
+            self.accounting.record_offered(batch)
+            self.accounting.record_failed(batch, "engine", why)
+        self.accounting.record_losses(self.source.losses(), "source")
 
     def eor(self) -> dict[str, Any]:
         """Return the end-of-run record."""
-        now = self.account.snapshot()
+        now = self.accounting.snapshot()
         return {"run": now.run, "ledger": now.events, "closed": now.closed, "swaps": now.swaps}
 
 
 class Engine(Protocol):
-    """Runs a plan. Made as ``Engine(plan)``."""
+    """Runs the graph of a `RunContext`; constructed as ``Engine(context)``."""
 
     def start(self) -> None:
-        """Make everything ready; returns when every model is loaded, warm and proven.
+        """Start the run; returns when every model is loaded, warmed up and checked.
 
         Raises
         ------
         SluiceError
-            If something cannot be made ready; nothing is left running.
+            If a component cannot be started; nothing is left running.
         """
 
     def run(self) -> None:
-        """Run until the source is exhausted or the control asks to stop; then drain.
+        """Run until the source is exhausted or a stop is requested; then drain.
 
         Raises
         ------
         RunError
-            If the run cannot go on; every event is accounted all the same.
+            If the run cannot continue; every event is still accounted.
         """
 
     def finish(self) -> dict[str, Any]:
-        """End the sink with the end-of-run record, free everything, say what was written."""
+        """Close the sink with the end-of-run record, free all resources, return its report."""

@@ -1,4 +1,4 @@
-"""How batches come from the source: of how many events, under which number, for which rung."""
+"""Reads batches from the source: their size, sequence number and ladder rung."""
 
 from __future__ import annotations
 
@@ -15,73 +15,70 @@ from .model_epochs import ModelEpochs
 
 
 class BatchReader:
-    """Takes batches from the source of a run; every event of them is offered to the ledger.
+    """Reads batches from the source of a run; counts their events as offered.
 
     Parameters
     ----------
-    plan
+    context
         The run.
     epochs
-        Which models judge.
+        Model epochs of the run.
 
     Attributes
     ----------
-    batching, rungs
-        When a batch closes and what it takes; which rung of the ladder judges.
+    batching
+        Decides when a batch closes.
+    ladder
+        Decides on which rung a batch is processed.
     next_seq
         Number of the next batch.
     """
 
-    def __init__(self, plan: RunContext, epochs: ModelEpochs) -> None:
-        table = plan.graph.config.graph
-        self._plan, self._epochs = plan, epochs
-        self._most = table.batch_events
+    def __init__(self, context: RunContext, epochs: ModelEpochs) -> None:
+        table = context.graph.config.graph
+        self._context, self._epochs = context, epochs
+        self._max_events = table.batch_events
         budget_s = parse_duration(table.latency_budget, "graph.latency_budget")
-        self.batching = BatchingPolicy(budget_s, self._most)
-        self.rungs = LadderController(plan, self.batching)
-        self.next_seq = plan.resumed.next if plan.resumed else 0
+        self.batching = BatchingPolicy(budget_s, self._max_events)
+        self.ladder = LadderController(context, self.batching)
+        self.next_seq = context.resumed.next if context.resumed else 0
+        #: Start of the pause, ns of CLOCK_MONOTONIC; 0 while the run is not paused.
+        self._paused_since_ns = 0
 
     def next(self, workers: int) -> tuple[EventBatch, int] | None:
-        """Return the next batch and its rung, for one of so many workers; None if there is none."""
-        source = self._plan.source
+        """Return the next batch and its rung; None if no event waits.
+
+        Parameters
+        ----------
+        workers
+            Number of workers that share the load.
+        """
+        source = self._context.source
         waiting = source.available()
-        timed = bool(waiting.oldest_ns)  # a file has all the time in the world
-        batch = source.read(self.batching.target_events if timed else self._most)
+        timed = bool(waiting.oldest_ns)  # a file does not wait for anybody
+        batch = source.read(self.batching.target_events if timed else self._max_events)
         if batch is None:
             return None
-        rung = self._plan.replayed_rung()
+        rung = self._context.replayed_rung()
         if rung is None:
-            rung = self.rungs.choose(waiting, batch.events, workers)
-        batch = self._plan.assign_sequence(batch, self.next_seq)
+            rung = self.ladder.choose(waiting, batch.events, workers)
+        batch = self._context.assign_sequence(batch, self.next_seq)
         self.next_seq += 1
-        self._plan.account.record_offered(batch)
+        self._context.accounting.record_offered(batch)
         self._epochs.record_first_event(batch)
         return batch, rung
 
+    def is_paused(self) -> bool:
+        """Whether the run is paused, so that no batch may be read now.
 
-class Pause:
-    """Tells an engine whether to read, and a paced source how long it rested.
-
-    Parameters
-    ----------
-    plan
-        Whose control says pause, and whose source is not read meanwhile.
-    """
-
-    def __init__(self, plan: RunContext) -> None:
-        self._plan = plan
-        self._since_ns = 0
-
-    def holds(self) -> bool:
-        """Return whether nothing may be read now.
-
-        A live source goes on to take messages; what does not fit its backlog is shed, counted.
+        A live source still receives messages and sheds what does not fit its backlog. A source
+        with a schedule has it shifted by the length of the pause when the pause is over.
         """
-        paused, source = self._plan.control.paused, self._plan.source
+        paused, source = self._context.control.paused, self._context.source
         if paused:
-            self._since_ns = self._since_ns or time.monotonic_ns()
-        elif self._since_ns:
+            self._paused_since_ns = self._paused_since_ns or time.monotonic_ns()
+        elif self._paused_since_ns:
             if isinstance(source, HasSchedule):
-                source.shift(time.monotonic_ns() - self._since_ns)
-            self._since_ns = 0
+                source.shift(time.monotonic_ns() - self._paused_since_ns)
+            self._paused_since_ns = 0
         return paused

@@ -1,4 +1,4 @@
-"""The inline engine: the same graph in one process, batch after batch, without sockets."""
+"""The inline engine: runs a graph in one process, batch after batch, without sockets."""
 
 from __future__ import annotations
 
@@ -21,69 +21,73 @@ from sluice.pipeline.transport.batch_summary import pack_summary, unpack_summari
 from sluice.pipeline.transport.poller import Poller
 
 from .base import RunContext
-from .batch_reader import BatchReader, Pause
+from .batch_reader import BatchReader
 from .group_commit import GroupCommit
 from .model_epochs import ModelEpochs
 from .model_swap import ModelPreload
 from .storage_retry import HOLDER, RETRY_S, StorageRetry
 
 _LOG = logging.getLogger("sluice.engine")
+#: Longest wait for a message of the source, s: stop requests are seen after it.
 _WAIT_S = 0.05
 
 
 class InlineEngine:
-    """See `Engine`. One batch is judged at a time."""
+    """Runs the graph in this process, one batch at a time; implements `Engine`."""
 
-    def __init__(self, plan: RunContext) -> None:
-        self._plan = plan
-        block = MeterBlock(*plan.graph.meter_names(), shadows=plan.graph.shadow_names())
-        plan.account.add_meters(block)
-        self._chain = Chain(plan.graph, block, plan.sink.keep)
-        self._epochs = ModelEpochs(plan)
-        self._preparation: ModelPreload | None = None
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        block = MeterBlock(*context.graph.meter_names(), shadows=context.graph.shadow_names())
+        context.accounting.add_meters(block)
+        self._chain = Chain(context.graph, block, context.sink.keep)
+        self._epochs = ModelEpochs(context)
+        self._preload: ModelPreload | None = None
         self._failure: SluiceError | None = None
-        self._room = StorageRetry(plan.sink.disk_full_timeout_s)
-        #: Batches that are not committed.
-        self._open: dict[int, EventBatch] = {}
-        self._small = plan.graph.config.graph.batch_events // 4
+        self._storage = StorageRetry(context.sink.disk_full_timeout_s)
+        #: Batches that are not committed yet, by number.
+        self._uncommitted: dict[int, EventBatch] = {}
+        self._copy_below_events = context.graph.config.graph.batch_events // 4
 
     def start(self) -> None:
         """Open the stages, then the sink."""
         self._chain.open()
-        gc.freeze()  # what was loaded stays: the collector need not walk it again
-        resumed = self._plan.resumed
-        self._intake = BatchReader(self._plan, self._epochs)
-        self._intake.batching.begin(self._chain.service_s)
+        gc.freeze()  # spares the collector the objects that stay to the end
+        resumed = self._context.resumed
+        self._reader = BatchReader(self._context, self._epochs)
+        self._reader.batching.set_service_times(self._chain.service_s)
         try:
-            commits = self._plan.sink.open(
-                self._plan.graph.outputs, self._plan.bor, resumed.next if resumed else None
+            commits = self._context.sink.open(
+                self._context.graph.outputs, self._context.bor, resumed.next if resumed else None
             )
         except OSError as error:
             self._chain.close()
             raise RunError(f"sink: cannot open: {error}") from error
         last = commits[-1] if commits else CommitRecord()
-        limits = self._plan.graph.config.graph
+        limits = self._context.graph.config.graph
         self._committer = GroupCommit(
-            self._plan.sink, self._plan.graph.outputs, limits, last, self._acknowledge,
-            limits.window * limits.batch_events,  # nobody waits for an acknowledgement here
+            self._context.sink, self._context.graph.outputs, limits, last, self._acknowledge,
+            limits.window * limits.batch_events,  # no other process waits for the acknowledgement
         )  # fmt: skip
 
     def run(self) -> None:
-        """Judge batch after batch."""
+        """Process batch after batch until the source is exhausted."""
         try:
             self._loop()
         except SluiceError as error:
             self._failure = error
             raise
         finally:
-            self._plan.account.enter_state(self._time(), time.monotonic_ns())
+            self._context.accounting.enter_state(self._run_time(), time.monotonic_ns())
             self._epochs.close()
-            self._give_up()
+            self._fail_uncommitted()
 
     def _loop(self) -> None:
-        source, account, control = self._plan.source, self._plan.account, self._plan.control
-        intake, live = self._intake, source.socket is not None
-        pause = Pause(self._plan)
+        source, accounting, control = (
+            self._context.source,
+            self._context.accounting,
+            self._context.control,
+        )
+        reader, live = self._reader, source.socket is not None
         poller = Poller([source.socket] if source.socket else [])
         stopped = False
         while not source.exhausted:
@@ -92,109 +96,111 @@ class InlineEngine:
             if control.stopping and not stopped:
                 source.stop()
                 stopped = True
-            self._swap(intake.next_seq)
-            intake.rungs.tick()
-            taken = None if pause.holds() else intake.next(1)
-            account.enter_state(self._time(), time.monotonic_ns())
-            account.record_losses(source.losses(), "source")
+            self._advance_swap(reader.next_seq)
+            reader.ladder.tick()
+            taken = None if reader.is_paused() else reader.next(1)
+            accounting.enter_state(self._run_time(), time.monotonic_ns())
+            accounting.record_losses(source.losses(), "source")
             if taken is not None:
-                self._judge(*taken)
+                self._process(*taken)
             due_s = self._committer.due_in(time.monotonic())
             if due_s <= 0:
                 self._flush()
             if source.exhausted or (taken is not None and not live):
-                continue  # even a look at nothing would give the core away
-            wait_s = max(0.0, min(self._patience(), due_s))
+                continue  # even a poll without a wait would give the core away
+            wait_s = max(0.0, min(self._poll_timeout(), due_s))
             if poller.poll(0.0 if taken is not None else wait_s):
                 source.receive()
         self._flush()
 
-    def _time(self) -> RunTime:
-        return RunTime.PAUSED if self._plan.control.paused else RunTime.LIVE
+    def _run_time(self) -> RunTime:
+        return RunTime.PAUSED if self._context.control.paused else RunTime.LIVE
 
-    def _patience(self) -> float:
-        """Return how long to wait for a message: until the source may have a batch."""
-        more_s = self._plan.source.available().next_in_s
-        return _WAIT_S if self._plan.control.paused else min(_WAIT_S, more_s)
+    def _poll_timeout(self) -> float:
+        """Return the time until the source may have a batch, s, up to `_WAIT_S`."""
+        more_s = self._context.source.available().next_in_s
+        return _WAIT_S if self._context.control.paused else min(_WAIT_S, more_s)
 
     def finish(self) -> dict[str, Any]:
         """End the sink and close the stages."""
-        if self._preparation is not None:
-            self._preparation.wait()
+        if self._preload is not None:
+            self._preload.wait()
         self._chain.close()
-        gc.unfreeze()  # so that nothing of this run stays
-        eor = None if self._failure else self._plan.eor()
-        self._write(lambda: self._plan.sink.close(eor), lambda: self._plan.sink.close(eor))
-        return self._plan.sink.describe()
+        gc.unfreeze()  # the objects of this run can be collected now
+        eor = None if self._failure else self._context.eor()
+        self._write(lambda: self._context.sink.close(eor), lambda: self._context.sink.close(eor))
+        return self._context.sink.describe()
 
-    def _swap(self, seq: int) -> None:
-        """Prepare the next swap that was ordered; it begins with batch `seq` once it is ready."""
-        preparation = self._preparation
-        if preparation is None:
+    def _advance_swap(self, seq: int) -> None:
+        """Load the model of the next requested swap; once ready, it begins with batch `seq`."""
+        preload = self._preload
+        if preload is None:
             swap = self._epochs.take_request()
-            self._preparation = None if swap is None else ModelPreload(self._chain, swap)
-        elif preparation.done:
-            self._preparation = None
-            if preparation.error is None:
-                self._committer.register_swap(preparation.swap.for_journal())
+            self._preload = None if swap is None else ModelPreload(self._chain, swap)
+        elif preload.done:
+            self._preload = None
+            if preload.error is None:
+                self._committer.register_swap(preload.swap.for_journal())
                 self._epochs.activate(seq)
             else:
-                self._epochs.refuse(ErrorRecord.of(preparation.error, "swap").error())
+                self._epochs.reject(ErrorRecord.of(preload.error, "swap").error())
 
-    def _judge(self, batch: EventBatch, rung: int) -> None:
-        self._open[batch.seq] = batch
+    def _process(self, batch: EventBatch, rung: int) -> None:
+        self._uncommitted[batch.seq] = batch
         began_ns = time.monotonic_ns()
         kept, summary = self._chain.run(batch, began_ns, rung, self._epochs.epoch)
-        if 0 < kept.events < self._small:  # it may wait while the stages reuse their arrays
+        if (
+            0 < kept.events < self._copy_below_events
+        ):  # it may wait for its group while the stages reuse their arrays
             kept = kept.take(np.arange(kept.events))
         result = BatchResult(batch.seq, batch.events, kept, pack_summary(summary))
-        # What could not be added is held all the same.
+        # A result whose write failed is held by the committer, so a retry only flushes.
         self._write(lambda: self._committer.add(result, time.monotonic()), self._committer.flush)
         took_ns = time.monotonic_ns() - began_ns
-        self._intake.batching.on_done(batch.events, took_ns, None, rung)
+        self._reader.batching.on_done(batch.events, took_ns, None, rung)
 
     def _flush(self) -> None:
         self._write(self._committer.flush, self._committer.flush)
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
         for seq, summary in enumerate(unpack_summaries(payload), first):
-            self._plan.account.record_committed(self._open.pop(seq), summary)
+            self._context.accounting.record_committed(self._uncommitted.pop(seq), summary)
 
     def _write(self, write: Callable[[], None], again: Callable[[], None]) -> None:
-        """Let the sink write; without room pause the run and do `again` until there is."""
-        room, control = self._room, self._plan.control
+        """Call `write`; while the disk is full, pause the run and retry with `again`."""
+        storage, control = self._storage, self._context.control
         while True:
             try:
                 write()
             except OSError as error:
                 write = again
-                self._lose_room(error)
+                self._on_write_error(error)
             else:
                 break
-        if room.on_success():
+        if storage.on_success():
             control.remove_hold(HOLDER)
             _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
 
-    def _lose_room(self, error: OSError) -> None:
-        plan = self._plan
+    def _on_write_error(self, error: OSError) -> None:
+        context = self._context
         try:
-            news = self._room.on_error(error, time.monotonic())
+            first = self._storage.on_error(error, time.monotonic())
         except RunError as failure:
             raise RunError(f"sink: {failure.message}", failure.hint) from error
-        if news:
-            plan.control.add_hold(HOLDER, str(error))
+        if first:
+            context.control.add_hold(HOLDER, str(error))
             _LOG.warning("paused: the sink cannot write: %s", error, extra=fields("disk-full"))
-        plan.account.enter_state(self._time(), time.monotonic_ns())
-        if plan.control.aborting:
-            raise RunError("stopped a second time while the sink has no room")
-        poller = Poller([plan.source.socket] if plan.source.socket else [])
+        context.accounting.enter_state(self._run_time(), time.monotonic_ns())
+        if context.control.aborting:
+            raise RunError("stopped a second time while the sink waits for disk space")
+        poller = Poller([context.source.socket] if context.source.socket else [])
         if poller.poll(RETRY_S):
-            plan.source.receive()
+            context.source.receive()
 
-    def _give_up(self) -> None:
-        """Count what the sink has not got as failed."""
+    def _fail_uncommitted(self) -> None:
+        """Count the events that are not committed as failed."""
         why = self._failure.message if self._failure else "the engine broke off"
-        for batch in self._open.values():
-            self._plan.account.record_failed(batch, "engine", why)
-        self._open.clear()
-        self._plan.fail_remaining(why)
+        for batch in self._uncommitted.values():
+            self._context.accounting.record_failed(batch, "engine", why)
+        self._uncommitted.clear()
+        self._context.fail_remaining(why)

@@ -1,4 +1,4 @@
-"""The epochs of a run's models: one swap at a time leads from one to the next."""
+"""Model epochs of a run: each model swap begins the next epoch."""
 
 from __future__ import annotations
 
@@ -13,100 +13,102 @@ from sluice.pipeline.run.resume import replace_model
 
 from .base import RunContext
 from .model_swap import Swap
-from .swap_requests import Order, over
+from .swap_requests import SwapRequest, run_ended_error
 
 _LOG = logging.getLogger("sluice.engine")
 
 
 class ModelEpochs:
-    """Takes orders one after the other and keeps what a restarted worker must know.
+    """Takes swap requests one at a time; keeps the state with which a process is restarted.
 
     Attributes
     ----------
     epoch
-        Of the models that judge what is read from now on.
+        Epoch of the batches that are read from now on.
     pending
-        The swap that is prepared.
-    config, models
-        What a worker begins with: the graph with the models of the epoch before `last`.
-    last
-        The latest swap, while batches of the epoch before it may still be judged.
-    begun
-        All that have begun in this life of the run, for a sink that is restarted.
+        Swap in preparation; None if there is none.
+    config
+        Graph with which a process starts: its models are those of the epoch before `latest`.
+    models
+        Name, version, sha256 and backend of the model of each stage of `config`.
+    latest
+        The latest swap, while batches of the epoch before it may be in flight; else None.
+    activated
+        All swaps that have begun in this attempt, for a restarted sink.
     """
 
-    def __init__(self, plan: RunContext) -> None:
-        self._plan = plan
-        self._order: Order | None = None
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._request: SwapRequest | None = None
         self._attempts = 0
-        self.epoch = plan.resumed.epoch if plan.resumed else 0
-        self.begun: tuple[Swap, ...] = ()
+        self.epoch = context.resumed.epoch if context.resumed else 0
+        self.activated: tuple[Swap, ...] = ()
         self.pending: Swap | None = None
-        self.config: GraphConfig = plan.graph.config
-        self.models = plan.account.models
-        self.last: Swap | None = None
+        self.config: GraphConfig = context.graph.config
+        self.models = context.accounting.models
+        self.latest: Swap | None = None
 
     def take_request(self) -> Swap | None:
-        """Take the next order, if there is one."""
-        order = self._plan.orders.take()
-        if order is None:
+        """Take the next request and return its swap; None if there is none."""
+        request = self._context.swap_queue.take()
+        if request is None:
             return None
         self._attempts += 1
-        manifest = order.model.manifest
-        self._order = order
+        manifest = request.model.manifest
+        self._request = request
         self.pending = Swap(
-            self._attempts, self.epoch + 1, order.stage, manifest.name, manifest.version,
-            manifest.sha256,
+            attempt=self._attempts, epoch=self.epoch + 1, stage=request.stage, model=manifest.name,
+            version=manifest.version, sha256=manifest.sha256,
         )  # fmt: skip
         return self.pending
 
     def retire_previous(self) -> None:
-        """Forget the epoch before: no batch of it is left."""
-        if self.last is not None:
-            swap = self.last
+        """Drop the previous epoch: no batch of it is in flight."""
+        if self.latest is not None:
+            swap = self.latest
             self.config = replace_model(self.config, swap.stage, swap.model, swap.version)
-            self.models = self._plan.account.models
-            self.last = None
+            self.models = self._context.accounting.models
+            self.latest = None
 
     def activate(self, seq: int) -> None:
-        """Let the pending swap begin with batch `seq`."""
-        swap, order = self.pending, self._order
-        if swap is None or order is None:
+        """Begin the epoch of the pending swap with batch `seq`."""
+        swap, request = self.pending, self._request
+        if swap is None or request is None:
             return
         self.retire_previous()
-        self.epoch, self.last = swap.epoch, swap
-        self.begun += (swap,)
-        self.pending = self._order = None
-        record = self._note(swap, seq)
+        self.epoch, self.latest = swap.epoch, swap
+        self.activated += (swap,)
+        self.pending = self._request = None
+        record = self._record(swap, seq)
         _log_swap(record)
-        order.accept(record)
+        request.resolve(record)
 
-    def refuse(self, error: SluiceError) -> None:
-        """Give the pending swap up; the old model goes on."""
-        order, self.pending, self._order = self._order, None, None
-        if order is not None:
-            extra = fields("swap-refused", stage=order.stage, reason=error.message)
-            _LOG.warning("stage %s keeps its model: %s", order.stage, error.message, extra=extra)
-            order.refuse(error)
+    def reject(self, error: SluiceError) -> None:
+        """Drop the pending swap; the stage keeps its model."""
+        request, self.pending, self._request = self._request, None, None
+        if request is not None:
+            extra = fields("swap-refused", stage=request.stage, reason=error.message)
+            _LOG.warning("stage %s keeps its model: %s", request.stage, error.message, extra=extra)
+            request.reject(error)
 
     def record_first_event(self, batch: EventBatch) -> None:
-        """Note the first event of a swap that begins with this batch."""
-        self._plan.account.record_first_event(batch)
+        """Record the first event of a swap, if it begins with this batch."""
+        self._context.accounting.record_first_event(batch)
 
     def close(self) -> None:
-        """Refuse whatever was ordered: the run is over."""
-        self.refuse(over())
-        self._plan.orders.close()
+        """Reject all requests: the run is over."""
+        self.reject(run_ended_error())
+        self._context.swap_queue.close()
 
-    def _note(self, swap: Swap, seq: int) -> dict[str, Any]:
-        account = self._plan.account
-        before = account.models[swap.stage]
+    def _record(self, swap: Swap, seq: int) -> dict[str, Any]:
+        accounting = self._context.accounting
+        before = accounting.models[swap.stage]
         after = {**before, "name": swap.model, "version": str(swap.version), "sha256": swap.sha256}
         record = {
             "epoch": swap.epoch, "stage": swap.stage, "from": before, "to": after, "seq": seq,
             "first_event": None,
         }  # fmt: skip
-        account.record_swap(record)
+        accounting.record_swap(record)
         return record
 
 

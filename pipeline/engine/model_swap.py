@@ -1,4 +1,4 @@
-"""Swaps of models while a run goes on: ordered, prepared off the path, begun at a batch."""
+"""Model swaps during a run: requested, loaded beside the running chain, begun at a batch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from sluice.pipeline.journal.commit import ModelSwapRecord
 from sluice.pipeline.stages.capabilities import SwapsModel
 
 from .base import RunContext
-from .swap_requests import Order
+from .swap_requests import SwapRequest
 
 
-class Swap(Struct, frozen=True):
-    """A swap as it travels to a worker.
+class Swap(Struct, frozen=True, kw_only=True):
+    """A model swap, as it is sent to workers and sink.
 
     Attributes
     ----------
     attempt
-        Number of the attempt: an answer to an earlier one is not mistaken for this one's.
+        Number of the attempt, so that replies to an earlier one are ignored.
     epoch
-        From which epoch on the stage judges with the model.
-    stage, model, version, sha256
-        The stage, and the model with the hash of its file.
+        First model epoch in which the stage runs the model.
+    stage
+        Name of the stage.
+    model, version
+        Name and version of the model.
+    sha256
+        Hash of the model file.
     """
 
     attempt: int
@@ -38,11 +42,17 @@ class Swap(Struct, frozen=True):
     sha256: str
 
     def for_journal(self) -> ModelSwapRecord:
-        """Return what the journal notes of it."""
-        return ModelSwapRecord(self.epoch, self.stage, self.model, str(self.version), self.sha256)
+        """Return the record of the swap for the journal."""
+        return ModelSwapRecord(
+            epoch=self.epoch,
+            stage=self.stage,
+            name=self.model,
+            version=str(self.version),
+            sha256=self.sha256,
+        )
 
     def load(self) -> Model:
-        """Find the model; ModelError if the repository has another file by now."""
+        """Return the model; ModelError if its file in the repository has changed."""
         model = find_model(self.model, self.version)
         if model.manifest.sha256 != self.sha256:
             raise ModelError(
@@ -67,13 +77,13 @@ class SwapReply(Struct, frozen=True):
     error: ErrorRecord | None = None
 
 
-def request_swap(plan: RunContext, stage: str, label: str) -> Order:
-    """Check what can be checked at once and hand the order to the engine.
+def request_swap(context: RunContext, stage: str, label: str) -> SwapRequest:
+    """Check a swap and put the request into the queue of the engine.
 
     Parameters
     ----------
-    plan
-        Of the run that goes on.
+    context
+        The running run.
     stage
         Name of the stage.
     label
@@ -82,9 +92,9 @@ def request_swap(plan: RunContext, stage: str, label: str) -> Order:
     Raises
     ------
     SluiceError
-        If there is no such stage or model, its tensors are others, or it is in use already.
+        If the stage or model does not exist, its tensors differ, or it is in use already.
     """
-    swappable = {s.name: s for s in plan.graph.stages if isinstance(s, SwapsModel)}
+    swappable = {s.name: s for s in context.graph.stages if isinstance(s, SwapsModel)}
     if stage not in swappable:
         raise ConfigError(
             f"swap: expected a stage that runs a model, got {stage!r}",
@@ -92,25 +102,27 @@ def request_swap(plan: RunContext, stage: str, label: str) -> Order:
         )
     model = find_model_by_label(label)
     swappable[stage].check_swap(model)
-    now = plan.account.models[stage]
-    if now["sha256"] == model.manifest.sha256 and now["version"] == str(model.manifest.version):
-        raise ModelError(f"stage {stage!r}: judges with {model.label} already")
-    order = Order(stage, model)
-    plan.orders.put(order)
-    return order
+    current = context.accounting.models[stage]
+    if current["sha256"] == model.manifest.sha256 and current["version"] == str(
+        model.manifest.version
+    ):
+        raise ModelError(f"stage {stage!r}: runs {model.label} already")
+    request = SwapRequest(stage, model)
+    context.swap_queue.put(request)
+    return request
 
 
 class ModelPreload:
-    """A model that is loaded, held to its golden outputs and warmed in a thread beside the chain.
+    """Loads, checks and warms up a model in a thread beside the running chain.
 
     Parameters
     ----------
     chain
-        That goes on judging meanwhile.
+        The running chain.
     swap
-        What to prepare.
+        The swap to prepare.
     cores
-        Where the thread runs; empty for wherever the chain does.
+        CPU cores of the thread; empty for those of the chain.
     """
 
     def __init__(self, chain: Chain, swap: Swap, cores: tuple[int, ...] = ()) -> None:
@@ -123,17 +135,17 @@ class ModelPreload:
 
     @property
     def done(self) -> bool:
-        """Whether the model is ready or refused."""
+        """Whether the preparation has ended, with or without an error."""
         return not self._thread.is_alive()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait for the end of the preparation."""
+        """Wait for the end of the preparation, up to `timeout_s`."""
         self._thread.join(timeout_s)
 
     def _prepare(self) -> None:
         try:
             if self._cores:
-                os.sched_setaffinity(0, self._cores)  # of this thread alone
+                os.sched_setaffinity(0, self._cores)  # applies to this thread only
             self._chain.prepare(self.swap.stage, self.swap.epoch, self.swap.load())
-        except Exception as error:  # the thread's owner looks at it
+        except Exception as error:  # reported by the owner of the thread
             self.error = error

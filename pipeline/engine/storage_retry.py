@@ -1,4 +1,4 @@
-"""Want of room: a sink that cannot write waits and tries again, for a while."""
+"""Waiting for disk space: a sink that cannot write retries until a timeout."""
 
 from __future__ import annotations
 
@@ -6,55 +6,60 @@ import errno
 
 from sluice.pipeline.core.errors import RunError
 
-#: Failures that pass when somebody makes room.
+#: Error numbers of writes that succeed once disk space is freed.
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: Between two tries.
+#: Interval between two tries, s.
 RETRY_S = 0.25
-#: Who holds the run meanwhile.
+#: Name of the hold that pauses the run meanwhile.
 HOLDER = "sink"
-_HINT = "make room and replay the events that the report counts as failed"
+_HINT = "free disk space and replay the events that the report counts as failed"
 
 
 class StorageRetry:
-    """Whether the sink has room, since when not, and when it shall try again.
+    """State of a sink that may wait for disk space: since when, and when to retry.
 
     Parameters
     ----------
     timeout_s
-        Give up after so many seconds without room.
+        Time without disk space after which the run fails, s.
+
+    Attributes
+    ----------
+    disk_full
+        Whether the last write failed for lack of disk space.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._since_s = 0.0
-        self._again_s = 0.0
-        self.full = False
+        self._next_try_s = 0.0
+        self.disk_full = False
 
     def wait_s(self, now_s: float) -> float:
-        """Return the seconds until the next try; 0 while there is room."""
-        return max(0.0, self._again_s - now_s) if self.full else 0.0
+        """Return the time until the next try, s; 0 unless the disk is full."""
+        return max(0.0, self._next_try_s - now_s) if self.disk_full else 0.0
 
     def on_error(self, error: OSError, now_s: float) -> bool:
-        """Note that a write failed; whether this is news.
+        """Record a failed write; return whether it is the first since the last success.
 
         Raises
         ------
         RunError
-            If more room would not help, or it has been waited for long enough.
+            If the error is another one than a full disk, or the timeout has passed.
         """
         if error.errno not in DISK_FULL_ERRNOS:
             raise RunError(f"cannot write: {error}", _HINT) from error
-        news = not self.full
-        if news:
-            self.full, self._since_s = True, now_s
+        first = not self.disk_full
+        if first:
+            self.disk_full, self._since_s = True, now_s
         if now_s - self._since_s >= self._timeout_s:
             raise RunError(
-                f"cannot write, no room for {self._timeout_s:g} s: {error}", _HINT
+                f"cannot write, disk full for {self._timeout_s:g} s: {error}", _HINT
             ) from error
-        self._again_s = now_s + RETRY_S
-        return news
+        self._next_try_s = now_s + RETRY_S
+        return first
 
     def on_success(self) -> bool:
-        """Note that a write went well; whether this is news."""
-        news, self.full = self.full, False
-        return news
+        """Record a successful write; return whether the disk was full before."""
+        recovered, self.disk_full = self.disk_full, False
+        return recovered

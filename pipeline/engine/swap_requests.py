@@ -1,4 +1,4 @@
-"""Swaps of models that somebody ordered and waits for."""
+"""Requests to swap a model during a run, and the queue of them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sluice.pipeline.core.errors import RunError, SluiceError
 from sluice.pipeline.inference.repository import Model
 
 
-def over() -> RunError:
-    """Return why nothing comes of an order after the run."""
+def run_ended_error() -> RunError:
+    """Return the error of a request that the run did not reach before its end."""
     return RunError("swap: the run ended before it")
 
 
-class Order:
-    """A swap that somebody waits for.
+class SwapRequest:
+    """A request for a model swap whose sender waits for its outcome.
 
     Parameters
     ----------
     stage
         Name of the stage.
     model
-        What it shall judge with.
+        The model that the stage shall run.
     """
 
     def __init__(self, stage: str, model: Model) -> None:
@@ -33,57 +33,60 @@ class Order:
         self.model = model
         self._future: Future[dict[str, Any]] = Future()
 
-    def accept(self, record: dict[str, Any]) -> None:
-        """Say that the swap has begun."""
-        with suppress(InvalidStateError):  # whoever waited has given up
+    def resolve(self, record: dict[str, Any]) -> None:
+        """Report that the swap has begun."""
+        with suppress(InvalidStateError):  # the sender waits no longer
             self._future.set_result(record)
 
-    def refuse(self, error: SluiceError) -> None:
-        """Say that the old model goes on, and why."""
+    def reject(self, error: SluiceError) -> None:
+        """Report that the stage keeps its model, and why."""
         with suppress(InvalidStateError):
             self._future.set_exception(error)
 
     def wait(self, timeout_s: float) -> dict[str, Any]:
-        """Return the swap's record for the report, or raise the reason for its refusal."""
+        """Wait for the outcome: return the swap's record for the report, or raise its error.
+
+        RunError if there is no outcome within `timeout_s` seconds.
+        """
         try:
             return self._future.result(timeout_s)
         except TimeoutError:
-            if not self._future.cancel():  # decided this very moment
+            if not self._future.cancel():  # it was resolved in the meantime
                 return self._future.result(0)
             raise RunError(f"swap of stage {self.stage!r}: no answer in {timeout_s:g} s") from None
 
     @property
-    def over(self) -> bool:
-        """Whether nobody waits any more."""
+    def done(self) -> bool:
+        """Whether the request was resolved, rejected or abandoned."""
         return self._future.done()
 
 
 class SwapQueue:
-    """Orders of one run, given from any thread, taken by the engine until the run is over."""
+    """Swap requests of one run: put by any thread, taken by the engine."""
 
     def __init__(self) -> None:
-        self._orders: deque[Order] = deque()
+        self._requests: deque[SwapRequest] = deque()
         self._lock = threading.Lock()
         self._closed = False
 
-    def put(self, order: Order) -> None:
-        """Add an order; RunError if the run is over."""
+    def put(self, request: SwapRequest) -> None:
+        """Add a request; RunError if the run is over."""
         with self._lock:
             if self._closed:
-                raise over()
-            self._orders.append(order)
+                raise run_ended_error()
+            self._requests.append(request)
 
-    def take(self) -> Order | None:
-        """Return the next order that somebody still waits for, None if there is none."""
-        while self._orders:
-            order = self._orders.popleft()
-            if not order.over:
-                return order
+    def take(self) -> SwapRequest | None:
+        """Return the next request whose sender still waits, None if there is none."""
+        while self._requests:
+            request = self._requests.popleft()
+            if not request.done:
+                return request
         return None
 
     def close(self) -> None:
-        """Refuse what was not taken, and whatever may come."""
+        """Reject the requests in the queue and all later ones."""
         with self._lock:
             self._closed = True
-        while (order := self.take()) is not None:
-            order.refuse(over())
+        while (request := self.take()) is not None:
+            request.reject(run_ended_error())

@@ -35,7 +35,7 @@ _DRAIN_S = 10.0
 _FIRST_UNDECIDED = np.uint8(Outcome.SHED)
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Subscription:
     """One monitor, and the sample that is being collected for it."""
 
@@ -60,7 +60,7 @@ class MonitorRunner:
 
     def __init__(self, monitors: Sequence[Monitor], meters: Sequence[Meter]) -> None:
         self._subscriptions = [
-            _Subscription(monitor, meter, salt(f"monitor/{monitor.name}"))
+            _Subscription(monitor=monitor, meter=meter, salt=salt(f"monitor/{monitor.name}"))
             for monitor, meter in zip(monitors, meters, strict=True)
         ]
         self._queue: queue.Queue[tuple[_Subscription, list[EventBatch]] | None] = queue.Queue(

@@ -35,7 +35,7 @@ REASONS = {
 }
 
 
-class Sample(Struct):
+class Sample(Struct, kw_only=True):
     """What one GPU said; None is what it does not have, or what could not be read.
 
     Attributes
@@ -93,7 +93,7 @@ class GpuProbe:
     def sample(self) -> Sample:
         """Return what the GPU says now; what fails is left out and counted."""
         nvml, ask = self._nvml, self._ask
-        found = Sample(self.index)
+        found = Sample(index=self.index)
         handle = ask(lambda: nvml.nvmlDeviceGetHandleByIndex(self.index))
         if handle is not None:
             self._fill(found, handle)

@@ -53,7 +53,7 @@ class StageJoin:
     bypassed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Graph:
     """Stages and monitors in order, with the columns that are sent between processes.
 
@@ -201,7 +201,15 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
         kept.add(T_INGEST.name)
     needed = (read | kept | {EVENT_ID.name}) & set(source.names)
     inputs = source.select(needed - _overwritten_inputs(joins))
-    return Graph(config, tuple(stages), tuple(monitors), shadows, tuple(joins), inputs, outputs)
+    return Graph(
+        config=config,
+        stages=tuple(stages),
+        monitors=tuple(monitors),
+        shadows=shadows,
+        joins=tuple(joins),
+        inputs=inputs,
+        outputs=outputs,
+    )
 
 
 def _overwritten_inputs(joins: list[StageJoin]) -> set[str]:

@@ -70,7 +70,7 @@ class BatchSizes(Struct, frozen=True, forbid_unknown_fields=True):
     max: int = 4096
 
 
-class Training(Struct, frozen=True, forbid_unknown_fields=True):
+class Training(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the weights come from."""
 
     seed: int = 0
@@ -101,7 +101,7 @@ class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
     shortcomings: tuple[str, ...] = ()
 
 
-class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything known of one version of a model."""
 
     name: str

@@ -39,7 +39,7 @@ class Range(Struct, frozen=True, forbid_unknown_fields=True):
     max: tuple[int, ...]
 
 
-class Fingerprint(Struct, frozen=True, forbid_unknown_fields=True):
+class Fingerprint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a plan was built for."""
 
     model: str
@@ -141,8 +141,9 @@ def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> byte
     """
     file = plan_file(folder(), model, precision, gpu)
     here = Fingerprint(
-        model.label, model.manifest.sha256, precision, tensorrt, gpu.name, gpu.capability,
-        gpu.driver, {},
+        model=model.label, sha256=model.manifest.sha256, precision=precision,
+        tensorrt=tensorrt, gpu=gpu.name, capability=gpu.capability,
+        driver=gpu.driver, profile={},
     )  # fmt: skip
     hint = f"rebuild: {build_command(model, precision)}"
     about = f"model {model.label}: {precision} plan"

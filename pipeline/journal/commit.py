@@ -55,7 +55,7 @@ class BatchResult(NamedTuple):
     summary: memoryview | bytes
 
 
-class ModelSwapRecord(msgspec.Struct, frozen=True):
+class ModelSwapRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A model swap, as the journal keeps it.
 
     Attributes
@@ -82,7 +82,7 @@ class ModelSwapRecord(msgspec.Struct, frozen=True):
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
 
 
-class CommitRecord(msgspec.Struct, frozen=True):
+class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one record batch of a recording commits, and the sums over all committed batches.
 
     Attributes
@@ -214,16 +214,16 @@ class Journal:
         payload = join_summaries([result.summary for result in results])
         bits = np.flatnonzero(self._paths).tolist()
         commit = CommitRecord(
-            self.next,
-            [result.events for result in results],
-            kept,
-            tuple(self._counts.tolist()),
-            {bit: int(self._paths[bit]) for bit in bits},
-            self._written,
-            zlib.compress(payload, 1),
-            self._epoch,
-            dict(self._models),
-            swaps,
+            next=self.next,
+            judged=[result.events for result in results],
+            kept=kept,
+            counts=tuple(self._counts.tolist()),
+            paths={bit: int(self._paths[bit]) for bit in bits},
+            written=self._written,
+            summaries=zlib.compress(payload, 1),
+            epoch=self._epoch,
+            models=dict(self._models),
+            swaps=swaps,
         )
         return commit, payload
 

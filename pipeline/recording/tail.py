@@ -29,7 +29,7 @@ from .metadata import (
 _UNREADABLE = (OSError, EOFError, ValueError, DataError, pa.ArrowException)
 
 
-class ResumeOffset(Struct, frozen=True):
+class ResumeOffset(Struct, frozen=True, kw_only=True):
     """Offset in a file at which a writer continues, and the state of the recording there.
 
     Attributes
@@ -99,7 +99,16 @@ def find_resume_offset(path: Path, max_batches: int = 256) -> ResumeOffset:
     commits = [metadata[COMMIT] for metadata in found if COMMIT in metadata]
     batches = first + len(found)
     part = part_of(schema.metadata)
-    return ResumeOffset(bor, ends[batches], rows, batches, commits, first == 0, ended, part)
+    return ResumeOffset(
+        bor=bor,
+        end=ends[batches],
+        rows=rows,
+        batches=batches,
+        commits=commits,
+        complete=first == 0,
+        ended=ended,
+        part=part,
+    )
 
 
 def _names_next_file(eor: bytes) -> bool:

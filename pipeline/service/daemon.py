@@ -164,16 +164,16 @@ class Daemon:
         """Make one run; `planned` is called once its graph is built."""
         control = self.control
         plan = open_run(self._config, self._options, control, stack, self._fork_server)
-        self._plan, self.account = plan, plan.account
+        self._plan, self.account = plan, plan.accounting
         stack.callback(set_context, run=None)
-        set_context(run=plan.account.run)
+        set_context(run=plan.accounting.run)
         if control.state is State.INITIAL:
             control.transition(State.CONFIGURED)
-        graph, run = self._config.graph.name, plan.account.run
+        graph, run = self._config.graph.name, plan.accounting.run
         self._status.state(control.state, graph, run, "starts its processes")
         planned()
         engine = ENGINES[self._options.engine](plan)
-        log = RunLog(plan.account, control)
+        log = RunLog(plan.accounting, control)
         with closing(log), ticker(log.poll, POLL_S):
             engine.start()
             control.transition(State.RUNNING)
@@ -182,7 +182,7 @@ class Daemon:
             stack.enter_context(short_switch_interval())
             show = self._progress
             if show is not None:
-                stack.enter_context(ticker(lambda: show(control, plan.account, plan.source)))
+                stack.enter_context(ticker(lambda: show(control, plan.accounting, plan.source)))
             report = finish_run(plan, engine, self._in_loop)
         self._status.ended(report)
         return report

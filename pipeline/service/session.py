@@ -29,13 +29,13 @@ from sluice.pipeline.run.resume import (
 from sluice.pipeline.run.run_numbers import RunNumbers, expand_run_number, state_folder
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sinks.base import Sink
-from sluice.pipeline.sources.base import SelectsColumns, Source
+from sluice.pipeline.sources.base import FixesRung, SelectsColumns, Source
 from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.system.run_directory import run_directory
 
 
-class RunOptions(Struct, frozen=True):
+class RunOptions(Struct, frozen=True, kw_only=True):
     """Options of a run beside its graph, as the command line gives them.
 
     Attributes
@@ -92,8 +92,8 @@ def open_run(
             hint="what a live source gave is gone: start a new run",
         )
     runtime = stack.enter_context(run_directory())
-    plan = replace(_plan(config, options, source, control, runtime), nursery=fork_server)
-    stack.callback(plan.account.close)
+    plan = replace(_plan(config, options, source, control, runtime), fork_server=fork_server)
+    stack.callback(plan.accounting.close)
     return plan
 
 
@@ -129,7 +129,11 @@ def _plan(
         skip_committed(source, commit.events, config.graph.batch_events, account)
     if options.rate_hz:
         source = PacedSource(source, options.rate_hz)
-    return RunContext(graph, source, sink, account, control, bor, runtime, commit)
+    return RunContext(
+        graph=graph, source=source, sink=sink, accounting=account, control=control, bor=bor,
+        run_directory=runtime, resumed=commit,
+        fixes_rung=source if isinstance(source, FixesRung) else None,
+    )  # fmt: skip
 
 
 def finish_run(plan: RunContext, engine: Engine, in_loop: threading.Event) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def finish_run(plan: RunContext, engine: Engine, in_loop: threading.Event) -> di
     """
     control, written = plan.control, {}
     hint = None
-    plan.account.start(time.monotonic_ns())
+    plan.accounting.start(time.monotonic_ns())
     try:
         in_loop.set()
         engine.run()
@@ -161,7 +165,7 @@ def finish_run(plan: RunContext, engine: Engine, in_loop: threading.Event) -> di
     except SluiceError as error:
         control.fail(error.message)
         hint = hint or error.hint
-    report = plan.account.snapshot().report()
+    report = plan.accounting.snapshot().report()
     if not report["closed"]:
         control.fail(f"the ledger does not close: {report['events']}")
     if control.state is not State.ERROR:

@@ -35,7 +35,7 @@ NEVER = "never"
 class RecordingSink:
     """Writes one recording for each run, which is also its journal; a `Sink`."""
 
-    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """What to keep, and where."""
 
         columns: tuple[str, ...]

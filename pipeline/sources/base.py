@@ -74,7 +74,7 @@ class Rejected(Struct, frozen=True):
     events: int = 1
 
 
-class Losses(Struct):
+class Losses(Struct, kw_only=True):
     """Input that was not read as events since the last call of `Source.losses`."""
 
     #: Rejected input, one by one up to a limit.

@@ -26,7 +26,7 @@ _OLD_NO_MODEL = "cuts"
 class Infer:
     """Runs one model; its tensors are columns of the same names, unless mapped."""
 
-    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Which model, on which backend, between which columns."""
 
         model: str

@@ -1,4 +1,4 @@
-"""The machine at hand, as reports and records name it."""
+"""Description of this machine for reports and records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Return the processor's name, or its architecture where the system does not tell more."""
+    """Return the name of the processor, or its architecture if the system gives no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What processes hold: memory, descriptors, threads, from ``/proc``."""
+"""Resources of processes from ``/proc``: memory, descriptors, threads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ _PROC = Path("/proc")
 
 
 class Usage(Struct, frozen=True):
-    """What one process holds.
+    """Resources of one process.
 
     Attributes
     ----------
     rss_mb
-        Resident memory, shared pages included, in 10^6 bytes.
-    fds, threads
-        Open descriptors, and threads.
+        Resident memory including shared pages, 10^6 bytes.
+    fds
+        Number of open descriptors.
+    threads
+        Number of threads.
     """
 
     rss_mb: float
@@ -27,7 +29,7 @@ class Usage(Struct, frozen=True):
 
 
 def usage(pid: int) -> Usage | None:
-    """Return what a process holds, None if it is gone or somebody else's.
+    """Return the resources of a process; None if it has ended or belongs to another user.
 
     Examples
     --------
@@ -42,13 +44,13 @@ def usage(pid: int) -> Usage | None:
         fds = len(os.listdir(folder / "fd"))
     except (OSError, ValueError):
         return None
-    if "VmRSS" not in status:  # a zombie holds nothing
+    if "VmRSS" not in status:  # a zombie has no memory
         return None
     return Usage(int(status["VmRSS"].split()[0]) * 1024 / 1e6, fds, int(status["Threads"]))
 
 
 def process_tree(engine: int) -> dict[str, int]:
-    """Return name to process id of an engine and of the processes that it has started."""
+    """Return name to process id, of an engine and of the processes that it has started."""
     found = {"engine": engine}
     for folder in _PROC.glob("[0-9]*"):
         try:
@@ -57,6 +59,6 @@ def process_tree(engine: int) -> dict[str, int]:
         except OSError:
             continue
         parent = int(stat.rpartition(")")[2].split()[1])
-        if parent == engine and words[:1] == ["sluice"]:  # see `nursery`: their titles
+        if parent == engine and words[:1] == ["sluice"]:  # titles set by the fork server
             found[Path(words[-1]).stem] = int(folder.name)
     return found

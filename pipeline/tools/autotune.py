@@ -37,7 +37,7 @@ _MODEL_EVENTS = 4096
 Progress = Callable[[str], None]
 
 
-class TuningResult(Struct, frozen=True, forbid_unknown_fields=True):
+class TuningResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Measured settings for one graph on one machine, as the file has them.
 
     Attributes
@@ -102,8 +102,9 @@ def measure(config: GraphConfig, source: ComponentConfig, progress: Progress) ->
         rates[workers, best] = _rate(config, workers, best)
     compute, batch = max(rates, key=rates.__getitem__)
     return TuningResult(
-        config.graph.name, fingerprint(config), batch, compute, backends,
-        {f"{workers}x{size}": rate for (workers, size), rate in rates.items()}, found,
+        graph=config.graph.name, fingerprint=fingerprint(config), batch_events=batch,
+        compute=compute, backends=backends, nanoseconds=found,
+        rates={f"{workers}x{size}": rate for (workers, size), rate in rates.items()},
     )  # fmt: skip
 
 
@@ -187,7 +188,7 @@ def _nanoseconds(model: Model, backend: str) -> float:
 def _rate(config: GraphConfig, workers: int, batch: int) -> float:
     table = replace(config.graph, batch_events=batch)
     config = replace(config, graph=table, workers=replace(config.workers, compute=workers))
-    report = run_graph(config, RunOptions(UNNUMBERED, "distributed"))
+    report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"))
     raise_on_error(report)
     rate: float = report["rate_hz"]
     return rate

@@ -96,7 +96,7 @@ def run(
         raise ConfigError(f"{config.origin}: expected names of columns to keep, got none")
     with ExitStack() as stack:
         config = replace(config, source=_source(source, config, stack))
-        wanted = RunOptions(UNNUMBERED, engine)
+        wanted = RunOptions(run=UNNUMBERED, engine=engine)
         show = stack.enter_context(_progress() if progress else nullcontext())
         if engine == "inline":
             return _collect(config, kept, wanted, show)

@@ -19,7 +19,7 @@ class FileSummary(Struct, frozen=True):
     events: int
 
 
-class RecordingSummary(Struct, frozen=True):
+class RecordingSummary(Struct, frozen=True, kw_only=True):
     """What a recording holds.
 
     Attributes

@@ -235,7 +235,9 @@ def _parts() -> tuple[bytes, bytes]:
 def _commit() -> bytes:
     """Return the record of two batches, the second of which a swapped model has judged."""
     journal = Journal()
-    journal.register_swap(ModelSwapRecord(1, "tag", "tagger", "2", "ab"))
+    journal.register_swap(
+        ModelSwapRecord(epoch=1, stage="tag", name="tagger", version="2", sha256="ab")
+    )
     ids, counts = np.arange(_EVENTS, dtype=np.uint64), [0, 0, _EVENTS, 0, 0, 0, 0, 0]
     packed = np.array(counts, np.int64).tobytes()
     results = []

@@ -43,7 +43,8 @@ def _device(**options: Any) -> GpuChain:
 
 def _on_cpu(batch: EventBatch, first: int = 0) -> EventBatch:
     stages = [Unpack("unpack", Unpack.Options()), Normalise("encode", Normalise.Options()),
-              Infer("infer", Infer.Options(MODEL)), Pack("pack", Pack.Options(9))]  # fmt: skip
+              Infer("infer", Infer.Options(model=MODEL)),
+              Pack("pack", Pack.Options(9))]  # fmt: skip
     for stage in stages[first:]:
         stage.open(batch.events)
         batch = stage.process(batch)

@@ -84,7 +84,7 @@ def test_lists_are_padded_to_their_buckets(
     batch = EventBatch({"tracks": lists, "scale": np.ones(400, np.float32)}, 400)
     results = []
     for backend in ("tensorrt", "onnxruntime:cpu"):
-        options = Infer.Options("list-sum", backend=backend, buckets={"tracks": (4, 20)})
+        options = Infer.Options(model="list-sum", backend=backend, buckets={"tracks": (4, 20)})
         stage = Infer("lists", options)
         stage.open(400)
         things = set(machine.things)

@@ -43,9 +43,9 @@ def kill_sink(stand: Stand, _: Detail) -> Detail:
     return _kill(stand, "sink")
 
 
-def kill_nursery(stand: Stand, _: Detail) -> Detail:
+def kill_fork_server(stand: Stand, _: Detail) -> Detail:
     """Kill what processes come from; nobody else ends, and another takes its place."""
-    return _kill(stand, "nursery")
+    return _kill(stand, "fork-server")
 
 
 def stall_sink(stand: Stand, detail: Detail) -> Detail:
@@ -157,7 +157,7 @@ _GARBAGE: dict[str, Callable[[random.Random, int], list[list[bytes]]]] = {
 FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
     "kill worker": kill_worker,
     "kill sink": kill_sink,
-    "kill nursery": kill_nursery,
+    "kill fork server": kill_fork_server,
     "stall sink": stall_sink,
     "stall worker": stall_worker,
     "full disk": full_disk,

@@ -42,8 +42,8 @@ class RunArguments(Struct, frozen=True, kw_only=True):
         from sluice.pipeline.service.session import RunOptions
 
         return RunOptions(
-            self.run_number,
-            self.engine,
+            run=self.run_number,
+            engine=self.engine,
             rate_hz=rate_hz,
             http=self.http or http,
             quarantine=self.quarantine,

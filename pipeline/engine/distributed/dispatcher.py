@@ -1,4 +1,4 @@
-"""Ingest's batches: taken from the source, handed to workers, settled when the sink has them."""
+"""Ingest's batches: read from the source, sent to workers, complete when the sink has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.batch_reader import BatchReader
 from sluice.pipeline.engine.model_epochs import ModelEpochs
-from sluice.pipeline.engine.workers.process_spec import SLOTS, Times, slot_count, slot_results
+from sluice.pipeline.engine.workers.process_spec import (
+    SLOTS_FILE,
+    ServiceTimes,
+    slot_count,
+    slot_results,
+)
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.engine.workers.shared_slots import SharedSlots
 from sluice.pipeline.graph.segments import edge_schemas
@@ -23,119 +28,119 @@ from .in_flight import InFlight, InFlightBatch
 
 
 class Dispatcher:
-    """Hands out batches and takes them back.
+    """Sends batches to workers and tracks them until they are committed.
 
     Parameters
     ----------
-    plan
+    context
         The run.
-    hub
-        The way to the workers.
+    router
+        Sends to the workers.
     epochs
-        Which models judge.
+        Model epochs of the run.
     """
 
-    def __init__(self, plan: RunContext, hub: Router, epochs: ModelEpochs) -> None:
-        graph, table = plan.graph, plan.graph.config.graph
+    def __init__(self, context: RunContext, router: Router, epochs: ModelEpochs) -> None:
+        graph, table = context.graph, context.graph.config.graph
         schemas = edge_schemas(graph)
-        self._plan, self._hub, self._epochs = plan, hub, epochs
-        #: By edge of the chain.
+        self._context, self._router, self._epochs = context, router, epochs
+        #: Codec of each edge of the chain.
         self._codecs = [Codec(schema) for schema in schemas]
         self._slots = SharedSlots(
-            plan.runtime / SLOTS, schemas, table.batch_events,
-            slot_results(table, plan.sink.keep), slot_count(plan.graph.config), create=True,
+            context.run_directory / SLOTS_FILE, schemas, table.batch_events,
+            slot_results(table, context.sink.keep), slot_count(context.graph.config), create=True,
         )  # fmt: skip
-        #: Of the chain; and what a batch takes in each, by rung, as its workers measured.
+        #: Number of segments of the chain, and the service times that workers of each measured.
         self._segments = len(schemas) - 1
-        self._times: dict[int, Times] = {}
-        self.flights = InFlight(table.window, table.batch_events, self._segments)
-        self.intake = BatchReader(plan, epochs)
-        self._batching = self.intake.batching
+        self._service_times: dict[int, ServiceTimes] = {}
+        self.in_flight = InFlight(table.window, table.batch_events, self._segments)
+        self.reader = BatchReader(context, epochs)
+        self._batching = self.reader.batching
 
     @property
-    def settled(self) -> int:
-        """Number of the first batch that the sink may lack."""
-        oldest = self.flights.oldest
-        return self.intake.next_seq if oldest is None else oldest
+    def first_uncommitted(self) -> int:
+        """Number of the first batch that the sink may not have committed."""
+        oldest = self.in_flight.oldest
+        return self.reader.next_seq if oldest is None else oldest
 
     @property
     def oldest_epoch(self) -> int:
-        """Epoch of the oldest batch in flight; the present one where there is none."""
-        return self.flights.oldest_epoch(self._epochs.epoch)
+        """Smallest epoch of the batches in flight; the current one if there is none."""
+        return self.in_flight.oldest_epoch(self._epochs.epoch)
 
-    def welcome(self, worker: str, times: Times, segment: int = 0) -> None:
-        """Note that a worker is ready, which segment it runs, and what batches take there."""
-        self.flights.station(worker, segment)
-        self._times[segment] = times
-        if len(self._times) == self._segments:
-            self._batching.begin(_added(list(self._times.values())))
+    def on_worker_ready(self, worker: str, times: ServiceTimes, segment: int = 0) -> None:
+        """Record that a worker is ready, its segment and its service times."""
+        self.in_flight.assign_segment(worker, segment)
+        self._service_times[segment] = times
+        if len(self._service_times) == self._segments:
+            self._batching.set_service_times(_sum_service_times(list(self._service_times.values())))
 
     def assign(self, *, paused: bool) -> None:
-        """Hand out batches while a worker asks for one and the window has room."""
+        """Send batches while a worker has credit and the window is not full."""
         for segment in range(self._segments - 1, 0, -1):
             self._assign_segment(segment)
-        while (worker := self.flights.asker()) is not None:
-            seq = self.flights.orphan()
-            if seq is None and not (paused or self.flights.full) and self._due_in(worker) <= 0:
+        while (worker := self.in_flight.next_worker()) is not None:
+            seq = self.in_flight.next_requeued()
+            if seq is None and not (paused or self.in_flight.full) and self._due_in(worker) <= 0:
                 seq = self._read()
             if seq is None:
                 return
             self._send(seq, worker)
 
     def due_in(self) -> float | None:
-        """Return the seconds until a batch may go out, or None where only others can tell."""
-        worker = self.flights.asker()
-        return None if worker is None or self.flights.full else self._due_in(worker)
+        """Return the time until a batch may be sent, s; None if it waits for credit or a commit."""
+        worker = self.in_flight.next_worker()
+        return None if worker is None or self.in_flight.full else self._due_in(worker)
 
-    def credit(self, name: str, credit: Credit) -> None:
-        """A worker asks for more, and tells of the batch that it has judged."""
+    def on_credit(self, name: str, credit: Credit) -> None:
+        """Add to the credit of a worker and record the batches that it has processed."""
         processed = credit.processed_seq if credit.processed_events else None
-        flight, slots = self.flights.add_credit(name, credit.batches, processed)
+        entry, slots = self.in_flight.add_credit(name, credit.batches, processed)
         self._slots.release(slots)
-        if flight is not None:
-            away_ns = time.monotonic_ns() - flight.sent_idle_ns if flight.sent_idle_ns else None
-            took_ns = flight.service_ns + credit.service_ns
-            self._batching.on_done(credit.processed_events, took_ns, away_ns, flight.rung)
+        if entry is not None:
+            round_trip_ns = time.monotonic_ns() - entry.sent_idle_ns if entry.sent_idle_ns else None
+            took_ns = entry.service_ns + credit.service_ns
+            self._batching.on_done(credit.processed_events, took_ns, round_trip_ns, entry.rung)
 
     def on_segment_result(self, name: str, result: Result, payload: Sequence[memoryview]) -> None:
-        """Take what came of a batch in a segment that is not the last."""
+        """Take a batch back from a worker whose segment is not the last."""
         took_ns = unpack_segment_state(payload[0]).took_ns
-        lies = result.slot is not None
-        free = self.flights.pass_on(name, result.seq, payload, took_ns, lies=lies)
+        in_slot = result.slot is not None
+        free = self.in_flight.to_next_segment(name, result.seq, payload, took_ns, in_slot=in_slot)
         self._slots.release(free)
 
     def commit(self, first: int, summaries: list[BatchSummary]) -> bool:
-        """Account batches that the sink has, unless they were before; whether any is new."""
+        """Account batches that the sink has committed; return whether any is new."""
         new = False
         for seq, summary in enumerate(summaries, first):
-            landed = self.flights.complete(seq)
-            if landed is not None:
-                batch, slots = landed
+            completed = self.in_flight.complete(seq)
+            if completed is not None:
+                batch, slots = completed
                 self._slots.release(slots)
-                self._plan.account.record_committed(batch, summary)
+                self._context.accounting.record_committed(batch, summary)
                 new = True
         return new
 
     def reclaim(self, worker: str) -> None:
-        """Take the batches of a worker that is gone."""
-        self._slots.release(self.flights.reclaim(worker))
+        """Requeue the batches of a worker that is gone."""
+        self._slots.release(self.in_flight.reclaim(worker))
 
     def fail_all(self, why: str) -> None:
-        """Count all batches in flight as failed, and what the source still has."""
-        for batch in self.flights.give_up():
-            self._plan.account.record_failed(batch, "engine", why)
-        self._plan.fail_remaining(why)
+        """Count the events in flight and in the source as failed, for the reason `why`."""
+        for batch in self.in_flight.drain():
+            self._context.accounting.record_failed(batch, "engine", why)
+        self._context.fail_remaining(why)
 
     def check_result(self, result: Result, payload: Sequence[memoryview], segment: int) -> None:
-        """Refuse what a worker of another host gives, if nobody could go on with it.
+        """Check the RESULT of a remote worker whose segment is not the last.
 
         Raises
         ------
         ProtocolError
-            If it is no carry with a record batch of the edge behind `segment`.
+            If it is not a segment state with a record batch of the edge after `segment`.
         """
-        flight = self.flights.get(result.seq)
-        expected = result.events if flight is None else flight.batch.events
+        entry = self.in_flight.get(result.seq)
+        expected = result.events if entry is None else entry.batch.events
         if segment == self._segments - 1 or result.slot is not None or len(payload) != 2:
             raise ProtocolError(f"batch {result.seq}: expected no such RESULT")
         if result.events != expected:
@@ -148,66 +153,66 @@ class Dispatcher:
         self._codecs[segment + 1].unpack(payload[1], result.events, result.seq)
 
     def _assign_segment(self, segment: int) -> None:
-        """Hand batches to a segment behind the first while its workers ask for them."""
-        while (worker := self.flights.asker(segment)) is not None:
-            seq = self.flights.next_for(segment)
+        """Send batches to a segment after the first while its workers have credit."""
+        while (worker := self.in_flight.next_worker(segment)) is not None:
+            seq = self.in_flight.next_for(segment)
             if seq is None:
                 return
-            flight = self.flights[seq]
-            slot, payload = flight.slot, flight.segment_payload
-            if slot is not None and self._hub.is_remote(worker.encode()):
-                batch = self._slots.batch(slot, segment, flight.batch.events, seq)
+            entry = self.in_flight[seq]
+            slot, payload = entry.slot, entry.segment_payload
+            if slot is not None and self._router.is_remote(worker.encode()):
+                batch = self._slots.batch(slot, segment, entry.batch.events, seq)
                 slot, payload = None, (payload[0], self._codecs[segment].pack(batch))
-            if self._send_batch(flight, worker, slot, payload):
-                self.flights.assign(seq, worker, slot)
+            if self._send_batch(entry, worker, slot, payload):
+                self.in_flight.assign(seq, worker, slot)
             else:
-                self.flights.on_send_failed(seq, worker)
+                self.in_flight.on_send_failed(seq, worker)
 
     def _due_in(self, worker: str) -> float:
-        """Return the seconds until the next batch closes, or until more events wait."""
-        waiting = self._plan.source.available()
+        """Return the time until the next batch closes, or until events wait, s."""
+        waiting = self._context.source.available()
         if not waiting.events:
             return waiting.next_in_s
-        idle = self.flights.is_idle(worker)
+        idle = self.in_flight.is_idle(worker)
         return self._batching.due_in(waiting, time.monotonic_ns(), idle=idle)
 
     def _read(self) -> int | None:
-        """Take a batch of the source into flight; None if there is none."""
-        taken = self.intake.next(self.flights.crew)
+        """Read a batch and return its number; None if no event waits."""
+        taken = self.reader.next(self.in_flight.worker_count)
         if taken is None:
             return None
         batch, rung = taken
-        self.flights.add(InFlightBatch(batch, self._epochs.epoch, rung))
+        self.in_flight.add(InFlightBatch(batch=batch, epoch=self._epochs.epoch, rung=rung))
         return batch.seq
 
     def _send(self, seq: int, worker: str) -> None:
         """Send a batch to a worker of the first segment."""
-        flight = self.flights[seq]
-        slot = None if self._hub.is_remote(worker.encode()) else self._slots.take(flight.batch)
-        payload = [self._codecs[0].pack(flight.batch)] if slot is None else []
-        if self._send_batch(flight, worker, slot, payload):
-            self.flights.assign(seq, worker, slot)
+        entry = self.in_flight[seq]
+        slot = None if self._router.is_remote(worker.encode()) else self._slots.take(entry.batch)
+        payload = [self._codecs[0].pack(entry.batch)] if slot is None else []
+        if self._send_batch(entry, worker, slot, payload):
+            self.in_flight.assign(seq, worker, slot)
             now_ns = time.monotonic_ns()
-            self._batching.on_sent(flight.batch.events, now_ns, self.flights.crew)
+            self._batching.on_sent(entry.batch.events, now_ns, self.in_flight.worker_count)
             return
-        self.flights.on_send_failed(seq, worker)
+        self.in_flight.on_send_failed(seq, worker)
         if slot is not None:
             self._slots.release([slot])
 
     def _send_batch(
-        self, flight: InFlightBatch, worker: str, slot: int | None, payload: Sequence[Any]
+        self, entry: InFlightBatch, worker: str, slot: int | None, payload: Sequence[Any]
     ) -> bool:
-        """Send DATA; False if the worker is gone or its queue is full."""
-        batch = flight.batch
+        """Send DATA; False if the worker has disconnected or its queue is full."""
+        batch = entry.batch
         data = Data(
-            self._plan.account.run, batch.seq, batch.events, slot, flight.rung, flight.epoch,
+            self._context.accounting.run, batch.seq, batch.events, slot, entry.rung, entry.epoch,
             t_sent=time.monotonic_ns(),
         )  # fmt: skip
-        return self._hub.send(data.to_header(), *payload, to=worker.encode())
+        return self._router.send(data.to_header(), *payload, to=worker.encode())
 
 
-def _added(segments: list[Times]) -> Times:
-    """Return what a batch takes in all segments together."""
+def _sum_service_times(segments: list[ServiceTimes]) -> ServiceTimes:
+    """Return the service times of all segments together, by rung and batch size."""
     return [
         [(points[0][0], sum(took_s for _, took_s in points)) for points in zip(*rung, strict=True)]
         for rung in zip(*segments, strict=True)

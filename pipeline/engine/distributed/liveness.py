@@ -1,4 +1,4 @@
-"""A watch on batches that do not come back."""
+"""Timeouts of the distributed engine: stalled runs, and processes that send no messages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sluice.pipeline.core.errors import RunError
 
 
 class StallWatchdog:
-    """Ends a run in which nothing moves though it could.
+    """Ends a run in which no batch is committed although workers are ready.
 
     Parameters
     ----------
     timeout_s
-        How long no batch may come back.
+        Longest time without a commit, s.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -22,32 +22,33 @@ class StallWatchdog:
         self.progress()
 
     def progress(self) -> None:
-        """Note that a batch came back, or that none could."""
-        self._moved_at_s = time.monotonic()
+        """Record that a batch was committed, or that none could be."""
+        self._progress_s = time.monotonic()
 
     def check(self, workers: Sequence[str]) -> None:
-        """Raise RunError, naming the workers that have batches, if it has been too long."""
-        if time.monotonic() - self._moved_at_s > self._timeout_s:
+        """Raise RunError, naming the workers that have batches, if the timeout has passed."""
+        if time.monotonic() - self._progress_s > self._timeout_s:
             raise RunError(
                 f"no batch came back for {self._timeout_s:g} s; waiting for {', '.join(workers)}",
                 hint="raise workers.stall_timeout if a batch may take that long",
             )
 
 
-#: A look that comes later than this after the one before means that we slept ourselves.
-_OWN_SLEEP_S = 1.0
+#: Interval between two checks above which this process must have been suspended itself, s.
+_SUSPENDED_S = 1.0
 
 
 class Liveness:
-    """When each process was heard last.
+    """Time of the last message of each process.
 
-    Workers and the sink speak once a second, and after each batch; not while they work on one. The
-    bound must therefore be longer than the longest batch, or the longest write.
+    Workers and the sink send a heartbeat once a second and a message after each batch, but none
+    while they process one. The timeout must therefore exceed the longest batch and the longest
+    write.
 
     Parameters
     ----------
-    most_s
-        A longer silence counts as death.
+    timeout_s
+        Time without a message after which a process counts as hanging, s.
 
     Examples
     --------
@@ -59,23 +60,26 @@ class Liveness:
     ['compute-0']
     """
 
-    def __init__(self, most_s: float) -> None:
-        self.most_s = most_s
-        self._heard_s: dict[str, float] = {}
-        self._looked_s = 0.0
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._seen_s: dict[str, float] = {}
+        self._checked_s = 0.0
 
     def seen(self, name: str, now_s: float) -> None:
-        """Note a sign of life."""
-        self._heard_s[name] = now_s
+        """Record a message of a process."""
+        self._seen_s[name] = now_s
 
     def forget(self, name: str) -> None:
-        """Expect nothing from a worker any more."""
-        self._heard_s.pop(name, None)
+        """Stop watching a process."""
+        self._seen_s.pop(name, None)
 
     def timed_out(self, now_s: float) -> list[str]:
-        """Return who has been silent for too long; our own sleep is nobody's silence."""
-        slept = now_s - self._looked_s
-        self._looked_s = now_s
-        if slept > _OWN_SLEEP_S:
-            self._heard_s = {name: now_s for name in self._heard_s}
-        return [name for name, at_s in self._heard_s.items() if now_s - at_s > self.most_s]
+        """Return the names of processes that have timed out.
+
+        Time for which this process was suspended itself does not count.
+        """
+        elapsed_s = now_s - self._checked_s
+        self._checked_s = now_s
+        if elapsed_s > _SUSPENDED_S:
+            self._seen_s = {name: now_s for name in self._seen_s}
+        return [name for name, at_s in self._seen_s.items() if now_s - at_s > self.timeout_s]

@@ -1,4 +1,4 @@
-"""The processes of the distributed engine: started, watched, ended. Only those it started."""
+"""Child processes of the distributed engine, and the fork server that starts them."""
 
 from __future__ import annotations
 
@@ -17,54 +17,63 @@ from sluice.pipeline.engine.workers.process_spec import ProcessSpec
 from sluice.pipeline.system.fork_server.client import ForkServer
 
 _LOG = logging.getLogger("sluice.engine")
-_GRACE_S = 5.0
-#: The package of the modules that processes run.
+#: Time for a killed process to end, s.
+_EXIT_TIMEOUT_S = 5.0
+#: Package of the modules that the processes run.
 _WORKERS = workers.__name__
 _ROLES = ("compute", "sink")
-#: The backend that has neither threads nor devices.
-_PLAIN = "layers"
+#: Inference backend without threads and devices: safe to import before a fork.
+_LAYERS = "layers"
 
 
 def start_fork_server(config: GraphConfig, *, fork_now: bool = False) -> ForkServer:
-    """Return a nursery for the processes of a graph; `fork_now` as there.
+    """Return a fork server for the processes of a graph.
 
-    Parts of others are left to who uses them: they may hold threads or devices once imported.
+    It preloads our own components only: components of other packages may start threads or open
+    devices when they are imported, so the workers import them.
+
+    Parameters
+    ----------
+    config
+        The graph.
+    fork_now
+        Whether to fork this process instead of starting a new interpreter; see `ForkServer`.
     """
     uses = [("sink", config.sink.use)]
     uses += [("stage", part.use) for part in config.stages]
     uses += [("monitor", part.use) for part in config.monitors]
-    if any(part.options.get("backend") == _PLAIN for part in config.stages):
-        uses.append(("backend", _PLAIN))
+    if any(part.options.get("backend") == _LAYERS for part in config.stages):
+        uses.append(("backend", _LAYERS))
     modules = [f"{_WORKERS}.{role}" for role in _ROLES]
     modules += [name for kind, use in uses if (name := module_of(kind, use))]
     return ForkServer(list(dict.fromkeys(modules)), fork_now=fork_now)
 
 
 class Process:
-    """One child process of a role (``compute`` or ``sink``).
+    """One child process with a role: ``compute`` or ``sink``.
 
     Parameters
     ----------
     role
-        The module of `engine.workers` that it runs.
+        Module of `engine.workers` that it runs.
     spec
-        Its start-up parameters.
+        Start-up parameters.
     folder
-        Where its spec file goes.
-    nursery
-        Where it comes from.
+        Folder for the file with the start-up parameters.
+    fork_server
+        Fork server that starts it.
     """
 
-    def __init__(self, role: str, spec: ProcessSpec, folder: Path, nursery: ForkServer) -> None:
+    def __init__(self, role: str, spec: ProcessSpec, folder: Path, fork_server: ForkServer) -> None:
         self.name = spec.name
         self.role = role
         self.spec = spec
         self.ready = False
-        self.born_s = time.monotonic()
-        self._killed = ""
+        self.started_s = time.monotonic()
+        self._kill_reason = ""
         path = folder / f"{spec.name}.json"
         path.write_bytes(msgspec.json.encode(spec))
-        self._child = nursery.spawn(f"{_WORKERS}.{role}", str(path))
+        self._child = fork_server.spawn(f"{_WORKERS}.{role}", str(path))
 
     @property
     def pid(self) -> int:
@@ -77,14 +86,14 @@ class Process:
         return self._child.exit_code
 
     @property
-    def death(self) -> str:
-        """How it ended, in words."""
-        why = f": {self._killed}" if self._killed else ""
+    def exit_description(self) -> str:
+        """Description of how it ended, for messages."""
+        why = f": {self._kill_reason}" if self._kill_reason else ""
         return f"{self.name} (pid {self.pid}) ended {self._child.exit_description}{why}"
 
     def log_ready(self) -> None:
         """Log that it is ready."""
-        seconds = round(time.monotonic() - self.born_s, 3)
+        seconds = round(time.monotonic() - self.started_s, 3)
         extra = fields("worker-ready", worker=self.name, pid=self.pid, seconds=seconds)
         _LOG.info("%s (pid %d) is ready after %.1f s", self.name, self.pid, seconds, extra=extra)
 
@@ -101,25 +110,25 @@ class Process:
         name = signal.Signals(-code).name if code < 0 else None
         extra = fields(
             "worker-exited", worker=self.name, pid=self.pid, signal=name,
-            exit_code=None if name else code, reason=self._killed or None, batches=batches,
+            exit_code=None if name else code, reason=self._kill_reason or None, batches=batches,
         )  # fmt: skip
         how = f"by {name}" if name else f"with exit code {code}"
-        why = f" ({self._killed})" if self._killed else ""
+        why = f" ({self._kill_reason})" if self._kill_reason else ""
         _LOG.warning(
             "%s (pid %d) ended %s%s; %d batches reclaimed", self.name, self.pid, how, why, batches,
             extra=extra,
         )  # fmt: skip
 
     def kill(self, why: str) -> None:
-        """Kill it for a reason that its death will name."""
-        self._killed = why
+        """Kill the process for the reason `why`, which `exit_description` includes."""
+        self._kill_reason = why
         self._child.kill()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end, at most `timeout_s` seconds; whether it has ended."""
+        """Wait up to `timeout_s` for the process to end; return whether it has."""
         return self._child.wait(timeout_s)
 
     def end(self) -> None:
-        """Make sure that it has ended; it was told to by a STOP message before."""
+        """Kill the process if it has not ended after STOP."""
         self._child.kill()
-        self.wait(_GRACE_S)
+        self.wait(_EXIT_TIMEOUT_S)

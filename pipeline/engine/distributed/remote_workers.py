@@ -1,4 +1,4 @@
-"""Ingest's side of workers of other hosts: who has joined, what they were told, what they count."""
+"""Ingest's side of remote workers: their joining, their state and their meters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sluice.pipeline.core.log import limiter
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_swap import SwapReply
 from sluice.pipeline.engine.workers.heartbeat import HEARTBEAT_S
-from sluice.pipeline.engine.workers.join import JoinReply, JoinRequest, tai_ahead_ns
-from sluice.pipeline.engine.workers.process_spec import Times
+from sluice.pipeline.engine.workers.join import JoinReply, JoinRequest, tai_offset_ns
+from sluice.pipeline.engine.workers.process_spec import ServiceTimes
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.graph.segments import split
 from sluice.pipeline.metrics.meters import MeterBlock
@@ -25,156 +25,164 @@ from .dispatcher import Dispatcher
 from .swap_coordinator import SwapCoordinator
 
 _LOG = logging.getLogger("sluice.engine")
-#: Workers of other hosts in one run.
-_MOST = 1024
-_LEAST_SILENCE_S = 5.0
+#: Largest number of remote workers of one run; each has a meter block in memory.
+_MAX_WORKERS = 1024
+#: Shortest timeout sent to a remote worker, s: five heartbeats.
+_MIN_TIMEOUT_S = 5.0
 
 
 class RemoteWorkers:
-    """The workers that have come to a run by themselves.
+    """The workers of other hosts that have joined a run.
 
     Parameters
     ----------
-    plan
+    context
         The run.
-    hub
-        How they are reached.
-    swaps, dispatch
-        They hear which workers come and go, and what batches take.
-    silence_s
-        A longer silence of either side means that it is gone.
+    router
+        Sends to them.
+    swaps, dispatcher
+        Notified of workers that are ready, with their service times.
+    timeout_s
+        Time without a message after which either side counts as lost, s.
     """
 
     def __init__(
         self,
-        plan: RunContext,
-        hub: Router,
+        context: RunContext,
+        router: Router,
         swaps: SwapCoordinator,
-        dispatch: Dispatcher,
-        silence_s: float,
+        dispatcher: Dispatcher,
+        timeout_s: float,
     ) -> None:
-        self._plan = plan
+        self._context = context
         self._swaps = swaps
-        self._dispatch = dispatch
-        self._hub = hub
-        self._silence_s = silence_s
+        self._dispatcher = dispatcher
+        self._router = router
+        self._timeout_s = timeout_s
         self._blocks: dict[str, MeterBlock] = {}
         self._ready: set[str] = set()
-        self._began: dict[str, JoinReply] = {}
+        self._replies: dict[str, JoinReply] = {}
         self._joined_s: dict[str, float] = {}
-        self._graphs = split(plan.graph)
-        self._beat_s = 0.0
+        self._graphs = split(context.graph)
+        self._heartbeat_s = 0.0
 
     def __contains__(self, name: str) -> bool:
         return name in self._blocks
 
     @property
     def ready(self) -> list[str]:
-        """Names of those that are ready."""
+        """Names of the remote workers that are ready."""
         return sorted(self._ready)
 
     @property
     def segments(self) -> list[int]:
-        """The segments of those that are ready."""
-        return [self._began[name].segment for name in self._ready]
+        """Segments of the remote workers that are ready."""
+        return [self._replies[name].segment for name in self._ready]
 
-    def late(self, since_s: float) -> list[str]:
-        """Return those that joined before a time and are not ready."""
+    def not_ready_since(self, since_s: float) -> list[str]:
+        """Return the names of workers that joined before `since_s` and are not ready."""
         return [n for n, at_s in self._joined_s.items() if at_s < since_s and n not in self._ready]
 
     def segment_of(self, name: str) -> int:
         """Return the segment that a worker runs."""
-        return self._began[name].segment
+        return self._replies[name].segment
 
-    def hear(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
-        """Take a worker's word; a stranger is told to go.
+    def on_message(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
+        """Handle a message of a remote worker; one that has not joined is told to stop.
 
         Raises
         ------
         ProtocolError
-            If it makes no sense.
+            If the message is not one that this worker may send now.
         """
         if header.kind == Kind.JOIN:
-            self._join(name, payload)
+            self._on_join(name, payload)
         elif name not in self:
-            self._hub.reject(Header(Kind.STOP), to=name.encode())
+            self._router.reject(Header(Kind.STOP), to=name.encode())
             raise ProtocolError(f"{name!r}: expected JOIN first, got {Kind(header.kind).name}")
         elif header.kind == Kind.HELLO:
-            times = unpack_json(payload, Times, "HELLO")
-            self._dispatch.welcome(name, times, self.segment_of(name))
-            self._welcome(name)
+            times = unpack_json(payload, ServiceTimes, "HELLO")
+            self._dispatcher.on_worker_ready(name, times, self.segment_of(name))
+            self._on_ready(name)
         elif header.kind == Kind.READY:
             self._swaps.on_reply(name, unpack_json(payload, SwapReply, "READY"))
         elif header.kind == Kind.HEARTBEAT:
-            self._count(name, payload)
+            self._update_meters(name, payload)
         else:
             raise ProtocolError(f"{name!r}: expected no {Kind(header.kind).name}")
 
-    def _join(self, name: str, payload: Sequence[memoryview]) -> None:
-        """Tell a worker what to run, or why it cannot join."""
+    def _on_join(self, name: str, payload: Sequence[memoryview]) -> None:
+        """Reply to a join request: what to run, or why the worker cannot join."""
         unpack_json(payload, JoinRequest, "JOIN")
-        if name not in self._blocks and len(self._blocks) >= _MOST:
-            self.refuse(name, f"expected at most {_MOST} workers of other hosts, got one more")
-        plan = self._plan
+        if name not in self._blocks and len(self._blocks) >= _MAX_WORKERS:
+            self.reject(
+                name,
+                f"expected at max_restarts {_MAX_WORKERS} workers of other hosts, got one more",
+            )
+        context = self._context
         epochs = self._swaps.epochs
         segment = self._segment_in_need()
-        terms = JoinReply(
-            epochs.config, tuple(plan.source.schema), plan.bor, epochs.models, epochs.epoch,
-            epochs.last, segment, plan.graph.config.workers.results, tai_ahead_ns(),
-            time.clock_gettime_ns(time.CLOCK_TAI), max(self._silence_s, _LEAST_SILENCE_S),
+        reply = JoinReply(
+            config=epochs.config, source=tuple(context.source.schema), bor=context.bor,
+            models=epochs.models, epoch=epochs.epoch, swap=epochs.latest, segment=segment,
+            results=context.graph.config.workers.results, tai_offset_ns=tai_offset_ns(),
+            sent_ns=time.clock_gettime_ns(time.CLOCK_TAI),
+            timeout_s=max(self._timeout_s, _MIN_TIMEOUT_S),
         )  # fmt: skip
-        self._hub.add_remote(name.encode())
+        self._router.add_remote(name.encode())
         self._ready.discard(name)
-        self._began[name] = terms
+        self._replies[name] = reply
         self._joined_s[name] = time.monotonic()
         graph = self._graphs[segment]
         self._blocks[name] = MeterBlock(*graph.meter_names(), shadows=graph.shadow_names())
-        self._hub.send(Header(Kind.SPEC, plan.account.run), pack_json(terms), to=name.encode())
+        self._router.send(
+            Header(Kind.SPEC, context.accounting.run), pack_json(reply), to=name.encode()
+        )
 
     def _segment_in_need(self) -> int:
-        """Return the segment with the fewest workers; of these the one with the fewest here."""
-        own = Counter(self._plan.graph.config.workers.segment_of_worker)
-        crew = own + Counter(terms.segment for terms in self._began.values())
-        return min(range(len(self._graphs)), key=lambda segment: (crew[segment], own[segment]))
+        """Return the segment with the fewest workers; if equal, with the fewest local ones."""
+        own = Counter(self._context.graph.config.workers.segment_of_worker)
+        workers = own + Counter(reply.segment for reply in self._replies.values())
+        return min(range(len(self._graphs)), key=lambda segment: (workers[segment], own[segment]))
 
-    def refuse(self, name: str, why: str) -> None:
-        """Tell somebody why it cannot join, and raise ProtocolError."""
-        self._hub.reject(Header(Kind.ERROR), pack_json({"message": why}), to=name.encode())
+    def reject(self, name: str, why: str) -> None:
+        """Send a worker the reason why it cannot join, and raise ProtocolError."""
+        self._router.reject(Header(Kind.ERROR), pack_json({"message": why}), to=name.encode())
         raise ProtocolError(f"JOIN: {name!r}: {why}")
 
-    def _welcome(self, name: str) -> None:
-        """Note that a worker is ready; its meters count from now on."""
+    def _on_ready(self, name: str) -> None:
+        """Record that a worker is ready; its meters count from now on."""
         if name not in self._ready:
             self._ready.add(name)
-            self._plan.account.add_remote_worker(self._blocks[name])
-            self._swaps.welcome(name, self._began[name].epoch)
+            self._context.accounting.add_remote_worker(self._blocks[name])
+            self._swaps.on_worker_ready(name, self._replies[name].epoch)
             seconds = round(time.monotonic() - self._joined_s[name], 3)
             text = "remote worker {worker!r} is ready after {seconds} s"
             limiter.info(_LOG, "remote-worker-ready", text, worker=name, seconds=seconds)
 
-    def _count(self, name: str, payload: Sequence[memoryview]) -> None:
-        """Take over the meters that a heartbeat carries."""
-        if not payload:  # it makes ready
+    def _update_meters(self, name: str, payload: Sequence[memoryview]) -> None:
+        """Copy the meters of a heartbeat into the worker's block."""
+        if not payload:  # the worker is not ready yet
             return
         rows = self._blocks[name].rows
         if len(payload) != 1 or payload[0].nbytes != rows.nbytes:
             raise ProtocolError(f"HEARTBEAT: {name!r}: expected {rows.nbytes} bytes of meters")
         rows[:] = np.frombuffer(payload[0], rows.dtype).reshape(rows.shape)
 
-    def beat(self, now_s: float) -> None:
-        """Tell them once a second that ingest is there."""
-        if self._blocks and now_s - self._beat_s >= HEARTBEAT_S:
-            self._beat_s = now_s
+    def send_heartbeats(self, now_s: float) -> None:
+        """Send a heartbeat to every remote worker if `HEARTBEAT_S` has passed since the last."""
+        if self._blocks and now_s - self._heartbeat_s >= HEARTBEAT_S:
+            self._heartbeat_s = now_s
             for name in self._blocks:
-                self._hub.send(Header(Kind.HEARTBEAT), to=name.encode())
+                self._router.send(Header(Kind.HEARTBEAT), to=name.encode())
 
-    def drop(self, name: str) -> None:
-        """Forget a worker; what it has counted stays."""
-        del self._blocks[name], self._began[name], self._joined_s[name]
+    def remove(self, name: str) -> None:
+        """Remove a worker; its meters stay in the accounting."""
+        del self._blocks[name], self._replies[name], self._joined_s[name]
         self._ready.discard(name)
-        self._hub.remove_remote(name.encode())
+        self._router.remove_remote(name.encode())
 
     def end(self) -> None:
-        """Tell all of them that the run is over."""
+        """Send STOP to every remote worker."""
         for name in self._blocks:
-            self._hub.send(Header(Kind.STOP), to=name.encode())
+            self._router.send(Header(Kind.STOP), to=name.encode())

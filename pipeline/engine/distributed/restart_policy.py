@@ -1,4 +1,4 @@
-"""How often and how soon a dead process is started again."""
+"""Number and delay of the restarts of processes that exited."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import NamedTuple
 
 from sluice.pipeline.core.errors import RunError
 
-#: Wait before the second restart of a process within the window; doubles with each further one.
+#: Delay before the second restart of a process within the window, s; doubles with each further one.
 _FIRST_DELAY_S = 0.1
-_LONGEST_DELAY_S = 5.0
+_MAX_DELAY_S = 5.0
 
 
 class ProcessExit(NamedTuple):
-    """When, who and how, in words."""
+    """Exit of a process: time (s of CLOCK_MONOTONIC), name, and a description of how."""
 
     at_s: float
     name: str
-    how: str
+    description: str
 
 
 class RestartPolicy:
-    """Counts deaths; says how long to wait before a restart, and when it is enough.
+    """Counts exits; decides on the delay before a restart, and when to give up.
 
     Parameters
     ----------
-    most
+    max_restarts
         Restarts allowed within the window, of all processes together.
     window_s
-        Deaths longer ago than this many seconds are forgiven.
+        Length of the window, s; earlier exits do not count.
 
     Examples
     --------
@@ -37,29 +37,32 @@ class RestartPolicy:
     [0.0, 0.1, 0.2]
     """
 
-    def __init__(self, most: int, window_s: float) -> None:
-        self._most = most
+    def __init__(self, max_restarts: int, window_s: float) -> None:
+        self._max_restarts = max_restarts
         self._window_s = window_s
-        self._deaths: deque[ProcessExit] = deque()
+        self._exits: deque[ProcessExit] = deque()
 
-    def delay_s(self, name: str, how: str, now_s: float) -> float:
-        """Return the seconds to wait before `name`, which has just died, is started again.
+    def delay_s(self, name: str, description: str, now_s: float) -> float:
+        """Record the exit of process `name`; return the delay before its restart, s.
 
         Raises
         ------
         RunError
-            If there have been too many deaths; the first of them is named, as the likely cause.
+            If there were too many exits; it names the first of them, as the likely cause.
         """
-        while self._deaths and now_s - self._deaths[0].at_s > self._window_s:
-            self._deaths.popleft()
-        self._deaths.append(ProcessExit(now_s, name, how))
-        if len(self._deaths) > self._most:
-            first = self._deaths[0].how
-            before = f"; the first of {len(self._deaths)} deaths: {first}" if self._most else ""
-            raise RunError(
-                f"{how}; no restarts left of {self._most} in {self._window_s:g} s{before}"
+        while self._exits and now_s - self._exits[0].at_s > self._window_s:
+            self._exits.popleft()
+        self._exits.append(ProcessExit(now_s, name, description))
+        if len(self._exits) > self._max_restarts:
+            first = self._exits[0].description
+            before = (
+                f"; the first of {len(self._exits)} exits: {first}" if self._max_restarts else ""
             )
-        again = sum(death.name == name for death in self._deaths) - 2
-        if again < 0:
+            raise RunError(
+                f"{description}; no restarts left of {self._max_restarts} "
+                f"in {self._window_s:g} s{before}"
+            )
+        repeats = sum(exit_.name == name for exit_ in self._exits) - 2
+        if repeats < 0:
             return 0.0
-        return float(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(again, 16)))
+        return float(min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** min(repeats, 16)))

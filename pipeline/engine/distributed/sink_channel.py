@@ -1,4 +1,4 @@
-"""What ingest and the sink tell each other beside results and their ACKs."""
+"""Ingest's messages to and from the sink, other than the ACKs of results."""
 
 from __future__ import annotations
 
@@ -23,56 +23,56 @@ _LOG = logging.getLogger("sluice.engine")
 
 
 class SinkChannel:
-    """Ingest's side of the talk with the sink.
+    """Ingest's state of the sink: disk space, end of run, need to send batches again.
 
     Parameters
     ----------
     run
         The run number.
     control
-        Held while the sink has no room.
+        State of the run; paused by a hold while the sink's disk is full.
 
     Attributes
     ----------
-    recall
-        Whether a sink that was restarted wants what it has not got.
-    written
-        What the sink says that it wrote; None before it has ended.
+    needs_resend
+        Whether the batches in flight must be sent again, because the sink was restarted.
+    report
+        What the sink has written; None before its end.
     """
 
     def __init__(self, run: int, control: RunState) -> None:
         self._run = run
         self._control = control
-        self._hurried = False
-        self._told = 0.0
+        self._flush_requested = False
+        self._eor_sent_to_s = 0.0
         self.needs_resend = False
         self.report: dict[str, Any] | None = None
 
     @property
-    def waits_for_room(self) -> bool:
-        """Whether the sink has no room."""
+    def disk_full(self) -> bool:
+        """Whether the sink waits for disk space."""
         return HOLDER in self._control.holds
 
-    def welcome(self) -> None:
-        """Note that the sink is ready, at the start or after its death."""
-        self.needs_resend, self._hurried = True, False
-        if self.waits_for_room:
+    def on_ready(self) -> None:
+        """Record that the sink is ready, at the start or after a restart."""
+        self.needs_resend, self._flush_requested = True, False
+        if self.disk_full:
             _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
         self._control.remove_hold(HOLDER)
 
-    def hear(self, header: Header, payload: Sequence[memoryview]) -> None:
-        """Take DISK_FULL or EOR: pause while there is no room; what was written.
+    def on_message(self, _: str, header: Header, payload: Sequence[memoryview]) -> None:
+        """Handle DISK_FULL, by pausing or resuming the run, and EOR, by keeping the sink's report.
 
         Raises
         ------
         RunError
-            If there is no room before the run has begun.
+            If the disk is full before the run has started.
         """
         if header.kind == Kind.EOR:
             self.report = msgspec.json.decode(payload[0])
         elif DiskFull.from_header(header).full:
             why = msgspec.json.decode(payload[0])
-            if self._control.state is State.CONFIGURED:  # nothing runs yet that could wait
+            if self._control.state is State.CONFIGURED:  # there is no run yet to be paused
                 raise RunError(f"sink: cannot open: {why}")
             self._control.add_hold(HOLDER, why)
             _LOG.warning("paused: the sink cannot write: %s", why, extra=fields("disk-full"))
@@ -80,15 +80,15 @@ class SinkChannel:
             self._control.remove_hold(HOLDER)
             _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
 
-    def request_flush(self, hub: Router, sink: Process) -> None:
-        """Tell the sink, once, that no more batches come: it need not hold results for company."""
-        if not self._hurried and sink.ready:
+    def request_flush(self, router: Router, sink: Process) -> None:
+        """Tell the sink, once, that no more batches come: it need not hold results for a group."""
+        if not self._flush_requested and sink.ready:
             header = Header(Kind.FLUSH, self._run)
-            self._hurried = hub.send(header, to=SINK.encode())
+            self._flush_requested = router.send(header, to=SINK.encode())
 
-    def end(self, hub: Router, sink: Process, eor: bytes) -> bool:
-        """Give the sink the end-of-run record, once each time it was started; whether now."""
-        if not sink.ready or self._told == sink.born_s:
+    def send_eor(self, router: Router, sink: Process, eor: bytes) -> bool:
+        """Send the end-of-run record, once to each started sink; return whether it was sent now."""
+        if not sink.ready or self._eor_sent_to_s == sink.started_s:
             return False
-        self._told = sink.born_s
-        return hub.send(Header(Kind.EOR, self._run), eor, to=SINK.encode())
+        self._eor_sent_to_s = sink.started_s
+        return router.send(Header(Kind.EOR, self._run), eor, to=SINK.encode())

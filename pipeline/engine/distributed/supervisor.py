@@ -1,4 +1,4 @@
-"""The crew of the distributed engine, workers and sink: started, watched, restarted, ended."""
+"""Starts, watches, restarts and ends the local processes of a run: workers and sink."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_epochs import ModelEpochs
-from sluice.pipeline.engine.workers.process_spec import SLOTS, ProcessSpec, assign_cores, slot_count
+from sluice.pipeline.engine.workers.process_spec import (
+    SLOTS_FILE,
+    ProcessSpec,
+    assign_cores,
+    slot_count,
+)
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.graph.segments import split
 from sluice.pipeline.metrics.meters import MeterBlock
@@ -23,46 +28,47 @@ from .process import Process, start_fork_server
 from .restart_policy import RestartPolicy
 
 _LOG = logging.getLogger("sluice.engine")
-SINK, NURSERY = "sink", "nursery"
-#: How long a process may take to get ready.
-READY_S = 120.0
-#: Batches that a worker asks for ahead: in a live run one to work on and one to come meanwhile, so
-#: that events wait where others can join them; in a replay enough to ask for several at once.
+SINK, FORK_SERVER = "sink", "fork_server"
+#: Time within which a process must be ready, s.
+READY_TIMEOUT_S = 120.0
+#: Batches that a worker asks for in advance. In a live run one in work and one in transfer, so that
+#: events wait in ingest, where a batch can still grow. In a replay enough to report several in one.
 _LIVE_CREDIT, _REPLAY_CREDIT = 2, 8
-_FINISH_S = 30.0
-#: How long processes may take to end once the run has failed.
-_BROKEN_S = 2.0
+#: Time for processes to end when the run is complete, s.
+_EXIT_TIMEOUT_S = 30.0
+#: Time for processes to end when the run has failed, s.
+_FAILED_EXIT_TIMEOUT_S = 2.0
 
 
 class Supervisor:
-    """The processes of one run.
+    """The local processes of one run.
 
     Parameters
     ----------
-    plan
+    context
         The run.
     epochs
-        With which models a worker begins.
+        Models with which a process starts.
     """
 
-    def __init__(self, plan: RunContext, epochs: ModelEpochs) -> None:
+    def __init__(self, context: RunContext, epochs: ModelEpochs) -> None:
         self._epochs = epochs
-        config = plan.graph.config
-        self._plan = plan
-        self._hub = ""
+        config = context.graph.config
+        self._context = context
+        self._endpoint = ""
         self._processes: dict[str, Process] = {}
         window_s = parse_duration(config.workers.restart_window, "workers.restart_window")
         self._restarts = RestartPolicy(config.workers.restarts, window_s)
-        #: Dead processes that wait to be started again, and when that is due.
-        self._due: dict[str, float] = {}
+        #: Processes that have exited, and the time of their restart, s of CLOCK_MONOTONIC.
+        self._restart_at_s: dict[str, float] = {}
         self._metered: set[str] = set()
         self._cores = os.sched_getaffinity(0)
-        live = plan.source.socket is not None
-        self._crew, self._others = assign_cores(
+        live = context.source.socket is not None
+        self._worker_cores, self._other_cores = assign_cores(
             self._cores, len(config.workers.segment_of_worker), live=live
         )
         self._credit = _LIVE_CREDIT if live else _REPLAY_CREDIT
-        self._hurried = not live and not isinstance(plan.source, PacedSource)
+        self._batch_scheduling = not live and not isinstance(context.source, PacedSource)
 
     def __contains__(self, name: str) -> bool:
         return name in self._processes
@@ -70,15 +76,17 @@ class Supervisor:
     def __getitem__(self, name: str) -> Process:
         return self._processes[name]
 
-    def start(self, hub: str) -> None:
-        """Start sink and workers, which connect to the endpoint `hub`."""
-        self._hub = hub
-        self._nursery = self._plan.nursery or start_fork_server(self._plan.graph.config)
-        if self._hurried:
+    def start(self, endpoint: str) -> None:
+        """Start sink and workers, which connect to ingest at `endpoint`."""
+        self._endpoint = endpoint
+        self._fork_server = self._context.fork_server or start_fork_server(
+            self._context.graph.config
+        )
+        if self._batch_scheduling:
             change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
-        resumed = self._plan.resumed
+        resumed = self._context.resumed
         self._spawn("sink", SINK, resumed.next if resumed else None)
-        for index, segment in enumerate(self._plan.graph.config.workers.segment_of_worker):
+        for index, segment in enumerate(self._context.graph.config.workers.segment_of_worker):
             self._spawn("compute", f"compute-{index}", segment=segment)
 
     @property
@@ -88,42 +96,42 @@ class Supervisor:
 
     @property
     def exited(self) -> list[Process]:
-        """The processes that have ended and do not wait for a restart yet."""
+        """Processes that have exited and are not scheduled for a restart yet."""
         return [
             p
             for p in self._processes.values()
-            if p.exit_code is not None and p.name not in self._due
+            if p.exit_code is not None and p.name not in self._restart_at_s
         ]
 
     @property
-    def ready(self) -> list[int]:
-        """The segments of the compute workers that are ready."""
-        crew = [p for p in self._processes.values() if p.role == "compute"]
-        return [p.spec.segment for p in crew if p.ready]
+    def ready_segments(self) -> list[int]:
+        """Segments of the compute workers that are ready."""
+        workers = [p for p in self._processes.values() if p.role == "compute"]
+        return [p.spec.segment for p in workers if p.ready]
 
     @property
     def names(self) -> list[str] | None:
         """Names of all processes, sink and workers; None while any of them is not ready."""
-        crew = self._processes.values()
-        return [p.name for p in crew] if all(p.ready for p in crew) else None
+        workers = self._processes.values()
+        return [p.name for p in workers] if all(p.ready for p in workers) else None
 
-    def welcome(self, name: str) -> None:
-        """Note that a process is ready."""
+    def on_ready(self, name: str) -> None:
+        """Record that a process is ready; add its meters to the accounting."""
         process = self._processes[name]
         process.ready = True
         if process.role == "compute" and name not in self._metered:
             self._metered.add(name)
-            graph = split(self._plan.graph)[process.spec.segment]
-            path, shadows = Path(process.spec.meters), graph.shadow_names()
+            graph = split(self._context.graph)[process.spec.segment]
+            path, shadows = Path(process.spec.meters_path), graph.shadow_names()
             block = MeterBlock(*graph.meter_names(), path, create=False, shadows=shadows)
-            self._plan.account.add_meters(block)
+            self._context.accounting.add_meters(block)
 
     def release_worker_cores(self) -> None:
-        """Leave the workers' cores to them."""
-        os.sched_setaffinity(0, self._others.main)
+        """Move this process off the cores reserved for the workers."""
+        os.sched_setaffinity(0, self._other_cores.main)
 
     def on_exit(self, process: Process) -> None:
-        """Let a dead process be started again, after a wait that grows from death to death.
+        """Schedule the restart of an exited process, after a delay that grows with each restart.
 
         Raises
         ------
@@ -132,60 +140,73 @@ class Supervisor:
         """
         process.ready = False
         now = time.monotonic()
-        self._due[process.name] = now + self._restarts.delay_s(process.name, process.death, now)
+        self._restart_at_s[process.name] = now + self._restarts.delay_s(
+            process.name, process.exit_description, now
+        )
 
-    def restart_due(self, since: int) -> None:
-        """Start the dead processes whose wait is over; the sink has committed all before `since`.
+    def restart_due(self, first_seq: int) -> None:
+        """Restart the processes whose delay is over; kill those that did not get ready in time.
 
-        A process that never gets ready is killed, which is a death like any other.
+        Parameters
+        ----------
+        first_seq
+            Number of the first batch that the sink may not have committed.
 
         Raises
         ------
         RunError
-            If the nursery has died, and no restarts are left.
+            If the fork server has exited and no restarts are left.
         """
         now = time.monotonic()
-        bears = self._nursery.ensure_running()
-        for name in [name for name, due in self._due.items() if bears and due <= now]:
-            del self._due[name]
-            restarts = self._plan.account.record_restart(name)
+        can_fork = self._fork_server.ensure_running()
+        for name in [name for name, due in self._restart_at_s.items() if can_fork and due <= now]:
+            del self._restart_at_s[name]
+            restarts = self._context.accounting.record_restart(name)
             process = self._processes[name]
-            self._spawn(process.role, name, since, process.spec.segment)
+            self._spawn(process.role, name, first_seq, process.spec.segment)
             self._processes[name].log_restart(restarts)
         for process in self._processes.values():
-            if not process.ready and now - process.born_s > READY_S:
+            if not process.ready and now - process.started_s > READY_TIMEOUT_S:
                 process.end()
 
-        while self._nursery.crashes:
-            crash = self._nursery.crashes.pop()
+        while self._fork_server.crashes:
+            crash = self._fork_server.crashes.pop()
             _LOG.warning("%s; it was replaced", crash, extra=fields("fork-server-restarted"))
-            self._restarts.delay_s(NURSERY, crash, now)
-            self._plan.account.record_restart(NURSERY)
+            self._restarts.delay_s(FORK_SERVER, crash, now)
+            self._context.accounting.record_restart(FORK_SERVER)
 
-    def end(self, hub: Router, *, failed: bool) -> None:
-        """Tell every process to stop; kill those that do not."""
+    def end(self, router: Router, *, failed: bool) -> None:
+        """Send STOP to every process; kill those that do not end in time."""
         os.sched_setaffinity(0, self._cores)
-        if self._hurried:
+        if self._batch_scheduling:
             change_policy(os.SCHED_BATCH, os.SCHED_OTHER)
         for name in self._processes:
-            hub.send(Header(Kind.STOP), to=name.encode())
-        deadline = time.monotonic() + (_BROKEN_S if failed else _FINISH_S)
+            router.send(Header(Kind.STOP), to=name.encode())
+        deadline = time.monotonic() + (_FAILED_EXIT_TIMEOUT_S if failed else _EXIT_TIMEOUT_S)
         for process in self._processes.values():
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
             process.end()
-        if self._plan.nursery is None:
-            self._nursery.close()
+        if self._context.fork_server is None:
+            self._fork_server.close()
 
-    def _spawn(self, role: str, name: str, since: int | None = None, segment: int = 0) -> None:
-        plan = self._plan
-        cores = self._crew[int(name.rpartition("-")[2])] if role == "compute" else self._others
-        meters = plan.runtime / f"{name}.meters"  # a successor goes on counting there
+    def _spawn(self, role: str, name: str, first_seq: int | None = None, segment: int = 0) -> None:
+        context = self._context
+        cores = (
+            self._worker_cores[int(name.rpartition("-")[2])]
+            if role == "compute"
+            else self._other_cores
+        )
+        # A restarted process goes on counting in the same file.
+        meters = context.run_directory / f"{name}.meters"
         epochs = self._epochs
         spec = ProcessSpec(
-            name, epochs.config, tuple(plan.source.schema), self._hub,
-            f"ipc://{plan.runtime}/outlet", str(meters), str(plan.runtime / SLOTS),
-            slot_count(plan.graph.config), plan.bor,
-            epochs.models, epochs.epoch, epochs.last, os.getpid(), cores,
-            self._credit, since, epochs.begun, segment, self._hurried,
+            name=name, config=epochs.config, source=tuple(context.source.schema),
+            ingest_endpoint=self._endpoint,
+            sink_endpoint=f"ipc://{context.run_directory}/results",
+            meters_path=str(meters), slots_path=str(context.run_directory / SLOTS_FILE),
+            slot_count=slot_count(context.graph.config), bor=context.bor, models=epochs.models,
+            epoch=epochs.epoch, swap=epochs.latest, parent_pid=os.getpid(), cores=cores,
+            credit=self._credit, first_seq=first_seq, activated_swaps=epochs.activated,
+            segment=segment, batch_scheduling=self._batch_scheduling,
         )  # fmt: skip
-        self._processes[name] = Process(role, spec, plan.runtime, self._nursery)
+        self._processes[name] = Process(role, spec, context.run_directory, self._fork_server)

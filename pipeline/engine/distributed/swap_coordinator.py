@@ -1,6 +1,7 @@
-"""Swaps of models in the distributed engine: all are ready before the first batch.
+"""Model swaps in the distributed engine: they begin when every process is ready.
 
-A worker is when it has the model, the sink when it knows what to write into the journal.
+A worker is ready when it has loaded the model, the sink when it knows what to write into the
+journal.
 """
 
 from __future__ import annotations
@@ -13,38 +14,40 @@ from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_epochs import ModelEpochs
 from sluice.pipeline.engine.model_swap import Swap, SwapReply
 
-#: A worker that dies while it prepares may have been killed; one that dies twice cannot load it.
-_DEATHS = 2
-_PREPARE_S = 60.0
+#: Exits of workers during the preparation of a swap after which it is rejected. One worker may have
+#: been killed by chance; with two the model is the likely cause.
+_MAX_EXITS = 2
+#: Time within which every process must be ready for a swap, s.
+_PREPARE_TIMEOUT_S = 60.0
 
 
 class SwapCoordinator:
-    """Leads each swap from its order to the batch with which it begins.
+    """Carries out swap requests, one at a time, up to the batch with which each begins.
 
     Parameters
     ----------
-    plan
+    context
         The run.
     send
-        Sends a swap to the worker of a name.
+        Sends a swap to the worker of the given name.
     """
 
-    def __init__(self, plan: RunContext, send: Callable[[str, Swap], None]) -> None:
-        self.epochs = ModelEpochs(plan)
+    def __init__(self, context: RunContext, send: Callable[[str, Swap], None]) -> None:
+        self.epochs = ModelEpochs(context)
         self._send = send
-        #: Workers that prepare, and those that are ready.
-        self._asked: set[str] = set()
+        #: Names of the processes that still prepare the swap, and of those that are ready.
+        self._preparing: set[str] = set()
         self._ready: set[str] = set()
-        self._deaths = 0
-        self._deadline = 0.0
+        self._exits = 0
+        self._deadline_s = 0.0
 
     def advance(self, workers: list[str] | None, oldest: int, seq: int) -> None:
-        """Go on: begin the swap that all are ready for, or prepare the next.
+        """Begin the pending swap if every process is ready, or prepare the next one.
 
         Parameters
         ----------
         workers
-            All workers and the sink, None while any of them is not ready.
+            Names of workers and sink; None while any of them is not ready.
         oldest
             Epoch of the oldest batch in flight.
         seq
@@ -52,50 +55,50 @@ class SwapCoordinator:
         """
         epochs = self.epochs
         if epochs.pending is not None:
-            if self._ready and not self._asked:
+            if self._ready and not self._preparing:
                 epochs.activate(seq)
-            elif time.monotonic() > self._deadline:
-                late = ", ".join(sorted(self._asked))
-                epochs.refuse(RunError(f"swap: not ready after {_PREPARE_S:g} s: {late}"))
+            elif time.monotonic() > self._deadline_s:
+                late = ", ".join(sorted(self._preparing))
+                epochs.reject(RunError(f"swap: not ready after {_PREPARE_TIMEOUT_S:g} s: {late}"))
             return
         if workers is None or oldest < epochs.epoch:
             return
         epochs.retire_previous()
         swap = epochs.take_request()
         if swap is not None:
-            self._asked, self._ready, self._deaths = set(workers), set(), 0
-            self._deadline = time.monotonic() + _PREPARE_S
+            self._preparing, self._ready, self._exits = set(workers), set(), 0
+            self._deadline_s = time.monotonic() + _PREPARE_TIMEOUT_S
             for worker in workers:
                 self._send(worker, swap)
 
-    def welcome(self, worker: str, epoch: int) -> None:
-        """Tell a worker that has just come, and began with `epoch`, what it does not know yet."""
+    def on_worker_ready(self, worker: str, epoch: int) -> None:
+        """Send the swaps that a worker, which has started at `epoch`, does not know yet."""
         epochs = self.epochs
-        if epochs.last is not None and epoch < epochs.epoch:
-            self._send(worker, epochs.last)
+        if epochs.latest is not None and epoch < epochs.epoch:
+            self._send(worker, epochs.latest)
         if epochs.pending is not None:
-            self._asked.add(worker)
+            self._preparing.add(worker)
             self._send(worker, epochs.pending)
 
     def on_reply(self, worker: str, ready: SwapReply) -> None:
-        """Take a worker's answer."""
+        """Handle the reply of a worker or of the sink to a swap."""
         pending = self.epochs.pending
         if pending is None or ready.attempt != pending.attempt:
             return
-        self._asked.discard(worker)
+        self._preparing.discard(worker)
         if ready.error is not None:
-            self.epochs.refuse(ready.error.error())
+            self.epochs.reject(ready.error.error())
         else:
             self._ready.add(worker)
 
     def on_worker_exit(self, worker: str) -> None:
-        """Note that a worker has died; a model that kills its workers is refused."""
+        """Record the exit of a worker; a model that ends its workers is rejected."""
         self._ready.discard(worker)
-        if worker in self._asked and self.epochs.pending is not None:
-            self._asked.discard(worker)
-            self._deaths += 1
-            if self._deaths >= _DEATHS:
+        if worker in self._preparing and self.epochs.pending is not None:
+            self._preparing.discard(worker)
+            self._exits += 1
+            if self._exits >= _MAX_EXITS:
                 swap = self.epochs.pending
-                self.epochs.refuse(
+                self.epochs.reject(
                     RunError(f"swap: workers die while they load {swap.model}/{swap.version}")
                 )

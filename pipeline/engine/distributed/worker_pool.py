@@ -1,4 +1,4 @@
-"""All processes of a run: sink and workers of this host, and the workers of others that joined."""
+"""All processes of a run: local sink and workers, and the remote workers that have joined."""
 
 from __future__ import annotations
 
@@ -18,140 +18,149 @@ from .dispatcher import Dispatcher
 from .liveness import Liveness
 from .process import Process
 from .remote_workers import RemoteWorkers
-from .supervisor import READY_S, SINK, Supervisor
+from .supervisor import READY_TIMEOUT_S, SINK, Supervisor
 from .swap_coordinator import SwapCoordinator
 
 _LOG = logging.getLogger("sluice.engine")
 
 
 class WorkerPool:
-    """Who works for the run, who is gone, and what becomes of their batches.
+    """Processes of the run: tracks who is ready, and reclaims the batches of those that exit.
 
     Parameters
     ----------
-    plan
+    context
         The run.
-    hub
-        The way to all of them.
-    dispatch, swaps
-        They hear who comes and goes.
+    router
+        Sends to the processes.
+    dispatcher, swaps
+        Notified of workers that become ready or exit.
 
     Attributes
     ----------
-    own
-        The processes that this engine started.
-    guests
-        The workers of other hosts.
+    local
+        Processes that this engine has started.
+    remote
+        Workers of other hosts.
+    hang_timeout_s
+        Time without a message after which a process is killed, s.
     """
 
     def __init__(
-        self, plan: RunContext, hub: Router, dispatch: Dispatcher, swaps: SwapCoordinator
+        self, context: RunContext, router: Router, dispatcher: Dispatcher, swaps: SwapCoordinator
     ) -> None:
-        hang_s = parse_duration(plan.graph.config.workers.hang_timeout, "workers.hang_timeout")
-        self._hub, self._dispatch, self._swaps = hub, dispatch, swaps
-        self._pulse = Liveness(hang_s)
-        self._segments = set(range(max(1, len(plan.graph.config.workers.chain))))
-        self.hang_s = hang_s
-        self.own = Supervisor(plan, swaps.epochs)
-        self.guests = RemoteWorkers(plan, hub, swaps, dispatch, hang_s)
+        hang_timeout_s = parse_duration(
+            context.graph.config.workers.hang_timeout, "workers.hang_timeout"
+        )
+        self._router, self._dispatcher, self._swaps = router, dispatcher, swaps
+        self._liveness = Liveness(hang_timeout_s)
+        self._segments = set(range(max(1, len(context.graph.config.workers.chain))))
+        self.hang_timeout_s = hang_timeout_s
+        self.local = Supervisor(context, swaps.epochs)
+        self.remote = RemoteWorkers(context, router, swaps, dispatcher, hang_timeout_s)
 
     @property
     def sink(self) -> Process:
         """The sink's process."""
-        return self.own[SINK]
+        return self.local[SINK]
 
     @property
     def working(self) -> bool:
-        """Whether the sink is ready, and a worker of each segment."""
-        return self.sink.ready and {*self.own.ready, *self.guests.segments} == self._segments
+        """Whether the sink and at least one worker of each segment are ready."""
+        return (
+            self.sink.ready
+            and {*self.local.ready_segments, *self.remote.segments} == self._segments
+        )
 
     @property
-    def everyone(self) -> list[str] | None:
-        """Names of sink and workers; None while one here is not ready, or without any worker."""
-        own = self.own.names
-        if own is None or not (self.own.ready or self.guests.ready):
+    def all_ready(self) -> list[str] | None:
+        """Names of sink and workers; None while a local process is not ready or no worker is."""
+        own = self.local.names
+        if own is None or not (self.local.ready_segments or self.remote.ready):
             return None
-        return [*own, *self.guests.ready]
+        return [*own, *self.remote.ready]
 
-    def welcome(self, name: str) -> None:
-        """Note that a process of this host is ready."""
-        self.own.welcome(name)
-        self._swaps.welcome(name, self.own[name].spec.epoch)
-        self.own[name].log_ready()
+    def on_ready(self, name: str) -> None:
+        """Record that a local process is ready."""
+        self.local.on_ready(name)
+        self._swaps.on_worker_ready(name, self.local[name].spec.epoch)
+        self.local[name].log_ready()
 
-    def heard(self, name: str) -> None:
-        """Note that somebody spoke; who is not ready takes its time, and is not watched."""
-        if name in self.guests.ready or (name in self.own and self.own[name].ready):
-            self._pulse.seen(name, time.monotonic())
+    def record_message(self, name: str) -> None:
+        """Record a message from a worker. Workers still starting are not subject to the timeout."""
+        if name in self.remote.ready or (name in self.local and self.local[name].ready):
+            self._liveness.seen(name, time.monotonic())
 
     def on_remote_message(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
-        """Take the word of a worker of another host: never more than its own loss.
+        """Handle a message of a remote worker; an error costs that worker only.
 
         Raises
         ------
         ProtocolError
-            If it makes no sense.
+            If the message is not one that this worker may send now.
         """
-        if name in self.own:
-            self.guests.refuse(name, f"the name {name!r} is taken")
-        elif name in self.guests and header.kind == Kind.JOIN:  # it has come again
+        if name in self.local:
+            self.remote.reject(name, f"the name {name!r} is taken")
+        elif (
+            name in self.remote and header.kind == Kind.JOIN
+        ):  # it has started again under the same name
             self._forget(name)
-            self.guests.drop(name)
-            self.guests.hear(name, header, payload)
-        elif name in self.guests and header.kind in (Kind.STOP, Kind.ERROR):
+            self.remote.remove(name)
+            self.remote.on_message(name, header, payload)
+        elif name in self.remote and header.kind in (Kind.STOP, Kind.ERROR):
             self._disconnect(name)
-        elif name in self.guests and header.kind == Kind.CREDIT:
-            self._dispatch.credit(name, Credit.from_header(header))
-        elif name in self.guests and header.kind == Kind.RESULT:
+        elif name in self.remote and header.kind == Kind.CREDIT:
+            self._dispatcher.on_credit(name, Credit.from_header(header))
+        elif name in self.remote and header.kind == Kind.RESULT:
             result = Result.from_header(header)
             try:
-                self._dispatch.check_result(result, payload, self.guests.segment_of(name))
+                self._dispatcher.check_result(result, payload, self.remote.segment_of(name))
             except ProtocolError:
                 self._disconnect(name)
                 raise
-            self._dispatch.on_segment_result(name, result, payload)
+            self._dispatcher.on_segment_result(name, result, payload)
         else:
-            self.guests.hear(name, header, payload)
+            self.remote.on_message(name, header, payload)
 
     def supervise(self) -> None:
-        """Take the batches of the dead back, start the dead again, give up on who is silent.
+        """Reclaim the batches of exited workers, restart due processes, end timed-out ones.
 
         Raises
         ------
         RunError
             If no restarts are left.
         """
-        for process in self.own.exited:
-            process.log_exit(self._dispatch.flights.assigned(process.name))
+        for process in self.local.exited:
+            process.log_exit(self._dispatcher.in_flight.assigned(process.name))
             self._forget(process.name)
-            self.own.on_exit(process)
-        self.own.restart_due(self._dispatch.settled)
+            self.local.on_exit(process)
+        self.local.restart_due(self._dispatcher.first_uncommitted)
         now = time.monotonic()
-        for name in self._pulse.timed_out(now):
-            if name in self.own:
-                self._pulse.forget(name)
-                self.own[name].kill(f"nothing was heard of it for {self.hang_s:g} s")
+        for name in self._liveness.timed_out(now):
+            if name in self.local:
+                self._liveness.forget(name)
+                self.local[name].kill(f"no message for {self.hang_timeout_s:g} s")
             else:
                 self._disconnect(name)
-        for name in self.guests.late(now - READY_S):
+        for name in self.remote.not_ready_since(now - READY_TIMEOUT_S):
             self._disconnect(name)
-        self.guests.beat(now)
+        self.remote.send_heartbeats(now)
 
     def end(self, *, failed: bool) -> None:
-        """Tell every process of this host to stop; kill those that do not."""
-        self.own.end(self._hub, failed=failed)
+        """Send STOP to every local process; kill those that do not end in time."""
+        self.local.end(self._router, failed=failed)
 
     def _disconnect(self, name: str) -> None:
-        """Let go of a worker of another host; should it live, it learns that it may end."""
-        batches = self._dispatch.flights.assigned(name)
+        """Remove a remote worker; STOP tells it so if it is still running."""
+        batches = self._dispatcher.in_flight.assigned(name)
         text = "remote worker {worker!r} is gone; {batches} batches reclaimed"
         limiter.warn(_LOG, "remote-worker-gone", text, worker=name, batches=batches)
         self._forget(name)
-        self._hub.send(Header(Kind.STOP), to=name.encode())
-        self.guests.drop(name)
+        self._router.send(Header(Kind.STOP), to=name.encode())
+        self.remote.remove(name)
 
     def _forget(self, name: str) -> None:
-        """Expect nothing any more of somebody who is gone."""
-        self._dispatch.reclaim(name)
+        """Reclaim the batches of a worker that is gone, and stop waiting for it."""
+        self._dispatcher.reclaim(name)
         self._swaps.on_worker_exit(name)
-        self._pulse.forget(name)
+        self._liveness.forget(name)

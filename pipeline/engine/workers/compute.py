@@ -1,4 +1,4 @@
-"""A compute worker: asks ingest for batches, runs the chain, gives results to the sink."""
+"""A compute worker: receives batches from ingest, runs its segment, sends results to the sink."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from sluice.pipeline.transport.socket import Socket
 
 from .heartbeat import Heartbeat
 from .link import LocalLink, WorkerLink
-from .process_spec import ORPHAN_CHECK_S, ProcessSpec, max_unreported, run_process
+from .process_spec import PARENT_CHECK_S, ProcessSpec, max_unreported, run_process
 
-#: How often a worker without batches looks whether a model is ready.
-_PREPARING_S = 0.02
+#: Interval at which a worker that loads a model checks whether it is ready, s.
+_SWAP_POLL_S = 0.02
 
 
 def start(path: str) -> int:
-    """Play this role by the spec file at `path`; return the exit code."""
-    return run_process(work, path)
+    """Run a compute worker with the specification in `path`; return the exit code."""
+    return run_process(run_worker, path)
 
 
-def work(spec: ProcessSpec, hub: Socket) -> None:
-    """Open the chain, then judge batches until ingest says stop."""
-    worker = ComputeWorker(spec, hub)
+def run_worker(spec: ProcessSpec, ingest: Socket) -> None:
+    """Open the chain, then process batches until ingest sends STOP."""
+    worker = ComputeWorker(spec, ingest)
     try:
-        hub.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
-        hub.send(Credit(spec.credit).to_header())
+        ingest.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
+        ingest.send(Credit(spec.credit).to_header())
         while worker.step():
             pass
     finally:
@@ -56,67 +56,67 @@ def work(spec: ProcessSpec, hub: Socket) -> None:
 
 
 class ComputeWorker:
-    """A chain that is warm, with its ways in and out.
+    """A warmed-up chain of stages, connected to ingest and sink.
 
     Parameters
     ----------
     spec
-        What to run.
-    hub
-        Where batches are asked for and come from.
-    place
-        What depends on where it runs; beside ingest unless given.
+        Start-up parameters of the worker.
+    ingest
+        Socket connected to ingest.
+    link
+        How the worker reaches ingest and sink; a `LocalLink` if None.
     """
 
-    def __init__(self, spec: ProcessSpec, hub: Socket, place: WorkerLink | None = None) -> None:
+    def __init__(self, spec: ProcessSpec, ingest: Socket, link: WorkerLink | None = None) -> None:
         sink: Sink = build("sink", spec.config.sink, spec.config.origin)
         graph = build_graph(spec.config, spec.schema, sink.columns)
         whole, graph = graph, split(graph)[spec.segment]
-        _same_models(graph, spec)
-        self._spec, self._hub, self._graph = spec, hub, graph
-        self._place = place or LocalLink(spec)
-        self._chain = Chain(graph, self._place.meters(graph), sink.keep)
+        _require_same_models(graph, spec)
+        self._spec, self._ingest, self._graph = spec, ingest, graph
+        self._link = link or LocalLink(spec)
+        self._chain = Chain(graph, self._link.meters(graph), sink.keep)
         self._chain.open()
         self._epoch = spec.epoch
-        self._preparation: ModelPreload | None = None
-        #: What came of each swap that was prepared, by its epoch.
-        self._outcomes: dict[int, Exception | None] = {}
+        self._preload: ModelPreload | None = None
+        #: Error of each swap that was prepared, None for success, by its epoch.
+        self._swap_errors: dict[int, Exception | None] = {}
         if spec.swap is not None:
             swap = spec.swap
             self._chain.prepare(swap.stage, swap.epoch, swap.load())
-        self._outlet = self._place.outlet()
-        self._inward, self._outward = Codec(graph.inputs), Codec(graph.outputs)
-        self._slots = spec.open_slots(whole, sink.keep) if spec.slots else None
-        self._beat = Heartbeat(hub, self._place.heartbeat_payload)
-        #: Batches judged for which it has not asked for others: number, events, nanoseconds.
-        self._owed: list[tuple[int, int, int]] = []
+        self._sink = self._link.connect_sink()
+        self._input_codec, self._output_codec = Codec(graph.inputs), Codec(graph.outputs)
+        self._slots = spec.open_slots(whole, sink.keep) if spec.slots_path else None
+        self._heartbeat = Heartbeat(ingest, self._link.heartbeat_payload)
+        #: Batches processed and not reported yet: number, events, service time in ns.
+        self._unreported: list[tuple[int, int, int]] = []
         os.sched_setaffinity(0, spec.cores.main)
-        gc.freeze()  # what was loaded stays: the collector need not walk it again
+        gc.freeze()  # spares the collector the objects that stay to the end
 
     def service_s(self) -> bytes:
-        """Return the payload of HELLO: what batches took at the warm-up, by their size."""
+        """Return the payload of HELLO: service times at warm-up as JSON, by rung and batch size."""
         return msgspec.json.encode(self._chain.service_s)
 
     def step(self) -> bool:
-        """Wait for one message and obey it; False when it is time to end."""
-        if self._owed and not self._hub.poll(0.0):
+        """Wait for one message and handle it; False when the worker shall end."""
+        if self._unreported and not self._ingest.poll(0.0):
             self._request_batches()
-        preparing = self._preparation is not None
-        heard = self._hub.poll(_PREPARING_S if preparing else ORPHAN_CHECK_S)
+        preparing = self._preload is not None
+        readable = self._ingest.poll(_SWAP_POLL_S if preparing else PARENT_CHECK_S)
         if preparing:
-            self._tell_when_ready()
-        self._beat.send_if_due()
-        if not heard:
-            return not self._place.is_lost()
-        message = self._hub.receive()
-        began = time.monotonic_ns()
+            self._report_swap()
+        self._heartbeat.send_if_due()
+        if not readable:
+            return not self._link.is_lost()
+        message = self._ingest.receive()
+        began_ns = time.monotonic_ns()
         if message is None:
             return True
         _, header, payload = message
         if header.kind == Kind.STOP:
-            self._beat.send()
+            self._heartbeat.send()
             return False
-        self._place.hear()
+        self._link.on_message()
         if header.kind == Kind.CONTROL:
             self._prepare(msgspec.json.decode(payload[0], type=Swap))
             return True
@@ -127,94 +127,96 @@ class ComputeWorker:
             raise RunError(f"worker {name!r}: expected DATA, CONTROL or STOP, got {header.kind}")
         data = Data.from_header(header)
         if self._graph.has_next_segment:
-            self._pass_on(data, payload, began)
+            self._run_segment(data, payload, began_ns)
             return True
-        self._judge(data, payload)
-        took = time.monotonic_ns() - began
-        self._owed.append((header.seq, header.events, took))
-        if len(self._owed) >= min(self._spec.credit // 2, max_unreported(header.events)):
+        self._run_last_segment(data, payload)
+        took_ns = time.monotonic_ns() - began_ns
+        self._unreported.append((header.seq, header.events, took_ns))
+        if len(self._unreported) >= min(self._spec.credit // 2, max_unreported(header.events)):
             self._request_batches()
         return True
 
     def close(self) -> None:
-        """Close the way out and the chain."""
-        self._outlet.close()
+        """Close the connection to the sink and the chain."""
+        self._sink.close()
         self._chain.close()
 
     def _request_batches(self) -> None:
-        """Ask for a batch for each that is judged: a message wakes three threads."""
-        seq, events, took = self._owed[-1]
-        self._hub.send(Credit(len(self._owed), seq, events, took).to_header())
-        self._owed.clear()
+        """Report the processed batches and ask for as many, in one message for all of them."""
+        seq, events, took_ns = self._unreported[-1]
+        self._ingest.send(Credit(len(self._unreported), seq, events, took_ns).to_header())
+        self._unreported.clear()
 
     def _prepare(self, swap: Swap) -> None:
-        """Begin to prepare a swap; one that was given up is over first."""
-        if self._preparation is not None:
-            self._preparation.wait()
-            self._tell_when_ready()
-        self._outcomes.pop(swap.epoch, None)
-        self._preparation = ModelPreload(self._chain, swap, self._spec.cores.others)
+        """Start to load the model of a swap, after the end of an earlier attempt."""
+        if self._preload is not None:
+            self._preload.wait()
+            self._report_swap()
+        self._swap_errors.pop(swap.epoch, None)
+        self._preload = ModelPreload(self._chain, swap, self._spec.cores.others)
 
-    def _tell_when_ready(self) -> None:
-        """Answer a swap once it is prepared or refused."""
-        preparation = self._preparation
-        if preparation is None or not preparation.done:
+    def _report_swap(self) -> None:
+        """Reply to a swap once its model is ready or refused."""
+        preload = self._preload
+        if preload is None or not preload.done:
             return
-        error = preparation.error
-        words = None if error is None else ErrorRecord.of(error, self._spec.name)
-        ready = SwapReply(preparation.swap.attempt, words)
-        self._hub.send(Header(Kind.READY), msgspec.json.encode(ready))
-        self._outcomes[preparation.swap.epoch], self._preparation = error, None
+        error = preload.error
+        record = None if error is None else ErrorRecord.of(error, self._spec.name)
+        ready = SwapReply(preload.swap.attempt, record)
+        self._ingest.send(Header(Kind.READY), msgspec.json.encode(ready))
+        self._swap_errors[preload.swap.epoch], self._preload = error, None
 
     def _wait_for_epoch(self, epoch: int) -> None:
-        """Make sure that the models of an epoch are ready: a swap came before its first batch."""
-        if epoch not in self._outcomes and self._preparation is not None:
-            self._preparation.wait()
-            self._tell_when_ready()
-        if epoch not in self._outcomes:
+        """Wait until the models of an epoch are ready; its swap came before its first batch."""
+        if epoch not in self._swap_errors and self._preload is not None:
+            self._preload.wait()
+            self._report_swap()
+        if epoch not in self._swap_errors:
             raise RunError(f"batch of epoch {epoch}: its models were never announced")
-        error = self._outcomes[epoch]
+        error = self._swap_errors[epoch]
         if error is not None:
             raise error
         self._epoch = epoch
 
-    def _judge(self, data: Data, payload: list[memoryview]) -> None:
-        """Judge a batch to the end and give what came of it to the sink."""
-        batch, ready_ns, carry = self._take(data, payload)
-        kept, summary = self._chain.run(batch, ready_ns, data.rung, data.epoch, carry)
-        kept, summary = self._place.globalise(kept, summary)
-        self._outlet.send(*self._answer(data, kept, pack_summary(summary)))
+    def _run_last_segment(self, data: Data, payload: list[memoryview]) -> None:
+        """Run a batch through the last segment and send its result to the sink."""
+        batch, ready_ns, state = self._unpack(data, payload)
+        kept, summary = self._chain.run(batch, ready_ns, data.rung, data.epoch, state)
+        kept, summary = self._link.globalise(kept, summary)
+        self._sink.send(*self._result_message(data, kept, pack_summary(summary)))
 
-    def _pass_on(self, data: Data, payload: list[memoryview], began: int) -> None:
-        """Do this segment's part of a batch and give it back to ingest, for the next."""
-        batch, ready_ns, carry = self._take(data, payload)
-        passed, carry = self._chain.run_segment(batch, ready_ns, data.rung, data.epoch, carry)
-        passed, carry = self._place.globalise(passed, carry)
-        carry = replace(carry, took_ns=time.monotonic_ns() - began)
-        self._hub.send(*self._answer(data, passed, pack_segment_state(carry)))
+    def _run_segment(self, data: Data, payload: list[memoryview], began_ns: int) -> None:
+        """Run a batch through this segment and return it to ingest, for the next one."""
+        batch, ready_ns, state = self._unpack(data, payload)
+        passed, state = self._chain.run_segment(batch, ready_ns, data.rung, data.epoch, state)
+        passed, state = self._link.globalise(passed, state)
+        state = replace(state, took_ns=time.monotonic_ns() - began_ns)
+        self._ingest.send(*self._result_message(data, passed, pack_segment_state(state)))
 
-    def _take(self, data: Data, payload: list[memoryview]) -> tuple[EventBatch, int, SegmentState]:
-        """Return a batch that has come, since when it waits, and what was found before."""
-        carry = EMPTY
+    def _unpack(
+        self, data: Data, payload: list[memoryview]
+    ) -> tuple[EventBatch, int, SegmentState]:
+        """Return the received batch, since when it waits (ns), and its segment state."""
+        state = EMPTY
         if self._graph.segment:
-            carry, payload = unpack_segment_state(payload[0]), payload[1:]
+            state, payload = unpack_segment_state(payload[0]), payload[1:]
         if self._slots is None or data.slot is None:
-            batch = self._inward.unpack(payload[0], data.events, data.seq)
+            batch = self._input_codec.unpack(payload[0], data.events, data.seq)
         else:
             segment = self._graph.segment
             batch = self._slots.batch(data.slot, segment, data.events, data.seq)
         if data.epoch > self._epoch:
             self._wait_for_epoch(data.epoch)
-        return self._place.localise(batch, data, carry)
+        return self._link.localise(batch, data, state)
 
-    def _answer(self, data: Data, result: EventBatch, found: bytes) -> list[Any]:
-        """Return a RESULT: header, what was found, and what came of the batch if it must travel."""
+    def _result_message(self, data: Data, result: EventBatch, found: bytes) -> list[Any]:
+        """Return a RESULT: header, summary or state, and the batch if it is not in its slot."""
         frames: list[Any] = [found]
         slots, slot = self._slots, data.slot
         if slots is None or slot is None or not slots.write(slot, self._graph.segment + 1, result):
             slot = None
         if slot is None and (result.events or self._graph.has_next_segment):
-            frames.append(self._outward.pack(result))
+            frames.append(self._output_codec.pack(result))
         answer = Result(
             data.run, data.seq, result.events, slot, data.events, data.t_ingest, time.monotonic_ns()
         )
@@ -225,12 +227,12 @@ def _label(model: dict[str, str]) -> str:
     return f"{model['name']}/{model['version']} {model['sha256'][:16]}… by {model['backend']}"
 
 
-def _same_models(graph: Graph, spec: ProcessSpec) -> None:
-    """Refuse to go on with other models than the run has, as a restarted worker might."""
+def _require_same_models(graph: Graph, spec: ProcessSpec) -> None:
+    """Raise ModelError if a restarted worker finds other models than those of the run."""
     for stage, info in graph.models().items():
-        began = spec.models[stage]
-        if info != began:
+        expected = spec.models[stage]
+        if info != expected:
             raise ModelError(
-                f"stage {stage!r}: the run goes on with {_label(began)}, the repository here has "
-                f"{_label(info)}"
+                f"stage {stage!r}: the run uses {_label(expected)}, the repository here "
+                f"has {_label(info)}"
             )

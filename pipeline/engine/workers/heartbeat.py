@@ -1,4 +1,4 @@
-"""Heartbeats: each process sends one a second."""
+"""Heartbeats that a process of the distributed engine sends to ingest, one per second."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
-#: How often a process says that it is there.
+#: Interval between heartbeats, s.
 HEARTBEAT_S = 1.0
 
 
 class Heartbeat:
-    """The signs of life of one process, given from its main loop.
+    """Heartbeats of one process, sent from its main loop.
 
     Parameters
     ----------
-    hub
-        The way to ingest.
+    ingest
+        Socket connected to ingest.
     payload
-        What goes with each.
+        Returns the payload frames of a heartbeat; none by default.
     """
 
-    def __init__(self, hub: Socket, payload: Callable[[], list[bytes]] = list) -> None:
-        self._hub, self._payload = hub, payload
+    def __init__(self, ingest: Socket, payload: Callable[[], list[bytes]] = list) -> None:
+        self._ingest, self._payload = ingest, payload
         self._last_s = 0.0
 
     def send_if_due(self) -> None:
-        """Give a sign of life if the last was a second ago."""
+        """Send a heartbeat if `HEARTBEAT_S` has passed since the last."""
         now_s = time.monotonic()
         if now_s - self._last_s >= HEARTBEAT_S:
             self._last_s = now_s
             self.send()
 
     def send(self) -> None:
-        """Give a sign of life now."""
-        self._hub.send(Header(Kind.HEARTBEAT), *self._payload())
+        """Send a heartbeat now."""
+        self._ingest.send(Header(Kind.HEARTBEAT), *self._payload())

@@ -12,39 +12,54 @@ from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.core.schema import Column
 from sluice.pipeline.engine.model_swap import Swap
 
-#: Clocks further apart than this are not set: one of the hosts does not know TAI, for instance.
-_MOST_APART_NS = 1_000_000_000
+#: Largest accepted difference between the clocks of two hosts, ns. A larger one means that a clock
+#: is not synchronised, or that a host does not know the offset of TAI (37 s).
+_MAX_CLOCK_DIFFERENCE_NS = 1_000_000_000
 _WILDCARDS = ("0.0.0.0", "*", "[::]", "::")
 
 
 class JoinRequest(Struct, frozen=True):
-    """A worker's first word.
+    """First message of a worker that wants to join.
 
     Attributes
     ----------
-    host, pid
-        Where it runs.
+    host
+        Host name of the worker.
+    pid
+        Process id of the worker.
     """
 
     host: str
     pid: int
 
 
-class JoinReply(Struct, frozen=True):
-    """What ingest answers: enough to build the same graph again.
+class JoinReply(Struct, frozen=True, kw_only=True):
+    """Reply of ingest to a join request: what the worker needs to build the same graph.
 
     Attributes
     ----------
-    config, source, bor, models, epoch, swap, segment
-        See `ProcessSpec`.
+    config
+        Graph configuration.
+    source
+        Columns of the source.
+    bor
+        Begin-of-run record.
+    models
+        Name, version, sha256 and backend of the model of each stage of `config`.
+    epoch
+        Model epoch at the time of the reply.
+    swap
+        Swap that leads from the models of `config` to `epoch`; None if `config` has them already.
+    segment
+        Segment of the chain that the worker shall run.
     results
-        Where results go: the sink's endpoint as it listens there.
-    tai_ns
-        What ingest's CLOCK_TAI is ahead of its CLOCK_MONOTONIC.
+        Endpoint on which the sink listens for results; its host may be a wildcard.
+    tai_offset_ns
+        CLOCK_TAI minus CLOCK_MONOTONIC on the host of ingest, ns.
     sent_ns
-        Ingest's CLOCK_TAI as it spoke.
-    silence_s
-        A longer silence of ingest means that it is gone.
+        CLOCK_TAI of ingest when it sent the reply, ns.
+    timeout_s
+        Time without a message after which ingest counts as lost, s.
     """
 
     config: GraphConfig
@@ -55,29 +70,29 @@ class JoinReply(Struct, frozen=True):
     swap: Swap | None
     segment: int
     results: str
-    tai_ns: int
+    tai_offset_ns: int
     sent_ns: int
-    silence_s: float
+    timeout_s: float
 
     def check_clock(self) -> None:
-        """Refuse to compare times if ingest's clock and ours are too far apart."""
+        """Raise RunError if the clocks of ingest and of this host are too far apart."""
         apart = time.clock_gettime_ns(time.CLOCK_TAI) - self.sent_ns
-        if abs(apart) > _MOST_APART_NS:
+        if abs(apart) > _MAX_CLOCK_DIFFERENCE_NS:
             raise RunError(
                 f"clocks: this host is {apart / 1e9:+.1f} s from ingest on CLOCK_TAI",
                 hint="set both by PTP or NTP; a host that does not know TAI is 37 s behind",
             )
 
 
-def tai_ahead_ns() -> int:
-    """Return what CLOCK_TAI is ahead of CLOCK_MONOTONIC on this host, ns."""
+def tai_offset_ns() -> int:
+    """Return CLOCK_TAI minus CLOCK_MONOTONIC of this host, ns."""
     before = time.monotonic_ns()
     tai = time.clock_gettime_ns(time.CLOCK_TAI)
     return tai - (before + time.monotonic_ns()) // 2
 
 
-def reachable_endpoint(hub: str, results: str) -> str:
-    """Return the sink's endpoint for a worker that reaches ingest at `hub`.
+def reachable_endpoint(ingest: str, results: str) -> str:
+    """Return the sink's endpoint for a worker that reaches ingest at `ingest`.
 
     Examples
     --------
@@ -90,5 +105,5 @@ def reachable_endpoint(hub: str, results: str) -> str:
     if not host or not port:
         raise ConfigError(f"results: expected tcp://HOST:PORT, got {results!r}")
     if host in _WILDCARDS:
-        host = hub.removeprefix("tcp://").rpartition(":")[0]
+        host = ingest.removeprefix("tcp://").rpartition(":")[0]
     return f"tcp://{host}:{port}"

@@ -1,4 +1,4 @@
-"""What differs for a worker beside ingest and for one on another host."""
+"""How a worker reaches ingest and sink: on the same host, or from another one."""
 
 from __future__ import annotations
 
@@ -21,140 +21,148 @@ from sluice.pipeline.transport.socket import Socket
 
 from .process_spec import ProcessSpec
 
-#: What a worker has found about a batch.
-Found = TypeVar("Found", SegmentState, BatchSummary)
+#: What a worker returns for a batch: to the next segment, or to the sink.
+Result = TypeVar("Result", SegmentState, BatchSummary)
 
 
 class WorkerLink(Protocol):
-    """Where a worker runs."""
+    """How a worker reaches ingest and sink, and how their clocks compare."""
 
     def meters(self, graph: Graph) -> MeterBlock:
-        """Return where it counts."""
+        """Return the meter block in which the worker counts."""
 
-    def outlet(self) -> Socket:
-        """Return the way to the sink."""
+    def connect_sink(self) -> Socket:
+        """Return a socket connected to the sink."""
 
     def heartbeat_payload(self) -> list[bytes]:
-        """Return the payload of a heartbeat."""
+        """Return the payload frames of a heartbeat."""
 
-    def hear(self) -> None:
-        """Note that ingest has spoken."""
+    def on_message(self) -> None:
+        """Record that a message of ingest has arrived."""
 
     def is_lost(self) -> bool:
-        """Whether ingest is gone."""
+        """Whether ingest has exited; RunError if it timed out."""
 
     def localise(
-        self, batch: EventBatch, data: Data, carry: SegmentState
+        self, batch: EventBatch, data: Data, state: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
-        """Return a batch in this host's time, since when it waits, and its carry."""
+        """Return a batch and its segment state in the clock of this host.
 
-    def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
-        """Return what came of a batch in ingest's time."""
+        The number between them is the time since which the batch waits, ns of CLOCK_MONOTONIC.
+        """
+
+    def globalise(self, batch: EventBatch, result: Result) -> tuple[EventBatch, Result]:
+        """Return a result batch and its summary or segment state in the clock of ingest."""
 
 
 class LocalLink:
-    """Beside ingest: its child, with its clock and its memory."""
+    """Link of a worker on the host of ingest: a child of ingest, same clock, shared memory."""
 
     def __init__(self, spec: ProcessSpec) -> None:
         self._spec = spec
 
     def meters(self, graph: Graph) -> MeterBlock:
-        """Return memory that ingest reads too."""
-        path = Path(self._spec.meters)
+        """Return a meter block in a file that ingest maps too."""
+        path = Path(self._spec.meters_path)
         return MeterBlock(*graph.meter_names(), path, shadows=graph.shadow_names())
 
-    def outlet(self) -> Socket:
-        """Return a Unix socket."""
-        return Socket(self._spec.outlet, self._spec.name)
+    def connect_sink(self) -> Socket:
+        """Return a socket connected to the sink by a Unix domain socket."""
+        return Socket(self._spec.sink_endpoint, self._spec.name)
 
     def heartbeat_payload(self) -> list[bytes]:
-        """Return nothing: being heard is enough."""
+        """Return no frames: ingest reads the meters from shared memory."""
         return []
 
-    def hear(self) -> None:
-        """Nothing to note."""
+    def on_message(self) -> None:
+        """Do nothing: the parent process id tells whether ingest is running."""
 
     def is_lost(self) -> bool:
-        """Whether the parent process is another."""
-        return self._spec.orphaned()
+        """Whether the parent process is another one than at the start."""
+        return self._spec.is_orphaned()
 
     def localise(
-        self, batch: EventBatch, data: Data, carry: SegmentState
+        self, batch: EventBatch, data: Data, state: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
-        """Return all as it is: the batch waits since it was sent."""
-        return batch, data.t_sent, carry
+        """Return batch and state unchanged; the batch waits since it was sent."""
+        return batch, data.t_sent, state
 
-    def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
-        """Return all as it is."""
-        return batch, found
+    def globalise(self, batch: EventBatch, result: Result) -> tuple[EventBatch, Result]:
+        """Return batch and result unchanged."""
+        return batch, result
 
 
 class RemoteLink:
-    """On another host: with a clock of its own, heard by messages alone.
+    """Link of a worker on another host: a clock of its own, only messages in common.
 
     Parameters
     ----------
     spec
-        What to run.
+        Start-up parameters of the worker.
     keys
-        For the way to the sink.
-    ahead_ns
-        What this host's CLOCK_MONOTONIC is ahead of ingest's, by CLOCK_TAI.
-    silence_s
-        A longer silence of ingest means that it is gone.
+        CURVE keys for the connection to the sink; None without encryption.
+    clock_offset_ns
+        CLOCK_MONOTONIC of this host minus that of ingest, compared by way of CLOCK_TAI, ns.
+    timeout_s
+        Time without a message after which ingest counts as lost, s.
     """
 
     def __init__(
-        self, spec: ProcessSpec, keys: ClientAuth | None, ahead_ns: int, silence_s: float
+        self, spec: ProcessSpec, keys: ClientAuth | None, clock_offset_ns: int, timeout_s: float
     ) -> None:
         self._spec = spec
         self._keys = keys
-        self._ahead_ns = ahead_ns
-        self._silence_s = silence_s
+        self._clock_offset_ns = clock_offset_ns
+        self._timeout_s = timeout_s
         self._heard_s = time.monotonic()
         self._block: MeterBlock | None = None
 
     def meters(self, graph: Graph) -> MeterBlock:
-        """Return memory of this process; heartbeats carry it."""
+        """Return a meter block in memory of this process; heartbeats carry its content."""
         self._block = MeterBlock(*graph.meter_names(), shadows=graph.shadow_names())
         return self._block
 
-    def outlet(self) -> Socket:
-        """Return a TCP socket."""
-        return Socket(self._spec.outlet, self._spec.name, security=self._keys)
+    def connect_sink(self) -> Socket:
+        """Return a socket connected to the sink by TCP."""
+        return Socket(self._spec.sink_endpoint, self._spec.name, security=self._keys)
 
     def heartbeat_payload(self) -> list[bytes]:
-        """Return the meters."""
+        """Return the content of the meter block."""
         return [] if self._block is None else [self._block.rows.tobytes()]
 
-    def hear(self) -> None:
-        """Note the time."""
+    def on_message(self) -> None:
+        """Record the time of the message."""
         self._heard_s = time.monotonic()
 
     def is_lost(self) -> bool:
-        """Raise RunError if nothing was heard for too long."""
-        if time.monotonic() - self._heard_s > self._silence_s:
+        """Return False, or raise RunError if no message came for longer than the timeout."""
+        if time.monotonic() - self._heard_s > self._timeout_s:
             raise RunError(
-                f"nothing heard of ingest for {self._silence_s:g} s",
-                hint="the run has ended without a word, or the network is cut; join again",
+                f"no message from ingest for {self._timeout_s:g} s",
+                hint="the engine has exited or the network is interrupted; join again",
             )
         return False
 
     def localise(
-        self, batch: EventBatch, data: Data, carry: SegmentState
+        self, batch: EventBatch, data: Data, state: SegmentState
     ) -> tuple[EventBatch, int, SegmentState]:
-        """Return all in this host's time; the batch waits from now on: the network is no stage."""
-        if carry.started_ns:
-            carry = replace(carry, started_ns=carry.started_ns + self._ahead_ns)
-        return self._later(batch, self._ahead_ns), time.monotonic_ns(), carry
+        """Return times in the clock of this host.
 
-    def globalise(self, batch: EventBatch, found: Found) -> tuple[EventBatch, Found]:
-        """Return all in ingest's time."""
-        back = -self._ahead_ns
-        if isinstance(found, SegmentState):
-            return self._later(batch, back), replace(found, started_ns=found.started_ns + back)
-        return self._later(batch, back), replace(found, t_decided=found.t_decided + back)
+        The batch waits from now on: time in the network is not counted as time in a stage.
+        """
+        if state.started_ns:
+            state = replace(state, started_ns=state.started_ns + self._clock_offset_ns)
+        return self._shift_times(batch, self._clock_offset_ns), time.monotonic_ns(), state
 
-    def _later(self, batch: EventBatch, by_ns: int) -> EventBatch:
+    def globalise(self, batch: EventBatch, result: Result) -> tuple[EventBatch, Result]:
+        """Return times in the clock of ingest."""
+        back = -self._clock_offset_ns
+        if isinstance(result, SegmentState):
+            return self._shift_times(batch, back), replace(
+                result, started_ns=result.started_ns + back
+            )
+        return self._shift_times(batch, back), replace(result, t_decided=result.t_decided + back)
+
+    def _shift_times(self, batch: EventBatch, by_ns: int) -> EventBatch:
         name = T_INGEST.name
         return batch.with_columns(**{name: batch[name] + by_ns}) if name in batch else batch

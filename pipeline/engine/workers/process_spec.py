@@ -1,4 +1,4 @@
-"""What a process of the distributed engine is told at its start, and how it tells of failure."""
+"""Start-up parameters of the processes of the distributed engine, and their main function."""
 
 from __future__ import annotations
 
@@ -34,32 +34,35 @@ from sluice.pipeline.transport.socket import Socket, terminate
 from .shared_slots import SharedSlots
 
 _LOG = logging.getLogger("sluice.engine")
-#: A process that has heard nothing for this long looks whether its parent still lives.
-ORPHAN_CHECK_S = 1.0
-SLOTS = "slots"
-#: Slots beyond the window, for batches that are sent anew.
+#: Interval at which a process without messages checks that its parent is running, s.
+PARENT_CHECK_S = 1.0
+#: Name of the shared-memory file in the run directory.
+SLOTS_FILE = "slots"
+#: Slots beyond the window, for batches that are sent again after a worker exited.
 _SPARE_SLOTS = 4
-#: A worker may owe news of so many batches, and of so many events.
-_OWED, _OWED_EVENTS = 4, 16_384
-#: A slot has room for one in so many events of a batch, where only accepted ones are kept.
-_ACCEPTED = 4
-#: By rung: batch size and seconds that such a batch took at a worker's warm-up.
-Times = list[list[tuple[int, float]]]
+#: Upper bounds on the batches, and on their events, that a worker has processed and not reported:
+#: a report wakes three threads, but holds back the credit and the slots of its batches.
+_MAX_UNREPORTED, _MAX_UNREPORTED_EVENTS = 4, 16_384
+#: Input events per event of result that a slot can hold, where only accepted events are kept.
+_EVENTS_PER_RESULT = 4
+#: Service times at warm-up: for each ladder rung, pairs of batch size (events) and time (s).
+ServiceTimes = list[list[tuple[int, float]]]
 
 
 class CoreSet(Struct, frozen=True):
-    """CoreSet of one process: `own` for its main thread, `rest` for all its other threads."""
+    """CPU cores of one process: `main` for its main thread, `others` for its other threads."""
 
     main: tuple[int, ...]
     others: tuple[int, ...]
 
 
 def assign_cores(available: set[int], workers: int, *, live: bool) -> tuple[list[CoreSet], CoreSet]:
-    """Return the cores of each compute worker, and of ingest and sink.
+    """Return the cores of each compute worker, and those shared by ingest and sink.
 
-    A replay is bound by its workers: where there are more cores than workers, the main thread of
-    each has a core to itself, and all else shares the rest (a tenth faster on two cores). A live
-    run is bound by whoever is late: the operating system places everything.
+    The throughput of a replay is limited by its workers. Where there are more cores than workers,
+    the main thread of each worker has a core to itself and all other threads share the remaining
+    cores (10 % faster on two cores). In a live run latency counts: all processes may use all
+    cores, and the operating system places them.
 
     Examples
     --------
@@ -74,77 +77,82 @@ def assign_cores(available: set[int], workers: int, *, live: bool) -> tuple[list
 
 
 def slot_results(graph: GraphTable, keep: Keep) -> int:
-    """Return how many results of a batch a slot has room for; where more are kept they travel."""
-    return graph.batch_events if keep == "all" else -(-graph.batch_events // _ACCEPTED)
+    """Return the number of kept events that fit a slot; a larger result is sent in the message."""
+    return graph.batch_events if keep == "all" else -(-graph.batch_events // _EVENTS_PER_RESULT)
 
 
 def max_unreported(events: int) -> int:
-    """Return after how many batches of a size a worker tells that they are judged."""
-    return max(1, min(_OWED, _OWED_EVENTS // max(1, events)))
+    """Return the number of batches of `events` events after which a worker reports them."""
+    return max(1, min(_MAX_UNREPORTED, _MAX_UNREPORTED_EVENTS // max(1, events)))
 
 
 def slot_count(config: GraphConfig) -> int:
-    """Return how many slots of shared memory a run of the graph has."""
-    owed = max_unreported(config.graph.batch_events) - 1
-    return config.graph.window + _SPARE_SLOTS + owed * len(config.workers.segment_of_worker)
+    """Return the number of shared-memory slots for full batches of a run of the graph."""
+    unreported = max_unreported(config.graph.batch_events) - 1
+    return config.graph.window + _SPARE_SLOTS + unreported * len(config.workers.segment_of_worker)
 
 
-class ProcessSpec(Struct, frozen=True):
+class ProcessSpec(Struct, frozen=True, kw_only=True):
     """Start-up parameters of one process, read from a JSON file.
 
     Attributes
     ----------
     name
-        The process's name, also its ZeroMQ identity.
-    config, source
-        The graph and the columns of its source: enough to build the same graph again.
-    hub, outlet
-        Endpoints of ingest and of the sink.
-    meters
-        The file of its meter block.
-    slots, slot_count
-        The shared memory in which batches lie, and how many fit.
+        Name of the process, also its ZeroMQ identity.
+    config
+        Graph configuration.
+    source
+        Columns of the source; with `config` enough to build the same graph again.
+    ingest_endpoint, sink_endpoint
+        ZeroMQ endpoints of ingest's router and of the sink's result socket.
+    meters_path
+        File of the process's meter block; empty for none.
+    slots_path, slot_count
+        File of the shared-memory slots (empty for none) and the number of full-size slots in it.
     bor
-        The begin-of-run record.
+        Begin-of-run record.
     models
-        Name, version, sha256 and backend of each stage's model, as `config` has them.
-    epoch, swap
-        The epoch of the models, and the swap that leads from `config` to it, if there is one.
-    parent
-        Process id of the engine; the process ends when that is gone.
+        Name, version, sha256 and backend of the model of each stage of `config`.
+    epoch
+        Model epoch at the start of the process.
+    swap
+        Swap that leads from the models of `config` to `epoch`; None if `config` has them already.
+    parent_pid
+        Process id of the engine; the process ends when its parent is another.
     cores
-        Where it runs.
+        CPU cores of the process.
     credit
-        Batches that a worker asks for ahead.
-    since
-        For a sink that goes on with what an earlier life wrote: batches before are settled.
-    begun
-        For a sink: the swaps that have begun.
+        Number of batches that a worker asks for in advance.
+    first_seq
+        For a sink that continues an output file: number of the first batch that is not committed
+        yet, as far as ingest knows. None for a new output file.
+    activated_swaps
+        For a sink: the swaps of this attempt that have begun.
     segment
-        Which segment of the chain a worker runs.
-    hurried
-        Whether it leaves others their turn on the cores; throughput counts, not who waits.
+        Segment of the chain that a worker runs.
+    batch_scheduling
+        Whether to run under SCHED_BATCH, for throughput, where latency does not count.
     """
 
     name: str
     config: GraphConfig
     source: tuple[Column, ...]
-    hub: str
-    outlet: str
-    meters: str
-    slots: str
+    ingest_endpoint: str
+    sink_endpoint: str
+    meters_path: str
+    slots_path: str
     slot_count: int
     bor: dict[str, Any]
     models: dict[str, dict[str, str]]
     epoch: int
     swap: Swap | None
-    parent: int
+    parent_pid: int
     cores: CoreSet
     credit: int
-    since: int | None = None
-    begun: tuple[Swap, ...] = ()
+    first_seq: int | None = None
+    activated_swaps: tuple[Swap, ...] = ()
     segment: int = 0
-    hurried: bool = False
+    batch_scheduling: bool = False
 
     @property
     def schema(self) -> Schema:
@@ -152,43 +160,43 @@ class ProcessSpec(Struct, frozen=True):
         return Schema(self.source)
 
     def open_slots(self, graph: Graph, keep: Keep) -> SharedSlots:
-        """Return the run's shared memory, for a sink that keeps these events."""
+        """Return the shared-memory slots of the run, sized for a sink that keeps `keep`."""
         table = self.config.graph
         return SharedSlots(
-            Path(self.slots), edge_schemas(graph), table.batch_events, slot_results(table, keep),
-            self.slot_count, create=False,
+            Path(self.slots_path), edge_schemas(graph), table.batch_events,
+            slot_results(table, keep), self.slot_count, create=False,
         )  # fmt: skip
 
-    def orphaned(self) -> bool:
-        """Whether the engine that started this process is gone."""
-        return os.getppid() != self.parent
+    def is_orphaned(self) -> bool:
+        """Whether the engine that started this process has exited."""
+        return os.getppid() != self.parent_pid
 
 
 def run_process(role: Callable[[ProcessSpec, Socket], None], path: str) -> int:
-    """Run a process: read its spec, connect to ingest, play the role; return the exit code.
+    """Run this process role with the specification in `path`; return the exit code.
 
-    A failure goes to ingest as an ERROR message, which ends the run, but for a device that is lost:
-    that is a death like any other. The exit code is the error's.
+    A failure is sent to ingest as an ERROR message, which ends the run. The loss of a device is
+    not: it only ends this process, which is then restarted. The exit code is that of the error.
     """
     spec = msgspec.json.decode(Path(path).read_bytes(), type=ProcessSpec)
     configure_child(spec.name, int(spec.bor.get("run", 0)))
     _LOG.debug("started as pid %d", os.getpid(), extra=fields("process-started", pid=os.getpid()))
-    os.sched_setaffinity(0, spec.cores.others)  # threads to come inherit it
-    if spec.hurried:
+    os.sched_setaffinity(0, spec.cores.others)  # inherited by threads started later
+    if spec.batch_scheduling:
         change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    hub = Socket(spec.hub, spec.name)
+    ingest = Socket(spec.ingest_endpoint, spec.name)
     code = 0
     try:
-        role(spec, hub)
-    except DeviceLostError as error:  # for this process: the next may find it well again
+        role(spec, ingest)
+    except DeviceLostError as error:  # a restarted process may find it working
         _LOG.error("%s", error.message, extra=fields("device-lost"))
         code = error.exit_code
     except Exception as error:
         if "SLUICE_DEBUG" in os.environ:
             traceback.print_exc()
-        hub.send(Header(Kind.ERROR), msgspec.json.encode(ErrorRecord.of(error, spec.name)))
+        ingest.send(Header(Kind.ERROR), msgspec.json.encode(ErrorRecord.of(error, spec.name)))
         code = error.exit_code if isinstance(error, SluiceError) else 1
-    hub.close()
+    ingest.close()
     terminate()
     return code

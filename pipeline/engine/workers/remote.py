@@ -1,4 +1,7 @@
-"""A worker that joins a run of another host: asks what to run, proves its models, then works."""
+"""A worker that joins a run on another host.
+
+It requests to join, opens the models that the reply names, checks them, then processes batches.
+"""
 
 from __future__ import annotations
 
@@ -16,96 +19,104 @@ from sluice.pipeline.transport.run_messages import Credit, WorkerHello
 from sluice.pipeline.transport.socket import Socket, terminate
 
 from .compute import ComputeWorker
-from .join import JoinReply, JoinRequest, reachable_endpoint, tai_ahead_ns
+from .join import JoinReply, JoinRequest, reachable_endpoint, tai_offset_ns
 from .link import RemoteLink
 from .process_spec import CoreSet, ProcessSpec
 
-_LOOK_S = 0.1
-#: Batches asked for ahead: one to work on, one to come meanwhile.
+#: Interval at which a worker that waits for its reply checks for signals, s.
+_POLL_S = 0.1
+#: Batches that the worker asks for in advance: one in work and one in transfer.
 _CREDIT = 2
 
 Notify = Callable[[str], None]
 
 
 def join_run(
-    endpoint: str, keys: ClientAuth | None, name: str | None, patience_s: float, say: Notify
+    endpoint: str, keys: ClientAuth | None, name: str | None, timeout_s: float, notify: Notify
 ) -> None:
     """Work for the run at `endpoint` until it ends; SIGTERM and SIGINT leave it.
 
     Parameters
     ----------
     endpoint
-        ``workers.listen`` of the run.
+        Endpoint of ingest, ``workers.listen`` of the run.
     keys
-        To show; None for a plain edge.
+        CURVE keys of the worker; None for a connection without encryption.
     name
-        Unique among the workers of the run; made of host and process id unless given.
-    patience_s
-        How long to wait for a run that listens there.
-    say
-        Told what happens.
+        Name of the worker, unique in the run; host name and process id if None.
+    timeout_s
+        Time to wait for a reply, s.
+    notify
+        Called with a line of text when the worker joins and leaves.
 
     Raises
     ------
     SluiceError
-        If nobody answers, the models differ, or ingest vanishes.
+        If ingest does not answer or is lost, or the models differ.
     """
     name = name or f"{socket.gethostname()}-{os.getpid()}"
-    hub = Socket(endpoint, name, security=keys)
+    ingest = Socket(endpoint, name, security=keys)
     try:
-        with _stop_on_signal() as left:
-            terms = _ask(hub, endpoint, patience_s, left)
-            if terms is not None:
-                say(f"joined run {terms.bor.get('run')} of graph {terms.config.graph.name!r}")
-                _work(hub, name, endpoint, keys, terms, left)
-            say("left" if left() else "the run has ended")
+        with _stop_on_signal() as leaving:
+            reply = _request_join(ingest, endpoint, timeout_s, leaving)
+            if reply is not None:
+                notify(f"joined run {reply.bor.get('run')} of graph {reply.config.graph.name!r}")
+                _work(ingest, name, endpoint, keys, reply, leaving)
+            notify("left" if leaving() else "the run has ended")
     finally:
-        hub.close()
+        ingest.close()
         terminate()
 
 
 def _work(
-    hub: Socket, name: str, endpoint: str, keys: ClientAuth | None, terms: JoinReply,
-    left: Callable[[], bool],
+    ingest: Socket, name: str, endpoint: str, keys: ClientAuth | None, reply: JoinReply,
+    leaving: Callable[[], bool],
 ) -> None:  # fmt: skip
     cores = tuple(sorted(os.sched_getaffinity(0)))
     spec = ProcessSpec(
-        name=name, config=terms.config, source=terms.source, hub=endpoint,
-        outlet=reachable_endpoint(endpoint, terms.results), meters="", slots="", slot_count=0,
-        bor=terms.bor, models=terms.models, epoch=terms.epoch, swap=terms.swap, credit=_CREDIT,
-        parent=os.getppid(), cores=CoreSet(cores, cores), segment=terms.segment,
+        name=name, config=reply.config, source=reply.source, ingest_endpoint=endpoint,
+        sink_endpoint=reachable_endpoint(endpoint, reply.results),
+        meters_path="", slots_path="", slot_count=0, bor=reply.bor,
+        models=reply.models, epoch=reply.epoch, swap=reply.swap, credit=_CREDIT,
+        parent_pid=os.getppid(), cores=CoreSet(cores, cores), segment=reply.segment,
     )  # fmt: skip
-    # monotonic here - monotonic there, by way of TAI
-    away = RemoteLink(spec, keys, terms.tai_ns - tai_ahead_ns(), terms.silence_s)
+    # CLOCK_MONOTONIC here minus CLOCK_MONOTONIC there, by way of CLOCK_TAI
+    link = RemoteLink(spec, keys, reply.tai_offset_ns - tai_offset_ns(), reply.timeout_s)
     try:
-        worker = ComputeWorker(spec, hub, away)
+        worker = ComputeWorker(spec, ingest, link)
         try:
-            away.hear()  # making ready takes its time
-            hub.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
-            hub.send(Credit(_CREDIT).to_header())
-            while not left() and worker.step():
+            link.on_message()  # opening the models may take longer than the timeout
+            ingest.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
+            ingest.send(Credit(_CREDIT).to_header())
+            while not leaving() and worker.step():
                 pass
         finally:
             worker.close()
     except SluiceError as error:
-        hub.send(Header(Kind.ERROR), pack_json(ErrorRecord.of(error, name)))
+        ingest.send(Header(Kind.ERROR), pack_json(ErrorRecord.of(error, name)))
         raise
-    hub.send(Header(Kind.STOP))  # our last meters came before
+    ingest.send(Header(Kind.STOP))  # the last heartbeat with the meters came before
 
 
-def _ask(
-    hub: Socket, endpoint: str, patience_s: float, left: Callable[[], bool]
+def _request_join(
+    ingest: Socket, endpoint: str, timeout_s: float, leaving: Callable[[], bool]
 ) -> JoinReply | None:
-    """Return what to run, None if a signal came first; RunError says why it cannot."""
-    hub.send(Header(Kind.JOIN), pack_json(JoinRequest(socket.gethostname(), os.getpid())))
-    deadline = time.monotonic() + patience_s
+    """Send a join request; return the reply, or None if a signal came first.
+
+    Raises
+    ------
+    RunError
+        If ingest refuses or does not answer, with its reason.
+    """
+    ingest.send(Header(Kind.JOIN), pack_json(JoinRequest(socket.gethostname(), os.getpid())))
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if left():
+        if leaving():
             return None
-        message = hub.receive() if hub.poll(_LOOK_S) else None
-        trouble = hub.last_failure
-        if message is None and trouble is not None and trouble.final:
-            raise RunError(f"{endpoint}: {trouble.why}", trouble.hint)
+        message = ingest.receive() if ingest.poll(_POLL_S) else None
+        failure = ingest.last_failure
+        if message is None and failure is not None and failure.final:
+            raise RunError(f"{endpoint}: {failure.why}", failure.hint)
         if message is None:
             continue
         _, header, payload = message
@@ -114,22 +125,22 @@ def _ask(
             raise RunError(f"{endpoint} refuses: {why}")
         if header.kind == Kind.SPEC:
             try:
-                terms = unpack_json(payload, JoinReply, "SPEC")
-                terms.check_clock()
-                return terms
+                reply = unpack_json(payload, JoinReply, "SPEC")
+                reply.check_clock()
+                return reply
             except ProtocolError as error:
                 raise RunError(
                     f"{endpoint}: {error.message}", "is the same version of sluice there?"
                 ) from error
     raise RunError(
-        f"{endpoint}: no answer in {patience_s:g} s" + (f": {trouble.why}" if trouble else ""),
-        trouble.hint if trouble else "is a run with workers.listen there?",
+        f"{endpoint}: no answer in {timeout_s:g} s" + (f": {failure.why}" if failure else ""),
+        failure.hint if failure else "is a run with workers.listen there?",
     )
 
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether a signal has asked to leave."""
+    """Yield a function that returns whether SIGTERM or SIGINT has come."""
     asked: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {n: signal.signal(n, lambda number, _: asked.append(number)) for n in numbers}

@@ -1,4 +1,4 @@
-"""The ways into ingest from workers and sink: of this host, and, where asked for, of others."""
+"""ROUTER sockets on which ingest, or the sink, is reached by the processes of a run."""
 
 from __future__ import annotations
 
@@ -11,63 +11,67 @@ from sluice.pipeline.transport.socket import Message, Socket
 
 
 class Router:
-    """One or two ROUTERs that act as one; answers go the way a peer came.
+    """A local and an optional remote ROUTER socket that act as one.
+
+    An answer goes out on the socket on which its peer is registered.
 
     Parameters
     ----------
-    own
-        For the processes of this run on this host.
-    gate
-        For workers of other hosts; None for none.
+    local
+        Socket for the processes of this run on this host.
+    remote
+        Socket for workers of other hosts; None if they may not join.
     """
 
-    def __init__(self, own: Socket, gate: Socket | None = None) -> None:
-        self.endpoint = own.endpoint
-        self.sockets = [own] if gate is None else [own, gate]
-        self._own, self._gate = own, gate
-        self._far: set[bytes] = set()
+    def __init__(self, local: Socket, remote: Socket | None = None) -> None:
+        self.endpoint = local.endpoint
+        self.sockets = [local] if remote is None else [local, remote]
+        self._local, self._remote = local, remote
+        self._remote_peers: set[bytes] = set()
 
     def receive(self) -> tuple[Message, bool] | None:
-        """Return the next message and whether it came from afar, or None if there is none.
+        """Return the next message and whether its peer is remote, or None if none waits.
 
         Raises
         ------
         ProtocolError
             If the message breaks the protocol; it is consumed.
         """
-        message = self._own.receive()
+        message = self._local.receive()
         if message is not None:
             return message, False
-        if self._gate is None or (message := self._gate.receive()) is None:
+        if self._remote is None or (message := self._remote.receive()) is None:
             return None
         return message, True
 
     def send(self, header: Header, *payload: Any, to: bytes) -> bool:
-        """Send to a peer; False if it is gone or its queue is full."""
-        socket = self._gate if self._gate is not None and to in self._far else self._own
+        """Send to a peer; False if it has disconnected or its queue is full."""
+        socket = (
+            self._remote if self._remote is not None and to in self._remote_peers else self._local
+        )
         return socket.send(header, *payload, to=to)
 
     def reject(self, header: Header, *payload: Any, to: bytes) -> None:
-        """Answer a stranger who came through the gate."""
-        if self._gate is not None:
-            self._gate.send(header, *payload, to=to)
+        """Answer a remote peer that is not registered."""
+        if self._remote is not None:
+            self._remote.send(header, *payload, to=to)
 
     def is_remote(self, peer: bytes) -> bool:
-        """Whether a peer is reached through the gate."""
-        return peer in self._far
+        """Whether a peer is registered as remote."""
+        return peer in self._remote_peers
 
     def add_remote(self, peer: bytes) -> None:
-        """Send to a peer through the gate from now on."""
-        self._far.add(peer)
+        """Send to this peer on the remote socket from now on."""
+        self._remote_peers.add(peer)
 
     def remove_remote(self, peer: bytes) -> None:
-        """Forget where a peer came from."""
-        self._far.discard(peer)
+        """Remove a peer from the registered remote peers."""
+        self._remote_peers.discard(peer)
 
     @property
     def refused(self) -> int:
-        """Connections from afar that were dropped for want of the right key."""
-        return 0 if self._gate is None else self._gate.refused
+        """Number of remote connections that were refused because their key is not allowed."""
+        return 0 if self._remote is None else self._remote.refused
 
     def close(self) -> None:
         """Close the sockets."""
@@ -75,10 +79,10 @@ class Router:
             socket.close()
 
 
-def open_router(plan: RunContext) -> Router:
-    """Listen for the processes of a run, where the graph says so also for those of other hosts."""
-    workers = plan.graph.config.workers
-    gate = None
+def open_router(context: RunContext) -> Router:
+    """Open the sockets for the processes of a run, and for remote workers if configured."""
+    workers = context.graph.config.workers
+    remote = None
     if workers.listen:
-        gate = Socket(workers.listen, security=load_server_auth(workers.security, "workers"))
-    return Router(Socket(f"ipc://{plan.runtime}/hub"), gate)
+        remote = Socket(workers.listen, security=load_server_auth(workers.security, "workers"))
+    return Router(Socket(f"ipc://{context.run_directory}/ingest"), remote)

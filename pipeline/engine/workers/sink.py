@@ -1,4 +1,4 @@
-"""The sink's process: puts results in order, commits each once, acknowledges to ingest."""
+"""The sink process: orders results, commits each batch once, acknowledges to ingest."""
 
 from __future__ import annotations
 
@@ -26,131 +26,147 @@ from sluice.pipeline.transport.run_messages import CommitAck, DiskFull, Result, 
 from sluice.pipeline.transport.socket import Socket
 
 from .heartbeat import Heartbeat
-from .process_spec import ORPHAN_CHECK_S, ProcessSpec, run_process
+from .process_spec import PARENT_CHECK_S, ProcessSpec, run_process
 from .router import Router
 
-#: Of so many commits ingest is told at once, while more is to be done.
-_SETTLED = 4
+#: Acknowledge up to this many commits in one message under load.
+_MAX_PENDING_ACKS = 4
 
 
 def start(path: str) -> int:
-    """Play this role by the spec file at `path`; return the exit code."""
-    return run_process(commit, path)
+    """Run the sink process with the specification in `path`; return the exit code."""
+    return run_process(run_sink, path)
 
 
-def commit(spec: ProcessSpec, hub: Socket) -> None:
+def run_sink(spec: ProcessSpec, ingest: Socket) -> None:
     """Open the sink, then commit results in the order of their sequence numbers until EOR."""
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
-    commits = _open(sink, graph, spec, hub)
-    desk = SinkWorker(spec, hub, sink, graph, commits)
+    commits = _open_sink(sink, graph, spec, ingest)
+    worker = SinkWorker(spec, ingest, sink, graph, commits)
     try:
-        desk.serve()
+        worker.run()
     finally:
-        desk.close()
-    hub.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
+        worker.close()
+    ingest.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
 
 
-def _open(sink: Sink, graph: Graph, spec: ProcessSpec, hub: Socket) -> list[CommitRecord]:
-    """Open the sink; one that goes on waits for room, a new run is refused at once without."""
-    room = StorageRetry(sink.disk_full_timeout_s)
-    while not spec.orphaned():
+def _open_sink(sink: Sink, graph: Graph, spec: ProcessSpec, ingest: Socket) -> list[CommitRecord]:
+    """Open the sink.
+
+    A restarted sink waits for disk space; a new run on a full disk is refused at once.
+    """
+    storage = StorageRetry(sink.disk_full_timeout_s)
+    while not spec.is_orphaned():
         try:
-            return sink.open(graph.outputs, spec.bor, spec.since)
+            return sink.open(graph.outputs, spec.bor, spec.first_seq)
         except OSError as error:
-            if spec.since is None or error.errno not in DISK_FULL_ERRNOS:
+            if spec.first_seq is None or error.errno not in DISK_FULL_ERRNOS:
                 raise RunError(f"cannot open: {error}") from error
-            if room.on_error(error, time.monotonic()):  # HELLO will say that there is room again
+            if storage.on_error(
+                error, time.monotonic()
+            ):  # HELLO will report that there is space again
                 run = int(spec.bor.get("run", 0))
-                hub.send(DiskFull(True, run).to_header(), msgspec.json.encode(str(error)))
+                ingest.send(DiskFull(True, run).to_header(), msgspec.json.encode(str(error)))
         time.sleep(RETRY_S)
     raise RunError("cannot open: the engine is gone")
 
 
 class SinkWorker:
-    """Takes results as they come and hands them to the committer in order."""
+    """Receives results in any order and commits them in the order of their batches."""
 
     def __init__(
-        self, spec: ProcessSpec, hub: Socket, sink: Sink, graph: Graph, commits: list[CommitRecord]
+        self,
+        spec: ProcessSpec,
+        ingest: Socket,
+        sink: Sink,
+        graph: Graph,
+        commits: list[CommitRecord],
     ) -> None:
         self._spec = spec
-        self._hub = hub
+        self._ingest = ingest
         self._sink = sink
         self._run = int(spec.bor.get("run", 0))
         self._codec = Codec(graph.outputs)
         self._slots = spec.open_slots(graph, sink.keep)
-        last = commits[-1] if commits else CommitRecord(next=spec.since or 0)
+        last = commits[-1] if commits else CommitRecord(next=spec.first_seq or 0)
         limits = spec.config.graph
         self._committer = GroupCommit(sink, graph.outputs, limits, last, self._acknowledge)
-        for swap in spec.begun:
+        for swap in spec.activated_swaps:
             self._committer.register_swap(swap.for_journal())
-        self._room = StorageRetry(sink.disk_full_timeout_s)
-        self._held: dict[int, BatchResult] = {}
+        self._storage = StorageRetry(sink.disk_full_timeout_s)
+        self._pending: dict[int, BatchResult] = {}
         self._eor: dict[str, Any] | None = None
-        self._outlet = open_result_socket(spec)
-        self._beat = Heartbeat(hub)
-        #: Commits that ingest has not heard of: first batch, how many, and summaries.
-        self._settled: list[tuple[int, int, bytes]] = []
-        for record in commits:  # their ACKs may have died with the sink's earlier life
+        self._results = open_result_socket(spec)
+        self._heartbeat = Heartbeat(ingest)
+        #: Commits not acknowledged to ingest yet: first batch, number of batches, summaries.
+        self._acks: list[tuple[int, int, bytes]] = []
+        for record in commits:  # the previous attempt may not have sent their ACKs
             self._acknowledge(record.first, len(record.judged), record.payload())
-        self._tell()
+        self._send_acks()
 
-    def serve(self) -> None:
+    def run(self) -> None:
         """Commit until EOR or STOP."""
-        poller = Poller((self._hub, *self._outlet.sockets))
-        self._hub.send(SinkHello(self._committer.next, self._run).to_header())
+        poller = Poller((self._ingest, *self._results.sockets))
+        self._ingest.send(SinkHello(self._committer.next, self._run).to_header())
         going = True
         while going and self._eor is None:
-            ready = poller.poll(self._patience())
-            self._beat.send_if_due()
-            if not ready and self._spec.orphaned():
+            ready = poller.poll(self._poll_timeout())
+            self._heartbeat.send_if_due()
+            if not ready and self._spec.is_orphaned():
                 return
-            if any(socket in ready for socket in self._outlet.sockets):
-                self._take()
-            if self._hub in ready:
-                going = self._obey()
+            if any(socket in ready for socket in self._results.sockets):
+                self._receive_results()
+            if self._ingest in ready:
+                going = self._on_ingest_message()
             self._commit()
-            if not any(socket.readable for socket in self._outlet.sockets):
-                self._tell()
-        self._tell()
+            if not any(socket.readable for socket in self._results.sockets):
+                self._send_acks()
+        self._send_acks()
 
     def close(self) -> None:
-        """End the sink: with the end-of-run record, if ingest sent one."""
-        self._outlet.close()
+        """Close the sink, with the end-of-run record if ingest sent one."""
+        self._results.close()
         while True:
             try:
                 self._sink.close(self._eor)
             except OSError as error:
-                self._lose_room(error)
-                self._beat.send_if_due()
-                if self._hub.poll(RETRY_S) and not self._obey():
+                self._on_write_error(error)
+                self._heartbeat.send_if_due()
+                if self._ingest.poll(RETRY_S) and not self._on_ingest_message():
                     self._eor = None
             else:
                 return
 
-    def _patience(self) -> float:
+    def _poll_timeout(self) -> float:
         now = time.monotonic()
-        due_s = self._room.wait_s(now) if self._room.full else self._committer.due_in(now)
-        return max(0.0, min(ORPHAN_CHECK_S, due_s))
+        due_s = (
+            self._storage.wait_s(now) if self._storage.disk_full else self._committer.due_in(now)
+        )
+        return max(0.0, min(PARENT_CHECK_S, due_s))
 
-    def _take(self) -> None:
-        """Hold the results that are there; what was committed or is held already is a duplicate."""
+    def _receive_results(self) -> None:
+        """Receive the waiting results; drop those of batches that are committed or held already."""
         while True:
             try:
-                found = self._outlet.receive()
-            except ProtocolError:  # no worker of ours sends such a thing
+                found = self._results.receive()
+            except ProtocolError:  # no local worker sends a message that breaks the protocol
                 continue
             if found is None:
                 return
-            (_, header, payload), far = found
-            if far and not self._fits(header, payload):
+            (_, header, payload), remote = found
+            if remote and not self._is_valid(header, payload):
                 continue
             seq = header.seq
-            if header.kind == Kind.RESULT and seq >= self._committer.next and seq not in self._held:
-                self._held[seq] = self._result(header, payload)
+            if (
+                header.kind == Kind.RESULT
+                and seq >= self._committer.next
+                and seq not in self._pending
+            ):
+                self._pending[seq] = self._result(header, payload)
 
-    def _fits(self, header: Header, payload: list[memoryview]) -> bool:
-        """Whether what came from another host can be committed: columns, counts, and the epoch."""
+    def _is_valid(self, header: Header, payload: list[memoryview]) -> bool:
+        """Whether a result of a remote worker has the right columns, counts and a known epoch."""
         if not is_sound(header, payload, self._codec):
             return False
         return self._committer.knows_epoch(record_epoch(unpack_summary(payload[0]).batch_record))
@@ -166,45 +182,45 @@ class SinkWorker:
         return BatchResult(result.seq, result.processed_events, kept, summary)
 
     def _commit(self) -> None:
-        committer, held = self._committer, self._held
+        committer, held = self._committer, self._pending
         now = time.monotonic()
-        if self._room.wait_s(now) > 0:
+        if self._storage.wait_s(now) > 0:
             return
         try:
-            if self._room.full:
+            if self._storage.disk_full:
                 committer.flush()
             while committer.next in held:
                 committer.add(held.pop(committer.next), now)
             if committer.due_in(now) <= 0:
                 committer.flush()
         except OSError as error:
-            self._lose_room(error)
+            self._on_write_error(error)
         else:
-            if self._room.on_success():
-                self._hub.send(DiskFull(False, self._run).to_header())
+            if self._storage.on_success():
+                self._ingest.send(DiskFull(False, self._run).to_header())
 
-    def _lose_room(self, error: OSError) -> None:
-        """Tell ingest, once, that there is no room; RunError if it is no use to wait."""
-        if self._room.on_error(error, time.monotonic()):
+    def _on_write_error(self, error: OSError) -> None:
+        """Report a full disk to ingest, once; RunError if waiting does not help."""
+        if self._storage.on_error(error, time.monotonic()):
             full = DiskFull(True, self._run).to_header()
-            self._hub.send(full, msgspec.json.encode(str(error)))
+            self._ingest.send(full, msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
-        self._settled.append((first, batches, payload))
-        if len(self._settled) >= _SETTLED:
-            self._tell()
+        self._acks.append((first, batches, payload))
+        if len(self._acks) >= _MAX_PENDING_ACKS:
+            self._send_acks()
 
-    def _tell(self) -> None:
-        """Let ingest know what is committed; each message wakes three threads."""
-        if self._settled:
-            firsts, batches, payloads = zip(*self._settled, strict=True)
+    def _send_acks(self) -> None:
+        """Acknowledge all pending commits in one message, as each wakes three threads."""
+        if self._acks:
+            firsts, batches, payloads = zip(*self._acks, strict=True)
             ack = CommitAck(firsts[0], sum(batches), self._run)
-            self._hub.send(ack.to_header(), merge_acks(payloads))
-            self._settled.clear()
+            self._ingest.send(ack.to_header(), merge_acks(payloads))
+            self._acks.clear()
 
-    def _obey(self) -> bool:
-        """Take ingest's word; False if it is STOP."""
-        message = self._hub.receive()
+    def _on_ingest_message(self) -> bool:
+        """Handle a message of ingest; False if it is STOP."""
+        message = self._ingest.receive()
         if message is None:
             return True
         _, header, payload = message
@@ -216,21 +232,21 @@ class SinkWorker:
             swap = msgspec.json.decode(payload[0], type=Swap)
             self._committer.register_swap(swap.for_journal())
             reply = msgspec.json.encode(SwapReply(swap.attempt))
-            self._hub.send(Header(Kind.READY, self._run), reply)
+            self._ingest.send(Header(Kind.READY, self._run), reply)
         return header.kind != Kind.STOP
 
 
 def open_result_socket(spec: ProcessSpec) -> Router:
-    """Listen for results; where the graph says so also for those of other hosts."""
+    """Open the result sockets: a local one, and a remote one if the graph configures it."""
     workers = spec.config.workers
-    gate = None
+    remote = None
     if workers.results:
-        gate = Socket(workers.results, security=load_server_auth(workers.security, "workers"))
-    return Router(Socket(spec.outlet), gate)
+        remote = Socket(workers.results, security=load_server_auth(workers.security, "workers"))
+    return Router(Socket(spec.sink_endpoint), remote)
 
 
 def is_sound(header: Header, payload: list[memoryview], codec: Codec) -> bool:
-    """Whether a message from another host is a result that can be committed as it is."""
+    """Whether a message of a remote worker is a RESULT that can be unpacked and committed."""
     if header.kind != Kind.RESULT or Result.from_header(header).slot is not None or not payload:
         return False
     try:

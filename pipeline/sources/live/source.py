@@ -52,7 +52,7 @@ class LiveSource:
     Up to `backlog` events wait for a worker; beyond that events are shed, counted.
     """
 
-    class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Where to listen and for what."""
 
         #: The record type: column name to dtype and item shape, such as ``uint32[12]``.

@@ -106,10 +106,18 @@ class Hdf5Table:
         lists = _list_dtype(dtype) if not path and item.ndim == 1 else None
         base, shape = (lists, ()) if lists is not None else (dtype.base, dtype.shape)
         if not item.shape or base.kind not in "biuf" or base.itemsize > 8:
-            yield Field(name, events, trouble=str(dtype) if item.shape else "a single value")
+            yield Field(
+                name=name, events=events, trouble=str(dtype) if item.shape else "a single value"
+            )
             return
         plain = str(base.newbyteorder("="))
-        yield Field(name, events, plain, (*item.shape[1:], *shape), lists is not None)
+        yield Field(
+            name=name,
+            events=events,
+            dtype=plain,
+            shape=(*item.shape[1:], *shape),
+            ragged=lists is not None,
+        )
 
     def _read(self, fields: Sequence[Field], start: int, stop: int) -> ValuesByField:
         """Read each dataset once, of compounds only the members that are wanted."""

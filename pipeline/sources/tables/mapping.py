@@ -18,7 +18,7 @@ _ENTRIES = 256
 RESERVED = {column.name: column for column in (EVENT_ID, T_EVENT)}
 
 
-class ColumnMapping(Struct, frozen=True, forbid_unknown_fields=True):
+class ColumnMapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One entry of `columns` in a graph file.
 
     Attributes
@@ -48,7 +48,7 @@ class ColumnMapping(Struct, frozen=True, forbid_unknown_fields=True):
     offsets: str = ""
 
 
-class Field(Struct, frozen=True):
+class Field(Struct, frozen=True, kw_only=True):
     """A column of a table: `events` items of `shape`, or lists of them.
 
     `trouble` says why it cannot be used; empty if it can. `offsets` is the field that says where
@@ -99,7 +99,9 @@ def resolve_mapping(
     DataError
         If the table has no such column, one of another form, or columns of unequal length.
     """
-    entries = {name: ColumnMapping(e) if isinstance(e, str) else e for name, e in columns.items()}
+    entries = {
+        name: ColumnMapping(form=e) if isinstance(e, str) else e for name, e in columns.items()
+    }
     for name in RESERVED:
         field = fields.get(name)
         if field and not field.trouble and not field.ragged and np.dtype(field.dtype).kind in "iu":
@@ -108,7 +110,9 @@ def resolve_mapping(
         fillings = [_filling(name, entry, fields, where) for name, entry in entries.items()]
     else:
         names = [f.name for f in fields.values() if not f.trouble]
-        fillings = [_filling(n, ColumnMapping(_own_form(fields[n])), fields, where) for n in names]
+        fillings = [
+            _filling(n, ColumnMapping(form=_own_form(fields[n])), fields, where) for n in names
+        ]
     if not fillings:
         raise DataError(f"{where}: expected columns of numbers, got none")
     _require_one_length(fillings, where)
@@ -123,7 +127,9 @@ def declared_columns(columns: Mapping[str, str | ColumnMapping], where: str) -> 
     ConfigError
         If an entry has no form, or none that is one.
     """
-    entries = {name: ColumnMapping(e) if isinstance(e, str) else e for name, e in columns.items()}
+    entries = {
+        name: ColumnMapping(form=e) if isinstance(e, str) else e for name, e in columns.items()
+    }
     return [_declared(name, entry, where) for name, entry in entries.items()]
 
 

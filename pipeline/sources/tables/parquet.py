@@ -76,8 +76,14 @@ def _field(field: pa.Field, events: int) -> Field:
         shape.append(kind.list_size)
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return Field(field.name, events, trouble=str(field.type))
-    return Field(field.name, events, str(np.dtype(kind.to_pandas_dtype())), tuple(shape), ragged)
+        return Field(name=field.name, events=events, trouble=str(field.type))
+    return Field(
+        name=field.name,
+        events=events,
+        dtype=str(np.dtype(kind.to_pandas_dtype())),
+        shape=tuple(shape),
+        ragged=ragged,
+    )
 
 
 def _part(array: pa.Array, field: Field) -> FieldValues:

@@ -202,10 +202,19 @@ def _leaves(
     elif kind == "RegularForm" and not form.parameter("__array__"):
         yield from _leaves(form.content, name, events, path, (*shape, form.size), ragged)
     elif kind == "NumpyForm":
-        yield path, Field(name, events, form.primitive, (*shape, *form.inner_shape), ragged)
+        yield (
+            path,
+            Field(
+                name=name,
+                events=events,
+                dtype=form.primitive,
+                shape=(*shape, *form.inner_shape),
+                ragged=ragged,
+            ),
+        )
     else:
         text = form if isinstance(form, str) else str(form.type).partition(", parameters")[0]
-        yield path, Field(name, events, trouble=text[:80])
+        yield path, Field(name=name, events=events, trouble=text[:80])
 
 
 def _part(layout: Any, field: Field) -> FieldValues:

@@ -1,1 +1,1 @@
-"""A process that has imported what a run needs and forks workers from itself."""
+"""The fork server: a process that has imported what a run needs and forks its workers."""

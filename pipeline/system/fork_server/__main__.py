@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from socket import socket
 
-from .client import LINE
+from .client import CHANNEL_FD
 from .server import daemonise, preload, serve
 
 if __name__ == "__main__":
-    line = socket(fileno=LINE)
-    daemonise(line)
+    channel = socket(fileno=CHANNEL_FD)
+    daemonise(channel)
     preload(sys.argv[1:])
-    serve(line)
+    serve(channel)

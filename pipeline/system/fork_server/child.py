@@ -1,4 +1,4 @@
-"""A child of this process of which only the process id is known: watched, awaited, killed."""
+"""A child process known by its process id: its exit code, waiting for its end, killing it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import signal
 
 
 class ChildProcess:
-    """A child process, however it came to be one.
+    """A child of this process.
 
     Parameters
     ----------
     pid
-        Its process id.
+        Process id.
     """
 
     def __init__(self, pid: int) -> None:
@@ -27,7 +27,7 @@ class ChildProcess:
         if self._code is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # where SIGCHLD is ignored nobody is told how it ended
+            except ChildProcessError:  # where SIGCHLD is ignored there is no exit status
                 self._code = 0
             else:
                 self._code = os.waitstatus_to_exitcode(status) if pid else None
@@ -35,17 +35,17 @@ class ChildProcess:
 
     @property
     def exit_description(self) -> str:
-        """How it ended, in words."""
+        """Description of how it ended, for messages."""
         code = self.exit_code
         return f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
 
     def kill(self) -> None:
-        """Kill it, unless it has ended."""
+        """Kill the process, unless it has ended."""
         if self.exit_code is None:
             os.kill(self.pid, signal.SIGKILL)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end, at most `timeout_s` seconds; whether it has ended."""
+        """Wait up to `timeout_s` for the process to end; return whether it has."""
         if self.exit_code is None:
             handle = os.pidfd_open(self.pid)
             try:

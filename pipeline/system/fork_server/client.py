@@ -1,8 +1,8 @@
-"""Where the processes of runs come from: a small process that has imported what they need.
+"""The fork server: a small process that has imported what workers need and forks them.
 
-A fresh interpreter takes most of a second to import what a worker is made of; a fork of one that
-has it all takes milliseconds. The nursery has no threads, sockets or devices, so that a fork of it
-is as good as a fresh one; the engine, which has, is never forked.
+A new interpreter takes most of a second to import what a worker needs; a fork of a process that has
+imported it takes milliseconds. The fork server has no threads, ZeroMQ sockets or devices, so a fork
+of it is as safe as a new interpreter. The engine, which has all of these, is never forked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .child import ChildProcess
 from .server import (
     ERROR_PREFIX,
     IGNORED_SIGNALS,
-    MOST_BYTES,
+    MAX_MESSAGE_BYTES,
     READY,
     SEPARATOR,
     daemonise,
@@ -31,73 +31,77 @@ from .server import (
     serve,
 )
 
-#: The descriptor at which a nursery finds the engine when it is a program of its own.
-LINE = 3
-#: How long it may take to import, to answer, and to end.
-_READY_S, _BIRTH_S, _GRACE_S = 60.0, 5.0, 5.0
-#: Else NumPy's linear algebra starts threads when it is imported, which is dear, too.
-_SINGLE = {"OPENBLAS_NUM_THREADS": "1"}
-#: What `prctl` calls them.
+#: Descriptor of the socket to the engine in a fork server that was started as a new interpreter.
+CHANNEL_FD = 3
+#: Time for the fork server to get ready, to reply to a request, and to end, s.
+_READY_TIMEOUT_S, _REPLY_TIMEOUT_S, _EXIT_TIMEOUT_S = 60.0, 5.0, 5.0
+#: Keeps NumPy's linear algebra from starting threads at its import.
+_SINGLE_THREADED_ENV = {"OPENBLAS_NUM_THREADS": "1"}
+#: Options of `prctl`, from <sys/prctl.h>.
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ForkServer:
-    """A nursery of this process; one that dies is replaced.
+    """A fork server of this process; if it exits it is replaced.
 
     Parameters
     ----------
     modules
-        What it imports for its children.
+        Modules that it imports for its children.
     fork_now
-        Whether this process has neither threads nor sockets nor devices yet. Then the nursery is a
-        fork of it, and what both need is imported once; else a program of its own.
+        Whether to fork this process, which imports shared modules only once. This process must
+        not have threads, sockets or devices yet. Otherwise a new interpreter is started.
 
     Attributes
     ----------
-    deaths
-        How nurseries died whose death nobody has noted yet, in words.
+    crashes
+        Descriptions of the exits of fork servers, not yet taken by the caller.
     """
 
     def __init__(self, modules: Sequence[str], *, fork_now: bool = False) -> None:
         self._modules = tuple(modules)
         self.crashes: list[str] = []
-        self._begin(fork_now=fork_now)
+        self._launch(fork_now=fork_now)
 
-    def _begin(self, *, fork_now: bool) -> None:
+    def _launch(self, *, fork_now: bool) -> None:
         self._ready = False
-        self._line, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
-        self._born_s = time.monotonic()
+        self._channel, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        self._started_s = time.monotonic()
         with theirs:
-            pid = _fork(theirs, self._modules) if fork_now else _execute(theirs, self._modules)
+            pid = (
+                _fork(theirs, self._modules)
+                if fork_now
+                else _start_interpreter(theirs, self._modules)
+            )
         self._child = ChildProcess(pid)
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self._child.pid
 
     def ensure_running(self) -> bool:
-        """Replace it if it has died, without waiting; whether it can bear at once."""
+        """Replace the process if it has exited, without waiting; return whether it can fork now."""
         if self._child.exit_code is not None:
             self._replace()
         if not self._ready:
-            self._ready = self._hear(0.0) == READY
-        if not self._ready and time.monotonic() - self._born_s > _READY_S:
+            self._ready = self._receive(0.0) == READY
+        if not self._ready and time.monotonic() - self._started_s > _READY_TIMEOUT_S:
             self._child.kill()
         return self._ready
 
     def spawn(self, module: str, argument: str) -> ChildProcess:
-        """Return a new child of this process that runs ``start(argument)`` of a module.
+        """Fork a new child of this process that runs ``start(argument)`` of a module.
 
         Raises
         ------
         RunError
-            If the system refuses another process, or nurseries die of it.
+            If the system refuses another process, or the fork server exits repeatedly.
         """
         request = module.encode() + SEPARATOR + argument.encode()
         for _ in range(2):
-            answer = self._ask(request)
+            answer = self._request(request)
             if answer.startswith(ERROR_PREFIX):
                 why = answer.removeprefix(ERROR_PREFIX).decode()
                 raise RunError(f"cannot start {module} {argument}: {why}")
@@ -107,82 +111,83 @@ class ForkServer:
         raise RunError(f"cannot start {module} {argument}: {self.crashes[-1]}")
 
     def close(self) -> None:
-        """End it; its children live on."""
-        self._line.close()
-        if not self._child.wait(_GRACE_S):
+        """End the fork server; its children keep running."""
+        self._channel.close()
+        if not self._child.wait(_EXIT_TIMEOUT_S):
             self._child.kill()
-            self._child.wait(_GRACE_S)
+            self._child.wait(_EXIT_TIMEOUT_S)
 
     def _replace(self) -> None:
         self._child.kill()
-        self._child.wait(_GRACE_S)
-        self.crashes.append(f"nursery (pid {self.pid}) ended {self._child.exit_description}")
-        self._line.close()
-        self._begin(fork_now=False)
+        self._child.wait(_EXIT_TIMEOUT_S)
+        self.crashes.append(f"fork server (pid {self.pid}) ended {self._child.exit_description}")
+        self._channel.close()
+        self._launch(fork_now=False)
 
-    def _ask(self, request: bytes) -> bytes:
-        """Return the nursery's answer; of one that fails the last word, which may be nothing."""
-        with _adopting():
+    def _request(self, request: bytes) -> bytes:
+        """Send a request and return the reply; empty if the fork server failed."""
+        with _as_subreaper():
             try:
-                if not self._ready and self._hear(_READY_S) != READY:
+                if not self._ready and self._receive(_READY_TIMEOUT_S) != READY:
                     return b""
                 self._ready = True
-                self._line.settimeout(_BIRTH_S)
-                self._line.send(request)
+                self._channel.settimeout(_REPLY_TIMEOUT_S)
+                self._channel.send(request)
             except OSError:
                 return b""
-            answer = self._hear(_BIRTH_S)
-            if not answer:  # it hangs: dead it says no more, but may have said it this moment
+            answer = self._receive(_REPLY_TIMEOUT_S)
+            if not answer:  # it hangs; a reply may still come until it is killed
                 self._child.kill()
-                self._child.wait(_GRACE_S)
-                answer = self._hear(0.0)
+                self._child.wait(_EXIT_TIMEOUT_S)
+                answer = self._receive(0.0)
             return answer
 
-    def _hear(self, timeout_s: float) -> bytes:
-        """Return what the nursery says; nothing if it is silent or gone."""
-        self._line.settimeout(timeout_s)
+    def _receive(self, timeout_s: float) -> bytes:
+        """Return the next message of the fork server; empty after a timeout or its exit."""
+        self._channel.settimeout(timeout_s)
         try:
-            return self._line.recv(MOST_BYTES)
+            return self._channel.recv(MAX_MESSAGE_BYTES)
         except OSError:
             return b""
 
 
-def _fork(line: socket, modules: Sequence[str]) -> int:
+def _fork(channel: socket, modules: Sequence[str]) -> int:
     preload(modules)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if not pid:
-        exit_after(lambda: _live(line))
+        exit_after(lambda: _run_server(channel))
     return pid
 
 
-def _live(line: socket) -> int:
+def _run_server(channel: socket) -> int:
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    daemonise(line)
-    serve(line)
+    daemonise(channel)
+    serve(channel)
     return 0
 
 
-def _execute(line: socket, modules: Sequence[str]) -> int:
+def _start_interpreter(channel: socket, modules: Sequence[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
     try:
         return os.posix_spawn(
-            sys.executable, [sys.executable, "-m", __package__, *modules], _SINGLE | os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, line.fileno(), LINE)],
+            sys.executable, [sys.executable, "-m", __package__, *modules],
+            _SINGLE_THREADED_ENV | os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_FD)],
         )  # fmt: skip
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
-def _adopting() -> Iterator[None]:
-    """Make this process the parent of its descendants' orphans."""
+def _as_subreaper() -> Iterator[None]:
+    """Make this process the parent of descendants whose own parent exits (a subreaper)."""
     before = ctypes.c_int()
     _libc.prctl(_GET_SUBREAPER, ctypes.byref(before), 0, 0, 0)
     if _libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0):
         number = ctypes.get_errno()
-        raise RunError(f"cannot adopt processes: {os.strerror(number)}")
+        raise RunError(f"cannot become a child subreaper: {os.strerror(number)}")
     try:
         yield
     finally:

@@ -1,8 +1,9 @@
-"""Inside the nursery: waits for requests, and forks a process for each that is the engine's child.
+"""The main loop of the fork server: for each request it forks a process that is the engine's child.
 
-A process between the two forks ends at once, so that the system gives the new one to the engine,
-which adopts what is orphaned meanwhile. The new one waits for that, and for the engine to know of
-it; where the nursery dies before, it ends without having done anything.
+It forks twice. The process in between exits at once, so that the kernel makes the engine, which is
+a subreaper during the request, the parent of the new process. The new process waits until that is
+done and the engine knows its process id; if the fork server exits before, it ends without any
+effect.
 """
 
 from __future__ import annotations
@@ -21,50 +22,51 @@ from typing import NoReturn
 from setproctitle import setproctitle
 
 READY, PROCEED = b"ready", b"go"
-#: Between a module and its argument in a request; at the head of an answer, what went wrong.
+#: SEPARATOR stands between module and argument of a request; ERROR_PREFIX begins an error reply.
 SEPARATOR, ERROR_PREFIX = b"\0", b"!"
-MOST_BYTES = 8192
-#: Signals that reach the whole process group are for the engine to understand.
+#: Largest request or reply, bytes.
+MAX_MESSAGE_BYTES = 8192
+#: Signals that reach the whole process group; only the engine reacts to them.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def preload(modules: Iterable[str]) -> None:
-    """Import what children will need; what cannot be, a child or the engine tells of."""
+    """Import modules that children will need; import errors show where a module is used."""
     for module in modules:
         with suppress(Exception):
             import_module(module)
-    gc.freeze()  # the collector need not touch, and so copy, what is shared with children
+    gc.freeze()  # keeps the collector from writing to, and so copying, memory shared with children
 
 
-def daemonise(line: socket) -> None:
-    """Be a process of its own: deaf to signals, no descriptor but `line` and the standard's."""
+def daemonise(channel: socket) -> None:
+    """Ignore `IGNORED_SIGNALS`; close all descriptors but the standard ones and `channel`."""
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != line.fileno():
-            with suppress(OSError):  # the one that listed them is closed already
+        if int(name) > 2 and int(name) != channel.fileno():
+            with suppress(OSError):  # the descriptor of the listing is closed already
                 os.close(int(name))
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    if nothing:
-        os.dup2(nothing, 0)
-        os.close(nothing)
-    setproctitle("sluice nursery")
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null:
+        os.dup2(null, 0)
+        os.close(null)
+    setproctitle("sluice fork-server")
 
 
-def serve(line: socket) -> None:
-    """Answer each request with the process id of a new process, until the engine is gone."""
+def serve(channel: socket) -> None:
+    """Reply to each request with the process id of a new process, until the engine exits."""
     with suppress(ConnectionError):
-        line.send(READY)
-        while request := line.recv(MOST_BYTES):
-            _bear(line, request)
+        channel.send(READY)
+        while request := channel.recv(MAX_MESSAGE_BYTES):
+            _spawn(channel, request)
 
 
-def exit_after(play: Callable[[], int]) -> NoReturn:
-    """Play a part, then end this process; nothing of who forked it is cleaned up here."""
+def exit_after(role: Callable[[], int]) -> NoReturn:
+    """Run `role`, then exit with its result, without the clean-up of the process that forked."""
     code = 1
     try:
-        code = play()
+        code = role()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -74,41 +76,41 @@ def exit_after(play: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def _bear(line: socket, request: bytes) -> None:
-    """Fork a process by way of another, tell the engine of it, then let it live."""
+def _spawn(channel: socket, request: bytes) -> None:
+    """Fork a process by way of another, report it to the engine, then let it proceed."""
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     with ours:
         with theirs:
             try:
                 between = os.fork()
             except OSError as error:
-                line.send(ERROR_PREFIX + str(error).encode())
+                channel.send(ERROR_PREFIX + str(error).encode())
                 return
             if not between:
                 ours.close()
-                exit_after(lambda: _fork_on(line, theirs, request))
-        answer = ours.recv(MOST_BYTES)
+                exit_after(lambda: _fork_again(channel, theirs, request))
+        reply = ours.recv(MAX_MESSAGE_BYTES)
         os.waitpid(between, 0)
-        line.send(answer or ERROR_PREFIX + b"it died on the way")
+        channel.send(reply or ERROR_PREFIX + b"it exited during the fork")
         with suppress(ConnectionError):
             ours.send(PROCEED)
 
 
-def _fork_on(line: socket, gate: socket, request: bytes) -> int:
-    """Fork the process that shall live, and end; return the exit code of either."""
+def _fork_again(channel: socket, parent: socket, request: bytes) -> int:
+    """Fork the requested process; return the exit code, here and in the new process."""
     try:
-        born = os.fork()
+        pid = os.fork()
     except OSError as error:
-        gate.send(ERROR_PREFIX + str(error).encode())
+        parent.send(ERROR_PREFIX + str(error).encode())
         return 1
-    if born:
-        gate.send(str(born).encode())
+    if pid:
+        parent.send(str(pid).encode())
         return 0
-    line.close()
+    channel.close()
     module, _, argument = request.decode().partition(SEPARATOR.decode())
     setproctitle(f"sluice {module.rpartition('.')[2]} {argument}")
-    with gate:
-        if gate.recv(len(PROCEED)) != PROCEED:
+    with parent:
+        if parent.recv(len(PROCEED)) != PROCEED:
             return 1
     start: Callable[[str], int] = import_module(module).start
     return start(argument)

@@ -22,7 +22,7 @@ _TICK_NS = 100_000
 _REPORT_NS = 50_000_000
 
 
-class Sent(Struct):
+class Sent(Struct, kw_only=True):
     """Counts of one front end.
 
     Attributes

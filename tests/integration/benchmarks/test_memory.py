@@ -16,7 +16,7 @@ from sluice.pipeline.system.process_stats import process_tree, usage
 def test_every_process_is_looked_at_again_and_again(wafers):
     schema = Schema((EVENT_ID, T_EVENT, WORDS))
     result = measure_memory(wafers.select(schema.names), schema, 3, 2, minute_s=0.3)
-    names = {"engine", "nursery", "sink", "compute-0", "compute-1"}
+    names = {"engine", "fork-server", "sink", "compute-0", "compute-1"}
     assert [set(look["processes"]) for look in result["minutes"]] == [names] * 3
     assert set(result["growth_mb"]) == names
     seconds = [look["at_s"] for look in result["minutes"]]

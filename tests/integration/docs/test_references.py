@@ -172,7 +172,11 @@ def test_metric_names(reference: Path, rows: Rows) -> None:
     control.transition(State.RUNNING)
     control.add_hold("disk full", "no space")
     registry.register(RunCollector(lambda: (account, control)))
-    gpu = Sample(0, "GPU-0", "H100", *[0.5] * 9, dict.fromkeys(REASONS, False), 0, 0)
+    numbers = Sample.__struct_fields__[3:12]
+    gpu = Sample(
+        index=0, uuid="GPU-0", name="H100", **dict.fromkeys(numbers, 0.5),
+        throttled=dict.fromkeys(REASONS, False), corrected=0, uncorrected=0,
+    )  # fmt: skip
     registry.register(GpuCollector(lambda: [gpu]))
     exposed = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):

@@ -67,7 +67,7 @@ def test_a_replay_of_simulated_events_closes(graph, recordings, tmp_path):
     source = ComponentConfig("recording", "events", {"path": str(recordings(graph.graph.family))})
     options = {**graph.sink.options, "path": str(tmp_path / "kept.arrows")}
     config = replace(graph, source=source, sink=replace(graph.sink, options=options))
-    report = run_graph(config, RunOptions(UNNUMBERED, "inline"))
+    report = run_graph(config, RunOptions(run=UNNUMBERED, engine="inline"))
     assert report["closed"], report
     assert report["events"]["offered"] == EVENTS
     assert report["events"]["failed"] == report["events"]["invalid"] == 0

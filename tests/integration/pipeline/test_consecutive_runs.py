@@ -33,6 +33,6 @@ def test_an_engine_goes_when_its_run_has_ended(wafers, monkeypatch, name):
         source=ComponentConfig("recording", "wafers", {"path": str(wafers)}),
     )  # fmt: skip
     for _ in range(2):
-        assert run_graph(config, RunOptions(UNNUMBERED, name))["closed"]
+        assert run_graph(config, RunOptions(run=UNNUMBERED, engine=name))["closed"]
     gc.collect()
     assert [reference() for reference in engines] == [None, None]

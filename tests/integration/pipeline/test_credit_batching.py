@@ -41,7 +41,7 @@ def test_what_a_worker_owes_is_bounded_in_batches_and_events(events):
 @pytest.mark.parametrize("size", [50, 3_000])
 def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
     asked, told = [], []
-    credit, commit = Dispatcher.credit, Dispatcher.commit
+    credit, commit = Dispatcher.on_credit, Dispatcher.commit
 
     def noted_credit(self, name, message):
         asked.append((message.batches, message.processed_events))
@@ -51,14 +51,14 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
         told.append((first, len(summaries)))
         return commit(self, first, summaries)
 
-    monkeypatch.setattr(Dispatcher, "credit", noted_credit)
+    monkeypatch.setattr(Dispatcher, "on_credit", noted_credit)
     monkeypatch.setattr(Dispatcher, "commit", noted_commit)
     config = load_graph("compress")
     config = replace(
         config, source=ComponentConfig("recording", "wafers", {"path": str(wafers)}),
         sink=ComponentConfig("null", "null", {}), graph=replace(config.graph, batch_events=size),
     )  # fmt: skip
-    report = run_graph(config, RunOptions(UNNUMBERED, "distributed"))
+    report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"))
     assert report["closed"]
     batches = -(-20_000 // size)
     judged = [batches for batches, events in asked if events]

@@ -25,8 +25,12 @@ class Gpus:
     def samples(self):
         self.asked += 1
         if self.asked % 3 == 2:
-            return [nvml.Sample(0, errors=9)]
-        return [nvml.Sample(0, "GPU-0", "H100", busy=0.5, throttled={"hw_thermal": True})]
+            return [nvml.Sample(index=0, errors=9)]
+        return [
+            nvml.Sample(
+                index=0, uuid="GPU-0", name="H100", busy=0.5, throttled={"hw_thermal": True}
+            )
+        ]
 
     def close(self):
         self.closed.set()
@@ -46,7 +50,7 @@ def run(wafers, monkeypatch, gpus):
                 families = text_string_to_metric_families(page.read().decode())
                 scrapes.append({family.name: family.samples for family in families})
 
-    wishes = RunOptions(UNNUMBERED, "inline", rate_hz=20_000, http="127.0.0.1:0")
+    wishes = RunOptions(run=UNNUMBERED, engine="inline", rate_hz=20_000, http="127.0.0.1:0")
     return run_graph(config, wishes, scrape, where.append), scrapes
 
 

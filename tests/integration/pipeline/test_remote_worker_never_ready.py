@@ -36,12 +36,12 @@ def test_a_worker_that_is_never_ready_is_disconnected(wafers, reserve_port, monk
     workers = replace(config.workers, listen=listen, results=results)
     config = replace(config, source=ComponentConfig("recording", "w", {"path": str(wafers)}),
                      sink=ComponentConfig("null", "null", {}), workers=workers)  # fmt: skip
-    monkeypatch.setattr(worker_pool, "READY_S", 0.5)
+    monkeypatch.setattr(worker_pool, "READY_TIMEOUT_S", 0.5)
     heard = []
     idler = threading.Thread(target=join_and_idle, args=(listen, heard))
     idler.start()
     try:
-        report = run_graph(config, RunOptions(UNNUMBERED, rate_hz=4_000))
+        report = run_graph(config, RunOptions(run=UNNUMBERED, rate_hz=4_000))
     finally:
         idler.join(40)
     assert report["closed"]

@@ -213,7 +213,7 @@ def test_other_models_are_refused_on_both_sides(
     http.ready(command)
     refused = join(env={"SLUICE_MODELS": str(mine)}).finish(30)
     assert refused.code == 4, refused
-    assert "the run goes on with wafer-tagger/" in refused.err
+    assert "the run uses wafer-tagger/" in refused.err
     assert "wafer-tagger/99" in refused.err
     done = command.finish()
     assert done.code == 0, done
@@ -276,7 +276,7 @@ def test_a_worker_notices_that_ingest_is_gone(
     command.process.communicate()
     done = worker.finish(30)
     assert done.code == 5, done
-    assert "nothing heard of ingest for 5 s" in done.err
+    assert "no message from ingest for 5 s" in done.err
     for child in family:
         child.wait(15)
     remove_run_folders()

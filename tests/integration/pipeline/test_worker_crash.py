@@ -67,26 +67,26 @@ def test_killing_a_worker_again_and_again_loses_nothing(
     assert assert_same_recording(tmp_path / "killed.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
-def test_killing_the_nursery_costs_nothing_and_the_next_bears_workers(
+def test_killing_the_fork_server_costs_nothing_and_the_next_forks_workers(
     launch, http, slow_graph, wafers, tmp_path, load_report
 ):
-    command = replay(launch, http, wafers, slow_graph(), tmp_path, "nursery")
+    command = replay(launch, http, wafers, slow_graph(), tmp_path, "fork_server")
     http.settled(command, 500)
-    (nursery,) = command.workers("nursery")
-    nursery.kill()
+    (fork_server,) = command.workers("fork-server")
+    fork_server.kill()
     (worker,) = command.workers()
     worker.kill()
     http.until(
         "/metrics", lambda _, text: 'restarts_total{worker="compute-0"} 1.0' in text, command
     )
-    # A worker that is being born has its nursery's title.
+    # A worker that is being forked has the title of the fork server.
     http.until("/readyz", lambda *_: len(command.workers()) == 1, command)
-    (successor,) = command.workers("nursery")
-    assert successor.pid != nursery.pid
+    (successor,) = command.workers("fork-server")
+    assert successor.pid != fork_server.pid
     done = command.finish()
     assert done.code == 0, done
-    report = load_report(tmp_path / "nursery.json")
-    assert report["restarts"] == {"nursery": 1, "compute-0": 1}
+    report = load_report(tmp_path / "fork_server.json")
+    assert report["restarts"] == {"fork_server": 1, "compute-0": 1}
     assert report["events"]["offered"] == 20_000
     assert report["events"]["failed"] == 0
 
@@ -115,7 +115,7 @@ def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
     command = replay(launch, http, wafers, graph, tmp_path, "poison")
     done = command.finish()
     assert done.code == 5, done
-    assert "no restarts left of 2 in 600 s; the first of 3 deaths: compute-0" in done.err
+    assert "no restarts left of 2 in 600 s; the first of 3 exits: compute-0" in done.err
     assert "signal 9" in done.err
     assert "restarts" in done.err
     report = load_report(tmp_path / "poison.json")
@@ -215,7 +215,7 @@ def test_children_end_when_the_engine_is_killed(
     command = replay(launch, http, wafers, slow_graph(), tmp_path, "orphans")
     http.settled(command, 500)
     family = command.children()
-    assert len(family) == 3  # with the nursery
+    assert len(family) == 3  # with the fork server
     command.signal(signal.SIGKILL)
     command.finish()
     _, alive = psutil.wait_procs(family, timeout=15)

@@ -1,4 +1,4 @@
-"""The nursery: whose children its processes are, how they end, and what becomes of it killed."""
+"""The fork server: parents of its processes, their exits, and its replacement when killed."""
 
 import errno
 import json
@@ -48,11 +48,11 @@ def start(argument):
 
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
-    """Make the module that children run findable, here and in a nursery of its own."""
-    (tmp_path / "nursery_parts.py").write_text(PARTS)
+    """Make the module that children run findable, here and in a fork server of its own."""
+    (tmp_path / "child_modules.py").write_text(PARTS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.delitem(sys.modules, "nursery_parts", raising=False)
+    monkeypatch.delitem(sys.modules, "child_modules", raising=False)
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def ours():
 
 
 @pytest.fixture(params=["fork", "program"])
-def nursery(request, parts, ours):
-    """A nursery of either kind; it must leave neither children nor descriptors."""
+def fork_server(request, parts, ours):
+    """A fork_server of either kind; it must leave neither children nor descriptors."""
     before = descriptors()
     with closing(
-        ForkServer(["nursery_parts", "no.such.module"], fork_now=request.param == "fork")
+        ForkServer(["child_modules", "no.such.module"], fork_now=request.param == "fork")
     ) as it:
         yield it
     assert descriptors() == before
@@ -79,13 +79,13 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-def bear(nursery, **told):
+def spawn(fork_server, **told):
     """Return a child that does what it is told."""
-    return nursery.spawn("nursery_parts", json.dumps(told))
+    return fork_server.spawn("child_modules", json.dumps(told))
 
 
-def test_a_child_is_ours_and_like_a_fresh_process(nursery, tmp_path):
-    child = bear(nursery, write=str(tmp_path / "state"))
+def test_a_child_is_ours_and_like_a_fresh_process(fork_server, tmp_path):
+    child = spawn(fork_server, write=str(tmp_path / "state"))
     assert child.wait(20)
     assert child.exit_code == 0
     state = json.loads((tmp_path / "state").read_text())
@@ -101,15 +101,15 @@ def test_a_child_is_ours_and_like_a_fresh_process(nursery, tmp_path):
 
 
 @pytest.mark.parametrize("code", [0, 5])
-def test_exit_codes_are_the_childs(nursery, code):
-    child = bear(nursery, code=code)
+def test_exit_codes_are_the_childs(fork_server, code):
+    child = spawn(fork_server, code=code)
     assert child.wait(20)
     assert child.exit_code == code
     assert child.exit_description == f"with exit code {code}"
 
 
-def test_signals_are_told(nursery):
-    child = bear(nursery, sleep=60)
+def test_signals_are_told(fork_server):
+    child = spawn(fork_server, sleep=60)
     assert child.exit_code is None
     assert not child.wait(0.05)
     child.kill()
@@ -121,8 +121,8 @@ def test_signals_are_told(nursery):
 @pytest.mark.parametrize("alone", [True, False])
 def test_what_is_printed_comes_once_and_an_exception_with_its_traceback(alone, parts, capfd):
     sys.stdout.write("ours ")
-    with closing(ForkServer(["nursery_parts"], fork_now=alone)) as nursery:
-        child = bear(nursery, **{"out": True, "raise": True})
+    with closing(ForkServer(["child_modules"], fork_now=alone)) as fork_server:
+        child = spawn(fork_server, **{"out": True, "raise": True})
         assert child.wait(20)
         assert child.exit_code == 1
     out, err = capfd.readouterr()
@@ -131,23 +131,23 @@ def test_what_is_printed_comes_once_and_an_exception_with_its_traceback(alone, p
     assert "ValueError: raised on purpose" in err
 
 
-def test_children_live_on_without_their_nursery(parts):
-    nursery = ForkServer(["nursery_parts"])
-    child = bear(nursery, sleep=60)
-    nursery.close()
+def test_children_live_on_without_their_fork_server(parts):
+    fork_server = ForkServer(["child_modules"])
+    child = spawn(fork_server, sleep=60)
+    fork_server.close()
     assert not child.wait(0.2)
     child.kill()
     assert child.wait(20)
 
 
-def test_a_nursery_that_is_killed_is_replaced_and_its_children_live_on(nursery, tmp_path):
-    elder = bear(nursery, sleep=60, write=str(tmp_path / "lives"))
+def test_a_fork_server_that_is_killed_is_replaced_and_its_children_live_on(fork_server, tmp_path):
+    elder = spawn(fork_server, sleep=60, write=str(tmp_path / "lives"))
     wait_until((tmp_path / "lives").exists)
-    first = nursery.pid
+    first = fork_server.pid
     os.kill(first, signal.SIGKILL)
-    younger = bear(nursery, code=3)
-    assert nursery.pid != first
-    assert nursery.crashes == [f"nursery (pid {first}) ended by signal 9"]
+    younger = spawn(fork_server, code=3)
+    assert fork_server.pid != first
+    assert fork_server.crashes == [f"fork server (pid {first}) ended by signal 9"]
     assert younger.wait(20)
     assert younger.exit_code == 3
     assert elder.exit_code is None
@@ -155,53 +155,53 @@ def test_a_nursery_that_is_killed_is_replaced_and_its_children_live_on(nursery, 
     assert elder.wait(20)
 
 
-def test_one_that_is_tended_is_replaced_without_a_wait(nursery):
-    wait_until(nursery.ensure_running)
-    os.kill(nursery.pid, signal.SIGKILL)
-    wait_until(lambda: not nursery.ensure_running())
-    assert len(nursery.crashes) == 1
-    wait_until(nursery.ensure_running)
-    child = bear(nursery)
+def test_one_that_is_tended_is_replaced_without_a_wait(fork_server):
+    wait_until(fork_server.ensure_running)
+    os.kill(fork_server.pid, signal.SIGKILL)
+    wait_until(lambda: not fork_server.ensure_running())
+    assert len(fork_server.crashes) == 1
+    wait_until(fork_server.ensure_running)
+    child = spawn(fork_server)
     assert child.wait(20)
 
 
-def test_one_that_hangs_is_killed_and_replaced(nursery, monkeypatch):
-    monkeypatch.setattr("sluice.pipeline.system.fork_server.client._BIRTH_S", 0.5)
-    wait_until(nursery.ensure_running)
-    os.kill(nursery.pid, signal.SIGSTOP)
+def test_one_that_hangs_is_killed_and_replaced(fork_server, monkeypatch):
+    monkeypatch.setattr("sluice.pipeline.system.fork_server.client._REPLY_TIMEOUT_S", 0.5)
+    wait_until(fork_server.ensure_running)
+    os.kill(fork_server.pid, signal.SIGSTOP)
     began = time.monotonic()
-    child = bear(nursery, code=4)
+    child = spawn(fork_server, code=4)
     assert time.monotonic() - began < 30
     assert child.wait(20)
     assert child.exit_code == 4
-    assert len(nursery.crashes) == 1
+    assert len(fork_server.crashes) == 1
 
 
 # A fork of the tester, which holds a gigabyte, takes a tenth of a second.
 @pytest.mark.parametrize(
-    "nursery", [pytest.param("fork", marks=pytest.mark.long), "program"], indirect=True
+    "fork_server", [pytest.param("fork", marks=pytest.mark.long), "program"], indirect=True
 )
-def test_fifty_births_leave_no_descriptor_and_no_process(nursery, ours):
-    assert bear(nursery).wait(20)
-    here, its = descriptors(), psutil.Process(nursery.pid).num_fds()
+def test_fifty_forks_leave_no_descriptor_and_no_process(fork_server, ours):
+    assert spawn(fork_server).wait(20)
+    here, its = descriptors(), psutil.Process(fork_server.pid).num_fds()
     for _ in range(50):
-        assert bear(nursery).wait(20)
+        assert spawn(fork_server).wait(20)
     assert descriptors() == here
-    assert psutil.Process(nursery.pid).num_fds() == its
-    assert ours() == [nursery.pid]
-    assert not psutil.Process(nursery.pid).children()
+    assert psutil.Process(fork_server.pid).num_fds() == its
+    assert ours() == [fork_server.pid]
+    assert not psutil.Process(fork_server.pid).children()
 
 
-def test_orphans_of_children_are_left_to_the_system(nursery, ours):
-    child = bear(nursery, sleep=0.3, orphan=True)  # once the birth is over
+def test_orphans_of_children_are_left_to_the_system(fork_server, ours):
+    child = spawn(fork_server, sleep=0.3, orphan=True)  # once the birth is over
     assert child.wait(20)
     assert child.exit_code == 0
-    assert ours() == [nursery.pid]
+    assert ours() == [fork_server.pid]
 
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_birth_that_the_system_refuses_is_told(most, parts, monkeypatch):
-    """The nursery itself is the first fork; of the two that a birth takes either may fail."""
+    """The fork server itself is the first fork; of the two that a birth takes either may fail."""
     left, fork = [most], os.fork
 
     def scarce():
@@ -211,41 +211,41 @@ def test_a_birth_that_the_system_refuses_is_told(most, parts, monkeypatch):
         return fork()
 
     monkeypatch.setattr(os, "fork", scarce)
-    with closing(ForkServer(["nursery_parts"], fork_now=True)) as nursery:
-        with pytest.raises(RunError, match=r"cannot start nursery_parts.*no more processes here"):
-            bear(nursery)
-        assert not nursery.crashes
+    with closing(ForkServer(["child_modules"], fork_now=True)) as fork_server:
+        with pytest.raises(RunError, match=r"cannot start child_modules.*no more processes here"):
+            spawn(fork_server)
+        assert not fork_server.crashes
 
 
 ENGINE = """
 import json, sys, time
 from sluice.pipeline.system.fork_server.client import ForkServer
-nursery = ForkServer(["nursery_parts"], fork_now=sys.argv[1] == "fork")
-child = nursery.spawn("nursery_parts", json.dumps({"sleep": 60}))
-print(nursery.pid, child.pid, flush=True)
+fork_server = ForkServer(["child_modules"], fork_now=sys.argv[1] == "fork")
+child = fork_server.spawn("child_modules", json.dumps({"sleep": 60}))
+print(fork_server.pid, child.pid, flush=True)
 time.sleep(60)
 """
 
 
 @pytest.mark.parametrize("kind", ["fork", "program"])
-def test_the_nursery_ends_with_its_engine_and_ignores_what_reaches_the_group(kind, parts):
+def test_the_fork_server_ends_with_its_engine_and_ignores_what_reaches_the_group(kind, parts):
     engine = subprocess.Popen([sys.executable, "-c", ENGINE, kind], stdout=subprocess.PIPE,
                               text=True, start_new_session=True)  # fmt: skip
     with engine:
-        nursery, child = map(psutil.Process, map(int, engine.stdout.readline().split()))
+        fork_server, child = map(psutil.Process, map(int, engine.stdout.readline().split()))
         try:
-            assert child.parent().pid == nursery.parent().pid == engine.pid
-            for process in (nursery, child):
+            assert child.parent().pid == fork_server.parent().pid == engine.pid
+            for process in (fork_server, child):
                 process.send_signal(signal.SIGINT)
                 process.send_signal(signal.SIGTERM)
             with pytest.raises(psutil.TimeoutExpired):
-                nursery.wait(0.2)
+                fork_server.wait(0.2)
             assert child.is_running()
             engine.kill()
-            nursery.wait(10)
+            fork_server.wait(10)
         finally:
             engine.kill()
-            for process in (nursery, child):
+            for process in (fork_server, child):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 

@@ -16,7 +16,7 @@ CURVE = [(1, 200e-6), (1001, 1200e-6)]  # 200 us and 1 us an event
 
 def batching(budget_s=5e-3, most=1001, curve=CURVE):
     rule = BatchingPolicy(budget_s, most)
-    rule.begin([curve])
+    rule.set_service_times([curve])
     return rule
 
 

@@ -17,7 +17,7 @@ from sluice.pipeline.sinks.base import MAX_GROUP_DELAY_S
 from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summaries
 
 SCHEMA = Schema((EVENT_ID, Column("score", "float32", (2,))))
-LIMITS = GraphTable("x", batch_events=400, window=8)
+LIMITS = GraphTable(name="x", batch_events=400, window=8)
 
 
 class Shelf:

@@ -14,7 +14,7 @@ from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.engine.distributed import swap_coordinator
 from sluice.pipeline.engine.distributed.swap_coordinator import SwapCoordinator
 from sluice.pipeline.engine.model_swap import SwapReply
-from sluice.pipeline.engine.swap_requests import Order, SwapQueue
+from sluice.pipeline.engine.swap_requests import SwapQueue, SwapRequest
 from sluice.pipeline.inference.repository import find_model, find_model_by_label
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
@@ -23,7 +23,7 @@ CREW = ["compute-0", "compute-1"]
 
 
 class Bench:
-    """A SwapCoordinator with a plan of paper, and what it has sent."""
+    """A SwapCoordinator with a stand-in for the context, and what it has sent."""
 
     def __init__(self):
         info = {"name": "wafer-tagger", "version": "0", "sha256": "0", "backend": "onnxruntime:cpu"}
@@ -32,17 +32,19 @@ class Bench:
             models=lambda: {"tag": info, "encode": info},
         )  # fmt: skip
         account = RunAccounting(graph, 7, Quarantine(None, Schema()))
-        self.plan = SimpleNamespace(graph=graph, account=account, orders=SwapQueue(), resumed=None)
+        self.context = SimpleNamespace(
+            graph=graph, accounting=account, swap_queue=SwapQueue(), resumed=None
+        )
         self.sent = []
         self.swaps = SwapCoordinator(
-            self.plan, lambda worker, swap: self.sent.append((worker, swap))
+            self.context, lambda worker, swap: self.sent.append((worker, swap))
         )
         self.epochs = self.swaps.epochs
 
-    def order(self, stage="tag"):
-        order = Order(stage, find_model("wafer-tagger"))
-        self.plan.orders.put(order)
-        return order
+    def request(self, stage="tag"):
+        request = SwapRequest(stage, find_model("wafer-tagger"))
+        self.context.swap_queue.put(request)
+        return request
 
     def step(self, seq=5, oldest=None, workers=CREW):
         self.swaps.advance(workers, self.epochs.epoch if oldest is None else oldest, seq)
@@ -52,12 +54,12 @@ class Bench:
         self.swaps.on_reply(worker, SwapReply(attempt, error))
 
     def swap(self, seq=5):
-        order = self.order()
+        request = self.request()
         self.step()
         for worker in CREW:
             self.ready(worker)
         self.step(seq)
-        return order.wait(0)
+        return request.wait(0)
 
 
 @pytest.fixture
@@ -70,29 +72,29 @@ def batch(first):
 
 
 def test_it_begins_when_all_are_ready_and_not_before(bench):
-    order = bench.order()
+    request = bench.request()
     bench.step(seq=5)
     assert [worker for worker, _ in bench.sent] == CREW
     bench.ready("compute-0")
     bench.step(seq=6)
-    assert (bench.epochs.epoch, order.over) == (0, False)
+    assert (bench.epochs.epoch, request.done) == (0, False)
     bench.ready("compute-1")
     bench.step(seq=7)
     assert bench.epochs.epoch == 1
-    record = order.wait(0)
+    record = request.wait(0)
     assert (record["epoch"], record["stage"], record["seq"]) == (1, "tag", 7)
     assert record["first_event"] is None
     bench.epochs.record_first_event(batch(70))
     bench.epochs.record_first_event(batch(73))
-    assert bench.plan.account.snapshot().swaps == [record]
+    assert bench.context.accounting.snapshot().swaps == [record]
     assert record["first_event"] == 70
-    assert bench.plan.account.models["tag"]["name"] == "wafer-tagger"
-    assert bench.plan.account.models["tag"]["version"] == "1"
+    assert bench.context.accounting.models["tag"]["name"] == "wafer-tagger"
+    assert bench.context.accounting.models["tag"]["version"] == "1"
 
 
 def test_the_next_waits_for_the_last_batch_of_the_epoch_before(bench):
     bench.swap()
-    bench.order()
+    bench.request()
     sent = len(bench.sent)
     bench.step(oldest=0)
     bench.step(workers=None)
@@ -103,44 +105,44 @@ def test_the_next_waits_for_the_last_batch_of_the_epoch_before(bench):
 
 
 def test_one_that_cannot_refuses_for_all(bench):
-    order = bench.order()
+    request = bench.request()
     bench.step()
     bench.ready("compute-0")
     bench.ready("compute-1", ErrorRecord("compute-1", "ModelError", "golden outputs differ"))
     with pytest.raises(ModelError, match="compute-1: golden outputs differ"):
-        order.wait(0)
+        request.wait(0)
     bench.step()
     assert bench.epochs.epoch == 0
-    again = bench.order()
+    again = bench.request()
     bench.step()
     late = SwapReply(1)  # an answer to the first attempt
     bench.swaps.on_reply("compute-0", late)
     bench.swaps.on_reply("compute-1", late)
     bench.step()
-    assert (bench.epochs.epoch, again.over) == (0, False)
+    assert (bench.epochs.epoch, again.done) == (0, False)
 
 
 def test_a_worker_that_dies_may_try_once_more(bench):
-    order = bench.order()
+    request = bench.request()
     bench.step()
     bench.ready("compute-0")
     bench.swaps.on_worker_exit("compute-1")
-    bench.swaps.welcome("compute-1", 0)
+    bench.swaps.on_worker_ready("compute-1", 0)
     bench.step()
     assert bench.epochs.epoch == 0
     assert [worker for worker, _ in bench.sent] == [*CREW, "compute-1"]
     bench.swaps.on_worker_exit("compute-1")
     with pytest.raises(RunError, match="workers die while they load wafer-tagger/1"):
-        order.wait(0)
+        request.wait(0)
 
 
 def test_a_worker_that_comes_late_is_told_what_it_missed(bench):
     bench.swap()
-    bench.swaps.welcome("compute-1", 0)
+    bench.swaps.on_worker_ready("compute-1", 0)
     worker, swap = bench.sent[-1]
     assert (worker, swap.epoch) == ("compute-1", 1)
     sent = len(bench.sent)
-    bench.swaps.welcome("compute-1", 1)
+    bench.swaps.on_worker_ready("compute-1", 1)
     assert len(bench.sent) == sent
 
 
@@ -148,36 +150,36 @@ def test_a_restarted_worker_begins_with_both_epochs_then_with_one(bench):
     bench.swap()
     stage = next(part for part in bench.epochs.config.stages if part.name == "tag")
     assert "version" not in stage.options
-    assert bench.epochs.last.epoch == 1
+    assert bench.epochs.latest.epoch == 1
     bench.step()
     stage = next(part for part in bench.epochs.config.stages if part.name == "tag")
     assert stage.options["version"] == 1
-    assert bench.epochs.last is None
+    assert bench.epochs.latest is None
     assert bench.epochs.models["tag"]["version"] == "1"
 
 
 def test_nobody_waits_for_ever(bench, monkeypatch):
-    monkeypatch.setattr(swap_coordinator, "_PREPARE_S", -1.0)
-    order = bench.order()
+    monkeypatch.setattr(swap_coordinator, "_PREPARE_TIMEOUT_S", -1.0)
+    request = bench.request()
     bench.step()
     bench.step()
     with pytest.raises(RunError, match=r"not ready after .*: compute-0, compute-1"):
-        order.wait(0)
-    forgotten = bench.order()
+        request.wait(0)
+    forgotten = bench.request()
     with pytest.raises(RunError, match="no answer in 0 s"):
         forgotten.wait(0)
     sent = len(bench.sent)
     bench.step()
     assert len(bench.sent) == sent
-    pending, queued = bench.order(), None
+    pending, queued = bench.request(), None
     bench.step()
-    queued = bench.order()
+    queued = bench.request()
     bench.epochs.close()
-    for order in (pending, queued):
+    for request in (pending, queued):
         with pytest.raises(RunError, match="the run ended before it"):
-            order.wait(0)
+            request.wait(0)
     with pytest.raises(RunError, match="the run ended before it"):
-        bench.order()
+        bench.request()
 
 
 def test_labels():

@@ -151,67 +151,71 @@ def test_a_carry_that_is_none_is_refused():
 
 
 @pytest.fixture
-def flights():
+def in_flight():
     """A window of four batches over two segments: a and b work on the first, c on the second."""
     made = InFlight(4, 10, segments=2)
     for worker, segment in (("a", 0), ("b", 0), ("c", 1)):
-        made.station(worker, segment)
+        made.assign_segment(worker, segment)
         made.add_credit(worker, 1)
     return made
 
 
-def add(flights, seq):
-    flights.add(InFlightBatch(EventBatch({}, 10, seq)))
+def add(in_flight, seq):
+    in_flight.add(InFlightBatch(batch=EventBatch({}, 10, seq)))
 
 
-def test_a_batch_goes_from_segment_to_segment_with_what_was_found(flights):
-    add(flights, 0)
-    assert flights.asker() in ("a", "b")
-    flights.assign(0, "a", 5)
-    assert flights.next_for(1) is None
-    assert flights.pass_on("a", 0, [b"found"], 100) == []
-    assert flights.next_for(1) == 0
-    assert flights.next_for(1) is None
-    assert flights.asker(1) == "c"
-    flights.assign(0, "c", flights[0].slot)
-    assert (flights[0].segment_payload, flights[0].service_ns, flights[0].slot) == (
+def test_a_batch_goes_from_segment_to_segment_with_what_was_found(in_flight):
+    add(in_flight, 0)
+    assert in_flight.next_worker() in ("a", "b")
+    in_flight.assign(0, "a", 5)
+    assert in_flight.next_for(1) is None
+    assert in_flight.to_next_segment("a", 0, [b"found"], 100) == []
+    assert in_flight.next_for(1) == 0
+    assert in_flight.next_for(1) is None
+    assert in_flight.next_worker(1) == "c"
+    in_flight.assign(0, "c", in_flight[0].slot)
+    assert (in_flight[0].segment_payload, in_flight[0].service_ns, in_flight[0].slot) == (
         [b"found"],
         100,
         5,
     )
-    assert flights.asker(1) is None
-    assert flights.complete(0)[1] == []  # c may be writing still
-    assert flights.add_credit("c", 1, 0) == (None, [5])
-    assert flights.quiet
+    assert in_flight.next_worker(1) is None
+    assert in_flight.complete(0)[1] == []  # c may be writing still
+    assert in_flight.add_credit("c", 1, 0) == (None, [5])
+    assert in_flight.idle
 
 
 @pytest.mark.parametrize("victim", ["a", "c"])
-def test_a_batch_that_loses_its_worker_begins_anew(flights, victim):
-    add(flights, 0)
-    flights.assign(0, "a", 5)
+def test_a_batch_that_loses_its_worker_begins_anew(in_flight, victim):
+    add(in_flight, 0)
+    in_flight.assign(0, "a", 5)
     if victim == "c":
-        flights.pass_on("a", 0, [b"found"], 100)
-        flights.assign(flights.next_for(1), "c", 5)
-    assert flights.reclaim(victim) == []  # the batch has not landed: its slots stay taken
-    assert flights.orphan() == 0
-    assert (flights[0].segment, flights[0].slot, flights[0].segment_payload) == (0, None, ())
-    flights.assign(0, "b", 6)
-    assert flights.pass_on(victim, 0, [b"late"], 100) == []
-    assert flights.next_for(1) is None
-    flights.pass_on("b", 0, [b"new"], 100)
-    assert flights.next_for(1) == 0
-    assert flights[0].segment_payload == [b"new"]
-    assert sorted(flights.complete(0)[1]) == [5, 6]
+        in_flight.to_next_segment("a", 0, [b"found"], 100)
+        in_flight.assign(in_flight.next_for(1), "c", 5)
+    assert in_flight.reclaim(victim) == []  # the batch has not landed: its slots stay taken
+    assert in_flight.next_requeued() == 0
+    assert (in_flight[0].segment, in_flight[0].slot, in_flight[0].segment_payload) == (0, None, ())
+    in_flight.assign(0, "b", 6)
+    assert in_flight.to_next_segment(victim, 0, [b"late"], 100) == []
+    assert in_flight.next_for(1) is None
+    in_flight.to_next_segment("b", 0, [b"new"], 100)
+    assert in_flight.next_for(1) == 0
+    assert in_flight[0].segment_payload == [b"new"]
+    assert sorted(in_flight.complete(0)[1]) == [5, 6]
 
 
-def test_a_recall_takes_back_what_waits_between_segments(flights):
+def test_a_recall_takes_back_what_waits_between_segments(in_flight):
     for seq in (0, 1):
-        add(flights, seq)
-    flights.assign(0, "a", 5)
-    flights.assign(1, "b", 6)
-    flights.pass_on("a", 0, [b"found"], 100)
-    flights.pass_on("b", 1, [b"found"], 100)
-    assert flights.quiet
-    flights.requeue_all()
-    assert flights.next_for(1) is None
-    assert [flights.orphan(), flights.orphan(), flights.orphan()] == [0, 1, None]
+        add(in_flight, seq)
+    in_flight.assign(0, "a", 5)
+    in_flight.assign(1, "b", 6)
+    in_flight.to_next_segment("a", 0, [b"found"], 100)
+    in_flight.to_next_segment("b", 1, [b"found"], 100)
+    assert in_flight.idle
+    in_flight.requeue_all()
+    assert in_flight.next_for(1) is None
+    assert [in_flight.next_requeued(), in_flight.next_requeued(), in_flight.next_requeued()] == [
+        0,
+        1,
+        None,
+    ]

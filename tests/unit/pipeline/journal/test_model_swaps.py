@@ -22,7 +22,13 @@ BOR = {"run": 7, "models": {"tag": OLD, "encode": OLD}, "config": {}, "paths": [
 
 
 def swapped(epoch, stage="tag", version=None):
-    return ModelSwapRecord(epoch, stage, "tagger", str(version or epoch + 1), f"{epoch}b")
+    return ModelSwapRecord(
+        epoch=epoch,
+        stage=stage,
+        name="tagger",
+        version=str(version or epoch + 1),
+        sha256=f"{epoch}b",
+    )
 
 
 def result(seq, epoch):

@@ -42,7 +42,9 @@ def write(path, keep, *, whole=True):
     bor = {"run": 3, "config": {"sink": {"options": {"keep": keep}}}}
     writer, journal, seq = RecordingWriter(path, SCHEMA, bor), Journal(), 0
     for epoch in range(1, len(BATCHES)):
-        journal.register_swap(ModelSwapRecord(epoch, "tag", "tagger", str(epoch), ""))
+        journal.register_swap(
+            ModelSwapRecord(epoch=epoch, stage="tag", name="tagger", version=str(epoch), sha256="")
+        )
     for size in GROUPS:
         results = [result_of(number, keep) for number in range(seq, seq + size)]
         commit, _ = journal.append(results)

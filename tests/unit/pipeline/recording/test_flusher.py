@@ -47,7 +47,9 @@ def make_sink(tmp_path):
 
     def make(**options):
         path = str(tmp_path / "run.arrows")
-        sink = RecordingSink("out", RecordingSink.Options(("event_id",), path=path, **options))
+        sink = RecordingSink(
+            "out", RecordingSink.Options(columns=("event_id",), path=path, **options)
+        )
         sink.open(SCHEMA, {"run": 1})
         made.append(sink)
         return sink
@@ -59,7 +61,7 @@ def make_sink(tmp_path):
 
 def write(sink, seq):
     batch = EventBatch({"event_id": np.arange(100, dtype=np.uint64)}, 100, seq)
-    sink.write(batch, CommitRecord(seq + 1, [100], [100]))
+    sink.write(batch, CommitRecord(next=seq + 1, judged=[100], kept=[100]))
 
 
 def test_flushed_in_time_and_only_after_a_write(make_sink, device):

@@ -42,7 +42,11 @@ def batch_of(seq):
 def write(writer, first, stop):
     for seq in range(first, stop):
         commit = CommitRecord(
-            seq + 1, [100], [100], (0, 100 * (seq + 1), *[0] * 6), written=100 * seq
+            next=seq + 1,
+            judged=[100],
+            kept=[100],
+            counts=(0, 100 * (seq + 1), *[0] * 6),
+            written=100 * seq,
         )
         writer.write(batch_of(seq), commit.encode())
 

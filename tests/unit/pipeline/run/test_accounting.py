@@ -106,7 +106,9 @@ def test_the_report_has_what_was_recorded(accounting, graph):
     accounting.record_committed(batches[0], summary_of(batches[0], Outcome.ACCEPTED))
     accounting.record_committed(batches[1], summary_of(batches[1], Outcome.REJECTED, rung=1))
     accounting.record_failed(batches[2], "engine", "the sink is gone")
-    accounting.record_losses(Losses([Rejected("here", "no number", b"x", 2)], 4, 6), "source")
+    accounting.record_losses(
+        Losses(invalid=[Rejected("here", "no number", b"x", 2)], lost=4, shed=6), "source"
+    )
     accounting.record_restart("compute-0")
     accounting.record_restart("compute-0")
     accounting.record_protocol_error()

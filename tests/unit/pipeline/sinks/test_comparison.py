@@ -54,7 +54,9 @@ def new_journal():
     """Return a journal that knows of the swaps between the batches."""
     journal = Journal()
     for epoch in range(1, 10):
-        journal.register_swap(ModelSwapRecord(epoch, "tag", "tagger", str(epoch), ""))
+        journal.register_swap(
+            ModelSwapRecord(epoch=epoch, stage="tag", name="tagger", version=str(epoch), sha256="")
+        )
     return journal
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
-from sluice.pipeline.engine.workers.compute import _same_models
+from sluice.pipeline.engine.workers.compute import _require_same_models
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.inference.repository import find_model
 from sluice.pipeline.journal.commit import CommitRecord
@@ -51,11 +51,11 @@ def test_the_word_for_no_model_of_the_release_before_is_accepted(graph):
 
 def test_a_worker_with_another_model_on_a_rung_is_refused(graph):
     models = graph.models()
-    _same_models(graph, SimpleNamespace(models=models))
+    _require_same_models(graph, SimpleNamespace(models=models))
     for key in models:
         others = models | {key: models[key] | {"sha256": "0" * 64}}
-        with pytest.raises(ModelError, match=f"stage '{key}': the run goes on with .* 0000"):
-            _same_models(graph, SimpleNamespace(models=others))
+        with pytest.raises(ModelError, match=f"stage '{key}': the run uses .* 0000"):
+            _require_same_models(graph, SimpleNamespace(models=others))
 
 
 def test_a_run_is_not_resumed_with_another_ladder(graph):

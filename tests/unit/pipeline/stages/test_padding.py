@@ -35,7 +35,7 @@ def searched(models, monkeypatch):
 
 
 def opened(events=64, **options):
-    stage = Infer("sum", Infer.Options("list-sum", **options))
+    stage = Infer("sum", Infer.Options(model="list-sum", **options))
     stage.open(events)
     counter = np.zeros(1, np.uint64)
     stage.set_counter(counter)
@@ -113,7 +113,7 @@ def test_large_batches_go_in_parts():
 
 
 def test_consumes_a_ragged_column_and_no_mask():
-    stage = Infer("sum", Infer.Options("list-sum", inputs={"tracks": "pf"}))
+    stage = Infer("sum", Infer.Options(model="list-sum", inputs={"tracks": "pf"}))
     assert [(column.name, column.spec) for column in stage.consumes] == [
         ("pf", f"float32[*,{FEATURES}]"),
         ("scale", "float32"),
@@ -134,7 +134,7 @@ def test_consumes_a_ragged_column_and_no_mask():
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ConfigError) as caught:
-        Infer("sum", Infer.Options("list-sum", **options))
+        Infer("sum", Infer.Options(model="list-sum", **options))
     assert message in str(caught.value)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sluice.pipeline.config.graph_file import parse_graph
 from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.engine.distributed.liveness import Liveness
-from sluice.pipeline.engine.workers.join import JoinReply, reachable_endpoint, tai_ahead_ns
+from sluice.pipeline.engine.workers.join import JoinReply, reachable_endpoint, tai_offset_ns
 from sluice.pipeline.engine.workers.link import RemoteLink
 
 
@@ -76,20 +76,23 @@ def test_workers_that_cannot_be(table, words):
         parse_graph(text, "here")
 
 
-def terms(sent_ns):
+def join_reply(sent_ns):
     config = parse_graph('[graph]\nname = "g"\n[source]\nuse = "x"\n[sink]\nuse = "y"\n', "here")
-    return JoinReply(config, (), {}, {}, 0, None, 0, "tcp://*:1", tai_ahead_ns(), sent_ns, 5.0)
+    return JoinReply(
+        config=config, source=(), bor={}, models={}, epoch=0, swap=None, segment=0,
+        results="tcp://*:1", tai_offset_ns=tai_offset_ns(), sent_ns=sent_ns, timeout_s=5.0,
+    )  # fmt: skip
 
 
 def test_clocks_that_are_not_set_are_refused_with_the_difference():
     import time
 
     now = time.clock_gettime_ns(time.CLOCK_TAI)
-    terms(now).check_clock()
+    join_reply(now).check_clock()
     with pytest.raises(RunError, match=r"\+37\.0 s from ingest"):
-        terms(now - 37_000_000_000).check_clock()
+        join_reply(now - 37_000_000_000).check_clock()
     with pytest.raises(RunError, match=r"-37\.0 s from ingest"):
-        terms(now + 37_000_000_000).check_clock()
+        join_reply(now + 37_000_000_000).check_clock()
 
 
 def test_results_that_are_nowhere():
@@ -102,9 +105,9 @@ def test_ingest_that_is_silent_is_gone(monkeypatch):
     import time
 
     away = RemoteLink(None, None, 0, 5.0)  # type: ignore[arg-type]
-    away.hear()
+    away.on_message()
     assert away.is_lost() is False
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 5.5)
-    with pytest.raises(RunError, match="nothing heard of ingest for 5 s"):
+    with pytest.raises(RunError, match="no message from ingest for 5 s"):
         away.is_lost()

@@ -20,11 +20,11 @@ def test_the_wait_is_that_of_the_process_the_bound_that_of_all():
     restarts = RestartPolicy(2, 600)
     assert restarts.delay_s("a", "a died", 0.0) == 0
     assert restarts.delay_s("b", "b died", 1.0) == 0
-    with pytest.raises(RunError, match=r"c died; no restarts left of 2 in 600 s.*3 deaths: a died"):
+    with pytest.raises(RunError, match=r"c died; no restarts left of 2 in 600 s.*3 exits: a died"):
         restarts.delay_s("c", "c died", 2.0)
 
 
-def test_old_deaths_are_forgiven():
+def test_old_exits_do_not_count():
     restarts = RestartPolicy(1, 10)
     for at in range(0, 1100, 11):
         assert restarts.delay_s("a", "killed", float(at)) == 0

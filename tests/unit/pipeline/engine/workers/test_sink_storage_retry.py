@@ -10,7 +10,7 @@ import pytest
 
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.engine.distributed.sink_channel import SinkChannel
-from sluice.pipeline.engine.workers import sink as commit
+from sluice.pipeline.engine.workers import sink as sink_process
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.transport.protocol import Kind
@@ -31,10 +31,10 @@ class Shelf:
         self.times -= 1
         if self.times >= 0:
             raise OSError(self.number, "cannot be")
-        return [CommitRecord(5)]
+        return [CommitRecord(next=5)]
 
 
-class Hub:
+class Ingest:
     def __init__(self):
         self.sent = []
 
@@ -44,36 +44,36 @@ class Hub:
 
 @pytest.fixture
 def open_sink(monkeypatch):
-    monkeypatch.setattr(commit, "RETRY_S", 0.001)
+    monkeypatch.setattr(sink_process, "RETRY_S", 0.001)
 
-    def start(sink, hub, since=3, orphaned=False):
-        spec = SimpleNamespace(bor={"run": 7}, since=since, orphaned=lambda: orphaned)
-        return commit._open(sink, GRAPH, spec, hub)
+    def start(sink, ingest, since=3, orphaned=False):
+        spec = SimpleNamespace(bor={"run": 7}, first_seq=since, is_orphaned=lambda: orphaned)
+        return sink_process._open_sink(sink, GRAPH, spec, ingest)
 
     return start
 
 
 def test_it_waits_for_room_and_says_so_once(open_sink):
-    hub = Hub()
-    assert open_sink(Shelf(3), hub) == [CommitRecord(5)]
-    assert hub.sent == [(Kind.DISK_FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
+    ingest = Ingest()
+    assert open_sink(Shelf(3), ingest) == [CommitRecord(next=5)]
+    assert ingest.sent == [(Kind.DISK_FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
 
 
 def test_a_new_run_does_not_wait(open_sink):
     with pytest.raises(RunError, match=r"cannot open: .* cannot be"):
-        open_sink(Shelf(1), Hub(), since=None)
+        open_sink(Shelf(1), Ingest(), since=None)
 
 
 def test_room_is_no_cure_for_another_failure(open_sink):
     with pytest.raises(RunError, match=r"cannot open: .* cannot be"):
-        open_sink(Shelf(1, errno.EIO), Hub())
+        open_sink(Shelf(1, errno.EIO), Ingest())
 
 
 def test_it_gives_up_in_time(open_sink):
     shelf = Shelf(10**6)
     shelf.disk_full_timeout_s = 0.05
-    with pytest.raises(RunError, match=r"no room for 0\.05 s"):
-        open_sink(shelf, Hub())
+    with pytest.raises(RunError, match=r"disk full for 0\.05 s"):
+        open_sink(shelf, Ingest())
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.CONFIGURED])
@@ -84,15 +84,15 @@ def test_a_run_is_paused_meanwhile_and_does_not_begin_without_room(state):
     full = DiskFull(True, 7).to_header(), [memoryview(b'"no room"')]
     if state is State.CONFIGURED:
         with pytest.raises(RunError, match="sink: cannot open: no room"):
-            link.hear(*full)
+            link.on_message("sink", *full)
         return
     control.transition(State.RUNNING)
-    link.hear(*full)
+    link.on_message("sink", *full)
     assert control.paused
-    link.welcome()
+    link.on_ready()
     assert not control.paused
 
 
 def test_nobody_waits_without_an_engine(open_sink):
     with pytest.raises(RunError, match="the engine is gone"):
-        open_sink(Shelf(1), Hub(), orphaned=True)
+        open_sink(Shelf(1), Ingest(), orphaned=True)
