@@ -43,7 +43,7 @@ def set_context(**values: object) -> None:
             context[name] = value
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Kind:
     """Number of occurrences that no line has told yet, with the latest sentence and fields."""
 
@@ -127,7 +127,7 @@ class LogLimiter:
             kind = self._kinds.get(event)
             if kind is None or (not kind.count and now_s - kind.logged_s >= self._interval_s):
                 at_once = True
-                self._kinds[event] = _Kind(logger, now_s, level=level)
+                self._kinds[event] = _Kind(logger=logger, logged_s=now_s, level=level)
             elif not kind.count and kind.lines < self._bursts.get(event, 1):
                 at_once = True
                 kind.lines += 1
@@ -147,7 +147,7 @@ class LogLimiter:
             for event, kind in self._kinds.items():
                 if kind.count and (everything or now_s - kind.logged_s >= self._interval_s):
                     due.append((event, kind, now_s - kind.logged_s))
-                    self._kinds[event] = _Kind(kind.logger, now_s, level=kind.level)
+                    self._kinds[event] = _Kind(logger=kind.logger, logged_s=now_s, level=kind.level)
             if everything:
                 self._kinds.clear()
         for event, kind, seconds in due:
