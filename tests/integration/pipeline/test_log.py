@@ -59,8 +59,10 @@ def test_a_killed_worker_is_told_with_pid_signal_and_batches(launch, http, slow_
     assert "worker-ready" not in {line["event"] for line in lines(done)}  # a replay warns only
 
 
-def test_a_run_tells_its_states_workers_and_front_ends(launch, http, sluice, make_graph, new_port):
-    port = new_port()
+def test_a_run_tells_its_states_workers_and_front_ends(
+    launch, http, sluice, make_graph, reserve_port
+):
+    port = reserve_port()
     graph = make_graph(
         source={"use": "live", "listen": f"tcp://127.0.0.1:{port}", "columns": WORDS},
         sink={"use": "null"}, graph={"batch_events": 64},
@@ -94,9 +96,9 @@ WORDS = {"words": "uint32[12]"}
 
 
 def test_shed_events_are_logged_first_at_once_then_as_sums(
-    launch, http, sluice, make_graph, new_port, tmp_path, load_report
+    launch, http, sluice, make_graph, reserve_port, tmp_path, load_report
 ):
-    port = new_port()
+    port = reserve_port()
     sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.05}
     graph = make_graph(
         source={
@@ -128,13 +130,13 @@ def test_shed_events_are_logged_first_at_once_then_as_sums(
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_hears_ready_watchdog_and_stopping(
-    launch, make_graph, new_port, tmp_path: Path, abstract
+    launch, make_graph, reserve_port, tmp_path: Path, abstract
 ):
     graph = make_graph(
-        source={"use": "live", "listen": f"tcp://127.0.0.1:{new_port()}", "columns": WORDS},
+        source={"use": "live", "listen": f"tcp://127.0.0.1:{reserve_port()}", "columns": WORDS},
         sink={"use": "null"},
     )
-    address = f"@sluice-test-{new_port()}" if abstract else str(tmp_path / "notify")
+    address = f"@sluice-test-{reserve_port()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(address.replace("@", "\0"))
         notify.settimeout(60)
