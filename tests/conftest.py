@@ -157,9 +157,9 @@ def data_dir() -> Path:
 
 
 #: Numbers of one item of the lists that the model `list-sum` takes, and most items.
-FEATURES, MOST = 3, 20
+FEATURES, MAX_TRACKS = 3, 20
 INPUTS = (
-    Tensor("tracks", "float32", (FEATURES,), max_items=MOST),
+    Tensor("tracks", "float32", (FEATURES,), max_items=MAX_TRACKS),
     Tensor("real", "float32", mask="tracks"),
     Tensor("number", "int64", length="tracks"),
     Tensor("scale", "float32"),

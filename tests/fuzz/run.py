@@ -55,9 +55,9 @@ def _plain(target: str, seconds: float) -> None:
 
     seed = random.randrange(2**32)
     rng, deadline, tried = random.Random(seed), time.monotonic() + seconds, 0
-    stock = [*seeds(target), *(path.read_bytes() for path in sorted((CORPUS / target).glob("*")))]
+    inputs = [*seeds(target), *(path.read_bytes() for path in sorted((CORPUS / target).glob("*")))]
     while time.monotonic() < deadline:
-        data = mutate(rng.choice(stock), rng)
+        data = mutate(rng.choice(inputs), rng)
         try:
             survive(target, data)
         except BaseException:
@@ -117,7 +117,7 @@ def _end_of(command: list[str], timeout_s: float) -> str:
 
 def main() -> int:
     """Fuzz each target in a process of its own: a crash of one must not end the others."""
-    wishes = _parse()
+    options = _parse()
     sys.path.insert(0, str(HERE))
     try:
         import atheris  # noqa: F401
@@ -125,16 +125,16 @@ def main() -> int:
         guided = True
     except ImportError:
         guided = False
-    if wishes.one:
-        (_guided if guided else _plain)(wishes.targets[0], wishes.seconds)
+    if options.one:
+        (_guided if guided else _plain)(options.targets[0], options.seconds)
         return 0
     from targets import TARGETS
 
-    print(f"fuzzing {'with' if guided else 'without'} atheris, {wishes.seconds} s a target")
+    print(f"fuzzing {'with' if guided else 'without'} atheris, {options.seconds} s a target")
     broken = []
-    for target in wishes.targets or TARGETS:
-        command = [sys.executable, __file__, "--one", "--seconds", str(wishes.seconds), target]
-        how = _end_of(command, wishes.seconds * 3 + 120)
+    for target in options.targets or TARGETS:
+        command = [sys.executable, __file__, "--one", "--seconds", str(options.seconds), target]
+        how = _end_of(command, options.seconds * 3 + 120)
         print(f"{target}: {how or 'fine'}", flush=True)
         if how:
             broken.append(target)

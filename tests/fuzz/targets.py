@@ -233,7 +233,7 @@ def _parts() -> tuple[bytes, bytes]:
 
 
 def _commit() -> bytes:
-    """Return the record of two batches, the second of which a swapped model has judged."""
+    """Return the record of two batches, the second of which a swapped model has processed."""
     journal = Journal()
     journal.register_swap(
         ModelSwapRecord(epoch=1, stage="tag", name="tagger", version="2", sha256="ab")
@@ -242,10 +242,10 @@ def _commit() -> bytes:
     packed = np.array(counts, np.int64).tobytes()
     results = []
     for seq in (0, 1):
-        told = BatchSummary(
+        summary = BatchSummary(
             packed, bytes(512), 0, [], batch_record.pack_batch_record(seq, ids, counts, seq, 0)
         )
-        results.append(BatchResult(seq, _EVENTS, _batch(), pack_summary(told)))
+        results.append(BatchResult(seq, _EVENTS, _batch(), pack_summary(summary)))
     return journal.append(results)[0].encode()
 
 

@@ -47,8 +47,8 @@ def test_what_once_broke_it_does_so_no_more(target):
 @every_target
 @given(random=st.randoms(use_true_random=False), which=st.integers(0, 9))
 def test_altered_input_is_refused_or_read(target, random, which):
-    stock = targets.seeds(target)
-    targets.survive(target, runner.mutate(stock[which % len(stock)], random))
+    seeds = targets.seeds(target)
+    targets.survive(target, runner.mutate(seeds[which % len(seeds)], random))
 
 
 @every_target
@@ -58,7 +58,7 @@ def test_any_bytes_are_refused_or_read(target, data):
 
 
 def test_a_fault_would_be_seen(monkeypatch, tmp_path):
-    """The net has no hole: what raises anything else gets through `survive`."""
+    """`survive` catches only expected errors: any other exception gets through."""
 
     def broken(data: bytes) -> None:
         raise ZeroDivisionError

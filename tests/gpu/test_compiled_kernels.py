@@ -89,7 +89,7 @@ def test_the_page_says_what_the_compiler_says(
     )
 
 
-def test_the_simulator_is_told_apart() -> None:
+def test_the_simulator_is_recognised() -> None:
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     command = [sys.executable, "benchmarks/cuda_kernels.py"]
     done = subprocess.run(

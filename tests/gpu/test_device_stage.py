@@ -95,7 +95,7 @@ def test_bad_events_are_flagged_as_on_the_cpu(build: Build) -> None:
     stage.close()
 
 
-def test_a_kernel_on_no_stream_is_told(
+def test_a_kernel_on_no_stream_is_reported(
     build: Build, machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step that forgets the stream reads what was not uploaded yet."""
@@ -110,7 +110,7 @@ def test_a_kernel_on_no_stream_is_told(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"steps": STEPS[:2]}, "expected one 'infer', got none"),
         ({"steps": (*STEPS, STEPS[2])}, "expected one step 'infer', got more"),
@@ -122,10 +122,10 @@ def test_a_kernel_on_no_stream_is_told(
         ({"steps": ()}, "length >= 1"),
     ],
 )
-def test_steps_that_make_no_chain_are_refused(options: dict[str, Any], told: str) -> None:
+def test_steps_that_make_no_chain_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         _device(**options)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_model_of_lists_is_no_step(

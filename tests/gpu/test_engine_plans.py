@@ -88,7 +88,7 @@ def test_the_timing_cache_goes_on(machine: Any, tmp_path: Path) -> None:
         assert cache.read_bytes() == builds * b"."
 
 
-def test_what_each_layer_became_is_told(machine: Any, tmp_path: Path) -> None:
+def test_what_each_layer_became_is_reported(machine: Any, tmp_path: Path) -> None:
     _built("wafer-tagger", "fp32", tmp_path, layers=tmp_path / "layers.json")
     layers = json.loads((tmp_path / "layers.json").read_text())["Layers"]
     assert {"Gemm", "Softmax"} <= {layer["LayerType"] for layer in layers}

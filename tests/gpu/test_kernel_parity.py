@@ -38,11 +38,11 @@ def run(kernel: Any, *arguments: Any) -> None:
             array.copy_to_host(here)
 
 
-def assert_same(name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...], rooms: Any) -> None:
+def assert_same(name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...], modules: Any) -> None:
     expected, got = [[array.copy() for array in outputs] for _ in "ab"]
-    for room, made in zip(rooms, (expected, got), strict=True):
-        function = getattr(room, name)
-        if room.__name__.startswith("sluice.kernels.cuda"):
+    for module, made in zip(modules, (expected, got), strict=True):
+        function = getattr(module, name)
+        if module.__name__.startswith("sluice.kernels.cuda"):
             run(function, *inputs, *made)
         else:
             function(*inputs, *made)
@@ -143,7 +143,7 @@ def test_pad(item: type) -> None:
     assert_same("pad", (flat[0], offsets, rows, flat[1]), outputs, twins(ragged))
 
 
-def test_lists_that_are_none_are_told() -> None:
+def test_lists_that_are_none_get_a_length_of_minus_one() -> None:
     values, filler = np.arange(5, dtype=np.uint8), np.zeros(1, np.uint8)
     offsets, rows = np.array([0, 3, 2, 9]), np.array([-1, 0, 1, 2, 3])
     out, lengths = np.full((5, 4), 9, np.uint8), np.zeros(5, np.int64)

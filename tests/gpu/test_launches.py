@@ -33,7 +33,7 @@ pytestmark = pytest.mark.programs("gcc")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+def completed(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     """What the script prints, and on standard error what the driver was asked for."""
     folder = tmp_path_factory.mktemp("driver")
     library = folder / "libcuda.so.1"
@@ -47,8 +47,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_a_launch_is_all_that_the_driver_sees(told: subprocess.CompletedProcess[str]) -> None:
-    assert told.returncode == 0, told.stderr
+def test_a_launch_is_all_that_the_driver_sees(completed: subprocess.CompletedProcess[str]) -> None:
+    assert completed.returncode == 0, completed.stderr
     # Of an array: two that are always 0, its size, an element's, its address, shape and strides.
     launches = [
         f"launch {grid} 256 {stream} {words} {charges} {12 * rows}"
@@ -56,10 +56,10 @@ def test_a_launch_is_all_that_the_driver_sees(told: subprocess.CompletedProcess[
         for words in (f"0 0 {12 * rows} 4 4096 {12 * rows} 4",)
         for charges in (f"0 0 {48 * rows} 4 8192 {48 * rows} 4",)
     ]
-    assert told.stderr.splitlines() == launches
+    assert completed.stderr.splitlines() == launches
 
 
 def test_an_address_that_does_not_suit_vectors_is_refused(
-    told: subprocess.CompletedProcess[str],
+    completed: subprocess.CompletedProcess[str],
 ) -> None:
-    assert "unpack: words: expected an address that is a multiple of 16" in told.stdout
+    assert "unpack: words: expected an address that is a multiple of 16" in completed.stdout

@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(place: Path, environment: Callable[[Path], dict[str, str]]) -> Run:
-    """Return what runs a command; with the stand-in unless told otherwise."""
+    """Return what runs a command; with the stand-in unless `standin` is false."""
 
     def type_(*words: Any, standin: bool = True, **variables: str) -> Any:
         env = environment(place) | variables
@@ -109,12 +109,12 @@ def test_engines_are_built_and_a_run_on_them_decides_as_on_the_cpu(
         built = run("build-engine", model, "--batch", "1,128,256", "--json")
         assert built.returncode == 0, built.stderr
         assert json.loads(built.stdout)["profile"].popitem()[1]["max"][0] == 256
-    told = place / "told.json"
+    facts_path = place / "standin.json"
     report = _replay(run, "inline", "--engine", "inline", "--backend", "tensorrt",
-                     SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
+                     SLUICE_STANDIN_REPORT=str(facts_path))  # fmt: skip
     assert {model["backend"] for model in report["models"].values()} == {"tensorrt"}
     _compare(_kept(place, "inline"), expected)
-    facts = json.loads(told.read_text())
+    facts = json.loads(facts_path.read_text())
     assert facts["leaks"] == []
     assert facts["counts"]["graph"] >= 2 * EVENTS / 256
 
@@ -156,15 +156,15 @@ def test_stages_on_a_gpu_decide_as_on_the_cpu(
     writer = RecordingWriter(place / "few.arrows", WORDS, {})
     writer.write(batch)
     writer.close({})
-    told = place / "device.json"
+    facts_path = place / "device.json"
     report = _replay(run, "device", "--engine", "inline", graph="device.toml",
                      source="few.arrows", SLUICE_ENGINES=str(tensorrt_plans.folder()),
-                     NUMBA_ENABLE_CUDASIM="1", SLUICE_STANDIN_REPORT=str(told))  # fmt: skip
+                     NUMBA_ENABLE_CUDASIM="1", SLUICE_STANDIN_REPORT=str(facts_path))  # fmt: skip
     got = _kept(place, "device")
     for column in ("event_id", "decision", "packed", "sum_q"):
         np.testing.assert_array_equal(got[column], expected[column][:few])
     assert report["compression"]["bits_out"] == few * 153
-    facts = json.loads(told.read_text())
+    facts = json.loads(facts_path.read_text())
     assert facts["leaks"] == []
     assert facts["counts"]["kernel"] % 3 == 0
 
@@ -178,18 +178,18 @@ def test_plans_for_another_gpu_are_refused_with_the_command(run: Run, place: Pat
 
 
 @pytest.mark.parametrize(
-    ("variables", "told", "hint"),
+    ("variables", "message", "hint"),
     [
         ({"standin": False}, "TensorRT cannot be loaded", "pip install 'tensorrt-cu13"),
         ({"SLUICE_STANDIN_DEVICES": "0"}, "no GPU", "nvidia-smi"),
     ],
 )
 def test_what_a_build_lacks_is_named(
-    variables: dict[str, Any], told: str, hint: str, run: Run
+    variables: dict[str, Any], message: str, hint: str, run: Run
 ) -> None:
     done = run("build-engine", "wafer-tagger", **variables)
     assert done.returncode == 4
-    assert told in done.stderr
+    assert message in done.stderr
     assert hint in done.stderr
 
 

@@ -60,11 +60,11 @@ def test_two_pieces_are_under_way_at_once_and_nothing_is_made_anew(
     session = open_session(model, "tensorrt:0", "test")
     blocks, things = set(machine.blocks), set(machine.things)
     machine.counts.clear()
-    machine.most_busy = 0
+    machine.max_busy_streams = 0
     _run(session, model, _inputs(model, 200))
-    assert machine.most_busy == 1
+    assert machine.max_busy_streams == 1
     _run(session, model, _inputs(model, 1000))
-    assert machine.most_busy == 2
+    assert machine.max_busy_streams == 2
     pieces = 1 + 4
     assert machine.counts == {"copy pinned to device": pieces, "engine": pieces, "graph": pieces,
                               "copy device to pinned": pieces, "event": pieces}  # fmt: skip
@@ -117,7 +117,7 @@ def test_a_session_that_does_not_reproduce_the_golden_outputs_is_freed(
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "named"),
     [
         ("sha256", "0" * 64, "model 0000"),
         ("tensorrt", "11.4.0.106", "TensorRT 11.4.0.106"),
@@ -127,7 +127,7 @@ def test_a_session_that_does_not_reproduce_the_golden_outputs_is_freed(
     ],
 )
 def test_a_plan_for_something_else_is_refused(
-    field: str, value: str, told: str, build: Build, engines: Path
+    field: str, value: str, named: str, build: Build, engines: Path
 ) -> None:
     model = build("wafer-tagger")
     (about,) = engines.rglob("*.json")
@@ -135,7 +135,7 @@ def test_a_plan_for_something_else_is_refused(
     about.write_text(json.dumps({**facts, field: value}))
     with pytest.raises(ModelError) as refused:
         open_session(model, "tensorrt", "test")
-    assert f"plan was built for {told}" in refused.value.message
+    assert f"plan was built for {named}" in refused.value.message
     assert refused.value.hint == "rebuild: sluice build-engine wafer-tagger@1"
 
 
@@ -153,7 +153,7 @@ def test_a_plan_for_another_gpu_says_for_which(
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda plan: plan.write_bytes(plan.read_bytes()[:-1]), "damaged"),
         (lambda plan: plan.with_suffix(".json").write_text("{"), "cannot read"),
@@ -161,12 +161,12 @@ def test_a_plan_for_another_gpu_says_for_which(
     ],
 )
 def test_a_damaged_plan_is_refused(
-    damage: Callable[[Path], Any], told: str, build: Build, engines: Path
+    damage: Callable[[Path], Any], message: str, build: Build, engines: Path
 ) -> None:
     model = build("wafer-tagger", "tf32")
     (plan,) = engines.rglob("*.plan")
     damage(plan)
-    with pytest.raises(ModelError, match=told) as refused:
+    with pytest.raises(ModelError, match=message) as refused:
         open_session(model, "tensorrt:tf32", "test")
     assert "sluice build-engine wafer-tagger@1 --precision tf32" in str(refused.value.hint)
 
@@ -201,15 +201,15 @@ def test_an_unknown_device_is_refused(device: str, machine: Any) -> None:
         open_session(find_model("wafer-tagger"), f"tensorrt:{device}", "test")
 
 
-@pytest.mark.parametrize(("seen", "asked", "told"), [(0, "", "no GPU"), (1, "3", "GPU 3: not")])
+@pytest.mark.parametrize(("seen", "asked", "message"), [(0, "", "no GPU"), (1, "3", "GPU 3: not")])
 def test_a_gpu_that_is_not_there_is_refused(
-    seen: int, asked: str, told: str, build: Build, monkeypatch: pytest.MonkeyPatch
+    seen: int, asked: str, message: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sluice_standin import cudart
 
     model = build("wafer-tagger")
     monkeypatch.setattr(cudart, "DEVICES", seen)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         open_session(model, f"tensorrt:{asked}", "test")
 
 
@@ -219,7 +219,7 @@ def test_too_little_memory_is_an_error_and_leaves_nothing(
     from sluice_standin import cudart
 
     model = build("wafer-encoder-9b")
-    monkeypatch.setattr(cudart, "ROOM", 1 << 16)
+    monkeypatch.setattr(cudart, "DEVICE_BYTES", 1 << 16)
     with pytest.raises(ModelError, match=r"cudaMalloc\(\d+\): cudaErrorMemoryAllocation"):
         open_session(model, "tensorrt", "test")
 

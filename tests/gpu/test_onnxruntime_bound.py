@@ -37,7 +37,7 @@ class Binding:
 
 
 class Session:
-    """A session of a GPU's provider: judges on the CPU what lies in the stand-in's memory."""
+    """A session of a GPU's provider: infers on the CPU what lies in the stand-in's memory."""
 
     def __init__(self, runtime, path, options, *, providers, provider_options, enable_fallback):
         assert enable_fallback == 0
@@ -113,7 +113,7 @@ def sized(model):
     return replace(model, manifest=replace(model.manifest, batch=SIZES))
 
 
-def judge(session, model, inputs):
+def infer(session, model, inputs):
     events = len(next(iter(inputs.values())))
     outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
     session.infer(inputs, outputs)
@@ -134,8 +134,8 @@ def test_same_as_the_cpu_at_every_size(runtime, device, name):
     reference = open_session(model, "onnxruntime:cpu", "here")
     for events in (1, 255, 257, 512, 513, 1100, 3):
         inputs = drawn(model, events)
-        expected = judge(reference, model, inputs)
-        for tensor, array in judge(session, model, inputs).items():
+        expected = infer(reference, model, inputs)
+        for tensor, array in infer(session, model, inputs).items():
             np.testing.assert_allclose(array, expected[tensor], atol=2e-6)
     session.close()
     reference.close()
@@ -148,7 +148,7 @@ def test_bound_and_captured_once_for_each_size(runtime, machine):
     assert len(made.bindings) == 2  # 256 and 512
     assert all(made.captured.values())
     for events in (1, 300, 512, 700, 40):
-        judge(session, model, drawn(model, events))
+        infer(session, model, drawn(model, events))
     assert len(made.bindings) == 2
     assert {len(seen["sum_q"]) for seen in made.seen} == {256, 512}
     few = made.seen[-1]["latent_q"]
@@ -170,8 +170,8 @@ def test_lists_of_any_length(runtime, device, list_sum, tmp_path):
             "number": rng.integers(0, width, events),
             "scale": rng.normal(size=events).astype(np.float32),
         }
-        expected = judge(reference, model, inputs)
-        for tensor, array in judge(session, model, inputs).items():
+        expected = infer(reference, model, inputs)
+        for tensor, array in infer(session, model, inputs).items():
             np.testing.assert_allclose(array, expected[tensor], rtol=1e-6)
     assert not runtime.sessions[0].captured
     session.close()
@@ -245,5 +245,5 @@ def test_golden_outputs_that_are_not_reproduced_leave_nothing(runtime, monkeypat
 def test_no_memory_for_a_model_leaves_nothing(runtime, monkeypatch):
     from sluice_standin import cudart
 
-    monkeypatch.setattr(cudart, "ROOM", 1000)
+    monkeypatch.setattr(cudart, "DEVICE_BYTES", 1000)
     assert "cudaErrorMemoryAllocation" in refusal(find_model("wafer-tagger"))

@@ -1,4 +1,4 @@
-"""The stand-in refuses what a GPU would punish: each test breaks the code and is told of it."""
+"""The stand-in refuses what a GPU would punish: each test breaks the code and expects the error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _session(build: Build) -> TensorRtSession:
     return session
 
 
-def test_results_that_nobody_waited_for_are_poison(
+def test_results_that_nobody_waited_for_are_nan(
     build: Build, broken: Any, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(Event, "synchronise", lambda self: None)
@@ -71,7 +71,7 @@ def test_no_working_memory(build: Build, broken: Any, monkeypatch: Patch) -> Non
 
 
 def test_a_shape_beyond_the_profile(build: Build, machine: Any, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(double_buffer, "_sizes", lambda least, most: iter((2 * most,)))
+    monkeypatch.setattr(double_buffer, "_sizes", lambda smallest, largest: iter((2 * largest,)))
     with pytest.raises(ModelError, match=r"expected a shape from \[1, 8, 8\] to \[256, 8, 8\]"):
         _session(build)
 
@@ -216,7 +216,7 @@ def test_copies_are_done_when_waited_for_and_not_before(device: Cuda, machine: A
 
 
 def test_a_call_that_fails_tells_call_and_reason(device: Cuda, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(device.api, "ROOM", 100)
+    monkeypatch.setattr(device.api, "DEVICE_BYTES", 100)
     with pytest.raises(ModelError, match=r"CUDA: cudaMalloc\(101\): cudaErrorMemoryAllocation: "):
         Memory(device, 101)
 

@@ -146,15 +146,15 @@ def test_what_a_binding_lacks_is_found(described: Any, tmp_path: Path) -> None:
 
 def test_the_binding_takes_our_classes_and_gives_what_we_expect(real: Ask, version: str) -> None:
     """What no stub tells: subclasses, conversions, the values of flags."""
-    told = json.loads(real("-c", _TRY))
-    assert told["errors"] == ["an error"]
-    assert told["goes on"] is True
-    assert told["shape"] == [[1, 2, 3], 1]
+    result = json.loads(real("-c", _TRY))
+    assert result["errors"] == ["an error"]
+    assert result["goes on"] is True
+    assert result["shape"] == [[1, 2, 3], 1]
     kinds = {"FLOAT": "float32", "HALF": "float16"} | {
         kind: kind.lower() for kind in ("INT8", "INT32", "INT64", "BOOL", "UINT8")
     }
-    assert told["types"] == kinds
-    assert told["strongly typed"] == {"10": 2, "11": 1}[version]
+    assert result["types"] == kinds
+    assert result["strongly typed"] == {"10": 2, "11": 1}[version]
 
 
 _TRY = """
@@ -214,7 +214,7 @@ def _compare(cls: str, member: str, function: Any, signatures: list[str]) -> Non
     split = _module("stubs")._split
     ours = [p for p in inspect.signature(function).parameters if p != "self"]
     theirs = []
-    for told in signatures:
-        inside = told[told.index("(") + 1 :].rsplit(") -> ", 1)[0]
+    for signature in signatures:
+        inside = signature[signature.index("(") + 1 :].rsplit(") -> ", 1)[0]
         theirs.append([argument.partition(":")[0] for argument in list(split(inside))[1:]])
     assert any(ours == names[: len(ours)] for names in theirs), f"{cls}.{member}: {ours}, {theirs}"

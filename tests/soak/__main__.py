@@ -16,7 +16,7 @@ from .faults import FAULTS
 from .growth import Watch
 from .schedule import Fault, make_schedule
 from .stand import Stand
-from .verdict import judge
+from .verdict import evaluate
 
 _READY_S = 300.0
 _END_S = 120.0
@@ -24,21 +24,21 @@ _END_S = 120.0
 
 def main() -> int:
     """Run, print the report, and return 0 if every check is good."""
-    wish = _wishes()
-    kinds = tuple(wish.faults.split(",")) if wish.faults else tuple(FAULTS)
-    plan = make_schedule(wish.seed, wish.seconds, kinds)
+    options = _parse()
+    kinds = tuple(options.faults.split(",")) if options.faults else tuple(FAULTS)
+    plan = make_schedule(options.seed, options.seconds, kinds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the run too
     with tempfile.TemporaryDirectory(prefix="sluice-soak-") as folder:
-        report = _soak(Path(folder), wish, plan)
+        report = _soak(Path(folder), options, plan)
     text = json.dumps(report, indent=2)
-    if wish.report:
-        wish.report.parent.mkdir(parents=True, exist_ok=True)
-        wish.report.write_text(text + "\n")
+    if options.report:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(text + "\n")
     sys.stdout.write(text + "\n")
     return 0 if report["passed"] else 1
 
 
-def _wishes() -> argparse.Namespace:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800.0, help="how long")
     parser.add_argument("--seed", type=int, default=1, help="of the faults")
@@ -48,27 +48,27 @@ def _wishes() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _soak(folder: Path, wish: argparse.Namespace, plan: list[Fault]) -> dict[str, Any]:
-    stand = Stand(folder, wish.rate)
+def _soak(folder: Path, options: argparse.Namespace, plan: list[Fault]) -> dict[str, Any]:
+    stand = Stand(folder, options.rate)
     watch = None
     try:
         _wait_ready(stand)
-        stand.send(wish.rate, wish.seconds)
-        watch = Watch(stand, period_s=max(0.5, wish.seconds / 600))
-        injected = _inject(stand, plan, wish.seconds)
+        stand.send(options.rate, options.seconds)
+        watch = Watch(stand, period_s=max(0.5, options.seconds / 600))
+        injected = _inject(stand, plan, options.seconds)
         stand.collect(_END_S)
         watch.close()
         stand.run.send_signal(signal.SIGTERM)
         code = stand.run.wait(_END_S)
         outcome = json.loads(stand.report.read_text())
         growth = watch.report()
-        checks = judge(stand, outcome, growth, injected)
+        checks = evaluate(stand, outcome, growth, injected)
     finally:
         if watch is not None:
             watch.close()
         stand.end()
     return {
-        "seed": wish.seed, "seconds": wish.seconds, "rate_hz": wish.rate,
+        "seed": options.seed, "seconds": options.seconds, "rate_hz": options.rate,
         "load": os.getloadavg()[0], "exit_code": code, "injected": injected,
         "events": outcome["events"], "latency_s": outcome["latency_s"],
         "output": outcome["output"], "restarts": outcome["restarts"],

@@ -84,8 +84,8 @@ def grown(report: dict[str, Any]) -> list[str]:
 
 def _settled(rows: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
     """Return the samples from when the process was up, however busy the machine was."""
-    least = _SETTLED * median(row[1] for row in rows)
-    return rows[next(i for i, row in enumerate(rows) if row[1] >= least) :]
+    settled = _SETTLED * median(row[1] for row in rows)
+    return rows[next(i for i, row in enumerate(rows) if row[1] >= settled) :]
 
 
 def _ends(values: list[float]) -> list[float]:

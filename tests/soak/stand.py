@@ -116,12 +116,12 @@ class Stand:
         """Say something to the run by ``sluice ctl``; return what went wrong, or "done"."""
         command = [SLUICE, "ctl", *words, "--address", f"127.0.0.1:{self.http}"]
         try:
-            told = subprocess.run(
+            completed = subprocess.run(
                 command, capture_output=True, text=True, timeout=_CONTROL_S, check=False
             )
         except subprocess.TimeoutExpired:
             return f"no answer in {_CONTROL_S:g} s"
-        return told.stderr.strip() if told.returncode else "done"
+        return completed.stderr.strip() if completed.returncode else "done"
 
     def collect(self, timeout_s: float) -> None:
         """Wait for every front end's end and keep what it says."""

@@ -15,7 +15,7 @@ from sluice.pipeline.recording import RecordingWriter
 from .faults import _GARBAGE, FAULTS
 from .growth import ALLOWED, _ends, _settled, grown
 from .schedule import GAP_S, GARBAGE, QUIET_S, make_schedule
-from .verdict import judge
+from .verdict import evaluate
 
 KINDS = tuple(FAULTS)
 
@@ -86,7 +86,7 @@ QUIET = {"processes": [process()], "shm_mb": [2, 2]}
 
 
 def bad(stand, report, growth=QUIET, injected=INJECTED):
-    checks = judge(stand, report, growth, injected)
+    checks = evaluate(stand, report, growth, injected)
     return {name for name, check in checks.items() if not check["good"]}
 
 
@@ -127,7 +127,7 @@ def test_a_fault_that_did_not_come_to_pass_is_found(stand, report, fault):
 
 
 def test_a_swap_that_was_refused_or_is_not_in_the_report_is_found(stand, report):
-    refused = {"fault": "swap", "to": "full", "said": "sluice: error: judges with it already"}
+    refused = {"fault": "swap", "to": "full", "said": "sluice: error: runs it already"}
     assert bad(stand, report, injected=[*INJECTED, refused]) == {
         "every fault came to pass", "every swap is in the report"
     }  # fmt: skip

@@ -32,7 +32,7 @@ def failed(injected: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def judge(
+def evaluate(
     stand: Stand,
     report: dict[str, Any],
     growth: dict[str, Any],

@@ -13,7 +13,7 @@ import typing
 import typing_extensions
 from typing import Any, ClassVar, overload
 """
-#: How a type is told, and what it is; pybind11 converts a sequence to `Dims`.
+#: How a type is written, and what it is; pybind11 converts a sequence to `Dims`.
 _TYPES = [
     (r"tensorrt_bindings\.tensorrt\.", ""),
     (r"typing\.SupportsInt", "int"),
@@ -64,9 +64,9 @@ def _member(name: str, found: dict[str, Any]) -> Iterator[str]:
             yield f"def {name}{signature}: ..."
 
 
-def _signature(told: str) -> str:
+def _signature(described: str) -> str:
     """Return a signature as Python has it, '' for one of unnamed arguments only."""
-    inside, result = told[told.index("(") + 1 :].rsplit(") -> ", 1)
+    inside, result = described[described.index("(") + 1 :].rsplit(") -> ", 1)
     if inside.startswith("*args"):
         return ""
     arguments = []
@@ -80,9 +80,10 @@ def _signature(told: str) -> str:
 
 
 def _argument(name: str, kind: str, optional: bool) -> str:
-    told = _type(kind)
-    told = f"{told} | collections.abc.Sequence[int]" if told == "Dims" else told
-    return f"{name}{'_' * keyword.iskeyword(name)}: {told}{' = ...' * optional}"
+    annotation = _type(kind)
+    if annotation == "Dims":
+        annotation = f"{annotation} | collections.abc.Sequence[int]"
+    return f"{name}{'_' * keyword.iskeyword(name)}: {annotation}{' = ...' * optional}"
 
 
 def _split(arguments: str) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _split(arguments: str) -> Iterator[str]:
         yield arguments[start:].strip()
 
 
-def _type(told: str) -> str:
+def _type(annotation: str) -> str:
     for pattern, kind in _TYPES:
-        told = re.sub(pattern, kind, told)
-    return told
+        annotation = re.sub(pattern, kind, annotation)
+    return annotation

@@ -88,12 +88,12 @@ def wheel(root: Path, once: Callable[[str, Callable[[Path], None]], Path]) -> Pa
 
 
 def test_wheel_has_every_file(root: Path, project: dict[str, Any], wheel: Path) -> None:
-    for package, room in project["tool"]["setuptools"]["package-dir"].items():
+    for package, folder in project["tool"]["setuptools"]["package-dir"].items():
         installed = wheel / package.replace(".", "/")
-        for path in (root / room).rglob("*"):
-            script = room == "benchmarks" and path.parent != root / room
+        for path in (root / folder).rglob("*"):
+            script = folder == "benchmarks" and path.parent != root / folder
             if path.is_file() and "__pycache__" not in path.parts and not script:
-                assert (installed / path.relative_to(root / room)).is_file(), path
+                assert (installed / path.relative_to(root / folder)).is_file(), path
     assert list(wheel.glob("*.dist-info/licenses/LICENSE"))
 
 
@@ -140,8 +140,8 @@ def _targets(root: Path) -> dict[str, str]:
 def test_container_is_built_from_what_the_wheel_needs(root: Path, project: dict[str, Any]) -> None:
     wheel = _targets(root)["wheel"]
     let_in = (root / ".dockerignore").read_text().splitlines()
-    rooms = project["tool"]["setuptools"]["package-dir"].values()
-    for name in (*rooms, "pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt"):
+    folders = project["tool"]["setuptools"]["package-dir"].values()
+    for name in (*folders, "pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt"):
         assert re.search(rf"^COPY .*\b{re.escape(name)}\b", wheel, re.M), name
         assert f"!{name}" in let_in, name
     assert "!constraints-gpu.txt" in let_in

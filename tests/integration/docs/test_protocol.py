@@ -134,7 +134,7 @@ def test_version_and_magic(page: Path) -> None:
     assert page.read_text().startswith(f"# The Sluice protocol, version {protocol.VERSION}\n")
 
 
-def test_composition(page: Path, section: Section) -> None:
+def test_batch_record(page: Path, section: Section) -> None:
     text = " ".join(section(page, "### Payloads").split())
     record = batch_record.BATCH_RECORD_DTYPE
     names = [name for name in record.names or () if f"`{name}`" in text]

@@ -235,9 +235,9 @@ _MADE_OF_PARTS = {
 def test_events_of_the_log(root: Path) -> None:
     page = (root / "docs" / "howto" / "read-the-log.md").read_text()
     rows = re.findall(r"^\| (?:debug|info|warning|error) \| ([^|]*) \|", page, re.M)
-    told = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    documented = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
     code = "".join(path.read_text() for path in (root / "pipeline").rglob("*.py"))
     written = set(re.findall(r'fields\(\s*"([a-z-]+)"', code))
     written |= set(re.findall(r'limiter\.\w+\(\s*_LOG,\s*"([a-z-]+)"', code))
     written |= set(re.findall(r'^_(?:ERROR|REJECTED) = "([a-z-]+)"', code, re.M))
-    assert told == written | _MADE_OF_PARTS
+    assert documented == written | _MADE_OF_PARTS

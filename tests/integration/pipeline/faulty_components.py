@@ -160,7 +160,7 @@ class BrokenSource:
 
         return UNLIMITED
 
-    def read(self, most):
+    def read(self, max_events):
         from sluice.pipeline.core.batch import EventBatch
 
         self.given += 1

@@ -40,7 +40,7 @@ def test_what_a_worker_owes_is_bounded_in_batches_and_events(events):
 
 @pytest.mark.parametrize("size", [50, 3_000])
 def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
-    asked, told = [], []
+    asked, reported = [], []
     credit, commit = Dispatcher.on_credit, Dispatcher.commit
 
     def noted_credit(self, name, message):
@@ -48,7 +48,7 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
         credit(self, name, message)
 
     def noted_commit(self, first, summaries):
-        told.append((first, len(summaries)))
+        reported.append((first, len(summaries)))
         return commit(self, first, summaries)
 
     monkeypatch.setattr(Dispatcher, "on_credit", noted_credit)
@@ -61,10 +61,11 @@ def test_a_replay_asks_for_several_at_once(wafers, monkeypatch, size):
     report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"))
     assert report["closed"]
     batches = -(-20_000 // size)
-    judged = [batches for batches, events in asked if events]
+    processed = [batches for batches, events in asked if events]
     # What the worker owes when the run ends it need not say.
-    assert batches - 4 < sum(judged) <= batches
-    assert max(judged) <= 4
-    assert len(judged) < batches
-    assert [first for first, _ in told] == [sum(n for _, n in told[:k]) for k in range(len(told))]
-    assert sum(n for _, n in told) == batches
+    assert batches - 4 < sum(processed) <= batches
+    assert max(processed) <= 4
+    assert len(processed) < batches
+    counts = [n for _, n in reported]
+    assert [first for first, _ in reported] == [sum(counts[:k]) for k in range(len(counts))]
+    assert sum(counts) == batches

@@ -54,10 +54,10 @@ def check(done, report, out, offered):
     assert counts["failed"] > 0
     assert counts["lost"] == counts["shed"] == counts["invalid"] == 0
     read = ids_of(out)
-    judged = counts["offered"] - counts["failed"]
+    decided = counts["offered"] - counts["failed"]
     assert 0 < counts["offered"] <= offered
     # All that was acknowledged can be read, in order, from the first event on.
-    assert len(read) >= judged > 0
+    assert len(read) >= decided > 0
     assert read == list(range(1, len(read) + 1))
 
 

@@ -50,8 +50,8 @@ def run(wafers, monkeypatch, gpus):
                 families = text_string_to_metric_families(page.read().decode())
                 scrapes.append({family.name: family.samples for family in families})
 
-    wishes = RunOptions(run=UNNUMBERED, engine="inline", rate_hz=20_000, http="127.0.0.1:0")
-    return run_graph(config, wishes, scrape, where.append), scrapes
+    options = RunOptions(run=UNNUMBERED, engine="inline", rate_hz=20_000, http="127.0.0.1:0")
+    return run_graph(config, options, scrape, where.append), scrapes
 
 
 def test_a_gpu_that_fails_breaks_neither_scrape_nor_run(wafers, monkeypatch):

@@ -121,9 +121,9 @@ def test_a_second_stop_does_not_wait_for_a_sink_that_stands_still(
     events = load_report(tmp_path / "r.json")["events"]
     assert 0 < events["failed"] <= 400  # what the window holds
     ids = recorded(tmp_path / "o.arrows")  # an ACK may have been lost, no event is
-    judged = events["offered"] - events["failed"]
+    decided = events["offered"] - events["failed"]
     np.testing.assert_array_equal(ids, np.arange(1, len(ids) + 1))
-    assert judged <= len(ids) <= events["offered"]
+    assert decided <= len(ids) <= events["offered"]
 
 
 def test_clients_that_never_read_slow_neither_run_nor_other_clients(

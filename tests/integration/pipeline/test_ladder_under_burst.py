@@ -13,7 +13,7 @@ from sluice.pipeline.recording import RecordingReader
 
 @pytest.fixture(params=[pytest.param("inline", marks=pytest.mark.long), "distributed"])
 def daemon(request, launch, http, make_graph, tmp_path):
-    """A daemon whose full rung bears 2,000 events/s, its endpoint, report and recording."""
+    """A daemon whose full rung can process 2,000 events/s, its endpoint, report and recording."""
     endpoint = f"ipc://{tmp_path}/ingest"
     graph = make_graph(
         "burst",

@@ -35,7 +35,7 @@ def slow_graph(make_graph):
     return make_graph("slow", first=[sleepy], sink={"use": "null"}, graph={"batch_events": 100})
 
 
-def test_a_killed_worker_is_told_with_pid_signal_and_batches(launch, http, slow_graph, wafers):
+def test_a_killed_worker_is_logged_with_pid_signal_and_batches(launch, http, slow_graph, wafers):
     command = launch(
         "replay", wafers, "--graph", slow_graph, "--http", f"127.0.0.1:{http.port}",
         "--workers", 1, "--log-json",
@@ -120,12 +120,12 @@ def test_shed_events_are_logged_first_at_once_then_as_sums(
     done = command.finish()
     shed = load_report(report)["events"]["shed"]
     assert shed
-    told = of(done, "events-shed")
-    assert "seconds" not in told[0]
-    assert 2 <= len(told) <= 4
-    assert all("seconds" in line for line in told[1:])
-    assert sum(line["count"] for line in told) == shed
-    assert {line["level"] for line in told} == {"warning"}
+    shed_lines = of(done, "events-shed")
+    assert "seconds" not in shed_lines[0]
+    assert 2 <= len(shed_lines) <= 4
+    assert all("seconds" in line for line in shed_lines[1:])
+    assert sum(line["count"] for line in shed_lines) == shed
+    assert {line["level"] for line in shed_lines} == {"warning"}
 
 
 @pytest.mark.parametrize("abstract", [False, True])

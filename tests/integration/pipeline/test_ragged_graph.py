@@ -14,7 +14,7 @@ from sluice.pipeline.recording import RecordingReader, RecordingWriter
 
 TRACKS = Column("tracks", "float32", (None, 3))
 SCHEMA = Schema((EVENT_ID, T_EVENT, TRACKS, Column("scale", "float32")))
-EVENTS, MOST, TRAPPED = 3000, 20, (77, 78, 1500)
+EVENTS, MAX_TRACKS, TRAPPED = 3000, 20, (77, 78, 1500)
 ENGINES = {
     "inline": ("--engine", "inline"),
     "two workers": ("--workers", "2"),
@@ -51,7 +51,12 @@ def graph(tmp_path, list_sum):
         "source": {"use": "recording", "path": "none.arrows"},
         "stage": [
             {"use": "test.trap", "name": "trap", "ids": list(TRAPPED)},
-            {"use": "infer", "name": "sum", "model": "list-sum", "buckets": {"tracks": [4, MOST]}},
+            {
+                "use": "infer",
+                "name": "sum",
+                "model": "list-sum",
+                "buckets": {"tracks": [4, MAX_TRACKS]},
+            },
             {"use": "menu", "path": [{"name": "many", "where": "length > 6"}]},
         ],
         "sink": {"use": "recording", "keep": "all", "columns": columns},
@@ -83,15 +88,15 @@ def test_every_event_closes_and_engines_agree(sluice, lists, graph, tmp_path, lo
         assert result["events"]["offered"] == EVENTS
         assert result["events"]["failed"] == result["quarantine"]["rows"] == len(TRAPPED)
         counts = whole["tracks"].counts
-        cut = np.flatnonzero(counts > MOST)
+        cut = np.flatnonzero(counts > MAX_TRACKS)
         assert result["stages"]["sum"]["truncated"] == len(cut)
         tables[name] = read(out)
     first = tables["inline"]
     assert all(first.equals(table) for table in tables.values())
     failed = np.isin(np.arange(EVENTS), TRAPPED)
-    lengths = np.where(failed, 0, np.minimum(counts, MOST))
+    lengths = np.where(failed, 0, np.minimum(counts, MAX_TRACKS))
     assert first["length"].to_numpy().tolist() == lengths.tolist()
-    totals = [np.zeros(3) if failed[i] else whole["tracks"][i][:MOST].sum(axis=0)
+    totals = [np.zeros(3) if failed[i] else whole["tracks"][i][:MAX_TRACKS].sum(axis=0)
               for i in range(EVENTS)]  # fmt: skip
     got = first["total"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
     assert got.tolist() == np.array(totals).tolist()

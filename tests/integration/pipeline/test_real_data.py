@@ -42,6 +42,6 @@ def test_real_charges(data_dir, sluice, tmp_path, load_report):
     assert result["bypassed"] == ["unpack"]
     assert result["emd"]["n"] > 0
     assert 0 < result["emd"]["mean"] < 10
-    judged = result["events"]["offered"] - result["events"]["invalid"]
-    assert result["compression"]["bits_in"] == judged * 48 * 7
+    decided = result["events"]["offered"] - result["events"]["invalid"]
+    assert result["compression"]["bits_in"] == decided * 48 * 7
     assert 0 < result["compression"]["bits_out"] < result["compression"]["bits_in"]

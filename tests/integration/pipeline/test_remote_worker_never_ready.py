@@ -19,15 +19,15 @@ from sluice.pipeline.transport.socket import Socket
 
 def join_and_idle(endpoint, heard):
     """Join the run, say nothing more, and note the kinds of what comes until STOP."""
-    hub = Socket(endpoint, "idler")
+    router = Socket(endpoint, "idler")
     deadline = time.monotonic() + 30
     try:
-        hub.send(Header(Kind.JOIN), pack_json(JoinRequest("here", 1)))
+        router.send(Header(Kind.JOIN), pack_json(JoinRequest("here", 1)))
         while Kind.STOP not in heard and time.monotonic() < deadline:
-            if hub.poll(0.1) and (message := hub.receive()) is not None:
+            if router.poll(0.1) and (message := router.receive()) is not None:
                 heard.append(Kind(message[1].kind))
     finally:
-        hub.close()
+        router.close()
 
 
 def test_a_worker_that_is_never_ready_is_disconnected(wafers, reserve_port, monkeypatch):

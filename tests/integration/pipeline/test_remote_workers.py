@@ -28,7 +28,7 @@ def ports(reserve_port):
 @pytest.fixture
 def keys(tmp_path):
     """Keys of ingest, of a worker that may join, and of one that may not."""
-    for name in ("ingest", "allowed/worker", "stranger"):
+    for name in ("ingest", "allowed/worker", "refused"):
         write_keys(tmp_path / "keys" / name, new_keys())
     return tmp_path / "keys"
 
@@ -227,7 +227,7 @@ def test_wrong_keys_are_refused(launch, join, open_graph, http, wafers, tmp_path
     graph = open_graph(compute=1, first=[{"use": "test.sleepy", "name": "s", "seconds": 0.1}])
     command = replay(launch, http, wafers, graph, tmp_path, "keys")
     http.ready(command)
-    refused = join("stranger").finish(30)
+    refused = join("refused").finish(30)
     assert refused.code == 5, refused
     assert "refuses our key" in refused.err
     done = command.finish()

@@ -35,7 +35,7 @@ def status(http):
 
 
 def standing_still(http):
-    """Wait until what was in flight is judged; return the events offered."""
+    """Wait until what was in flight is decided; return the events offered."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         events = status(http)["report"]["events"]

@@ -61,7 +61,7 @@ def test_killing_a_worker_of_each_segment_and_the_sink_loses_nothing(
     assert report["protocol_errors"] == 0
     for never in ("lost", "failed", "shed", "invalid"):
         assert report["events"][never] == 0
-    for stage in (*FRONT, *BACK):  # a batch that was judged twice counts twice
+    for stage in (*FRONT, *BACK):  # a batch that was processed twice counts twice
         assert 20_000 <= report["stages"][stage]["events"] < 30_000
     quiet = replay(chained(), "quiet", "--engine", "inline").finish()
     assert quiet.code == 0, quiet

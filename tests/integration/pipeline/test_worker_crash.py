@@ -191,9 +191,9 @@ def test_a_sink_that_crashes_too_often_ends_the_run_with_its_ledger_closed(
     assert "no restarts left of 0" in done.err
     counts = load_report(tmp_path / "sink.json")["events"]
     assert counts["failed"] > 0
-    judged = counts["offered"] - counts["failed"]
+    decided = counts["offered"] - counts["failed"]
     # An acknowledged event is on disk; one more batch may be there whose word never came.
-    assert judged <= readable(tmp_path / "sink.arrows") <= counts["offered"]
+    assert decided <= readable(tmp_path / "sink.arrows") <= counts["offered"]
 
 
 def test_a_worker_that_hangs_is_named(launch, http, make_graph, wafers, tmp_path, load_report):

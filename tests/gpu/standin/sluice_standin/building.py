@@ -225,9 +225,9 @@ class Builder:
         for tensor in network._inputs:
             if tensor.name not in shapes:
                 return f"input {tensor.name} is missing in optimization profile 0"
-            least, best, most = shapes[tensor.name]
+            smallest, best, largest = shapes[tensor.name]
             for at, size in enumerate(tensor.shape):
-                if not least[at] <= best[at] <= most[at] or (size >= 0 and best[at] != size):
+                if not smallest[at] <= best[at] <= largest[at] or (size >= 0 and best[at] != size):
                     return f"optimization profile 0 is not valid for input {tensor.name}"
         return ""
 

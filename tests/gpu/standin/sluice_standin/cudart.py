@@ -43,7 +43,7 @@ _KINDS = {cudaMemcpyKind.cudaMemcpyHostToDevice: ("pinned", "device"),
           cudaMemcpyKind.cudaMemcpyDeviceToHost: ("device", "pinned")}  # fmt: skip
 #: Devices, and the memory of one; tests change them.
 DEVICES = int(os.environ.get("SLUICE_STANDIN_DEVICES", "1"))
-ROOM = 1 << 34
+DEVICE_BYTES = 1 << 34
 #: Graphs that are launched before it fails, where it shall: all of a warm-up, some of a run.
 LAUNCHES = int(os.environ.get("SLUICE_STANDIN_LAUNCHES", "100"))
 
@@ -96,7 +96,7 @@ def cudaDriverGetVersion() -> tuple[cudaError_t, int]:
 
 def cudaMalloc(size: int) -> tuple[cudaError_t, int | None]:
     used = sum(block.nbytes for block in MACHINE.blocks.values() if block.kind == "device")
-    if used + size > ROOM:
+    if used + size > DEVICE_BYTES:
         return cudaError_t.cudaErrorMemoryAllocation, None
     return _OK, MACHINE.allocate(size, "device")
 

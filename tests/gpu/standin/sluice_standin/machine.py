@@ -27,13 +27,13 @@ class StandInError(AssertionError):
 
 
 class Block:
-    """One allocation; its memory stays mapped when it is freed, so that later use is told."""
+    """One allocation; its memory stays mapped when it is freed, so that later use is found."""
 
     def __init__(self, nbytes: int, kind: str) -> None:
         self.nbytes, self.kind, self.alive = nbytes, kind, True
-        self._room = np.empty(nbytes + _ALIGNMENT, np.uint8)
-        start = -self._room.ctypes.data % _ALIGNMENT
-        self.bytes = self._room[start : start + nbytes]
+        self._memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
+        start = -self._memory.ctypes.data % _ALIGNMENT
+        self.bytes = self._memory[start : start + nbytes]
         self.bytes.fill(POISON)
         self.address = self.bytes.ctypes.data
 
@@ -74,7 +74,7 @@ class Machine:
         self.freed: list[Block] = []
         self.things: dict[int, Any] = {}
         self.counts: dict[str, int] = {}
-        self.most_busy = 0
+        self.max_busy_streams = 0
         self.lost = False
         self._next = 1 << 20
 
@@ -86,7 +86,7 @@ class Machine:
         self.blocks.clear()
         self.things.clear()
         self.counts.clear()
-        self.most_busy = 0
+        self.max_busy_streams = 0
         self.lost = False
 
     # Handles: streams, events, graphs.
@@ -150,7 +150,8 @@ class Machine:
         self._race(stream, op)
         self.counts[op.label] = self.counts.get(op.label, 0) + 1
         stream.queue.append((op, op.start()))
-        self.most_busy = max(self.most_busy, sum(bool(s.queue) for s in self._streams()))
+        busy = sum(bool(s.queue) for s in self._streams())
+        self.max_busy_streams = max(self.max_busy_streams, busy)
 
     def _race(self, stream: Stream, op: Op) -> None:
         for other in self._streams():

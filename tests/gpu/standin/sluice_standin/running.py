@@ -144,9 +144,9 @@ class IExecutionContext:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if self._engine.get_tensor_mode(name) is not TensorIOMode.INPUT:
             raise StandInError(f"{name!r} is no input")
-        least, _, most = self._engine.get_tensor_profile_shape(name, 0)
-        if len(shape) != len(least) or not all(
-            a <= n <= b for a, n, b in zip(least, shape, most, strict=True)
+        smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
+        if len(shape) != len(smallest) or not all(
+            a <= n <= b for a, n, b in zip(smallest, shape, largest, strict=True)
         ):
             return False
         self._shapes[name] = tuple(shape)

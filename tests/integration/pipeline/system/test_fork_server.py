@@ -22,27 +22,27 @@ from pathlib import Path
 
 
 def start(argument):
-    told = json.loads(argument)
-    if told.get("out"):
+    instructions = json.loads(argument)
+    if instructions.get("out"):
         print("said on stdout", flush=True)
         sys.stdout.write("left in the buffer")
-    if told.get("write"):
+    if instructions.get("write"):
         state = {"pid": os.getpid(), "parent": os.getppid(), "stdin": sys.stdin.read(),
                  "descriptors": sorted(os.readlink(f"/proc/self/fd/{n}")
                                        for n in os.listdir("/proc/self/fd")
                                        if os.path.exists(f"/proc/self/fd/{n}")),
                  "threads": len(os.listdir("/proc/self/task")), "folder": os.getcwd(),
-                 "deaf": [signal.getsignal(n) == signal.SIG_IGN
+                 "ignores_signals": [signal.getsignal(n) == signal.SIG_IGN
                           for n in (signal.SIGINT, signal.SIGTERM)],
                  "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
-        Path(told["write"]).write_text(json.dumps(state))
-    if told.get("raise"):
+        Path(instructions["write"]).write_text(json.dumps(state))
+    if instructions.get("raise"):
         raise ValueError("raised on purpose")
-    time.sleep(told.get("sleep", 0))
-    if told.get("orphan") and not os.fork():
+    time.sleep(instructions.get("sleep", 0))
+    if instructions.get("orphan") and not os.fork():
         time.sleep(0.2)
         os._exit(0)
-    return told.get("code", 0)
+    return instructions.get("code", 0)
 """
 
 
@@ -79,9 +79,9 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-def spawn(fork_server, **told):
-    """Return a child that does what it is told."""
-    return fork_server.spawn("child_modules", json.dumps(told))
+def spawn(fork_server, **instructions):
+    """Return a child that follows the instructions."""
+    return fork_server.spawn("child_modules", json.dumps(instructions))
 
 
 def test_a_child_is_ours_and_like_a_fresh_process(fork_server, tmp_path):
@@ -94,7 +94,7 @@ def test_a_child_is_ours_and_like_a_fresh_process(fork_server, tmp_path):
     assert state["folder"] == os.getcwd()
     assert state["stdin"] == ""
     assert state["threads"] == 1
-    assert state["deaf"] == [True, True]
+    assert state["ignores_signals"] == [True, True]
     assert state["blocked"] == 0
     assert state["descriptors"].count("/dev/null") >= 1
     assert len(state["descriptors"]) <= 3
@@ -108,7 +108,7 @@ def test_exit_codes_are_the_childs(fork_server, code):
     assert child.exit_description == f"with exit code {code}"
 
 
-def test_signals_are_told(fork_server):
+def test_signals_are_reported(fork_server):
     child = spawn(fork_server, sleep=60)
     assert child.exit_code is None
     assert not child.wait(0.05)
@@ -155,7 +155,7 @@ def test_a_fork_server_that_is_killed_is_replaced_and_its_children_live_on(fork_
     assert elder.wait(20)
 
 
-def test_one_that_is_tended_is_replaced_without_a_wait(fork_server):
+def test_one_that_is_kept_running_is_replaced_before_the_next_spawn(fork_server):
     wait_until(fork_server.ensure_running)
     os.kill(fork_server.pid, signal.SIGKILL)
     wait_until(lambda: not fork_server.ensure_running())
@@ -192,17 +192,17 @@ def test_fifty_forks_leave_no_descriptor_and_no_process(fork_server, ours):
     assert not psutil.Process(fork_server.pid).children()
 
 
-def test_orphans_of_children_are_left_to_the_system(fork_server, ours):
-    child = spawn(fork_server, sleep=0.3, orphan=True)  # once the birth is over
+def test_grandchildren_that_outlive_their_parent_are_left_to_the_system(fork_server, ours):
+    child = spawn(fork_server, sleep=0.3, orphan=True)  # once the child is started
     assert child.wait(20)
     assert child.exit_code == 0
     assert ours() == [fork_server.pid]
 
 
-@pytest.mark.parametrize("most", [1, 2])
-def test_a_birth_that_the_system_refuses_is_told(most, parts, monkeypatch):
-    """The fork server itself is the first fork; of the two that a birth takes either may fail."""
-    left, fork = [most], os.fork
+@pytest.mark.parametrize("max_forks", [1, 2])
+def test_a_fork_that_the_system_refuses_is_reported(max_forks, parts, monkeypatch):
+    """The fork server itself is the first fork; either of the two that start a child may fail."""
+    left, fork = [max_forks], os.fork
 
     def scarce():
         left[0] -= 1

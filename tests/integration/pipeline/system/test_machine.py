@@ -12,6 +12,6 @@ from sluice.pipeline.system import machine
 
 @pytest.mark.programs("lscpu")
 def test_the_processor_is_that_of_lscpu():
-    told = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
-    names = [line.partition(":")[2].strip() for line in told.splitlines() if "Model name" in line]
+    lscpu = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+    names = [line.partition(":")[2].strip() for line in lscpu.splitlines() if "Model name" in line]
     assert machine.processor() in (names or [platform.processor() or platform.machine()])

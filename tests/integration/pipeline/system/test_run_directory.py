@@ -157,11 +157,11 @@ def test_links_and_files_in_its_place_are_refused(runtime, monkeypatch):
 
 def test_a_path_that_is_too_long_for_a_socket_is_refused(runtime, monkeypatch):
     """The longest that is accepted holds a socket with the longest name."""
-    room = 107 - len("/run-12345678/") - 16 - len(str(runtime)) - 1
-    monkeypatch.setenv("SLUICE_RUNTIME", str(runtime / ("a" * room)))
+    longest = 107 - len("/run-12345678/") - 16 - len(str(runtime)) - 1
+    monkeypatch.setenv("SLUICE_RUNTIME", str(runtime / ("a" * longest)))
     with run_directory() as folder, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(folder / ("s" * 16)))
-    monkeypatch.setenv("SLUICE_RUNTIME", str(runtime / ("a" * (room + 1))))
+    monkeypatch.setenv("SLUICE_RUNTIME", str(runtime / ("a" * (longest + 1))))
     with pytest.raises(ConfigError, match="1 bytes too long for Unix sockets"), run_directory():
         pass
 

@@ -14,11 +14,12 @@ def test_tuning_measures_every_layout(make_recording, tmp_path, monkeypatch):
     path = make_recording(tmp_path / "some.arrows", 2000, batch=500)
     graph = load_graph("compress")
     unkept = replace(graph, sink=ComponentConfig("null", "null", {}))
-    told = []
-    tuned = measure(unkept, ComponentConfig("recording", "some", {"path": str(path)}), told.append)
+    reported = []
+    recording = ComponentConfig("recording", "some", {"path": str(path)})
+    tuned = measure(unkept, recording, reported.append)
     assert f"{tuned.compute}x{tuned.batch_events}" == max(tuned.rates, key=tuned.rates.get)
     assert set(tuned.nanoseconds["encode"]) == {"layers", "onnxruntime:cpu"}
     assert tuned.backends["encode"] == min(
         tuned.nanoseconds["encode"], key=tuned.nanoseconds["encode"].get
     )
-    assert len(told) == len(tuned.rates) + 1
+    assert len(reported) == len(tuned.rates) + 1

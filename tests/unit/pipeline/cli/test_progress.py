@@ -17,7 +17,7 @@ def test_a_log_gets_one_line_and_costs_no_thread(capsys):
     assert "10 of ten" in said[0]
 
 
-def test_quiet_is_quiet(capsys):
+def test_quiet_prints_nothing(capsys):
     with progress_bar(None, quiet=True) as update:
         update(3, "three")
     assert capsys.readouterr() == ("", "")

@@ -30,7 +30,7 @@ def test_all_names_are_known():
 @pytest.mark.parametrize(
     "use", ["wafer.unpak", "waffer.unpack", "wafer", "wafer.", ".unpack", "os"]
 )
-def test_a_wrong_name_is_refused_and_the_nearest_told(use):
+def test_a_wrong_name_is_refused_and_the_nearest_suggested(use):
     with pytest.raises(ConfigError, match="no stage is called") as refused:
         load_class("stage", use, "here")
     assert refused.value.hint
@@ -106,7 +106,7 @@ def test_a_class_of_any_module_is_a_component():
         ("untyped.py:f", "option 'cut': expected a type and a default"),
     ],
 )
-def test_what_cannot_be_imported_is_told_with_its_place(tmp_path, use, says):
+def test_what_cannot_be_imported_is_reported_with_its_place(tmp_path, use, says):
     (tmp_path / "hits.py").write_text(HITS)
     (tmp_path / "syntax.py").write_text("def f(:\n")
     (tmp_path / "raises.py").write_text("import os\n1 / 0\n")

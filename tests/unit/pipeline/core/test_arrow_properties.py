@@ -101,10 +101,10 @@ def test_slices_and_reads_of_others_memory(drawn, data):
 
 
 @given(batches(), st.integers(1, 50))
-def test_split_and_concatenate_are_inverse(drawn, most):
+def test_split_and_concatenate_are_inverse(drawn, max_events):
     schema, batch = drawn
-    parts = list(split(batch, most))
-    assert all(0 < part.events <= most for part in parts)
+    parts = list(split(batch, max_events))
+    assert all(0 < part.events <= max_events for part in parts)
     assert sum(part.events for part in parts) == batch.events
     if parts:
         assert_same(batch, concatenate(parts), schema)

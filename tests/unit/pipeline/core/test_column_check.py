@@ -28,29 +28,29 @@ def batch(events, **columns):
     ],
 )
 def test_a_wrong_column_is_refused_before_and_after_right_ones(bad):
-    gate = ColumnCheck(SCHEMA, "stage 'a'")
+    column_check = ColumnCheck(SCHEMA, "stage 'a'")
     with pytest.raises(DataError, match="stage 'a'"):
-        gate.check(batch(4, **bad))
+        column_check.check(batch(4, **bad))
     right = batch(4)
-    gate.check(right)
-    gate.check(right)
+    column_check.check(right)
+    column_check.check(right)
     with pytest.raises(DataError, match="stage 'a'"):
-        gate.check(batch(4, **(right.columns | bad)))
-    gate.check(right)
+        column_check.check(batch(4, **(right.columns | bad)))
+    column_check.check(right)
 
 
 def test_known_arrays_are_refused_for_another_number_of_events():
-    gate, right = ColumnCheck(SCHEMA, "a"), batch(4)
-    gate.check(right)
+    column_check, right = ColumnCheck(SCHEMA, "a"), batch(4)
+    column_check.check(right)
     with pytest.raises(DataError, match="expected 5 events, got 4"):
-        gate.check(EventBatch(right.columns, 5))
+        column_check.check(EventBatch(right.columns, 5))
 
 
 def test_a_missing_column_is_named():
-    gate, right = ColumnCheck(SCHEMA, "a"), batch(4)
-    gate.check(right)
+    column_check, right = ColumnCheck(SCHEMA, "a"), batch(4)
+    column_check.check(right)
     with pytest.raises(DataError, match="got no such column"):
-        gate.check(right.select(["x"]))
+        column_check.check(right.select(["x"]))
 
 
 def test_a_pool_gives_the_same_arrays_again_and_grows():

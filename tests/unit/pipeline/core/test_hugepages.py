@@ -1,4 +1,4 @@
-"""Arrays on huge pages: apart from each other, lent once at a time, and given back."""
+"""Arrays on huge pages: apart from each other, given out once at a time, and given back."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_arrays_do_not_overlap(asked):
 
 
 @given(SHAPES, st.integers(0, 100_000))
-def test_a_room_that_is_too_small_falls_back_on_numpy(asked, size):
-    room = hugepages.ArenaPool().get(size)
-    check([room.empty(shape, dtype) for shape, dtype in asked], asked)
+def test_an_arena_that_is_too_small_falls_back_on_numpy(asked, size):
+    arena = hugepages.ArenaPool().get(size)
+    check([arena.empty(shape, dtype) for shape, dtype in asked], asked)
 
 
 def test_an_array_of_more_than_a_range():
@@ -50,30 +50,30 @@ def test_an_array_of_more_than_a_range():
     assert (array[0].sum(), array[-1].sum()) == (1 << 20, 2 << 20)
 
 
-def test_what_is_held_is_not_lent_again():
-    loans = hugepages.ArenaPool()
-    first = loans.get(1000).empty(1000, np.uint8)
+def test_an_arena_in_use_is_not_given_out_again():
+    pool = hugepages.ArenaPool()
+    first = pool.get(1000).empty(1000, np.uint8)
     first.fill(7)
     view = first[10:20].view(np.uint8)
     del first
-    other = loans.get(1000).empty(1000, np.uint8)
+    other = pool.get(1000).empty(1000, np.uint8)
     other.fill(9)
     assert (view == 7).all()
     place = view.ctypes.data - 10
     del view
-    assert loans.get(1000).empty(1000, np.uint8).ctypes.data == place
+    assert pool.get(1000).empty(1000, np.uint8).ctypes.data == place
 
 
-def test_a_larger_room_replaces_one_that_is_idle():
-    loans = hugepages.ArenaPool()
-    loans.get(10).empty(10, np.uint8)
-    array = loans.get(10 << 20).empty(10 << 20, np.uint8)
+def test_a_larger_arena_replaces_one_that_is_idle():
+    pool = hugepages.ArenaPool()
+    pool.get(10).empty(10, np.uint8)
+    array = pool.get(10 << 20).empty(10 << 20, np.uint8)
     array.fill(1)
     assert array.sum() == 10 << 20
 
 
-def test_memory_goes_with_what_used_it(monkeypatch):
-    """Of long-lived arrays, a range; of loans, all rooms."""
+def test_memory_is_unmapped_when_nothing_uses_it(monkeypatch):
+    """Long-lived arrays share ranges; a pool has arenas of its own."""
     made = []
 
     class Mapping(mmap.mmap):
@@ -86,20 +86,20 @@ def test_memory_goes_with_what_used_it(monkeypatch):
     monkeypatch.setattr(hugepages.mmap, "mmap", mapping)
     monkeypatch.setattr(hugepages, "_shared", hugepages.Arena(np.empty(0, np.uint8)))
     arrays = [hugepages.allocate(1 << 20, np.uint8) for _ in range(200)]
-    loans = hugepages.ArenaPool()
-    loans.preallocate(3, 1 << 20)
+    pool = hugepages.ArenaPool()
+    pool.preallocate(3, 1 << 20)
     assert len(made) > 4
-    del arrays, loans
+    del arrays, pool
     monkeypatch.undo()
     gc.collect()
     assert not any(reference() for reference in made)
 
 
-def test_stocked_rooms_are_those_that_are_lent(monkeypatch):
-    loans = hugepages.ArenaPool()
-    loans.preallocate(2, 5000)
-    monkeypatch.setattr(hugepages, "_map", lambda _: pytest.fail("expected a room of the stock"))
-    held = [loans.get(5000).empty(5000, np.uint8) for _ in range(2)]
+def test_preallocated_arenas_are_those_that_are_given_out(monkeypatch):
+    pool = hugepages.ArenaPool()
+    pool.preallocate(2, 5000)
+    monkeypatch.setattr(hugepages, "_map", lambda _: pytest.fail("expected a preallocated arena"))
+    held = [pool.get(5000).empty(5000, np.uint8) for _ in range(2)]
     assert not np.shares_memory(*held)
 
 
@@ -115,7 +115,7 @@ def test_a_kernel_without_huge_pages(monkeypatch):
 
 
 @given(st.lists(st.integers(0, 300), min_size=2, max_size=6))
-def test_joined_batches_lie_in_one_room(lengths):
+def test_joined_batches_lie_in_one_arena(lengths):
     """And have the same events as those that NumPy joins."""
     parts = [
         EventBatch({"a": np.arange(n, dtype=np.uint64), "b": np.ones((n, 3), "f4") * k}, n, k)

@@ -38,9 +38,9 @@ def batch_of(lists, seq=0):
     return EventBatch(columns, len(lists), seq)
 
 
-def told(batch):
+def lists_of(batch):
     """Return the tracks of a batch as nested tuples of int, once its charges agree."""
-    batch.check(SCHEMA, "told")
+    batch.check(SCHEMA, "test")
     tracks = [[tuple(map(int, t)) for t in tracks] for tracks in batch["tracks"].tolist()]
     assert batch["charges"].tolist() == [[track[0] for track in event] for event in tracks]
     return tracks
@@ -49,14 +49,14 @@ def told(batch):
 @given(LISTS, st.data())
 def test_slice_take_and_index_are_those_of_lists(lists, data):
     batch, n = batch_of(lists), len(lists)
-    assert told(batch) == lists
+    assert lists_of(batch) == lists
     start, stop = data.draw(st.integers(0, n)), data.draw(st.integers(0, n + 2))
     part = batch.slice(start, stop)
-    assert told(part) == lists[start:stop]
+    assert lists_of(part) == lists[start:stop]
     step = data.draw(st.sampled_from([2, 3, -1]))
     assert batch["charges"][::step].tolist() == batch["charges"].tolist()[::step]
     rows = data.draw(st.lists(st.integers(0, part.events - 1), max_size=9)) if part.events else []
-    assert told(part.take(np.array(rows, np.intp))) == [lists[start:stop][row] for row in rows]
+    assert lists_of(part.take(np.array(rows, np.intp))) == [lists[start:stop][row] for row in rows]
     for row in (*range(-n, n),):
         assert batch["charges"][row].tolist() == [track[0] for track in lists[row]]
     for beyond in (n, -n - 1):
@@ -71,7 +71,7 @@ def test_concatenate_joins_slices_of_others(several, data):
         start = data.draw(st.integers(0, len(lists)))
         parts.append(batch_of(lists).slice(start, len(lists)))
         expected += lists[start:]
-    assert told(concatenate(parts)) == expected
+    assert lists_of(concatenate(parts)) == expected
 
 
 @given(LISTS, st.data())
@@ -80,7 +80,7 @@ def test_wire_recording_and_slots_give_the_lists_back(tmp_path_factory, lists, d
     batch, expected = batch_of(lists, 7).slice(start, len(lists)), lists[start:]
     codec = Codec(SCHEMA)
     packed = codec.pack(batch)
-    assert told(codec.unpack(memoryview(packed), batch.events, 7)) == expected
+    assert lists_of(codec.unpack(memoryview(packed), batch.events, 7)) == expected
     folder = tmp_path_factory.mktemp("ragged")
     with RecordingWriter(folder / "r.arrows", SCHEMA) as writer:
         writer.write(batch)
@@ -90,13 +90,13 @@ def test_wire_recording_and_slots_give_the_lists_back(tmp_path_factory, lists, d
     got = list(reader.batches())
     reader.close()
     assert reader.corruption is None
-    assert [told(part) for part in got] == ([expected] * 2 if expected else [])
-    most = max(1, batch.events)
-    slots = SharedSlots(folder / "slots", (SCHEMA, SCHEMA), most, most, 2, create=True)
+    assert [lists_of(part) for part in got] == ([expected] * 2 if expected else [])
+    max_events = max(1, batch.events)
+    slots = SharedSlots(folder / "slots", (SCHEMA, SCHEMA), max_events, max_events, 2, create=True)
     slot = slots.take(batch)
-    assert told(slots.batch(slot, 0, batch.events, 7)) == expected
+    assert lists_of(slots.batch(slot, 0, batch.events, 7)) == expected
     assert slots.write(slot, 1, batch)
-    assert told(slots.batch(slot, 1, batch.events, 7)) == expected
+    assert lists_of(slots.batch(slot, 1, batch.events, 7)) == expected
 
 
 @given(LISTS, st.integers(1, 5), st.data())
@@ -121,16 +121,16 @@ def test_padding_cuts_and_fills(lists, width, data):
         assert length == len(real)
 
 
-def test_a_batch_with_no_room_in_its_slot_finds_none(tmp_path):
+def test_a_batch_that_does_not_fit_into_a_slot_gets_none(tmp_path):
     """It travels as payload then, and the slot stays free."""
     slots = SharedSlots(tmp_path / "slots", (SCHEMA, SCHEMA), 2, 2, 1, create=True)
-    room = (1 << 20) // (4 * ITEM)
-    full = batch_of([[(1, 2, 3)] * (room // 2)] * 2)
-    huge = EventBatch({**full.columns, "tracks": Ragged.of([[(1, 2, 3)] * (room + 1), []],
+    capacity = (1 << 20) // (4 * ITEM)
+    full = batch_of([[(1, 2, 3)] * (capacity // 2)] * 2)
+    huge = EventBatch({**full.columns, "tracks": Ragged.of([[(1, 2, 3)] * (capacity + 1), []],
                                                            "float32", (ITEM,))}, 2)  # fmt: skip
     few = batch_of([[(1, 2, 3)] * 5, []])
     assert slots.take(huge) is None
-    assert slots.take(full) is None  # `charges` has room for 9 an event
+    assert slots.take(full) is None  # `charges` holds 9 an event
     slot = slots.take(few)
     assert slot is not None
     assert not slots.write(slot, 1, huge)

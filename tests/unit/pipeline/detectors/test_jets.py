@@ -27,7 +27,7 @@ def batch(lists: list[np.ndarray], *, weights: bool = False) -> EventBatch:
     return EventBatch({**columns, "outcome": outcome}, len(lists))
 
 
-def judged(given: EventBatch, *, weights: bool = False) -> EventBatch:
+def processed(given: EventBatch, *, weights: bool = False) -> EventBatch:
     stage = Observe("observe", Observe.Options())
     stage.connect(Schema((PT, ETA, PHI, OUTCOME, *([WEIGHT] if weights else []))))
     stage.open(given.events)
@@ -36,10 +36,10 @@ def judged(given: EventBatch, *, weights: bool = False) -> EventBatch:
     return found
 
 
-def test_parts_of_a_batch_are_judged_as_the_whole():
+def test_parts_of_a_batch_are_processed_as_the_whole():
     whole = batch(events(40, 1))
-    found = judged(whole)
-    part = judged(whole.slice(17, 29))
+    found = processed(whole)
+    part = processed(whole.slice(17, 29))
     np.testing.assert_array_equal(part["observables"], found["observables"][17:29])
     np.testing.assert_array_equal(part["jet"], found["jet"][17:29])
     assert found["jet"][:, 0].max() > 100.0
@@ -54,20 +54,20 @@ def test_candidates_of_no_weight_are_not_there_and_others_count_by_it():
         scaled = one[one[:, 3] > 0].copy()
         scaled[:, 0] *= scaled[:, 3]
         heavy.append(scaled)
-    weighted = judged(batch(lists, weights=True), weights=True)
-    np.testing.assert_array_equal(weighted["observables"], judged(batch(heavy))["observables"])
-    unweighted = judged(batch(lists))
+    weighted = processed(batch(lists, weights=True), weights=True)
+    np.testing.assert_array_equal(weighted["observables"], processed(batch(heavy))["observables"])
+    unweighted = processed(batch(lists))
     assert (unweighted["jet"][:, 0] >= weighted["jet"][:, 0]).all()
 
 
 def test_unsound_events_are_invalid_and_others_stay_what_they_are():
     lists = [one for one in events(30, 4) if len(one) > 3][:10]
-    clean = judged(batch(lists))
+    clean = processed(batch(lists))
     lists[2][1, 0] = np.inf
     lists[5][0, 0] = -3.0
     given = batch(lists)
     short = Ragged.of([one[: len(one) - (n == 7), 1] for n, one in enumerate(lists)], "float32")
-    found = judged(given.with_columns(eta=short))
+    found = processed(given.with_columns(eta=short))
     invalid = np.flatnonzero(found["outcome"] == Outcome.INVALID)
     assert invalid.tolist() == [2, 5, 7]
     reasons = {flag.reason: flag.rows for flag in found.flags}
@@ -82,6 +82,6 @@ def test_unsound_events_are_invalid_and_others_stay_what_they_are():
 
 
 def test_an_event_without_candidates_has_zeros():
-    found = judged(batch([np.empty((0, 4), np.float32)] * 3))
+    found = processed(batch([np.empty((0, 4), np.float32)] * 3))
     assert not found["observables"].any()
     assert not found["outcome"].any()

@@ -1,4 +1,4 @@
-"""When batches close: on time, and no oftener than their worker can bear."""
+"""When batches close: on time, and no more often than their worker can process them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MS = 1_000_000
 CURVE = [(1, 200e-6), (1001, 1200e-6)]  # 200 us and 1 us an event
 
 
-def batching(budget_s=5e-3, most=1001, curve=CURVE):
-    rule = BatchingPolicy(budget_s, most)
+def batching(budget_s=5e-3, max_events=1001, curve=CURVE):
+    rule = BatchingPolicy(budget_s, max_events)
     rule.set_service_times([curve])
     return rule
 
@@ -24,11 +24,11 @@ def waiting(events, age_s, now_ns=100 * MS):
     return Available(events, now_ns - round(age_s * 1e9)), now_ns
 
 
-@pytest.mark.parametrize("most", [1, 2, 8, 9, 100, 4096, 16384, 1 << 20])
-def test_sizes_go_from_one_to_the_most(most):
-    found = warm_up_sizes(most)
+@pytest.mark.parametrize("max_events", [1, 2, 8, 9, 100, 4096, 16384, 1 << 20])
+def test_sizes_go_from_one_to_the_maximum(max_events):
+    found = warm_up_sizes(max_events)
     assert found[0] == 1
-    assert found[-1] == most
+    assert found[-1] == max_events
     assert found == sorted(set(found))
 
 
@@ -82,9 +82,9 @@ def test_a_budget_that_cannot_be_kept_makes_nobody_wait():
     assert batching(budget_s=100e-6).due_in(what, now, idle=False) == 0
 
 
-def simulate(rate_hz, seconds=1.0, budget_s=5e-3, most=4096, curve=CURVE):
+def simulate(rate_hz, seconds=1.0, budget_s=5e-3, max_events=4096, curve=CURVE):
     """Run one worker on even arrivals by the rule; return batch sizes, latencies and its duty."""
-    rule, truth = batching(budget_s, most, curve), ServiceCurve(curve)
+    rule, truth = batching(budget_s, max_events, curve), ServiceCurve(curve)
     period, now, given, free = 1e9 / rate_hz, 0.0, 0, 0.0
     taken, late, busy = [], [], 0.0
     while now < seconds * 1e9:
@@ -100,7 +100,7 @@ def simulate(rate_hz, seconds=1.0, budget_s=5e-3, most=4096, curve=CURVE):
         if not idle:
             now = free  # one batch at a time is enough here
             continue
-        events = min(there, most)
+        events = min(there, max_events)
         rule.on_sent(events, int(now), 1)
         free = now + truth(events) * 1e9
         busy += truth(events)
@@ -119,7 +119,7 @@ def test_at_low_rates_every_event_goes_alone_and_at_once(rate_hz):
 
 
 @pytest.mark.parametrize("rate_hz", [10_000, 50_000, 200_000])
-def test_at_middle_rates_small_batches_take_half_a_worker_at_most(rate_hz):
+def test_at_middle_rates_small_batches_take_no_more_than_half_a_worker(rate_hz):
     taken, late, duty = simulate(rate_hz)
     assert duty < 0.55
     assert max(late) < 5e-3
@@ -168,9 +168,9 @@ def test_a_batch_is_full_when_it_takes_half_of_the_budget():
     st.floats(1e-5, 1e-1),
     st.integers(1, 1 << 20),
 )
-def test_what_is_within_a_time_takes_no_longer(steps, budget_s, most):
+def test_what_is_within_a_time_takes_no_longer(steps, budget_s, max_events):
     times, total = [], 0.0
-    for size, step in zip(warm_up_sizes(most), steps, strict=False):
+    for size, step in zip(warm_up_sizes(max_events), steps, strict=False):
         total += step
         times.append((size, total))
     curve = ServiceCurve(times)

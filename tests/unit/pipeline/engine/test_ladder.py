@@ -1,4 +1,4 @@
-"""The ladder: down under backlog, up after rest, no flapping; and what each rung judges."""
+"""The ladder: down under backlog, up after rest, no flapping; and what each rung decides."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_rung_that_is_much_too_dear_is_not_tried():
     assert ladder.rung == 1
 
 
-def test_one_late_batch_begins_the_doubts_anew():
+def test_one_late_batch_restarts_the_wait_for_the_rung_above():
     ladder = LadderPolicy(2)
     now = quiet(ladder, 7.9, 1.3, late(ladder, 8, 100.0))
     now = late(ladder, 1, now)
@@ -146,15 +146,15 @@ def test_hysteresis_whatever_comes(story, rungs):
         assert 0 <= ladder.rung < rungs
 
 
-def test_the_tally_spends_every_second_on_some_rung(monkeypatch):
+def test_the_ladder_time_counts_every_second_for_some_rung(monkeypatch):
     now = 10**9
     monkeypatch.setattr("time.monotonic_ns", lambda: now)
-    tally = LadderTime(3)
-    tally.enter(1, now := now + 10**9)
-    tally.enter(2, now := now + 2 * 10**9)
+    ladder_time = LadderTime(3)
+    ladder_time.enter(1, now := now + 10**9)
+    ladder_time.enter(2, now := now + 2 * 10**9)
     now += 10**9
-    assert (tally.rung, tally.events) == (2, [0, 0, 0])
-    assert tally.seconds(4 * 10**9) == [1.0, 2.0, 1.0]
+    assert (ladder_time.rung, ladder_time.events) == (2, [0, 0, 0])
+    assert ladder_time.seconds(4 * 10**9) == [1.0, 2.0, 1.0]
 
 
 GRAPH = """
@@ -220,7 +220,7 @@ def columns(chain, events, rung):
     return {name: np.array(kept[name]) for name in ("latent", "score", "decision", "rung")}
 
 
-def test_each_rung_judges_with_its_models_and_says_so(chain, events):
+def test_each_rung_decides_with_its_models_and_says_so(chain, events):
     by_rung = [columns(chain, events, rung) for rung in range(3)]
     for rung, found in enumerate(by_rung):
         assert (found["rung"] == rung).all()

@@ -19,10 +19,10 @@ from sluice.pipeline.inference.repository import find_model, find_model_by_label
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
 
-CREW = ["compute-0", "compute-1"]
+WORKERS = ["compute-0", "compute-1"]
 
 
-class Bench:
+class SwapHarness:
     """A SwapCoordinator with a stand-in for the context, and what it has sent."""
 
     def __init__(self):
@@ -46,7 +46,7 @@ class Bench:
         self.context.swap_queue.put(request)
         return request
 
-    def step(self, seq=5, oldest=None, workers=CREW):
+    def step(self, seq=5, oldest=None, workers=WORKERS):
         self.swaps.advance(workers, self.epochs.epoch if oldest is None else oldest, seq)
 
     def ready(self, worker, error=None):
@@ -56,130 +56,130 @@ class Bench:
     def swap(self, seq=5):
         request = self.request()
         self.step()
-        for worker in CREW:
+        for worker in WORKERS:
             self.ready(worker)
         self.step(seq)
         return request.wait(0)
 
 
 @pytest.fixture
-def bench():
-    return Bench()
+def harness():
+    return SwapHarness()
 
 
 def batch(first):
     return EventBatch({"event_id": np.arange(first, first + 3, dtype=np.uint64)}, 3)
 
 
-def test_it_begins_when_all_are_ready_and_not_before(bench):
-    request = bench.request()
-    bench.step(seq=5)
-    assert [worker for worker, _ in bench.sent] == CREW
-    bench.ready("compute-0")
-    bench.step(seq=6)
-    assert (bench.epochs.epoch, request.done) == (0, False)
-    bench.ready("compute-1")
-    bench.step(seq=7)
-    assert bench.epochs.epoch == 1
+def test_it_begins_when_all_are_ready_and_not_before(harness):
+    request = harness.request()
+    harness.step(seq=5)
+    assert [worker for worker, _ in harness.sent] == WORKERS
+    harness.ready("compute-0")
+    harness.step(seq=6)
+    assert (harness.epochs.epoch, request.done) == (0, False)
+    harness.ready("compute-1")
+    harness.step(seq=7)
+    assert harness.epochs.epoch == 1
     record = request.wait(0)
     assert (record["epoch"], record["stage"], record["seq"]) == (1, "tag", 7)
     assert record["first_event"] is None
-    bench.epochs.record_first_event(batch(70))
-    bench.epochs.record_first_event(batch(73))
-    assert bench.context.accounting.snapshot().swaps == [record]
+    harness.epochs.record_first_event(batch(70))
+    harness.epochs.record_first_event(batch(73))
+    assert harness.context.accounting.snapshot().swaps == [record]
     assert record["first_event"] == 70
-    assert bench.context.accounting.models["tag"]["name"] == "wafer-tagger"
-    assert bench.context.accounting.models["tag"]["version"] == "1"
+    assert harness.context.accounting.models["tag"]["name"] == "wafer-tagger"
+    assert harness.context.accounting.models["tag"]["version"] == "1"
 
 
-def test_the_next_waits_for_the_last_batch_of_the_epoch_before(bench):
-    bench.swap()
-    bench.request()
-    sent = len(bench.sent)
-    bench.step(oldest=0)
-    bench.step(workers=None)
-    assert len(bench.sent) == sent
-    bench.step()
-    assert len(bench.sent) == sent + 2
-    assert {swap.epoch for _, swap in bench.sent[sent:]} == {2}
+def test_the_next_waits_for_the_last_batch_of_the_epoch_before(harness):
+    harness.swap()
+    harness.request()
+    sent = len(harness.sent)
+    harness.step(oldest=0)
+    harness.step(workers=None)
+    assert len(harness.sent) == sent
+    harness.step()
+    assert len(harness.sent) == sent + 2
+    assert {swap.epoch for _, swap in harness.sent[sent:]} == {2}
 
 
-def test_one_that_cannot_refuses_for_all(bench):
-    request = bench.request()
-    bench.step()
-    bench.ready("compute-0")
-    bench.ready("compute-1", ErrorRecord("compute-1", "ModelError", "golden outputs differ"))
+def test_one_that_cannot_refuses_for_all(harness):
+    request = harness.request()
+    harness.step()
+    harness.ready("compute-0")
+    harness.ready("compute-1", ErrorRecord("compute-1", "ModelError", "golden outputs differ"))
     with pytest.raises(ModelError, match="compute-1: golden outputs differ"):
         request.wait(0)
-    bench.step()
-    assert bench.epochs.epoch == 0
-    again = bench.request()
-    bench.step()
+    harness.step()
+    assert harness.epochs.epoch == 0
+    again = harness.request()
+    harness.step()
     late = SwapReply(1)  # an answer to the first attempt
-    bench.swaps.on_reply("compute-0", late)
-    bench.swaps.on_reply("compute-1", late)
-    bench.step()
-    assert (bench.epochs.epoch, again.done) == (0, False)
+    harness.swaps.on_reply("compute-0", late)
+    harness.swaps.on_reply("compute-1", late)
+    harness.step()
+    assert (harness.epochs.epoch, again.done) == (0, False)
 
 
-def test_a_worker_that_dies_may_try_once_more(bench):
-    request = bench.request()
-    bench.step()
-    bench.ready("compute-0")
-    bench.swaps.on_worker_exit("compute-1")
-    bench.swaps.on_worker_ready("compute-1", 0)
-    bench.step()
-    assert bench.epochs.epoch == 0
-    assert [worker for worker, _ in bench.sent] == [*CREW, "compute-1"]
-    bench.swaps.on_worker_exit("compute-1")
+def test_a_worker_that_exits_may_try_once_more(harness):
+    request = harness.request()
+    harness.step()
+    harness.ready("compute-0")
+    harness.swaps.on_worker_exit("compute-1")
+    harness.swaps.on_worker_ready("compute-1", 0)
+    harness.step()
+    assert harness.epochs.epoch == 0
+    assert [worker for worker, _ in harness.sent] == [*WORKERS, "compute-1"]
+    harness.swaps.on_worker_exit("compute-1")
     with pytest.raises(RunError, match="workers die while they load wafer-tagger/1"):
         request.wait(0)
 
 
-def test_a_worker_that_comes_late_is_told_what_it_missed(bench):
-    bench.swap()
-    bench.swaps.on_worker_ready("compute-1", 0)
-    worker, swap = bench.sent[-1]
+def test_a_worker_that_comes_late_is_sent_what_it_missed(harness):
+    harness.swap()
+    harness.swaps.on_worker_ready("compute-1", 0)
+    worker, swap = harness.sent[-1]
     assert (worker, swap.epoch) == ("compute-1", 1)
-    sent = len(bench.sent)
-    bench.swaps.on_worker_ready("compute-1", 1)
-    assert len(bench.sent) == sent
+    sent = len(harness.sent)
+    harness.swaps.on_worker_ready("compute-1", 1)
+    assert len(harness.sent) == sent
 
 
-def test_a_restarted_worker_begins_with_both_epochs_then_with_one(bench):
-    bench.swap()
-    stage = next(part for part in bench.epochs.config.stages if part.name == "tag")
+def test_a_restarted_worker_begins_with_both_epochs_then_with_one(harness):
+    harness.swap()
+    stage = next(part for part in harness.epochs.config.stages if part.name == "tag")
     assert "version" not in stage.options
-    assert bench.epochs.latest.epoch == 1
-    bench.step()
-    stage = next(part for part in bench.epochs.config.stages if part.name == "tag")
+    assert harness.epochs.latest.epoch == 1
+    harness.step()
+    stage = next(part for part in harness.epochs.config.stages if part.name == "tag")
     assert stage.options["version"] == 1
-    assert bench.epochs.latest is None
-    assert bench.epochs.models["tag"]["version"] == "1"
+    assert harness.epochs.latest is None
+    assert harness.epochs.models["tag"]["version"] == "1"
 
 
-def test_nobody_waits_for_ever(bench, monkeypatch):
+def test_nobody_waits_for_ever(harness, monkeypatch):
     monkeypatch.setattr(swap_coordinator, "_PREPARE_TIMEOUT_S", -1.0)
-    request = bench.request()
-    bench.step()
-    bench.step()
+    request = harness.request()
+    harness.step()
+    harness.step()
     with pytest.raises(RunError, match=r"not ready after .*: compute-0, compute-1"):
         request.wait(0)
-    forgotten = bench.request()
+    forgotten = harness.request()
     with pytest.raises(RunError, match="no answer in 0 s"):
         forgotten.wait(0)
-    sent = len(bench.sent)
-    bench.step()
-    assert len(bench.sent) == sent
-    pending, queued = bench.request(), None
-    bench.step()
-    queued = bench.request()
-    bench.epochs.close()
+    sent = len(harness.sent)
+    harness.step()
+    assert len(harness.sent) == sent
+    pending, queued = harness.request(), None
+    harness.step()
+    queued = harness.request()
+    harness.epochs.close()
     for request in (pending, queued):
         with pytest.raises(RunError, match="the run ended before it"):
             request.wait(0)
     with pytest.raises(RunError, match="the run ended before it"):
-        bench.request()
+        harness.request()
 
 
 def test_labels():

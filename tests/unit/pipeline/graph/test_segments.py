@@ -1,4 +1,4 @@
-"""A chain cut into segments judges as the whole does, and its batches go from one to the next."""
+"""A chain cut into segments decides as the whole does, and its batches go from one to the next."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def make(hgcal, to_toml, words_schema, parts):
     return build
 
 
-def judge(graph, batch, keep="all", rung=0):
+def process(graph, batch, keep="all", rung=0):
     """Run a batch through all segments; return what is kept, the summary and the meters."""
-    carry, batch = EMPTY, batch.select(graph.inputs.names)
+    state, batch = EMPTY, batch.select(graph.inputs.names)
     blocks = []
     for part in split(graph):
         blocks.append(MeterBlock(*part.meter_names()))
@@ -60,12 +60,12 @@ def judge(graph, batch, keep="all", rung=0):
         chain.open()
         try:
             if not part.has_next_segment:
-                kept, summary = chain.run(batch, 0, rung, 0, carry)
+                kept, summary = chain.run(batch, 0, rung, 0, state)
                 return kept.take(np.arange(kept.events)), summary, blocks
-            passed, carry = chain.run_segment(batch, 0, rung, 0, carry)
+            passed, state = chain.run_segment(batch, 0, rung, 0, state)
             passed.check(part.outputs, "edge")
             batch = passed.take(np.arange(passed.events))
-            carry = unpack_segment_state(pack_segment_state(carry))
+            state = unpack_segment_state(pack_segment_state(state))
         finally:
             chain.close()
     raise AssertionError("no last segment")
@@ -75,7 +75,7 @@ def assert_same(one, other):
     (kept, summary, _), (expected, whole, _) = one, other
     assert kept.events == expected.events
     for name in KEPT:
-        if name == "score":  # the last bit depends on how many events are judged together
+        if name == "score":  # the last bit depends on how many events are inferred together
             np.testing.assert_allclose(kept[name], expected[name], atol=1e-6)
         else:
             np.testing.assert_array_equal(kept[name], expected[name], err_msg=name)
@@ -87,9 +87,9 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("keep", ["all", "accepted"])
-def test_segments_judge_as_the_whole_chain_does(make, wafers, cuts, keep):
-    found = judge(make(cuts), wafers, keep)
-    assert_same(found, judge(make(), wafers, keep))
+def test_segments_decide_as_the_whole_chain_does(make, wafers, cuts, keep):
+    found = process(make(cuts), wafers, keep)
+    assert_same(found, process(make(), wafers, keep))
     totals = stage_totals(found[2])
     assert {name: total.events - 500 for name, total in totals.items()} == dict.fromkeys(STAGES, 0)
 
@@ -98,8 +98,8 @@ def test_segments_judge_as_the_whole_chain_does(make, wafers, cuts, keep):
 def test_events_that_break_a_stage_fail_alone_in_any_segment(make, wafers, cuts, at):
     guilty = [3, 77, 499]
     ids = wafers["event_id"][guilty].tolist()
-    found = judge(make(cuts, ids, at), wafers)
-    assert_same(found, judge(make((), ids, at), wafers))
+    found = process(make(cuts, ids, at), wafers)
+    assert_same(found, process(make((), ids, at), wafers))
     assert np.flatnonzero(found[0]["outcome"] == Outcome.FAILED).tolist() == guilty
 
 
@@ -144,7 +144,7 @@ def test_a_chain_whose_workers_are_unclear_is_refused(hgcal, to_toml, more, word
         parse_graph(to_toml(tables), "my.toml")
 
 
-def test_a_carry_that_is_none_is_refused():
+def test_bytes_that_are_no_segment_state_are_refused():
     for wrong in (b"", b"\xc1", pack_segment_state(SegmentState())[:-1], b"\x93\x01\x02\x03"):
         with pytest.raises(ProtocolError):
             unpack_segment_state(wrong)

@@ -82,7 +82,7 @@ def test_each_part_is_flushed(make_sink, device):
     assert list(dict.fromkeys(device.flushed)) == [f"run-000{n}.arrows" for n in (1, 2, 3, 4)]
 
 
-def test_never_is_never(make_sink, device):
+def test_with_fsync_never_nothing_is_flushed(make_sink, device):
     sink = make_sink(fsync="never")
     write(sink, 0)
     assert not device.come.acquire(timeout=0.2)

@@ -278,7 +278,7 @@ def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
 
 
 @pytest.mark.parametrize("step", ["make", "end"])
-def test_no_room_for_a_new_part_loses_nothing(tmp_path, monkeypatch, step):
+def test_no_disk_space_for_a_new_part_loses_nothing(tmp_path, monkeypatch, step):
     writer = begin(tmp_path)
     write(writer, 0, 3)
     before = sorted((p.name, p.stat().st_size) for p in tmp_path.iterdir())
@@ -300,7 +300,7 @@ def test_no_room_for_a_new_part_loses_nothing(tmp_path, monkeypatch, step):
     assert_whole(tmp_path, 5)
 
 
-def test_a_run_that_ends_without_room_for_a_new_part_ends_its_last(tmp_path, monkeypatch):
+def test_a_run_that_ends_without_disk_space_for_a_new_part_ends_its_last(tmp_path, monkeypatch):
     writer = begin(tmp_path)
     write(writer, 0, 3)
 

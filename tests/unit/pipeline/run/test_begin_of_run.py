@@ -24,7 +24,7 @@ def shipped():
     return Path(load_graph("hgcal").origin).read_text()
 
 
-def test_what_it_holds():
+def test_the_record_has_run_models_software_host_and_clock():
     config = load_graph("hgcal")
     words = Schema((EVENT_ID, T_EVENT, T_INGEST, Column("words", "uint32", (12,))))
     graph = build_graph(config, words, ("event_id",))

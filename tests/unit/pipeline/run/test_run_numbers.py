@@ -18,7 +18,7 @@ from sluice.pipeline.run.run_numbers import (
 )
 
 
-def test_numbers_count_up_from_one_and_go_on_after_one_that_was_wished(tmp_path):
+def test_numbers_count_up_from_one_and_go_on_after_one_that_was_requested(tmp_path):
     numbers = RunNumbers(tmp_path / "new" / "state")
     assert [numbers.allocate() for _ in range(3)] == [1, 2, 3]
     assert numbers.allocate(100) == 100
@@ -43,14 +43,14 @@ def test_a_trial_leaves_no_trace(tmp_path):
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 12)), max_size=30))
-def test_any_wishes_keep_the_file_small_and_the_numbers_apart(tmp_path_factory, wishes):
+def test_any_requests_keep_the_file_small_and_the_numbers_apart(tmp_path_factory, requested):
     folder = tmp_path_factory.mktemp("numbers")
     got = []
-    for wish in wishes:
+    for number in requested:
         try:
-            got.append(RunNumbers(folder).allocate(wish))
+            got.append(RunNumbers(folder).allocate(number))
         except ConfigError:
-            assert wish in got
+            assert number in got
     assert len(got) == len(set(got))
     if got:
         ranges = json.loads((folder / "runs.json").read_bytes())["given"]

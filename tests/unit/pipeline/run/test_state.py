@@ -24,7 +24,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize(("here", "there"), list(itertools.product(State, State)))
-def test_ways(here, there):
+def test_transitions(here, there):
     control = RunState()
     control.state = here
     if (here.value, there.value) in WAYS:
@@ -57,7 +57,7 @@ def test_being_asked_to_stop_once_and_twice():
     assert control.aborting
 
 
-def test_a_wish_from_another_thread_is_seen():
+def test_a_request_from_another_thread_is_seen():
     control = RunState()
     thread = threading.Thread(target=control.request_stop)
     thread.start()

@@ -131,7 +131,7 @@ def test_another_decision_is_found_and_named(tmp_path, processed, keep):
 
 
 @KEEPS
-def test_rejected_instead_of_prescaled_shows_in_the_numbers_at_least(tmp_path, processed, keep):
+def test_rejected_instead_of_prescaled_shows_in_the_counts(tmp_path, processed, keep):
     path = write_run(tmp_path / "run.arrows", processed, keep, SCHEMA.names)
     row = int(np.flatnonzero(processed[2]["outcome"] == Outcome.PRESCALED)[0])
     found = compare(path, changed(processed, 2, row, outcome=Outcome.REJECTED))

@@ -19,27 +19,27 @@ GOOD = ",".join(f"{n:08x}" for n in range(12))
 def read(tmp_path):
     """Read a table; return the batches and everything that was rejected."""
 
-    def read_all(content, most=100):
+    def read_all(content, max_events=100):
         path = tmp_path / "table.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return drain(path, most)
+        return drain(path, max_events)
 
     return read_all
 
 
-def drain(path, most):
+def drain(path, max_events):
     source = CsvSource("source", CsvSource.Options(str(path)))
     source.open()
     batches, rejected = [], []
     try:
         while not source.exhausted:
-            batch = source.read(most)
+            batch = source.read(max_events)
             rejected += source.losses().invalid
             if batch is not None:
                 batch.check(source.schema, "csv")
-                assert 0 < batch.events <= most
+                assert 0 < batch.events <= max_events
                 batches.append(batch)
-        assert source.read(most) is None
+        assert source.read(max_events) is None
         assert source.losses().invalid == []
     finally:
         source.close()
@@ -54,7 +54,7 @@ def ids(batches):
 @pytest.mark.parametrize("end", ["", "newline"])
 def test_words(read, newline, end):
     text = newline.join([WORDS, *[GOOD] * 7]) + (newline if end else "")
-    batches, rejected = read(text, most=3)
+    batches, rejected = read(text, max_events=3)
     assert rejected == []
     assert [batch.events for batch in batches] == [3, 3, 1]
     assert ids(batches) == list(range(7))
@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text(read):
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-5", "1e39", "-1e400"])
-def test_charges_that_are_numbers_at_least_are_left_to_the_stages(read, number):
+def test_charges_that_are_numbers_are_left_to_the_stages(read, number):
     line = ",".join([number, *["1"] * 47])
     batches, rejected = read(f"{CHARGES}\n{line}\n")
     assert rejected == []
@@ -139,7 +139,7 @@ def test_no_such_file(tmp_path):
 
 
 def test_thousands_of_bad_lines_in_a_row(read):
-    batches, rejected = read("\n".join([WORDS, *["bad"] * 3000, GOOD]), most=1)
+    batches, rejected = read("\n".join([WORDS, *["bad"] * 3000, GOOD]), max_events=1)
     assert ids(batches) == [3000]
     assert len(rejected) == 3000
     assert rejected[-1].where == "table.csv: line 3001"
@@ -162,10 +162,10 @@ LINES = st.lists(st.one_of(st.just(GOOD), st.text("0123456789abcdefxyz,. \t", ma
 
 
 @given(LINES, st.integers(1, 5))
-def test_every_line_is_an_event_or_a_rejection(tmp_path_factory, lines, most):
+def test_every_line_is_an_event_or_a_rejection(tmp_path_factory, lines, max_events):
     path = tmp_path_factory.getbasetemp() / "lines.csv"
     path.write_text("".join(f"{line}\n" for line in [WORDS, *lines]))
-    batches, rejected = drain(path, most)
+    batches, rejected = drain(path, max_events)
     numbers = [int(bad.where.rpartition(" ")[2]) - 2 for bad in rejected]
     assert sorted(ids(batches) + numbers) == list(range(len(lines)))
     assert ids(batches) == sorted(ids(batches))

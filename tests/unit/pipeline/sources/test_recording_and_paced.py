@@ -43,27 +43,27 @@ def record(tmp_path):
         source.close()
 
 
-def drain(source, most):
+def drain(source, max_events):
     batches = []
     while not source.exhausted:
-        assert source.available().events >= most
-        batch = source.read(most)
+        assert source.available().events >= max_events
+        batch = source.read(max_events)
         if batch is not None:
             batch.check(source.schema, "source")
             batches.append(batch)
-    assert source.read(most) is None
+    assert source.read(max_events) is None
     assert source.available().events == 0
     return batches
 
 
-@pytest.mark.parametrize("most", [1, 4, 100])
-def test_a_recording_can_be_read_again_and_again(record, tmp_path, most):
+@pytest.mark.parametrize("max_events", [1, 4, 100])
+def test_a_recording_can_be_read_again_and_again(record, tmp_path, max_events):
     once = drain(record(3, 2), 100)[0]
     options = RecordingSource.Options(str(tmp_path / "r0.arrows"), repeat=3)
     source = RecordingSource("source", options)
     source.open()
     try:
-        got = np.concatenate([batch["event_id"] for batch in drain(source, most)])
+        got = np.concatenate([batch["event_id"] for batch in drain(source, max_events)])
     finally:
         source.close()
     assert got.tolist() == once["event_id"].tolist() * 3
@@ -78,13 +78,13 @@ def test_an_empty_recording_ends_however_often_it_is_to_be_read(record, tmp_path
     source.close()
 
 
-@pytest.mark.parametrize("most", [1, 4, 7, 10, 100])
-def test_batches_of_the_size_asked_for(record, most):
+@pytest.mark.parametrize("max_events", [1, 4, 7, 10, 100])
+def test_batches_of_the_size_asked_for(record, max_events):
     source = record(3, 0, 10, 1, 7, 0)
-    batches = drain(source, most)
+    batches = drain(source, max_events)
     sizes = [batch.events for batch in batches]
     assert sum(sizes) == 21
-    assert all(size == most for size in sizes[:-1])
+    assert all(size == max_events for size in sizes[:-1])
     assert np.concatenate([batch["q"] for batch in batches]).tolist() == list(range(21))
     assert source.corruption is None
 
@@ -155,9 +155,9 @@ class Counting:
     def waiting(self):
         return UNLIMITED
 
-    def read(self, most):
-        self.calls.append(most)
-        count = min(most, self.left)
+    def read(self, max_events):
+        self.calls.append(max_events)
+        count = min(max_events, self.left)
         if not count:
             return None
         ids = np.arange(self.given, self.given + count, dtype=np.uint64)

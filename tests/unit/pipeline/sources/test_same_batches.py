@@ -1,4 +1,4 @@
-"""The source cuts another at a run's batches and says on which rung each was judged."""
+"""The source cuts another at a run's batches and says on which rung each was processed."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def cut(run):
         source.close()
 
 
-@pytest.mark.parametrize("most", [1, 5, 100])
-def test_batches_are_those_of_the_run_with_their_rungs(cut, tmp_path, most):
+@pytest.mark.parametrize("max_events", [1, 5, 100])
+def test_batches_are_those_of_the_run_with_their_rungs(cut, tmp_path, max_events):
     source = cut(record(tmp_path / "in.arrows", range(90, 120), range(120, 150)))
     assert isinstance(source, FixesRung)
     assert source.expected == 41
     found = []
     while not source.exhausted:
-        batch = source.read(most)
+        batch = source.read(max_events)
         found.append((batch["event_id"].tolist(), source.rung))
     stops = np.cumsum(SIZES) + 100
     assert found == [
@@ -75,7 +75,7 @@ def test_batches_are_those_of_the_run_with_their_rungs(cut, tmp_path, most):
         for seq, (size, stop) in enumerate(zip(SIZES, stops.tolist(), strict=True))
         if size
     ]
-    assert source.read(most) is None
+    assert source.read(max_events) is None
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ SCHEMA = Schema(
     )
 )
 EVENTS = 17
-TERMS = {
+OPERANDS = {
     **{f"score.{label}": (lambda row, i=i: row["score"][i]) for i, label in enumerate(LABELS)},
     **{f"score[{i}]": (lambda row, i=i: row["score"][i]) for i in range(3)},
     "total": lambda row: row["total"],
@@ -59,7 +59,7 @@ def batches(draw):
 
 COMPARISONS = st.builds(
     lambda term, operator, bound: f"{term} {operator} {bound!r}",
-    st.sampled_from(sorted(TERMS)),
+    st.sampled_from(sorted(OPERANDS)),
     st.sampled_from([">", ">=", "<", "<=", "==", "!="]),
     BOUNDS,
 )
@@ -111,7 +111,7 @@ NUMBERS = st.one_of(
 )  # fmt: skip
 
 
-@given(st.sampled_from(sorted(TERMS)), st.sampled_from([">", "<", "=="]), NUMBERS, batches())
+@given(st.sampled_from(sorted(OPERANDS)), st.sampled_from([">", "<", "=="]), NUMBERS, batches())
 def test_any_number_is_compared_or_refused_without_a_warning(term, operator, number, batch):
     try:
         condition = MenuExpression(f"{term} {operator} {number}", SCHEMA, "here")

@@ -21,10 +21,10 @@ SCHEMA = Schema((EVENT_ID, OUTCOME, DECISION, Column("score", "float32", (2,), l
 MASK = 2**64 - 1
 
 
-def menu_of(options, most=4096):
+def menu_of(options, max_events=4096):
     menu = Menu("menu", strict_convert(options, Menu.Options, "here"))
     menu.connect(SCHEMA)
-    menu.open(most)
+    menu.open(max_events)
     return menu
 
 
@@ -57,7 +57,7 @@ def drawn(event_id, name, fraction):
 
 
 def oracle(batch, paths, pass_through):
-    """Judge event by event, as the documentation of the menu says it."""
+    """Decide event by event, as the documentation of the menu says it."""
     decisions, outcomes = [], []
     for event_id, (a, b), before in zip(
         batch["event_id"].tolist(), batch["score"].tolist(), batch["outcome"].tolist(), strict=True
@@ -109,8 +109,8 @@ def options_of(paths, pass_through):
 
 
 @st.composite
-def events(draw, most=40):
-    count = draw(st.integers(0, most))
+def events(draw, max_events=40):
+    count = draw(st.integers(0, max_events))
     ids = draw(st.lists(st.integers(0, MASK), min_size=count, max_size=count))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     score = rng.random((count, 2)).astype(np.float32)
@@ -121,12 +121,12 @@ def events(draw, most=40):
 
 @given(PATHS, FRACTIONS, events())
 def test_decisions_are_those_of_the_oracle(paths, pass_through, batch):
-    judged = menu_of(options_of(paths, pass_through)).process(batch)
+    decided = menu_of(options_of(paths, pass_through)).process(batch)
     decisions, outcomes = oracle(batch, paths, pass_through)
-    assert judged["decision"].tolist() == decisions
-    assert judged["outcome"].tolist() == outcomes
-    assert judged["decision"].dtype == np.uint64
-    assert judged["outcome"].dtype == np.uint8
+    assert decided["decision"].tolist() == decisions
+    assert decided["outcome"].tolist() == outcomes
+    assert decided["decision"].dtype == np.uint64
+    assert decided["outcome"].dtype == np.uint8
 
 
 @given(PATHS, FRACTIONS, events(), st.lists(st.integers(0, 40), max_size=6))
@@ -141,7 +141,7 @@ def test_decisions_do_not_depend_on_the_partition(paths, pass_through, batch, cu
         assert part["outcome"].tolist() == outcome[start:stop].tolist()
 
 
-@given(PATHS, FRACTIONS, events(most=15))
+@given(PATHS, FRACTIONS, events(max_events=15))
 def test_nothing_of_the_input_is_changed(paths, pass_through, batch):
     before = {name: array.copy() for name, array in batch.columns.items()}
     for array in batch.columns.values():
@@ -158,11 +158,11 @@ def test_prescales_keep_the_fraction_they_say(prescale):
     for ids in (np.arange(events), np.arange(events) * 3564, np.arange(events) << 40):
         menu = menu_of({"path": [{"name": "p", "where": "score.a > 0", "prescale": prescale}]},
                        events)  # fmt: skip
-        judged = menu.process(batch_of(ids, np.ones((events, 2))))
-        kept = int((judged["outcome"] == Outcome.ACCEPTED).sum())
+        decided = menu.process(batch_of(ids, np.ones((events, 2))))
+        kept = int((decided["outcome"] == Outcome.ACCEPTED).sum())
         p = 1 / prescale
         assert abs(kept - events * p) < 5 * math.sqrt(events * p * (1 - p))
-        assert (judged["outcome"] == Outcome.PRESCALED).sum() == events - kept
+        assert (decided["outcome"] == Outcome.PRESCALED).sum() == events - kept
 
 
 def test_pass_through_keeps_the_fraction_it_says_independently_of_paths():
@@ -170,13 +170,13 @@ def test_pass_through_keeps_the_fraction_it_says_independently_of_paths():
     options = {"path": [{"name": "p", "where": "score.a > 0.5", "prescale": 2}],
                "pass_through": 0.1}  # fmt: skip
     score = np.random.default_rng(1).random((events, 2))
-    judged = menu_of(options, events).process(batch_of(np.arange(events), score))
-    passed = (judged["decision"] >> np.uint64(63)).astype(bool)
-    fired = (judged["decision"] & np.uint64(1)).astype(bool)
+    decided = menu_of(options, events).process(batch_of(np.arange(events), score))
+    passed = (decided["decision"] >> np.uint64(63)).astype(bool)
+    fired = (decided["decision"] & np.uint64(1)).astype(bool)
     assert abs(passed.sum() - 20_000) < 5 * math.sqrt(events * 0.1 * 0.9)
     both = (passed & fired).sum() / events
     assert both == pytest.approx(passed.mean() * fired.mean(), abs=0.002)
-    assert ((judged["outcome"] == Outcome.ACCEPTED) == (passed | fired)).all()
+    assert ((decided["outcome"] == Outcome.ACCEPTED) == (passed | fired)).all()
 
 
 def test_menus_that_cannot_be():
@@ -195,5 +195,5 @@ def test_menus_that_cannot_be():
 
 def test_sixty_three_paths_each_have_a_bit():
     paths = [{"name": f"p{i}", "where": "score.a > 0"} for i in range(63)]
-    judged = menu_of({"path": paths, "pass_through": 1.0}).process(batch_of([1], [[1, 1]]))
-    assert judged["decision"].tolist() == [MASK]
+    decided = menu_of({"path": paths, "pass_through": 1.0}).process(batch_of([1], [[1, 1]]))
+    assert decided["decision"].tolist() == [MASK]

@@ -16,9 +16,9 @@ from sluice.pipeline.inference.repository import find_model, read_model
 from sluice.pipeline.inference.session import open_session
 from sluice.pipeline.stages.infer import Infer
 
-FEATURES, MOST = 3, 20
+FEATURES, MAX_TRACKS = 3, 20
 LISTS = st.lists(
-    st.lists(st.tuples(*[st.integers(-9, 9)] * FEATURES), max_size=MOST + 5), max_size=20
+    st.lists(st.tuples(*[st.integers(-9, 9)] * FEATURES), max_size=MAX_TRACKS + 5), max_size=20
 )
 
 
@@ -49,38 +49,39 @@ def batch_of(lists):
                       len(lists))  # fmt: skip
 
 
-def assert_judged(stage, lists):
+def assert_sums(stage, lists):
     batch = batch_of(lists)
     done = stage.process(batch)
     done.check(stage.provides, "stage")
     for row, tracks in enumerate(lists):
-        total = np.sum(np.reshape(tracks[:MOST], (-1, FEATURES)), axis=0) * batch["scale"][row]
+        kept = np.reshape(tracks[:MAX_TRACKS], (-1, FEATURES))
+        total = np.sum(kept, axis=0) * batch["scale"][row]
         assert done["total"][row].tolist() == total.tolist()
-        assert done["length"][row] == min(MOST, len(tracks))
+        assert done["length"][row] == min(MAX_TRACKS, len(tracks))
 
 
 @pytest.mark.parametrize("sizes", [None, (3, 8), (1, 2, 3, 4, 5, 20), (20,), (8, 3, 3)])
 def test_results_do_not_depend_on_the_buckets(sizes):
-    longest = max(sizes or (MOST,))
+    longest = max(sizes or (MAX_TRACKS,))
     stage, counter = opened(**({"buckets": {"tracks": sizes}} if sizes else {}))
     cut = 0
 
     @given(LISTS)
-    def judged(lists):
+    def assert_any_lists(lists):
         nonlocal cut
-        assert_judged(stage, [tracks[:longest] for tracks in lists])
+        assert_sums(stage, [tracks[:longest] for tracks in lists])
         stage.process(batch_of(lists))
         cut += sum(len(tracks) > longest for tracks in lists)
         assert counter[0] == cut
 
-    judged()
+    assert_any_lists()
     stage.close()
 
 
 def test_no_events_empty_lists_and_slices():
     stage, counter = opened(buckets={"tracks": (4, 20)})
-    assert_judged(stage, [])
-    assert_judged(stage, [[]] * 3)
+    assert_sums(stage, [])
+    assert_sums(stage, [[]] * 3)
     whole = batch_of([[(i, i, i)] * i for i in range(12)])
     part = stage.process(whole.slice(5, 9))
     assert part["length"].tolist() == [5, 6, 7, 8]
@@ -99,7 +100,7 @@ def test_short_events_do_not_pay_for_long_ones(monkeypatch):
         ), "close": stage._session.close})(),
     )  # fmt: skip
     stage._sessions = {0: stage._session}
-    assert_judged(stage, [[(1, 2, 3)]] * 30 + [[(4, 5, 6)] * 20] + [[]] * 30)
+    assert_sums(stage, [[(1, 2, 3)]] * 30 + [[(4, 5, 6)] * 20] + [[]] * 30)
     assert sorted(shapes) == [(1, 20, FEATURES), (60, 2, FEATURES)]
     stage.close()
 
@@ -138,11 +139,11 @@ def test_wrong_options_are_refused(options, message):
     assert message in str(caught.value)
 
 
-def test_a_swapped_model_is_warmed_and_judges(models):
+def test_a_swapped_model_is_warmed_up_and_used(models):
     stage, counter = opened(buckets={"tracks": (4, 20)})
     stage.prepare(1, find_model("list-sum"))
     stage.activate(1)
-    assert_judged(stage, [[(1, 2, 3)] * 25, [], [(4, 5, 6)]])
+    assert_sums(stage, [[(1, 2, 3)] * 25, [], [(4, 5, 6)]])
     assert counter[0] == 1
     stage.close()
 
@@ -168,10 +169,10 @@ def test_manifests_that_contradict_themselves_are_refused(tmp_path, list_sum, ch
 
 
 def test_a_file_with_lists_of_one_length_takes_that_length_only(tmp_path, list_sum, monkeypatch):
-    list_sum(tmp_path, fixed=MOST)
+    list_sum(tmp_path, fixed=MAX_TRACKS)
     monkeypatch.setenv("SLUICE_MODELS", str(tmp_path))
     stage, _ = opened()
-    assert_judged(stage, [[(1, 2, 3)], []])
+    assert_sums(stage, [[(1, 2, 3)], []])
     stage.close()
     with pytest.raises(ModelError, match="takes lists of 4 items"):
         opened(buckets={"tracks": (4, 20)})

@@ -41,7 +41,7 @@ def test_the_file_of_another_machine_or_graph_is_not_used(graph, tmp_path):
     assert "another machine or graph" in word
 
 
-def test_no_file_is_no_news(graph, tmp_path):
+def test_without_a_file_the_graph_is_unchanged(graph, tmp_path):
     """Nobody has to tune."""
     assert apply(graph, tmp_path / "none.toml") == (graph, None)
 

@@ -157,7 +157,7 @@ def two_gpus(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_gpus_are_named_and_one_that_is_too_old_is_told(monkeypatch):
+def test_gpus_are_named_and_one_that_is_too_old_is_reported(monkeypatch):
     monkeypatch.setattr(shared_libraries, "load", lambda name: None)
     monkeypatch.setattr(gpu, "installed", lambda name: "1.0")
     asks(found(gpu.check_gpu, "driver"), Status.FINE, "580.82.07")
@@ -177,7 +177,7 @@ def test_a_driver_without_libraries(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_backends_are_told_for_each_gpu():
+def test_backends_are_reported_for_each_gpu():
     names = [finding.name for finding in backends.check_backends() if finding.group == GPU]
     assert {"onnxruntime:cuda:0", "onnxruntime:cuda:1", "onnxruntime:tensorrt:1"} <= set(names)
 

@@ -104,10 +104,10 @@ def test_only_the_last_message_is_short(send, events):
     assert sent.events == sent.acknowledged == events
 
 
-def test_progress_is_told_at_the_end(send):
-    told = []
-    send(100_000, 100, progress=lambda sent: told.append(sent.events))
-    assert told[-1] == 100
+def test_progress_is_reported_at_the_end(send):
+    reported = []
+    send(100_000, 100, progress=lambda sent: reported.append(sent.events))
+    assert reported[-1] == 100
 
 
 def test_busy_pauses_the_front_end_and_what_it_vetoed_is_in_no_counter(tmp_path):

@@ -11,47 +11,47 @@ from sluice.pipeline.engine.workers.join import JoinReply, reachable_endpoint, t
 from sluice.pipeline.engine.workers.link import RemoteLink
 
 
-def look(pulse, start, stop, step=0.05):
+def look(liveness, start, stop, step=0.05):
     """Look every `step` seconds; return the time of the first silence, None if there is none."""
     ticks = round((stop - start) / step)
     for tick in range(ticks + 1):
         now = start + tick * step
-        if pulse.timed_out(now):
+        if liveness.timed_out(now):
             return now
     return None
 
 
 def test_a_silent_worker_is_noticed_within_the_bound_and_a_tick():
-    pulse = Liveness(5.0)
-    look(pulse, 0.0, 10.0)
-    pulse.seen("w", 10.0)
-    noticed = look(pulse, 10.05, 30.0)
+    liveness = Liveness(5.0)
+    look(liveness, 0.0, 10.0)
+    liveness.seen("w", 10.0)
+    noticed = look(liveness, 10.05, 30.0)
     assert noticed is not None
     assert 15.0 < noticed < 15.2
-    pulse.forget("w")
-    assert look(pulse, noticed, noticed + 20) is None
+    liveness.forget("w")
+    assert look(liveness, noticed, noticed + 20) is None
 
 
-def test_a_worker_that_speaks_is_not():
-    pulse = Liveness(3.0)
-    pulse.timed_out(0.0)
+def test_a_worker_that_reports_is_not_timed_out():
+    liveness = Liveness(3.0)
+    liveness.timed_out(0.0)
     for tick in range(400):
         now = tick * 0.25
         if tick % 4 == 0:
-            pulse.seen("w", now)
-        assert pulse.timed_out(now) == []
+            liveness.seen("w", now)
+        assert liveness.timed_out(now) == []
 
 
 def test_a_worker_that_was_never_heard_is_still_getting_ready():
     assert look(Liveness(1.0), 0.0, 60.0) is None
 
 
-def test_our_own_sleep_is_nobody_s_silence():
-    pulse = Liveness(5.0)
-    pulse.timed_out(0.0)
-    pulse.seen("w", 0.0)
-    assert pulse.timed_out(1000.0) == []  # a laptop's lid, a debugger, a stopped process group
-    noticed = look(pulse, 1000.05, 1100.0)
+def test_no_worker_times_out_because_ingest_itself_was_stopped():
+    liveness = Liveness(5.0)
+    liveness.timed_out(0.0)
+    liveness.seen("w", 0.0)
+    assert liveness.timed_out(1000.0) == []  # a laptop's lid, a debugger, a stopped process group
+    noticed = look(liveness, 1000.05, 1100.0)
     assert noticed is not None
     assert noticed > 1005.0
 

@@ -10,13 +10,13 @@ from sluice.pipeline.engine.workers.shared_slots import SharedSlots
 
 INPUTS = Schema((Column("event_id", "uint64"), Column("words", "uint32", (12,))))
 OUTPUTS = Schema((Column("packed", "uint8", (20,)),))
-MOST = 100
+MAX_EVENTS = 100
 
 
-def make(path, count=3, events=MOST, create=True, results=None):
+def make(path, count=3, events=MAX_EVENTS, create=True, results=None):
     """Open the slots of a run."""
-    most = events if results is None else results
-    return SharedSlots(path, (INPUTS, OUTPUTS), events, most, count, create=create)
+    result_events = events if results is None else results
+    return SharedSlots(path, (INPUTS, OUTPUTS), events, result_events, count, create=create)
 
 
 def batch(events, seed=0):
@@ -30,7 +30,7 @@ def test_what_one_side_puts_the_other_side_sees(tmp_path):
     """Every slot holds its own batch, and its result beside it."""
     ours = make(tmp_path / "slots")
     theirs = make(tmp_path / "slots", create=False)
-    sent = {ours.take(batch(events, events)): events for events in (MOST, 1, 0)}
+    sent = {ours.take(batch(events, events)): events for events in (MAX_EVENTS, 1, 0)}
     assert len(sent) == 3
     for slot, events in sent.items():
         packed = np.full((events, 20), events, "u1")
@@ -50,8 +50,8 @@ def test_slots_are_given_out_once_until_they_are_given_back(tmp_path):
     assert sorted(taken) == [0, 1, 2]
     assert slots.take(batch(1)) is None
     slots.release(taken[1:])
-    assert slots.take(batch(MOST + 1)) is None
-    assert slots.take(batch(MOST)) in taken[1:]
+    assert slots.take(batch(MAX_EVENTS + 1)) is None
+    assert slots.take(batch(MAX_EVENTS)) in taken[1:]
 
 
 def test_a_worker_has_no_batch_that_ingest_overwrites(tmp_path):
@@ -72,7 +72,7 @@ def test_too_little_shared_memory_is_said_before_the_run(tmp_path):
 
 
 def test_small_batches_have_small_slots_and_leave_the_others_alone(tmp_path):
-    """Dozens of small batches may wait for their commit; full ones find room all the same."""
+    """Dozens of small batches may wait for their commit; full ones get a slot all the same."""
     events = 1280
     slots = make(tmp_path / "slots", count=2, events=events)
     theirs = make(tmp_path / "slots", count=2, events=events, create=False)
@@ -99,15 +99,15 @@ def test_small_slots_take_as_much_memory_as_one(tmp_path):
     assert two <= 3 * (three - two) + 128 * 64 * 3
 
 
-def test_results_have_the_room_that_they_were_promised(tmp_path):
+def test_results_have_the_space_that_they_were_promised(tmp_path):
     """More results than that do not fit; what does not leave each other's memory alone."""
     slots = make(tmp_path / "slots", results=25)
-    taken = [slots.take(batch(MOST, seed)) for seed in range(3)]
+    taken = [slots.take(batch(MAX_EVENTS, seed)) for seed in range(3)]
     for slot in taken:
         assert slots.write(slot, 1, EventBatch({"packed": np.full((25, 20), slot, "u1")}, 25))
         assert not slots.write(slot, 1, EventBatch({"packed": np.full((26, 20), 9, "u1")}, 26))
     for seed, slot in enumerate(taken):
-        seen = slots.batch(slot, 0, MOST, 0)
-        np.testing.assert_array_equal(seen["words"], batch(MOST, seed)["words"])
+        seen = slots.batch(slot, 0, MAX_EVENTS, 0)
+        np.testing.assert_array_equal(seen["words"], batch(MAX_EVENTS, seed)["words"])
         assert (slots.batch(slot, 1, 25, 0)["packed"] == slot).all()
-    assert (tmp_path / "slots").stat().st_size < 3 * (MOST * 56 + 25 * 20 + 3 * 64)
+    assert (tmp_path / "slots").stat().st_size < 3 * (MAX_EVENTS * 56 + 25 * 20 + 3 * 64)

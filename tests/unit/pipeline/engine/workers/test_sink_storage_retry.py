@@ -1,4 +1,4 @@
-"""A sink that is started again while the disk is full waits for room, and says so."""
+"""A sink that is started again while the disk is full waits for disk space, and says so."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sluice.pipeline.transport.run_messages import DiskFull
 GRAPH = SimpleNamespace(outputs=None)
 
 
-class Shelf:
-    """A sink that cannot be opened so many times."""
+class FullDiskSink:
+    """A sink that cannot be opened the first `times` times."""
 
     disk_full_timeout_s = 60.0
 
@@ -53,31 +53,31 @@ def open_sink(monkeypatch):
     return start
 
 
-def test_it_waits_for_room_and_says_so_once(open_sink):
+def test_it_waits_for_disk_space_and_says_so_once(open_sink):
     ingest = Ingest()
-    assert open_sink(Shelf(3), ingest) == [CommitRecord(next=5)]
+    assert open_sink(FullDiskSink(3), ingest) == [CommitRecord(next=5)]
     assert ingest.sent == [(Kind.DISK_FULL, 1, f"[Errno {errno.ENOSPC}] cannot be")]
 
 
 def test_a_new_run_does_not_wait(open_sink):
     with pytest.raises(RunError, match=r"cannot open: .* cannot be"):
-        open_sink(Shelf(1), Ingest(), since=None)
+        open_sink(FullDiskSink(1), Ingest(), since=None)
 
 
-def test_room_is_no_cure_for_another_failure(open_sink):
+def test_another_failure_is_not_retried(open_sink):
     with pytest.raises(RunError, match=r"cannot open: .* cannot be"):
-        open_sink(Shelf(1, errno.EIO), Ingest())
+        open_sink(FullDiskSink(1, errno.EIO), Ingest())
 
 
 def test_it_gives_up_in_time(open_sink):
-    shelf = Shelf(10**6)
-    shelf.disk_full_timeout_s = 0.05
+    sink = FullDiskSink(10**6)
+    sink.disk_full_timeout_s = 0.05
     with pytest.raises(RunError, match=r"disk full for 0\.05 s"):
-        open_sink(shelf, Ingest())
+        open_sink(sink, Ingest())
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.CONFIGURED])
-def test_a_run_is_paused_meanwhile_and_does_not_begin_without_room(state):
+def test_a_run_is_paused_meanwhile_and_does_not_begin_without_disk_space(state):
     control = RunState()
     control.transition(State.CONFIGURED)
     link = SinkChannel(7, control)
@@ -95,4 +95,4 @@ def test_a_run_is_paused_meanwhile_and_does_not_begin_without_room(state):
 
 def test_nobody_waits_without_an_engine(open_sink):
     with pytest.raises(RunError, match="the engine is gone"):
-        open_sink(Shelf(1), Ingest(), orphaned=True)
+        open_sink(FullDiskSink(1), Ingest(), orphaned=True)

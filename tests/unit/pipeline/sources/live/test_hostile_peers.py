@@ -117,9 +117,9 @@ def test_ack_tells_the_limit_and_a_longer_frame_ends_the_connection(listen, conn
     peer.send(*raw(0, 204))  # 4080 bytes
     serve(source, lambda: source.available().events == 204)
     peer.send(*raw(204, 205))
-    friend = connect(source, "friend")
-    begin(source, friend)
-    friend.send(*raw(0, 3))
+    other = connect(source, "other")
+    begin(source, other)
+    other.send(*raw(0, 3))
     serve(source, lambda: source.available().events == 207)
     assert source._front_ends.get(b"long").next_event == 204
 
@@ -145,7 +145,7 @@ def test_a_front_end_does_not_send_what_is_too_long(listen):
     assert "message_bytes" in caught[0].hint
 
 
-def test_the_number_of_front_ends_is_bounded_and_the_gone_make_room(listen, connect):
+def test_the_number_of_front_ends_is_bounded_and_the_gone_do_not_count(listen, connect):
     source = listen(front_ends=3)
     peers = [connect(source, f"p{i}") for i in range(4)]
     for peer in peers[:3]:
@@ -166,19 +166,19 @@ def test_the_number_of_front_ends_is_bounded_and_the_gone_make_room(listen, conn
     serve(source, lambda: source.available().events == 2)
 
 
-def test_an_army_of_peers_that_only_talk(listen, connect):
+def test_many_peers_that_never_begin_leave_nothing_behind(listen, connect):
     """Three hundred identities that never begin leave nothing behind."""
     source = listen(front_ends=4)
     context = zmq.Context()
-    army = []
+    peers = []
     try:
         for number in range(300):
-            soldier = context.socket(zmq.DEALER)
-            soldier.linger = 0
-            soldier.identity = f"soldier-{number}".encode()
-            soldier.connect(source.socket.endpoint)
-            soldier.send_multipart(encode(*raw(0, 1)))
-            army.append(soldier)
+            peer = context.socket(zmq.DEALER)
+            peer.linger = 0
+            peer.identity = f"peer-{number}".encode()
+            peer.connect(source.socket.endpoint)
+            peer.send_multipart(encode(*raw(0, 1)))
+            peers.append(peer)
         errors = 0
 
         def all_refused():
@@ -189,11 +189,11 @@ def test_an_army_of_peers_that_only_talk(listen, connect):
 
         serve(source, all_refused)
         assert len(source._front_ends) == 0
-        friend = connect(source, "friend")
-        begin(source, friend)
+        other = connect(source, "other")
+        begin(source, other)
     finally:
-        for soldier in army:
-            soldier.close()
+        for peer in peers:
+            peer.close()
         context.term()
 
 
@@ -247,7 +247,7 @@ def _graph():
 
 
 def test_a_flood_of_messages_waits_at_the_sender(listen, connect):
-    """Ingest that does not look holds a queue's length; the sender is told that it is full."""
+    """Ingest that does not look holds a queue's length; the sender finds it full."""
     source = listen(message_bytes=65_536)
     peer = connect(source, "flood", limits=Limits(queue=10))
     begin(source, peer)
@@ -260,7 +260,7 @@ def test_a_flood_of_messages_waits_at_the_sender(listen, connect):
         else:
             full += 1
             time.sleep(0.01)
-    assert full == 20, "the sender was never told to stop"
+    assert full == 20, "the sender never found the queue full"
     assert sent // 3000 * 60_000 < 1000 * 65_536 + (64 << 20)  # a queue, and the kernel's buffers
     assert ME.memory_info().rss - before < (400 << 20)
 
@@ -297,14 +297,14 @@ def test_a_schema_of_too_many_columns_is_refused_quickly():
 
 
 @pytest.mark.parametrize(
-    ("kind", "most"),
+    ("kind", "max_bytes"),
     [(Kind.BOR, MAX_TEXT_BYTES), (Kind.ERROR, MAX_TEXT_BYTES), (Kind.HELLO, MAX_TEXT_BYTES),
      (Kind.ACK, MAX_SUMMARY_BYTES)],
 )  # fmt: skip
-def test_payloads_are_bounded_by_kind(kind, most):
-    decode(encode(Header(kind), bytes(most)))
-    with pytest.raises(ProtocolError, match=f"at most {most}"):
-        decode(encode(Header(kind), bytes(most + 1)))
+def test_payloads_are_bounded_by_kind(kind, max_bytes):
+    decode(encode(Header(kind), bytes(max_bytes)))
+    with pytest.raises(ProtocolError, match=f"at most {max_bytes}"):
+        decode(encode(Header(kind), bytes(max_bytes + 1)))
 
 
 def test_frames_and_events_are_bounded():
@@ -336,14 +336,14 @@ def test_bytes_that_are_no_zeromq_at_all(listen, connect):
               hello + b"\x02" + struct.pack(">Q", 1 << 63), hello + b"\x02" + b"\xff" * 8,
               hello + b"\x02" + struct.pack(">Q", 1 << 30) + b"x" * 100_000)  # fmt: skip
     for noise in noises:
-        with socket.create_connection((host, int(port)), timeout=5) as stranger:
+        with socket.create_connection((host, int(port)), timeout=5) as client:
             try:
-                stranger.sendall(noise)
+                client.sendall(noise)
                 time.sleep(0.05)
             except OSError:  # hung up on in the middle
                 continue
-    friend = connect(source, "friend")
-    begin(source, friend)
+    other = connect(source, "other")
+    begin(source, other)
     assert ME.memory_info().rss - before < (64 << 20)
 
 

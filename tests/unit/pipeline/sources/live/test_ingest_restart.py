@@ -71,7 +71,7 @@ def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender):
     lost = collect(first, before, lambda: len(before) >= 500)
     first.stop()
     collect(first, before, lambda: first.exhausted)
-    time.sleep(0.1)  # a run drains now: the last word gets through before the socket closes
+    time.sleep(0.1)  # a run drains now: the last message gets through before the socket closes
     first.close()
     time.sleep(0.3)
     second = listen(endpoint)
@@ -89,7 +89,7 @@ def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender):
     assert len(before) + len(after) + lost == 4_000
 
 
-def test_a_kill_counts_at_most_a_second_too_much(sender):
+def test_a_kill_counts_no_more_than_a_second_too_much(sender):
     endpoint, thread, said = sender
     first = listen(endpoint)
     before, after = [], []
@@ -114,13 +114,13 @@ def test_a_kill_counts_at_most_a_second_too_much(sender):
 def test_ingest_tells_how_far_it_understood(tmp_path):
     source = listen(f"ipc://{tmp_path}/ingest")
     peer = Socket(source.socket.endpoint, "fe")
-    told = []
+    acknowledged = []
 
     def heard():
         message = peer.receive()
         if message and message[1].kind == Kind.ACK:
-            told.append(EventAck.from_header(message[1]).next_event)
-        return told and told[-1] == 30
+            acknowledged.append(EventAck.from_header(message[1]).next_event)
+        return acknowledged and acknowledged[-1] == 30
 
     try:
         peer.send(Header(Kind.BOR, source=1), pack_schema(RECORD))
@@ -133,13 +133,13 @@ def test_ingest_tells_how_far_it_understood(tmp_path):
         while not heard():
             assert time.monotonic() < deadline
             peer.poll(0.05)
-        assert told[0] == 0
+        assert acknowledged[0] == 0
     finally:
         peer.close()
         source.close()
 
 
-def test_a_stranger_is_asked_to_begin(tmp_path):
+def test_an_unknown_front_end_is_asked_to_begin(tmp_path):
     source = listen(f"ipc://{tmp_path}/ingest")
     peer = Socket(source.socket.endpoint, "fe")
     try:

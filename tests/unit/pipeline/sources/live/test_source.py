@@ -120,7 +120,7 @@ def data(peer, first, count, payload=None):
     assert peer.send(EventData(Kind.DATA, 3, 0, first, count).to_header(), payload)
 
 
-class Tally:
+class Received:
     """Everything a source gave and could not give."""
 
     def __init__(self, source):
@@ -179,13 +179,13 @@ def test_gaps_are_counted_as_lost_also_at_the_end(listen, connect):
     raw(peer, 0, 2)
     raw(peer, 5, 2)  # 2, 3, 4 are missing
     data(peer, 10, 1)  # 7, 8, 9 too
-    tally = Tally(source).until(lambda t: len(t.ids) == 5)
-    assert tally.ids == [0, 1, 5, 6, 10]
-    assert tally.lost == 6
+    received = Received(source).until(lambda t: len(t.ids) == 5)
+    assert received.ids == [0, 1, 5, 6, 10]
+    assert received.lost == 6
     header = end(source, peer, 15)
     assert header.kind == Kind.ACK
     assert EventAck.from_header(header).next_event == 15
-    assert tally.collect().lost == 10
+    assert received.collect().lost == 10
 
 
 def test_a_counter_may_start_anywhere(listen, connect):
@@ -193,8 +193,8 @@ def test_a_counter_may_start_anywhere(listen, connect):
     peer = connect(source)
     begin(source, peer, first=2**40)
     raw(peer, 2**40, 2)
-    tally = Tally(source).until(lambda t: len(t.ids) == 2)
-    assert tally.lost == 0
+    received = Received(source).until(lambda t: len(t.ids) == 2)
+    assert received.lost == 0
 
 
 @pytest.mark.parametrize("first", [0, 3, 4])
@@ -205,13 +205,13 @@ def test_repeated_and_backward_events_are_dropped(listen, connect, first):
     raw(peer, 0, 5)
     raw(peer, first, 2)
     raw(peer, 5, 1)
-    tally = Tally(source).until(lambda t: len(t.ids) == 6)
-    assert tally.ids == [0, 1, 2, 3, 4, 5]
-    (bad,) = tally.invalid
+    received = Received(source).until(lambda t: len(t.ids) == 6)
+    assert received.ids == [0, 1, 2, 3, 4, 5]
+    (bad,) = received.invalid
     assert bad.events == 0  # nothing that was not seen before
     assert "expected event 5 or later" in bad.reason
     assert f"got {first}" in bad.reason
-    assert tally.lost == 0
+    assert received.lost == 0
 
 
 def test_a_jump_that_cannot_be_true_is_no_loss(listen, connect):
@@ -220,9 +220,9 @@ def test_a_jump_that_cannot_be_true_is_no_loss(listen, connect):
     begin(source, peer)
     raw(peer, 2**64 - 1, 1)
     raw(peer, 0, 1)
-    tally = Tally(source).until(lambda t: t.ids and t.invalid)
-    assert tally.lost == 0
-    assert tally.ids == [0]
+    received = Received(source).until(lambda t: t.ids and t.invalid)
+    assert received.lost == 0
+    assert received.ids == [0]
 
 
 @pytest.mark.parametrize("size", [0, 1, DTYPE.itemsize * 2 - 1, DTYPE.itemsize * 2 + 1, 10_000])
@@ -232,10 +232,10 @@ def test_raw_messages_of_wrong_size(listen, connect, size):
     begin(source, peer)
     raw(peer, 0, 2, bytes(size))
     raw(peer, 2, 1)
-    tally = Tally(source).until(lambda t: t.ids)
-    assert tally.ids == [2]
-    assert tally.lost == 0
-    (bad,) = tally.invalid
+    received = Received(source).until(lambda t: t.ids)
+    assert received.ids == [2]
+    assert received.lost == 0
+    (bad,) = received.invalid
     assert bad.events == 2
     assert f"expected {2 * DTYPE.itemsize} bytes for 2 events, got {size}" in bad.reason
     assert bad.payload == bytes(size)
@@ -249,9 +249,9 @@ def test_data_that_is_no_record_batch(listen, connect, payload):
     begin(source, peer)
     data(peer, 0, 4, payload)
     data(peer, 4, 1)
-    tally = Tally(source).until(lambda t: t.ids)
-    assert tally.ids == [4]
-    assert [bad.events for bad in tally.invalid] == [4]
+    received = Received(source).until(lambda t: t.ids)
+    assert received.ids == [4]
+    assert [bad.events for bad in received.invalid] == [4]
 
 
 def test_data_with_holes_is_invalid(listen, connect):
@@ -268,9 +268,9 @@ def test_data_with_holes_is_invalid(listen, connect):
     holes = pa.RecordBatch.from_arrays(arrays, names=list(RECORD.names))
     data(peer, 0, 2, holes.serialize())
     raw(peer, 2, 1)
-    tally = Tally(source).until(lambda t: t.ids)
-    assert tally.ids == [2]
-    assert [bad.events for bad in tally.invalid] == [2]
+    received = Received(source).until(lambda t: t.ids)
+    assert received.ids == [2]
+    assert [bad.events for bad in received.invalid] == [2]
 
 
 @pytest.mark.parametrize(
@@ -295,9 +295,9 @@ def test_another_record_type_is_refused_with_an_answer(listen, connect, schema, 
     for word in words:
         assert word in message
     raw(peer, 0, 1)  # and its events are not taken
-    tally = Tally(source).until(lambda t: len(t.invalid) == 2)
-    assert tally.ids == []
-    assert all(bad.events == 0 for bad in tally.invalid)
+    received = Received(source).until(lambda t: len(t.invalid) == 2)
+    assert received.ids == []
+    assert all(bad.events == 0 for bad in received.invalid)
 
 
 @pytest.mark.parametrize("payload", [(), (b"",), (b"rubbish",), "strings"])
@@ -320,15 +320,15 @@ def test_messages_before_the_begin_and_of_other_kinds_are_counted(listen, connec
     peer = connect(source)
     raw(peer, 0, 5)
     peer.send(EndOfRun(5).to_header())
-    tally = Tally(source).until(lambda t: len(t.invalid) == 2)
-    assert all("expected BOR first" in bad.reason for bad in tally.invalid)
+    received = Received(source).until(lambda t: len(t.invalid) == 2)
+    assert all("expected BOR first" in bad.reason for bad in received.invalid)
     begin(source, peer)
     for kind in (Kind.CREDIT, Kind.RESULT, Kind.STOP, Kind.HELLO):
         peer.send(Header(kind))
-    tally.until(lambda t: len(t.invalid) == 6)
+    received.until(lambda t: len(t.invalid) == 6)
     raw(peer, 0, 1)
-    assert tally.until(lambda t: t.ids).ids == [0]
-    assert "'fe'" in tally.invalid[0].where
+    assert received.until(lambda t: t.ids).ids == [0]
+    assert "'fe'" in received.invalid[0].where
 
 
 def test_garbage_frames_are_counted_and_survived(listen, connect):
@@ -339,10 +339,10 @@ def test_garbage_frames_are_counted_and_survived(listen, connect):
     for frames in ([b""], [b"x"], [b"\0" * 64], [b"\xff" * 500, b"y"], [b"SLCE" + b"\xff" * 60]):
         peer._socket.send_multipart(frames)
     raw(peer, 0, 1)
-    tally = Tally(source).until(lambda t: t.ids)
-    assert tally.ids == [0]
-    assert len(tally.invalid) == 5
-    assert all(bad.events == 0 for bad in tally.invalid)
+    received = Received(source).until(lambda t: t.ids)
+    assert received.ids == [0]
+    assert len(received.invalid) == 5
+    assert all(bad.events == 0 for bad in received.invalid)
 
 
 def test_full_backlog_sheds_and_counts(listen, connect):
@@ -352,7 +352,7 @@ def test_full_backlog_sheds_and_counts(listen, connect):
     raw(peer, 0, 7)
     raw(peer, 7, 7)  # four of these do not fit
     raw(peer, 14, 2)
-    tally = Tally(source)
+    received = Received(source)
     shed = 0
 
     def all_taken():
@@ -361,11 +361,11 @@ def test_full_backlog_sheds_and_counts(listen, connect):
         return shed == 6
 
     serve(source, all_taken)
-    assert tally.collect().ids == list(range(10))
-    raw(peer, 16, 3)  # there is room again
-    tally.until(lambda t: len(t.ids) == 13)
-    assert tally.ids[10:] == [16, 17, 18]
-    assert tally.lost == tally.shed == 0
+    assert received.collect().ids == list(range(10))
+    raw(peer, 16, 3)  # there is space again
+    received.until(lambda t: len(t.ids) == 13)
+    assert received.ids[10:] == [16, 17, 18]
+    assert received.lost == received.shed == 0
     assert EventAck.from_header(end(source, peer, 19)).next_event == 19
 
 
@@ -378,7 +378,7 @@ def test_shedding_spares_what_the_pass_through_draws(listen, connect):
     begin(source, peer)
     for first in range(0, 800, 200):
         raw(peer, first, 200)
-    tally = Tally(source)
+    received = Received(source)
     shed = 0
 
     def all_seen():
@@ -387,7 +387,7 @@ def test_shedding_spares_what_the_pass_through_draws(listen, connect):
         return shed + source.available().events == 800
 
     serve(source, all_seen)
-    ids = tally.collect().ids
+    ids = received.collect().ids
     assert ids == list(range(100)) + [i for i in range(100, 800) if drawn[i]]
     assert shed == 800 - len(ids)
 
@@ -400,9 +400,9 @@ def test_what_is_spared_is_bounded_too(listen, connect):
     raw(peer, 0, 15)
     raw(peer, 15, 15)
     serve(source, lambda: source.available().events == 20)
-    tally = Tally(source).collect()
-    assert tally.ids == list(range(20))
-    assert tally.shed == 10
+    received = Received(source).collect()
+    assert received.ids == list(range(20))
+    assert received.shed == 10
 
 
 def busy_words(peer):
@@ -423,7 +423,7 @@ def test_a_filling_backlog_raises_busy_and_an_empty_one_ends_it(listen, connect)
     assert busy_words(one) == []
     raw(one, 75, 1)
     serve(source, lambda: source.available().events == 76)
-    begin(source, two)  # who comes later is told too
+    begin(source, two)  # who comes later hears of it too
     time.sleep(0.05)
     assert busy_words(one) == [1]
     assert busy_words(two) == [1]
@@ -458,15 +458,15 @@ def test_two_front_ends_have_counters_of_their_own(listen, connect):
     raw(one, 0, 2)
     raw(two, 100, 2)
     raw(one, 2, 1)
-    tally = Tally(source).until(lambda t: len(t.ids) == 5)
-    assert sorted(tally.ids) == [0, 1, 2, 100, 101]
-    assert tally.lost == 0
+    received = Received(source).until(lambda t: len(t.ids) == 5)
+    assert sorted(received.ids) == [0, 1, 2, 100, 101]
+    assert received.lost == 0
     assert EventAck.from_header(end(source, one, 3)).next_event == 3
     raw(two, 102, 1)
-    assert tally.until(lambda t: len(t.ids) == 6).lost == 0
+    assert received.until(lambda t: len(t.ids) == 6).lost == 0
 
 
-def test_what_waits_is_told_with_the_age_of_the_oldest(listen, connect):
+def test_what_waits_is_reported_with_the_age_of_the_oldest(listen, connect):
     source = listen()
     peer = connect(source)
     begin(source, peer)
@@ -499,8 +499,8 @@ def test_stop_takes_what_has_arrived_and_no_more(listen, connect):
     raw(peer, 50, 1)
     time.sleep(0.1)
     source.receive()
-    tally = Tally(source).collect()
-    assert tally.ids == list(range(50))
+    received = Received(source).collect()
+    assert received.ids == list(range(50))
     assert source.exhausted
 
 
@@ -518,14 +518,14 @@ def test_the_emulator_is_understood(listen, per_message):
     )
     thread.start()
     try:
-        tally = Tally(source).until(lambda t: sent)
+        received = Received(source).until(lambda t: sent)
     finally:
         thread.join(5)
         front_end.close()
-    assert tally.collect().ids == list(range(100))
+    assert received.collect().ids == list(range(100))
     assert sent[0].events == sent[0].acknowledged == 100
     assert sent[0].messages == -(-100 // per_message)
-    assert tally.lost == tally.shed == 0
+    assert received.lost == received.shed == 0
 
 
 @pytest.mark.parametrize(

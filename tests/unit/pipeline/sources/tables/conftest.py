@@ -115,22 +115,22 @@ def read(make):
     """Read all of a source; return the columns joined, the source, and what was rejected."""
     sources = []
 
-    def all_of(use, path, most=1000, select=None, **options):
+    def all_of(use, path, max_events=1000, select=None, **options):
         source = make(use, path, **options)
         source.open()
         sources.append(source)
         if select is not None:
-            source.select_columns(select, most)
+            source.select_columns(select, max_events)
         batches, rejected = [], []
         while not source.exhausted:
-            batch = source.read(most)
+            batch = source.read(max_events)
             rejected += source.losses().invalid
             if batch is not None:
-                assert 0 < batch.events <= most
+                assert 0 < batch.events <= max_events
                 if select is None:
                     batch.check(source.schema, use)
                 batches.append(batch)
-        assert source.read(most) is None
+        assert source.read(max_events) is None
         return dict(concatenate(batches).columns) if batches else {}, source, rejected
 
     yield all_of

@@ -119,7 +119,7 @@ def test_damage_in_the_midst_of_a_tree(tmp_path, read):
     content = bytearray(path.read_bytes())
     content[key + 200 : key + 900] = bytes(700)
     path.write_bytes(content)
-    got, source, _ = read("root", path, most=300)
+    got, source, _ = read("root", path, max_events=300)
     assert len(got["words"]) == 3500
     np.testing.assert_array_equal(got["words"], given[:3500])
     assert "damaged at event 3500" in source.corruption

@@ -93,10 +93,10 @@ def test_real_root_files(data_dir, read):
 
 
 @pytest.mark.parametrize(
-    ("name", "mapping", "most"),
+    ("name", "mapping", "upper_bound"),
     [
-        pytest.param(name, mapping, most, marks=pytest.mark.data(f"root/{name}"))
-        for name, mapping, most in (
+        pytest.param(name, mapping, upper_bound, marks=pytest.mark.data(f"root/{name}"))
+        for name, mapping, upper_bound in (
             ("nanoAOD_2015_CMS_Open_Data_ttbar.root", {"from": "Jet_pt"}, 1000),
             ("cmsopendata2015_ttbar_19980_NANOAOD_RNTupleImporter_rntuple_v1-0-0-1.root",
              {"from": "Jet_pt"}, 1000),
@@ -105,13 +105,13 @@ def test_real_root_files(data_dir, read):
         )
     ],
 )  # fmt: skip
-def test_real_lists(data_dir, read, name, mapping, most):
+def test_real_lists(data_dir, read, name, mapping, upper_bound):
     path = data_dir / "root" / name
     form = {"form": "float32[8]", "pad": 0, "cut": True}
     got, source, rejected = read("root", path, columns={"x": mapping | form})
     assert rejected == []
     assert got["x"].shape == (source.expected, 8)
-    assert 0 < got["x"].max() < most
+    assert 0 < got["x"].max() < upper_bound
     with uproot.open({path: None}) as file:
         tree = next(file[k] for k, c in file.classnames().items() if c.endswith(("TTree", "Tuple"))
                     and k.startswith(("Events", "ntuple0/objects")))  # fmt: skip

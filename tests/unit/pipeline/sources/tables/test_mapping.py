@@ -18,11 +18,11 @@ def lists(lengths, dtype=np.float32):
 
 
 @formats
-@pytest.mark.parametrize("most", [1, 7, 50, 1000])
-def test_every_value_comes_back(write, read, kind, most, columns):
+@pytest.mark.parametrize("max_events", [1, 7, 50, 1000])
+def test_every_value_comes_back(write, read, kind, max_events, columns):
     given = columns(50)
     path, use = write(kind, given)
-    got, source, rejected = read(use, path, most)
+    got, source, rejected = read(use, path, max_events)
     assert rejected == []
     assert source.corruption is None
     assert source.expected == 50

@@ -21,7 +21,7 @@ def lists(seed, counts=COUNTS):
     return [random.normal(size=count).astype(np.float32) for count in counts]
 
 
-def told(ragged):
+def lists_of(ragged):
     """Return lists of lists of numbers."""
     return ragged.tolist()
 
@@ -30,10 +30,10 @@ def told(ragged):
 def test_lists_of_one_field_need_not_be_named(write, read, kind):
     pt = lists(1)
     path, use = write(kind, {"pt": pt})
-    got, source, rejected = read(use, path, most=4)
+    got, source, rejected = read(use, path, max_events=4)
     assert rejected == []
     assert source.schema["pt"].shape == (None,)
-    assert told(got["pt"]) == [entries.tolist() for entries in pt]
+    assert lists_of(got["pt"]) == [entries.tolist() for entries in pt]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,10 +42,10 @@ def test_several_fields_are_zipped_item_to_item(write, read, kind):
     charge = [np.arange(count, dtype=np.int32) for count in COUNTS]
     path, use = write(kind, {"pt": pt, "eta": eta, "charge": charge})
     entry = {"form": "float32[*,3]", "from": ["pt", "eta", "charge"]}
-    got, source, rejected = read(use, path, most=4, columns={"candidates": entry})
+    got, source, rejected = read(use, path, max_events=4, columns={"candidates": entry})
     assert rejected == []
     assert source.schema["candidates"].shape == (None, 3)
-    assert told(got["candidates"]) == [
+    assert lists_of(got["candidates"]) == [
         np.stack(together, axis=1).tolist() for together in zip(pt, eta, charge, strict=True)
     ]
 
@@ -57,7 +57,7 @@ def test_fields_of_other_lengths_are_refused_event_by_event(write, read, kind):
     entry = {"form": "float32[*,2]", "from": ["pt", "eta"]}
     got, _, rejected = read(use, path, columns={"both": entry})
     assert got["event_id"].tolist() == [0, 2]
-    assert told(got["both"]) == [np.stack([pt[i], eta[i]], axis=1).tolist() for i in (0, 2)]
+    assert lists_of(got["both"]) == [np.stack([pt[i], eta[i]], axis=1).tolist() for i in (0, 2)]
     (bad,) = rejected
     assert (bad.where, bad.events) == (f"{path.name}: event 1", 1)
     assert bad.reason == "eta: expected as many items as pt, 1, got 3"
@@ -74,7 +74,7 @@ def test_too_many_items_are_refused_or_cut(write, read, kind):
     assert [bad.reason for bad in rejected] == ["pt: expected at most 3 items, got 5"]
     got, _, rejected = read(use, path, columns={"pt": {"form": "float32[<=3]", "cut": True}})
     assert rejected == []
-    assert told(got["pt"]) == [entries[:3].tolist() for entries in pt]
+    assert lists_of(got["pt"]) == [entries[:3].tolist() for entries in pt]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,7 +82,7 @@ def test_numbers_that_do_not_fit_condemn_their_event(write, read, kind):
     q = [np.array(entries, np.int64) for entries in ([1, 2], [], [3, 300], [4])]
     path, use = write(kind, {"q": q})
     got, _, rejected = read(use, path, columns={"q": "uint8[*]"})
-    assert told(got["q"]) == [[1, 2], [], [4]]
+    assert lists_of(got["q"]) == [[1, 2], [], [4]]
     assert [bad.reason for bad in rejected] == ["q: expected uint8, got 300"]
 
 
@@ -95,9 +95,9 @@ def test_items_with_offsets_in_hdf5(tmp_path, read):
         file["jets/items"], file["jets/offsets"] = items, offsets
         file["mass"] = np.arange(len(COUNTS), dtype=np.float32)
     entry = {"form": "float32[*,2]", "from": "jets/items", "offsets": "jets/offsets"}
-    got, source, _ = read("hdf5", path, most=4, columns={"jets": entry, "mass": "float32"})
+    got, source, _ = read("hdf5", path, max_events=4, columns={"jets": entry, "mass": "float32"})
     expected = [items[a:b].tolist() for a, b in itertools.pairwise(offsets)]
-    assert told(got["jets"]) == expected
+    assert lists_of(got["jets"]) == expected
     assert source.expected == len(COUNTS)
     assert got["mass"].tolist() == list(range(len(COUNTS)))
 
@@ -127,7 +127,7 @@ def test_lists_of_items_in_parquet_and_nulls(tmp_path, read):
     pq.write_table(pa.table({"x": pa.array(rows, kind)}), path)
     got, source, rejected = read("parquet", path)
     assert source.schema["x"].spec == "float32[*,2]"
-    assert told(got["x"]) == [[[1, 2], [3, 4]], [], [[7, 8]]]
+    assert lists_of(got["x"]) == [[[1, 2], [3, 4]], [], [[7, 8]]]
     assert [bad.where for bad in rejected] == [f"t.parquet: event {row}" for row in (1, 3, 4)]
     assert {bad.reason for bad in rejected} == {"x: expected a list, got null"}
 
@@ -177,7 +177,7 @@ def test_a_batch_ends_before_its_lists_are_too_long_for_a_message(write, make, m
     source.open()
     got = []
     while (batch := source.read(4)) is not None:
-        got.append(told(batch["pt"]))
+        got.append(lists_of(batch["pt"]))
     source.close()
     assert [len(part) for part in got] == [2, 1, 3]
     assert list(itertools.chain(*got)) == [entries.tolist() for entries in pt]
@@ -189,7 +189,7 @@ def test_real_candidates(data_dir, read):
     path = data_dir / "root" / "pfnano.root"
     names = ["PFCands_pt", "PFCands_eta", "PFCands_phi", "PFCands_charge"]
     entry = {"form": "float32[*,4]", "from": names}
-    got, source, rejected = read("root", path, most=3, columns={"candidates": entry})
+    got, source, rejected = read("root", path, max_events=3, columns={"candidates": entry})
     assert rejected == []
     with uproot.open({path: None}) as file:
         branches = file["Events"].arrays(names)
