@@ -23,9 +23,9 @@ from sluice.pipeline.transport.protocol import Header, Kind, encode
 from .stand import Stand
 
 _RECORD = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
-#: What a liar says it sends in each message, with a payload of another size.
+#: Events that a message of `mismatch` claims to carry; its payload has another size.
 _CLAIMED = 3
-#: How long a process may take to be there, and its successor after its death.
+#: How long a process may take to be there, and its successor after its exit.
 _PRESENT_S = _KILLED_S = 30.0
 _NONE = "there was no such process"
 _TAGGERS = ("wafer-tagger", "wafer-tagger-half")
@@ -96,7 +96,7 @@ def swap(stand: Stand, _: Detail) -> Detail:
 
 
 def garbage(stand: Stand, detail: Detail) -> Detail:
-    """Send what is no message of the protocol, or one that lies."""
+    """Send what is no message of the protocol, or one whose payload is not what its header says."""
     draw = random.Random(detail["seed"])
     if detail["what"] == "tcp":
         for _ in range(detail["messages"]):
@@ -113,9 +113,9 @@ def garbage(stand: Stand, detail: Detail) -> Detail:
                 peer.send_multipart(frames)
     finally:
         peer.close()
-    lies = _CLAIMED * detail["messages"] if detail["what"] == "liar" else 0
-    stand.lies += lies
-    return {"claimed_events": lies}
+    claimed = _CLAIMED * detail["messages"] if detail["what"] == "mismatch" else 0
+    stand.claimed_events += claimed
+    return {"claimed_events": claimed}
 
 
 def _noise(draw: random.Random, _: int) -> list[list[bytes]]:
@@ -142,7 +142,7 @@ def _huge(draw: random.Random, _: int) -> list[list[bytes]]:
     return [[bytes(header), b"x"]]
 
 
-def _liar(draw: random.Random, number: int) -> list[list[bytes]]:
+def _mismatch(draw: random.Random, number: int) -> list[list[bytes]]:
     """Return a right BOR at first, then messages whose payload is not what the header says."""
     header = EventData(Kind.RAW, 0, number, number * _CLAIMED, _CLAIMED).to_header()
     message = encode(header, draw.randbytes(draw.randint(0, 50)))
@@ -151,7 +151,7 @@ def _liar(draw: random.Random, number: int) -> list[list[bytes]]:
 
 
 _GARBAGE: dict[str, Callable[[random.Random, int], list[list[bytes]]]] = {
-    "noise": _noise, "version": _version, "early": _early, "huge": _huge, "liar": _liar,
+    "noise": _noise, "version": _version, "early": _early, "huge": _huge, "mismatch": _mismatch,
 }  # fmt: skip
 
 FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {

@@ -15,7 +15,7 @@ from .stand import Stand
 
 MB = 1e6
 #: A process that ran for less than this, from when it had settled, says nothing.
-_LIFE_S = 40.0
+_MIN_DURATION_S = 40.0
 #: A process has settled when it first has this much of its median memory: before, it starts.
 _SETTLED = 0.9
 #: What may come in late: arrays touched for the first time by a burst, a connection not yet gone.
@@ -42,13 +42,13 @@ class Watch:
         self._thread.join()
 
     def report(self) -> dict[str, Any]:
-        """Return growth of each process that lived long enough, and of shared memory."""
+        """Return growth of each process that ran long enough, and of shared memory."""
         processes = []
         for (name, pid), rows in self.samples.items():
             own: dict[str, Any] = {"process": name, "pid": pid, "from_s": round(rows[0][0], 1),
                                     "to_s": round(rows[-1][0], 1)}  # fmt: skip
             settled = _settled(rows)
-            if settled[-1][0] - settled[0][0] >= _LIFE_S:
+            if settled[-1][0] - settled[0][0] >= _MIN_DURATION_S:
                 for column, key in enumerate(("rss_mb", "fds", "threads"), 1):
                     own[key] = _ends([row[column] for row in settled])
             processes.append(own)

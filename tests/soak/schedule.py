@@ -10,7 +10,7 @@ QUIET_S = (10.0, 10.0)
 #: Between two faults.
 GAP_S = (3.0, 9.0)
 WORKERS = 2
-GARBAGE = ("noise", "version", "early", "huge", "tcp", "liar")
+GARBAGE = ("noise", "version", "early", "huge", "tcp", "mismatch")
 
 
 class Fault(NamedTuple):

@@ -59,8 +59,8 @@ class Stand:
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
         self.recording, self.report = folder / "run.arrows", folder / "run.json"
         self.sent: list[dict[str, Any]] = []
-        #: Events that liars claimed to send; the run must count them as invalid.
-        self.lies = 0
+        #: Events that messages of `mismatch` claimed to carry; the run must count them as invalid.
+        self.claimed_events = 0
         self._senders: list[subprocess.Popen[str]] = []
         self._started = 0
         self._say("simulate", "wafers", "--events", "20000", "--out", str(folder / "w.arrows"))

@@ -69,7 +69,10 @@ def stand(tmp_path):
         return path
 
     return SimpleNamespace(
-        recording=write(range(10)), write=write, lies=3, sent=[{"events": 30, "dropped": 2}]
+        recording=write(range(10)),
+        write=write,
+        claimed_events=3,
+        sent=[{"events": 30, "dropped": 2}],
     )
 
 
@@ -99,7 +102,7 @@ def test_a_good_run_passes(stand, report):
     [
         ("offered", "every event sent is in the ledger"),
         ("lost", "lost is what front ends dropped"),
-        ("invalid", "invalid is what liars claimed"),
+        ("invalid", "invalid is what mismatched messages claimed"),
         ("failed", "nothing failed"),
         ("accepted", "recorded is accepted"),
     ],

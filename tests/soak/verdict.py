@@ -48,11 +48,14 @@ def evaluate(
         "the run ended well": (report["state"] == "STOPPED", report["error"]),
         "the ledger closes": (report["closed"], events),
         "every event sent is in the ledger": (
-            events["offered"] == sent + dropped + stand.lies,
-            {"sent": sent, "dropped": dropped, "claimed": stand.lies},
+            events["offered"] == sent + dropped + stand.claimed_events,
+            {"sent": sent, "dropped": dropped, "claimed": stand.claimed_events},
         ),
         "lost is what front ends dropped": (events["lost"] == dropped, events["lost"]),
-        "invalid is what liars claimed": (events["invalid"] == stand.lies, events["invalid"]),
+        "invalid is what mismatched messages claimed": (
+            events["invalid"] == stand.claimed_events,
+            events["invalid"],
+        ),
         "nothing failed": (events["failed"] == 0, events["failed"]),
         "the recording is whole": (damage is None, damage),
         "no event is recorded twice": (len(np.unique(ids)) == len(ids), len(ids)),

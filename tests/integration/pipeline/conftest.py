@@ -29,7 +29,7 @@ WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words"
 #: Of the package `faulty_components`.
 ENTRY_POINTS = """
 [sluice.stages]
-test.sleepy = faulty_components:Sleepy
+test.delay = faulty_components:Delay
 test.slow = faulty_components:Slow
 test.trap = faulty_components:Trap
 test.broken = faulty_components:Broken

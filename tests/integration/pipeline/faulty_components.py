@@ -18,8 +18,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     once: str = ""
 
 
-class Sleepy:
-    """Takes its time over each batch."""
+class Delay:
+    """Sleeps `seconds` over each batch."""
 
     Options = Options
     consumes = Schema((EVENT_ID,))
@@ -44,8 +44,8 @@ class Sleepy:
         pass
 
 
-class Slow(Sleepy):
-    """Takes its time over each event on its first rung, none on its second."""
+class Slow(Delay):
+    """Sleeps `seconds` over each event on its first rung, not at all on its second."""
 
     rungs = 2
     rung = 0
@@ -63,7 +63,7 @@ class Slow(Sleepy):
         return batch
 
 
-class Trap(Sleepy):
+class Trap(Delay):
     """Raises on some events."""
 
     def process(self, batch):
@@ -72,7 +72,7 @@ class Trap(Sleepy):
         return batch
 
 
-class Broken(Sleepy):
+class Broken(Delay):
     """Raises on every batch but blank ones."""
 
     def process(self, batch):
@@ -81,14 +81,14 @@ class Broken(Sleepy):
         return batch
 
 
-class Cold(Sleepy):
+class Cold(Delay):
     """Raises at warm-up already."""
 
     def process(self, batch):
         raise ArithmeticError("cannot even warm up")
 
 
-class Poison(Sleepy):
+class Poison(Delay):
     """Kills its process on some events; where `once` names a file, only the first time."""
 
     def process(self, batch):
@@ -101,8 +101,8 @@ class Poison(Sleepy):
         return batch
 
 
-class Hang(Sleepy):
-    """Never comes back from some events; where `once` names a file, only the first time."""
+class Hang(Delay):
+    """Sleeps for an hour on some events; where `once` names a file, only the first time."""
 
     def process(self, batch):
         mark = Path(self.options.once) if self.options.once else None
@@ -113,8 +113,8 @@ class Hang(Sleepy):
         return batch
 
 
-class SlowWatch(Sleepy):
-    """A monitor that takes its time over each sample."""
+class SlowWatch(Delay):
+    """A monitor that sleeps `seconds` over each sample."""
 
     class Options(Options):
         sample: float = 1.0

@@ -290,16 +290,16 @@ def test_graph_files_that_are_wrong(together, make_graph, wafers, tmp_path):
 
 
 @pytest.fixture
-def lying_models(models, tmp_path):
+def inconsistent_models(models, tmp_path):
     """A repository in front of the shipped one whose tagger a test may spoil."""
     folder = tmp_path / "repository" / "wafer-tagger" / "1"
     shutil.copytree(models / "wafer-tagger" / "1", folder)
     return folder, {"SLUICE_MODELS": str(tmp_path / "repository")}
 
 
-def test_models_that_do_not_fit_their_manifest_are_refused(lying_models, together, wafers):
-    """Each kind of lie is tried in the unit tests; here the message and the exit code."""
-    folder, env = lying_models
+def test_models_that_do_not_fit_their_manifest_are_refused(inconsistent_models, together, wafers):
+    """Each kind of contradiction is tried in the unit tests; here the message and the exit code."""
+    folder, env = inconsistent_models
     manifest = (folder / "manifest.toml").read_text()
     looks = (("replay", wafers, *INLINE), ("check", "hgcal"), ("models",))
     (folder / "manifest.toml").write_text(manifest.replace("shape = [\n    3,\n]", "shape = [2]"))

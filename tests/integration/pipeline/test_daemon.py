@@ -125,8 +125,8 @@ def test_hostile_front_ends_do_not_stop_the_run(daemon, http, sluice, load_repor
 def test_what_was_received_is_accounted_even_when_the_run_is_given_up(
     launch, http, live_graph, endpoint, sluice, tmp_path, load_report
 ):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 1.0}
-    graph = live_graph(first=[sleepy], graph={"batch_events": 50})
+    delay = {"use": "test.delay", "name": "slow", "seconds": 1.0}
+    graph = live_graph(first=[delay], graph={"batch_events": 50})
     report = tmp_path / "r.json"
     command = launch("run", graph, "--report", report, "--http", f"127.0.0.1:{http.port}")
     http.ready(command)

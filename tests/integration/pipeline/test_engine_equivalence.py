@@ -56,9 +56,9 @@ def test_decisions_and_recordings_are_bit_identical(runs, assert_same_recording)
 def test_batches_spread_over_both_workers_and_stay_in_order(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.1}
+    delay = {"use": "test.delay", "name": "slow", "seconds": 0.1}
     sink = {"use": "recording", "keep": "all", "columns": ["event_id"]}
-    graph = make_graph(first=[sleepy], sink=sink, graph={"batch_events": 400})
+    graph = make_graph(first=[delay], sink=sink, graph={"batch_events": 400})
     report, out = tmp_path / "r.json", tmp_path / "o.arrows"
     listen = f"127.0.0.1:{http.port}"
     command = launch(

@@ -33,7 +33,7 @@ def small_batches(make_graph):
     """A graph of small batches that take 10 ms each."""
 
     def make(window=4, **workers):
-        slow = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
+        slow = {"use": "test.delay", "name": "slow", "seconds": 0.01}
         graph = {"batch_events": 100, "window": window}
         return make_graph(first=[slow], sink=SINK, graph=graph, workers=workers)
 

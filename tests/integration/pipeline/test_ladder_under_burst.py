@@ -49,7 +49,7 @@ def test_ten_times_the_rate_steps_down_and_comes_back(daemon, sluice, http, load
     result = load_report(report)
     assert result["closed"]
     assert result["events"]["offered"] == first == 19_000
-    assert all(result["events"][fate] == 0 for fate in ("shed", "lost", "failed", "invalid"))
+    assert all(result["events"][outcome] == 0 for outcome in ("shed", "lost", "failed", "invalid"))
     ladder = result["ladder"]
     assert sum(ladder["events"]) == 19_000
     assert ladder["events"][1] > 5_000  # most of the burst

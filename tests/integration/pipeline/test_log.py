@@ -31,8 +31,8 @@ def of(done, event):
 
 @pytest.fixture
 def slow_graph(make_graph):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
-    return make_graph("slow", first=[sleepy], sink={"use": "null"}, graph={"batch_events": 100})
+    delay = {"use": "test.delay", "name": "slow", "seconds": 0.01}
+    return make_graph("slow", first=[delay], sink={"use": "null"}, graph={"batch_events": 100})
 
 
 def test_a_killed_worker_is_logged_with_pid_signal_and_batches(launch, http, slow_graph, wafers):
@@ -41,12 +41,12 @@ def test_a_killed_worker_is_logged_with_pid_signal_and_batches(launch, http, slo
         "--workers", 1, "--log-json",
     )  # fmt: skip
     http.settled(command, 500)
-    (victim,) = command.workers()
-    victim.kill()
+    (killed,) = command.workers()
+    killed.kill()
     done = command.finish()
     assert done.code == 0, done
     (ended,) = of(done, "worker-exited")
-    assert ended["pid"] == victim.pid
+    assert ended["pid"] == killed.pid
     assert ended["signal"] == "SIGKILL"
     assert ended["exit_code"] is None
     assert ended["worker"] == "compute-0"
@@ -54,7 +54,7 @@ def test_a_killed_worker_is_logged_with_pid_signal_and_batches(launch, http, slo
     assert ended["run"] == 1
     (again,) = of(done, "worker-restarted")
     assert again["worker"] == "compute-0"
-    assert again["pid"] != victim.pid
+    assert again["pid"] != killed.pid
     assert again["restarts"] == 1
     assert "worker-ready" not in {line["event"] for line in lines(done)}  # a replay warns only
 
@@ -99,12 +99,12 @@ def test_shed_events_are_logged_first_at_once_then_as_sums(
     launch, http, sluice, make_graph, reserve_port, tmp_path, load_report
 ):
     port = reserve_port()
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.05}
+    delay = {"use": "test.delay", "name": "slow", "seconds": 0.05}
     graph = make_graph(
         source={
             "use": "live", "listen": f"tcp://127.0.0.1:{port}", "columns": WORDS, "backlog": 200,
         },
-        first=[sleepy], sink={"use": "null"}, graph={"batch_events": 64},
+        first=[delay], sink={"use": "null"}, graph={"batch_events": 64},
     )  # fmt: skip
     report = tmp_path / "report.json"
     command = launch(
@@ -142,20 +142,20 @@ def test_systemd_hears_ready_watchdog_and_stopping(
         notify.settimeout(60)
         command = launch("run", graph, env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000"})
 
-        def hear(wanted):
+        def wait_for_message(wanted):
             heard = []
             while not any(wanted in text for text in heard):
                 heard.append(notify.recv(4096).decode().split("\n"))
             return [line for text in heard for line in text]
 
-        before = hear("READY=1")
+        before = wait_for_message("READY=1")
         assert any(line.startswith("STATUS=RUNNING: run 1") for line in before)
         assert len(command.workers()) >= 1
         for _ in range(3):
             began = time.monotonic()
-            hear("WATCHDOG=1")
+            wait_for_message("WATCHDOG=1")
             assert time.monotonic() - began < 10
         command.signal(signal.SIGTERM)
-        hear("STOPPING=1")
+        wait_for_message("STOPPING=1")
         assert command.finish().code == 0
-        hear("STATUS=STOPPED: run 1 of graph hgcal")
+        wait_for_message("STATUS=STOPPED: run 1 of graph hgcal")

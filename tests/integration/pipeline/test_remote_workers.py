@@ -110,7 +110,7 @@ def test_remote_workers_alone_decide_as_the_inline_engine_does(
 def test_workers_crash_leave_and_rejoin_and_nothing_is_lost(
     launch, join, open_graph, http, wafers, tmp_path, load_report
 ):
-    slow = [{"use": "test.sleepy", "name": "slow", "seconds": 0.2}]
+    slow = [{"use": "test.delay", "name": "slow", "seconds": 0.2}]
     graph = open_graph(compute=1, first=slow, batch_events=100, hang_timeout="3 s")
     command = replay(launch, http, wafers, graph, tmp_path, "mixed")
     http.ready(command)
@@ -152,7 +152,7 @@ def test_a_segment_of_the_chain_on_another_host(
     chain = [{"stages": front}, {"stages": there, "compute": 0}, {"stages": back}]
 
     def graph(name, seconds):
-        slow = {"use": "test.sleepy", "name": "slow", "seconds": seconds}
+        slow = {"use": "test.delay", "name": "slow", "seconds": seconds}
         return open_graph(name, first=[slow], batch_events=200, chain=chain, hang_timeout="3 s")
 
     first = join(name="there")  # it starts while the others do
@@ -184,7 +184,7 @@ def test_a_segment_of_the_chain_on_another_host(
 def test_a_name_of_the_run_s_own_is_refused(
     launch, join, open_graph, http, wafers, tmp_path, load_report
 ):
-    graph = open_graph(compute=1, first=[{"use": "test.sleepy", "name": "s", "seconds": 0.1}])
+    graph = open_graph(compute=1, first=[{"use": "test.delay", "name": "s", "seconds": 0.1}])
     command = replay(launch, http, wafers, graph, tmp_path, "names")
     http.ready(command)
     refused = join(name="sink").finish(30)
@@ -208,7 +208,7 @@ def test_other_models_are_refused_on_both_sides(
     version = f"version = {newest.name}\n"
     assert version in manifest.read_text()
     manifest.write_text(manifest.read_text().replace(version, "version = 99\n"))
-    graph = open_graph(compute=1, first=[{"use": "test.sleepy", "name": "s", "seconds": 0.1}])
+    graph = open_graph(compute=1, first=[{"use": "test.delay", "name": "s", "seconds": 0.1}])
     command = replay(launch, http, wafers, graph, tmp_path, "models")
     http.ready(command)
     refused = join(env={"SLUICE_MODELS": str(mine)}).finish(30)
@@ -224,7 +224,7 @@ def test_other_models_are_refused_on_both_sides(
 
 @pytest.mark.long
 def test_wrong_keys_are_refused(launch, join, open_graph, http, wafers, tmp_path, load_report):
-    graph = open_graph(compute=1, first=[{"use": "test.sleepy", "name": "s", "seconds": 0.1}])
+    graph = open_graph(compute=1, first=[{"use": "test.delay", "name": "s", "seconds": 0.1}])
     command = replay(launch, http, wafers, graph, tmp_path, "keys")
     http.ready(command)
     refused = join("refused").finish(30)
@@ -266,7 +266,7 @@ def test_a_worker_that_waits_for_a_run_can_be_stopped(join):
 def test_a_worker_notices_that_ingest_is_gone(
     launch, join, open_graph, http, wafers, tmp_path, remove_run_folders
 ):
-    slow = [{"use": "test.sleepy", "name": "slow", "seconds": 0.1}]
+    slow = [{"use": "test.delay", "name": "slow", "seconds": 0.1}]
     graph = open_graph(first=slow, hang_timeout="3 s")
     worker = join()
     command = replay(launch, http, wafers, graph, tmp_path, "gone")
@@ -302,7 +302,7 @@ def test_a_worker_that_hangs_is_killed_and_its_batch_goes_to_the_next(
 def test_long_batches_within_the_bound_are_no_hang(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    slow = {"use": "test.sleepy", "name": "slow", "seconds": 1.5}
+    slow = {"use": "test.delay", "name": "slow", "seconds": 1.5}
     graph = make_graph(
         first=[slow], sink=SINK, graph={"batch_events": 10_000}, workers={"hang_timeout": "5 s"}
     )

@@ -33,8 +33,8 @@ def columns_of(path):
 @pytest.fixture
 def graph(make_graph):
     """Small batches that take 10 ms each, in a graph that is the same in each attempt."""
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
-    return make_graph("slow", first=[sleepy], sink=SINK, graph={"batch_events": 100})
+    delay = {"use": "test.delay", "name": "slow", "seconds": 0.01}
+    return make_graph("slow", first=[delay], sink=SINK, graph={"batch_events": 100})
 
 
 @pytest.fixture

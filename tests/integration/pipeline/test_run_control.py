@@ -34,7 +34,7 @@ def status(http):
     return json.loads(http.get("/status")[1])
 
 
-def standing_still(http):
+def wait_until_decided(http):
     """Wait until what was in flight is decided; return the events offered."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -57,9 +57,9 @@ def test_pause_and_resume(engine, launch, http, ctl, make_graph, wafers, tmp_pat
     paused = ctl("pause")
     assert (paused.code, paused.out[:6]) == (0, "PAUSED"), paused
     time.sleep(0.1)
-    before = standing_still(http)
+    before = wait_until_decided(http)
     time.sleep(1)
-    assert standing_still(http) == before < 20_000
+    assert wait_until_decided(http) == before < 20_000
     assert http.get("/readyz") == (503, "PAUSED")
     assert http.get("/livez") == (200, "PAUSED")
     page = http.get("/metrics")[1]
@@ -127,8 +127,8 @@ def test_stop_while_paused_drains(
 def test_abort_gives_up_what_is_in_flight(
     launch, http, ctl, make_graph, wafers, tmp_path, load_report
 ):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 1.0}
-    graph = make_graph(first=[sleepy], sink=SINK, graph={"batch_events": 500, "window": 4})
+    delay = {"use": "test.delay", "name": "slow", "seconds": 1.0}
+    graph = make_graph(first=[delay], sink=SINK, graph={"batch_events": 500, "window": 4})
     report = tmp_path / "r.json"
     command = launch(
         "replay", wafers, "--graph", graph, "--report", report, "--http", f"127.0.0.1:{http.port}"

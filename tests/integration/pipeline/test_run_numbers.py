@@ -42,10 +42,10 @@ def test_processes_at_the_same_time_get_numbers_of_their_own(tmp_path):
         "from sluice.pipeline.run.run_numbers import RunNumbers\n"
         "print(*[RunNumbers(Path(sys.argv[1])).allocate() for _ in range(25)])"
     )
-    crowd = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    said = [process.communicate(timeout=60)[0] for process in crowd]
-    assert all(process.returncode == 0 for process in crowd)
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes)
     assert sorted(int(n) for text in said for n in text.split()) == list(range(1, 101))

@@ -16,10 +16,10 @@ def chained(make_graph):
     """A graph of small batches: two workers up to the encoder, one behind it."""
 
     def make(seconds=0.0, batch_events=100, sink=SINK, **workers):
-        sleepy = {"use": "test.sleepy", "name": "slow", "seconds": seconds}
+        delay = {"use": "test.delay", "name": "slow", "seconds": seconds}
         chain = [{"stages": ["slow", *FRONT], "compute": 2}, {"stages": BACK, "compute": 1}]
         return make_graph(
-            f"chained-{seconds}", first=[sleepy], sink=sink, graph={"batch_events": batch_events},
+            f"chained-{seconds}", first=[delay], sink=sink, graph={"batch_events": batch_events},
             workers={"chain": chain, **workers},
         )  # fmt: skip
 
@@ -48,12 +48,12 @@ def test_killing_a_worker_of_each_segment_and_the_sink_loses_nothing(
     replay, http, chained, tmp_path, load_report, assert_same_recording
 ):
     command = replay(chained(0.02), "chain")
-    for settled, victim in ((500, "compute-0"), (2000, "compute-2"), (4000, "sink")):
+    for settled, target in ((500, "compute-0"), (2000, "compute-2"), (4000, "sink")):
         http.settled(command, settled)
-        if victim == "sink":
+        if target == "sink":
             command.workers("sink")[0].kill()
         else:
-            worker(command, victim).kill()
+            worker(command, target).kill()
     done = command.finish(90)
     assert done.code == 0, done
     report = load_report(tmp_path / "chain.json")

@@ -54,8 +54,8 @@ def test_sigterm_to_the_whole_group_drains_as_well(
 def test_second_sigterm_gives_up_and_says_what_was_left(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 1.0}
-    graph = make_graph(first=[sleepy], sink=SINK, graph={"batch_events": 500, "window": 4})
+    delay = {"use": "test.delay", "name": "slow", "seconds": 1.0}
+    graph = make_graph(first=[delay], sink=SINK, graph={"batch_events": 500, "window": 4})
     report = tmp_path / "r.json"
     command = launch(
         "replay", wafers, "--graph", graph, "--report", report,

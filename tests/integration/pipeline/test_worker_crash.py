@@ -20,8 +20,8 @@ def slow_graph(make_graph):
     """A graph of small batches that take 10 ms each: a run is under way for a while."""
 
     def make(seconds=0.01):
-        sleepy = {"use": "test.sleepy", "name": "slow", "seconds": seconds}
-        return make_graph(str(seconds), first=[sleepy], sink=SINK, graph={"batch_events": 100})
+        delay = {"use": "test.delay", "name": "slow", "seconds": seconds}
+        return make_graph(str(seconds), first=[delay], sink=SINK, graph={"batch_events": 100})
 
     return make
 
@@ -41,9 +41,9 @@ def test_killing_a_worker_again_and_again_loses_nothing(
     http.settled(command, 500)
     killed = set()
     for _ in range(3):
-        victim = next(worker for worker in command.workers() if worker.pid not in killed)
-        killed.add(victim.pid)
-        victim.kill()
+        worker = next(worker for worker in command.workers() if worker.pid not in killed)
+        killed.add(worker.pid)
+        worker.kill()
         time.sleep(0.1)
     metrics = http.until(
         "/metrics", lambda _, text: 'sluice_worker_restarts_total{worker="compute-' in text, command
@@ -160,8 +160,8 @@ def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
 def test_a_sink_without_a_journal_is_restarted_too(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
-    graph = make_graph(first=[sleepy], sink={"use": "null"}, graph={"batch_events": 100})
+    delay = {"use": "test.delay", "name": "slow", "seconds": 0.01}
+    graph = make_graph(first=[delay], sink={"use": "null"}, graph={"batch_events": 100})
     command = replay(launch, http, wafers, graph, tmp_path, "null")
     http.settled(command, 500)
     (sink,) = command.workers("sink")
@@ -177,9 +177,9 @@ def test_a_sink_without_a_journal_is_restarted_too(
 def test_a_sink_that_crashes_too_often_ends_the_run_with_its_ledger_closed(
     launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    sleepy = {"use": "test.sleepy", "name": "slow", "seconds": 0.01}
+    delay = {"use": "test.delay", "name": "slow", "seconds": 0.01}
     graph = make_graph(
-        first=[sleepy], sink=SINK, graph={"batch_events": 100}, workers={"restarts": 0}
+        first=[delay], sink=SINK, graph={"batch_events": 100}, workers={"restarts": 0}
     )
     command = replay(launch, http, wafers, graph, tmp_path, "sink")
     http.settled(command, 1000)

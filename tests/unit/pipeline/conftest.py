@@ -51,7 +51,7 @@ class Trap:
         pass
 
 
-class Liar(Trap):
+class WrongOutput(Trap):
     """Provides something else than it says, once real events come."""
 
     provides = Schema((Column("extra", "float32"),))
@@ -79,7 +79,7 @@ class Liar(Trap):
 ENTRY_POINTS = """
 [sluice.stages]
 test.trap = sluice_unit_parts:Trap
-test.liar = sluice_unit_parts:Liar
+test.wrong-output = sluice_unit_parts:WrongOutput
 test.nothing = sluice_unit_parts:Nothing
 test.broken = no_such_module_anywhere:Stage
 """
@@ -98,7 +98,7 @@ def _parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def parts(_parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages ``test.trap`` and ``test.liar``, registered as anyone's would be."""
+    """Stages ``test.trap`` and ``test.wrong-output``, registered as anyone's would be."""
     monkeypatch.setattr(sys, "path", [str(_parts), *sys.path])
 
 

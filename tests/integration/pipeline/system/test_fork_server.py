@@ -141,18 +141,18 @@ def test_children_live_on_without_their_fork_server(parts):
 
 
 def test_a_fork_server_that_is_killed_is_replaced_and_its_children_live_on(fork_server, tmp_path):
-    elder = spawn(fork_server, sleep=60, write=str(tmp_path / "lives"))
+    before = spawn(fork_server, sleep=60, write=str(tmp_path / "lives"))
     wait_until((tmp_path / "lives").exists)
     first = fork_server.pid
     os.kill(first, signal.SIGKILL)
-    younger = spawn(fork_server, code=3)
+    after = spawn(fork_server, code=3)
     assert fork_server.pid != first
     assert fork_server.crashes == [f"fork server (pid {first}) ended by signal 9"]
-    assert younger.wait(20)
-    assert younger.exit_code == 3
-    assert elder.exit_code is None
-    elder.kill()
-    assert elder.wait(20)
+    assert after.wait(20)
+    assert after.exit_code == 3
+    assert before.exit_code is None
+    before.kill()
+    assert before.wait(20)
 
 
 def test_one_that_is_kept_running_is_replaced_before_the_next_spawn(fork_server):

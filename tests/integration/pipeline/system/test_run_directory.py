@@ -107,9 +107,9 @@ def test_a_fifo_in_shared_memory_does_not_stop_a_run(shared_memory, monkeypatch)
     """The folder of this user is looked into, none that others can make."""
     monkeypatch.delenv("SLUICE_RUNTIME")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    planted = shared_memory / "sluice-planted"
-    planted.mkdir()
-    os.mkfifo(planted / "lock")
+    foreign = shared_memory / "sluice-planted"
+    foreign.mkdir()
+    os.mkfifo(foreign / "lock")
     with run_directory() as folder:
         assert folder.parent == shared_memory / f"sluice-{os.geteuid()}"
         assert folder.parent.stat().st_mode & 0o777 == 0o700

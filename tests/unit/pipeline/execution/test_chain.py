@@ -123,15 +123,17 @@ def test_failed_events_are_not_kept_when_only_accepted_ones_are(open_chain, wafe
 
 
 @pytest.mark.parametrize("how", ["dtype", "shape", "length", "nothing", "fewer"])
-def test_a_stage_that_lies_about_what_it_gives_fails_its_events(open_chain, wafers, how):
-    stage = {"use": "test.liar", "name": "liar", "how": how}
+def test_a_stage_whose_output_is_not_what_it_provides_fails_its_events(open_chain, wafers, how):
+    stage = {"use": "test.wrong-output", "name": "wrong-output", "how": how}
     chain, graph, _ = open_chain(stage=stage, kept=("event_id", "extra", "outcome"))
     got, counts, summary = run(chain, graph, wafers)
     assert counts[Outcome.FAILED] == 500
     assert (got["outcome"] == Outcome.FAILED).all()
     assert got["extra"].dtype == np.float32
-    assert any("liar" in flag.stage or "liar" in flag.reason for flag in summary.flags)
-    assert {flag.stage for flag in summary.flags} == {"liar", "chain"}
+    assert any(
+        "wrong-output" in flag.stage or "wrong-output" in flag.reason for flag in summary.flags
+    )
+    assert {flag.stage for flag in summary.flags} == {"wrong-output", "chain"}
 
 
 def charges(wafers, charge_schema, open_chain):

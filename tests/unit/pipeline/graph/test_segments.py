@@ -185,18 +185,18 @@ def test_a_batch_goes_from_segment_to_segment_with_what_was_found(in_flight):
     assert in_flight.idle
 
 
-@pytest.mark.parametrize("victim", ["a", "c"])
-def test_a_batch_that_loses_its_worker_begins_anew(in_flight, victim):
+@pytest.mark.parametrize("exited", ["a", "c"])
+def test_a_batch_that_loses_its_worker_begins_anew(in_flight, exited):
     add(in_flight, 0)
     in_flight.assign(0, "a", 5)
-    if victim == "c":
+    if exited == "c":
         in_flight.to_next_segment("a", 0, [b"found"], 100)
         in_flight.assign(in_flight.next_for(1), "c", 5)
-    assert in_flight.reclaim(victim) == []  # the batch has not landed: its slots stay taken
+    assert in_flight.reclaim(exited) == []  # the batch has not landed: its slots stay taken
     assert in_flight.next_requeued() == 0
     assert (in_flight[0].segment, in_flight[0].slot, in_flight[0].segment_payload) == (0, None, ())
     in_flight.assign(0, "b", 6)
-    assert in_flight.to_next_segment(victim, 0, [b"late"], 100) == []
+    assert in_flight.to_next_segment(exited, 0, [b"late"], 100) == []
     assert in_flight.next_for(1) is None
     in_flight.to_next_segment("b", 0, [b"new"], 100)
     assert in_flight.next_for(1) == 0

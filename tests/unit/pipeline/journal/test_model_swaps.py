@@ -93,11 +93,11 @@ def test_it_knows_an_epoch_by_all_swaps_up_to_it(journal):
 def test_who_goes_on_knows_epoch_and_models(journal):
     journal.register_swap(swapped(1))
     last, _ = journal.append([result(0, 1)])
-    heir = Journal(last)
-    more, _ = heir.append([result(1, 1)])
+    successor = Journal(last)
+    more, _ = successor.append([result(1, 1)])
     assert (more.epoch, more.models, more.swaps) == (1, last.models, [])
-    heir.register_swap(swapped(2))
-    commit, _ = heir.append([result(2, 2)])
+    successor.register_swap(swapped(2))
+    commit, _ = successor.append([result(2, 2)])
     assert [swap.epoch for swap in commit.swaps] == [2]
     assert commit.models["tag"]["version"] == "3"
 

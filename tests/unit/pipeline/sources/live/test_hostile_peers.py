@@ -199,7 +199,7 @@ def test_many_peers_that_never_begin_leave_nothing_behind(listen, connect):
 
 def test_refused_messages_are_kept_up_to_a_bound_and_all_counted(listen, connect):
     source = listen()
-    peer = connect(source, "liar")
+    peer = connect(source, "mismatch")
     begin(source, peer)
     big = b"x" * 100_000
     for number in range(1500):
@@ -207,7 +207,7 @@ def test_refused_messages_are_kept_up_to_a_bound_and_all_counted(listen, connect
             source.receive()
         if number % 100 == 0:
             source.receive()
-    serve(source, lambda: source._front_ends.get(b"liar").next_event == 3000)
+    serve(source, lambda: source._front_ends.get(b"mismatch").next_event == 3000)
     losses = source.losses()
     assert len(losses.invalid) == 1000
     assert losses.unlisted_events == 1000
