@@ -47,23 +47,27 @@ def columns(*, dtypes: tuple[str, ...] = DTYPES, ragged: bool = True) -> SearchS
             names = st.text("abcdefg_", min_size=1, max_size=6)
             size = shape[0]
             labels = tuple(draw(st.lists(names, min_size=size, max_size=size, unique=True)))
-        most = 0
+        max_items = 0
         if ragged and draw(st.integers(0, 3)) == 3:
-            shape, most = (None, *shape), draw(st.sampled_from((0, 5, 1000)))
-        about = (draw(words), draw(st.sampled_from(dtypes)), shape, draw(words), labels, most)
+            shape, max_items = (None, *shape), draw(st.sampled_from((0, 5, 1000)))
+        about = (draw(words), draw(st.sampled_from(dtypes)), shape, draw(words), labels, max_items)
         return Column(*about)
 
     return column()
 
 
-def schemas(*, least: int = 1, most: int = 5, ragged: bool = True) -> SearchStrategy[Schema]:
-    """Return a strategy for schemas of `least` to `most` columns, some of them `ragged`."""
+def schemas(
+    *, min_columns: int = 1, max_columns: int = 5, ragged: bool = True
+) -> SearchStrategy[Schema]:
+    """Return a strategy for schemas with columns in this range; some are ragged if `ragged`."""
     from hypothesis import strategies as st
 
     def by_name(column: Column) -> str:
         return column.name
 
-    several = st.lists(columns(ragged=ragged), min_size=least, max_size=most, unique_by=by_name)
+    several = st.lists(
+        columns(ragged=ragged), min_size=min_columns, max_size=max_columns, unique_by=by_name
+    )
     return several.map(Schema)
 
 
@@ -83,8 +87,8 @@ def arrays(column: Column, events: int) -> SearchStrategy[Any]:
     @st.composite
     def ragged(draw: Any) -> Ragged:
         """Draw lists, as a rule with items of other events before and behind."""
-        most = min(7, column.item_limit)
-        counts = draw(st.lists(st.integers(0, most), min_size=events, max_size=events))
+        max_items = min(7, column.item_limit)
+        counts = draw(st.lists(st.integers(0, max_items), min_size=events, max_size=events))
         before, behind = draw(st.integers(0, 2)), draw(st.integers(0, 2))
         offsets = before + offsets_of(counts)
         return Ragged(array(draw(noises), int(offsets[-1]) + behind), offsets)
@@ -93,30 +97,30 @@ def arrays(column: Column, events: int) -> SearchStrategy[Any]:
 
 
 def batches(
-    schema: Schema | None = None, *, most: int = 40
+    schema: Schema | None = None, *, max_events: int = 40
 ) -> SearchStrategy[tuple[Schema, EventBatch]]:
-    """Return a strategy for a schema and a batch of it, of none to `most` events.
+    """Return a strategy for a schema and a batch of it, of none to `max_events` events.
 
     Parameters
     ----------
     schema
         The columns; None draws them.
-    most
-        Most events.
+    max_events
+        Largest number of events.
     """
     from hypothesis import strategies as st
 
     @st.composite
     def batch(draw: Any) -> tuple[Schema, EventBatch]:
         drawn = schema if schema is not None else draw(schemas())
-        events = draw(st.integers(0, most))
+        events = draw(st.integers(0, max_events))
         filled = {column.name: draw(arrays(column, events)) for column in drawn}
         return drawn, EventBatch(filled, events, draw(st.integers(0, 2**40)))
 
     return batch()
 
 
-def split(batch: EventBatch, most: int) -> Iterator[EventBatch]:
-    """Yield views of at most `most` events; an empty batch yields nothing."""
-    for start in range(0, batch.events, most):
-        yield batch.slice(start, min(start + most, batch.events))
+def split(batch: EventBatch, max_events: int) -> Iterator[EventBatch]:
+    """Yield views of at most `max_events` events; an empty batch yields nothing."""
+    for start in range(0, batch.events, max_events):
+        yield batch.slice(start, min(start + max_events, batch.events))

@@ -20,7 +20,7 @@ CLUSTERS, TRACKS = 12, 160
 #: Of a track: greatest difference of the angles in both layers, rad, and of z, mm.
 MOST_TURN, MOST_SLOPE_MM = 0.35, 45.0
 #: Of a vertex: greatest distance of the two tracks.
-MOST_APART_MM = 8.0
+MAX_DISTANCE_MM = 8.0
 #: A vertex lies within this radius.
 MOST_RADIUS_MM = 70.0
 

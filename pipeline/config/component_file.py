@@ -91,7 +91,7 @@ def _import_file(path: Path, where: str) -> ModuleType:
 
 def _describe(error: Exception, path: Path | None = None) -> str:
     """Return type and text of an error, with the line of the file that raised it."""
-    told = f"{type(error).__name__}: {error}"
+    description = f"{type(error).__name__}: {error}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if path is not None and frame.filename == str(path)]
-    return f"line {lines[-1]}: {told}" if lines else told
+    return f"line {lines[-1]}: {description}" if lines else description

@@ -166,7 +166,7 @@ def _column(field: pa.Field, where: str) -> Column:
     kind = field.type
     shape: tuple[int | None, ...] = ()
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    most = about.get(b"most", "") if lists else ""
+    limit_text = about.get(b"most", "") if lists else ""
     kind = kind.value_type if lists else kind
     if pa.types.is_fixed_size_list(kind):
         size: int = kind.list_size
@@ -186,7 +186,11 @@ def _column(field: pa.Field, where: str) -> Column:
     dtype = str(np.dtype(kind.to_pandas_dtype()))
     shape = (None, *shape) if lists else shape
     # A limit that is none, or beyond any, must not pass for one.
-    limit = int(most) if most.isascii() and most.isdecimal() and len(most) < 10 else 0
+    limit = (
+        int(limit_text)
+        if limit_text.isascii() and limit_text.isdecimal() and len(limit_text) < 10
+        else 0
+    )
     return Column(field.name, dtype, shape, about.get(b"unit", "1"), labels, limit)
 
 

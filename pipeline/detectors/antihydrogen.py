@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from sluice.kernels.antihydrogen import hodoscope, strips, vertex
 from sluice.pipeline.core.batch import EventBatch
@@ -59,14 +59,16 @@ class Vertex:
         """Criteria of a vertex."""
 
         #: Maximum distance between the two tracks, mm.
-        most_apart: Annotated[float, Meta(gt=0)] = vertex.MOST_APART_MM
+        max_distance_mm: Annotated[float, Meta(gt=0)] = field(
+            default=vertex.MAX_DISTANCE_MM, name="most_apart"
+        )
 
     consumes = Schema((STRIPS,))
     provides = Schema((VERTEX, RADIUS))
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        self._max_distance_mm = options.most_apart
+        self._max_distance_mm = options.max_distance_mm
 
     def open(self, events: int) -> None:
         """Allocate the vertices."""

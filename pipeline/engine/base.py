@@ -34,13 +34,13 @@ class RunContext:
         Source of the events, open.
     sink
         Sink of the kept events, not open yet.
-    account
+    accounting
         Counts and meters of the run.
     control
         State of the run, and requests to stop or pause it.
     bor
         Begin-of-run record.
-    runtime
+    run_directory
         Folder of this run for sockets and shared memory.
     resumed
         Last commit record of the previous attempt, up to which the source has skipped; None for a

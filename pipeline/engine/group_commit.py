@@ -37,7 +37,7 @@ class GroupCommit:
         Last commit record of the output.
     acknowledge
         Called after each commit.
-    max_judged
+    max_events
         Largest number of processed events in a group; a quarter of the window by default, because
         the window is not free before the commit.
     """
@@ -49,7 +49,7 @@ class GroupCommit:
         limits: GraphTable,
         last: CommitRecord,
         acknowledge: Acknowledge,
-        max_judged: int | None = None,
+        max_events: int | None = None,
     ) -> None:
         self._sink = sink
         self._journal = Journal(last)
@@ -57,7 +57,7 @@ class GroupCommit:
         self._empty_columns = {column.name: column.empty(0) for column in schema}
         self._large_events = max(1, limits.batch_events // 4)
         window = limits.window * limits.batch_events
-        self._max_judged = max(1, window // 4) if max_judged is None else max_judged
+        self._max_events = max(1, window // 4) if max_events is None else max_events
         self._max_batches = 16 * limits.window
         self._eager = False
         self._closed: deque[tuple[EventBatch, CommitRecord, bytes]] = deque()
@@ -65,7 +65,7 @@ class GroupCommit:
 
     def _open_group(self) -> None:
         self._results: list[BatchResult] = []
-        self._judged = 0
+        self._events = 0
         self._kept = 0
         self._close_at = math.inf
 
@@ -84,12 +84,12 @@ class GroupCommit:
             now_s + (self._sink.max_group_delay_s if events else _EMPTY_GROUP_DELAY_S),
         )
         self._results.append(result)
-        self._judged += result.events
+        self._events += result.events
         self._kept += events
         if (
             self._eager
             or self._kept >= self._large_events
-            or self._judged >= self._max_judged
+            or self._events >= self._max_events
             or len(self._results) >= self._max_batches
         ):
             self._close_group()
@@ -128,7 +128,7 @@ class GroupCommit:
             batch, commit, payload = self._closed[0]
             self._sink.write(batch, commit)
             self._closed.popleft()
-            self._acknowledge(commit.first, len(commit.judged), payload)
+            self._acknowledge(commit.first, len(commit.events_by_batch), payload)
 
     def _merge(self) -> EventBatch:
         """Return the kept events of the group as one batch, with the number of its first batch."""

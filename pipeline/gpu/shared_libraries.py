@@ -66,8 +66,8 @@ def missing_libraries(library: Path, besides: tuple[str, ...] = ()) -> dict[str,
     besides
         Names that it opens by itself when it runs.
     """
-    told = {name: load(name) for name in (*needed_libraries(library), *besides)}
-    return {name: text for name, text in told.items() if text is not None}
+    failures = {name: load(name) for name in (*needed_libraries(library), *besides)}
+    return {name: text for name, text in failures.items() if text is not None}
 
 
 @cache

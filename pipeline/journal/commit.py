@@ -89,8 +89,9 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     next
         Sequence number of the first batch that is not committed.
-    judged, kept
+    events_by_batch, kept
         Number of events, and of kept events, of each batch that this record commits.
+        `events_by_batch` is ``judged`` in the file.
     counts
         Number of events by `Outcome`, over all committed batches.
     paths
@@ -108,7 +109,7 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     next: _Count = 0
-    judged: list[_Count] = []
+    events_by_batch: list[_Count] = msgspec.field(default_factory=list, name="judged")
     kept: list[_Count] = []
     counts: Annotated[tuple[_Count, ...], Meta(min_length=_OUTCOMES, max_length=_OUTCOMES)] = (
         0,
@@ -123,7 +124,7 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def first(self) -> int:
         """Sequence number of the first batch that this record commits."""
-        return self.next - len(self.judged)
+        return self.next - len(self.events_by_batch)
 
     @property
     def events(self) -> int:
@@ -159,10 +160,10 @@ def read_commit(text: bytes, where: str) -> CommitRecord:
         commit = msgspec.json.decode(text, type=CommitRecord)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: not a commit record: {error}") from error
-    if commit.first < 0 or len(commit.kept) != len(commit.judged):
+    if commit.first < 0 or len(commit.kept) != len(commit.events_by_batch):
         raise DataError(
             f"{where}: not a commit record: expected `kept` and `judged` of equal length for "
-            f"batches up to {commit.next}, got {len(commit.kept)} and {len(commit.judged)}"
+            f"batches up to {commit.next}, got {len(commit.kept)} and {len(commit.events_by_batch)}"
         )
     return commit
 
@@ -215,7 +216,7 @@ class Journal:
         bits = np.flatnonzero(self._paths).tolist()
         commit = CommitRecord(
             next=self.next,
-            judged=[result.events for result in results],
+            events_by_batch=[result.events for result in results],
             kept=kept,
             counts=tuple(self._counts.tolist()),
             paths={bit: int(self._paths[bit]) for bit in bits},

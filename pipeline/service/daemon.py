@@ -66,7 +66,7 @@ class Daemon:
     ----------
     control
         State of the present run, or of the next one.
-    account
+    accounting
         Accounting of the present or latest run; None before the first.
     """
 
@@ -94,9 +94,9 @@ class Daemon:
         self._commands: SimpleQueue[str] = SimpleQueue()
         self._idle_turns = 0
         self._in_loop = threading.Event()
-        self._plan: RunContext | None = None
+        self._context: RunContext | None = None
         self.control = RunState()
-        self.account: RunAccounting | None = None
+        self.accounting: RunAccounting | None = None
 
     def run_once(self) -> dict[str, Any]:
         """Make one run at once and return its report; SluiceError if it could not even start."""
@@ -135,8 +135,8 @@ class Daemon:
 
     def _turns(self) -> int | None:
         """Return a number that changes while the main thread's loop turns; None outside of one."""
-        if self._in_loop.is_set() and self.account is not None:
-            wall_s = self.account.snapshot().seconds["wall"]  # the engine's loop sets it
+        if self._in_loop.is_set() and self.accounting is not None:
+            wall_s = self.accounting.snapshot().seconds["wall"]  # the engine's loop sets it
             return round(wall_s * 1e9)
         return self._idle_turns if self._idle else None
 
@@ -163,17 +163,17 @@ class Daemon:
     def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
         """Make one run; `planned` is called once its graph is built."""
         control = self.control
-        plan = open_run(self._config, self._options, control, stack, self._fork_server)
-        self._plan, self.account = plan, plan.accounting
+        context = open_run(self._config, self._options, control, stack, self._fork_server)
+        self._context, self.accounting = context, context.accounting
         stack.callback(set_context, run=None)
-        set_context(run=plan.accounting.run)
+        set_context(run=context.accounting.run)
         if control.state is State.INITIAL:
             control.transition(State.CONFIGURED)
-        graph, run = self._config.graph.name, plan.accounting.run
+        graph, run = self._config.graph.name, context.accounting.run
         self._status.state(control.state, graph, run, "starts its processes")
         planned()
-        engine = ENGINES[self._options.engine](plan)
-        log = RunLog(plan.accounting, control)
+        engine = ENGINES[self._options.engine](context)
+        log = RunLog(context.accounting, control)
         with closing(log), ticker(log.poll, POLL_S):
             engine.start()
             control.transition(State.RUNNING)
@@ -182,8 +182,10 @@ class Daemon:
             stack.enter_context(short_switch_interval())
             show = self._progress
             if show is not None:
-                stack.enter_context(ticker(lambda: show(control, plan.accounting, plan.source)))
-            report = finish_run(plan, engine, self._in_loop)
+                stack.enter_context(
+                    ticker(lambda: show(control, context.accounting, context.source))
+                )
+            report = finish_run(context, engine, self._in_loop)
         self._status.ended(report)
         return report
 
@@ -208,7 +210,7 @@ class Daemon:
 
         access = HttpAuth(listen, self._config.http.token_file)
         registry = CollectorRegistry()
-        registry.register(RunCollector(lambda: (self.account, self.control)))
+        registry.register(RunCollector(lambda: (self.accounting, self.control)))
         gpus = start_sampler()
         if gpus is not None:
             stack.callback(gpus.close)
@@ -269,11 +271,15 @@ class Daemon:
 
     def swap(self, stage: str, model: str) -> dict[str, Any]:
         """Swap the model of a stage; return the record of the swap once it begins."""
-        control, plan = self.control, self._plan
-        if control.state not in (State.RUNNING, State.PAUSED) or control.stopping or plan is None:
+        control, context = self.control, self._context
+        if (
+            control.state not in (State.RUNNING, State.PAUSED)
+            or control.stopping
+            or context is None
+        ):
             where = "draining" if control.stopping else control.state.value
             raise RunError(f"run: cannot swap a model while {where}")
-        return request_swap(plan, stage, model).wait(_SWAP_S)
+        return request_swap(context, stage, model).wait(_SWAP_S)
 
     def _require_idle(self, action: str) -> None:
         if not self._idle:

@@ -37,12 +37,12 @@ class RunController(Protocol):
     ----------
     control
         State of the present run, or of the next one.
-    account
+    accounting
         Accounting of the present or latest run; None before the first.
     """
 
     control: RunState
-    account: RunAccounting | None
+    accounting: RunAccounting | None
 
     def configure(self) -> None:
         """Read the graph file again."""
@@ -84,7 +84,7 @@ def application(
         return PlainTextResponse(controller.control.state.value, 200 if takes_events else 503)
 
     def status(_: Request) -> Response:
-        report = controller.account.snapshot().report() if controller.account else None
+        report = controller.accounting.snapshot().report() if controller.accounting else None
         return JSONResponse(_status(controller) | {"report": report})
 
     def index(_: Request) -> Response:
@@ -113,7 +113,7 @@ def _actions(controller: RunController) -> dict[str, Callable[[Request], dict[st
 
 def _status(controller: RunController) -> dict[str, Any]:
     control = controller.control
-    run = controller.account.run if controller.account else None
+    run = controller.accounting.run if controller.accounting else None
     return {"state": control.state.value, "cause": control.cause, "run": run,
             "holds": control.holds, "stopping": control.stopping}  # fmt: skip
 

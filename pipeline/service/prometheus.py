@@ -41,10 +41,10 @@ class RunCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of the run as it stands."""
-        account, control = self._now()
+        accounting, control = self._now()
         yield from _states(control)
-        if account is not None:
-            yield from _SnapshotMetrics(account.graph, account.snapshot()).collect()
+        if accounting is not None:
+            yield from _SnapshotMetrics(accounting.graph, accounting.snapshot()).collect()
 
 
 def _states(control: RunState) -> Iterator[Metric]:
@@ -103,12 +103,12 @@ class _SnapshotMetrics:
             if isinstance(stage, HasLadder):
                 rung.add_metric([stage.name], min(now.rung, stage.rungs - 1))
         yield rung
-        judged = CounterMetricFamily(
-            "sluice_ladder_events", "Events by the rung that judged them.", labels=["rung"]
+        by_rung = CounterMetricFamily(
+            "sluice_ladder_events", "Events by the rung that processed them.", labels=["rung"]
         )
         for number, seen in enumerate(now.rung_events):
-            judged.add_metric([str(number)], seen)
-        yield judged
+            by_rung.add_metric([str(number)], seen)
+        yield by_rung
         yield from self._info()
         yield from self._monitors()
         yield from self._shadows()

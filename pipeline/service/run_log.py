@@ -24,22 +24,22 @@ class RunLog:
 
     Parameters
     ----------
-    account
+    accounting
         Accounting of the run.
     control
         State of the run.
     """
 
-    def __init__(self, account: RunAccounting, control: RunState) -> None:
-        self._account = account
+    def __init__(self, accounting: RunAccounting, control: RunState) -> None:
+        self._accounting = accounting
         self._control = control
-        self._counted = account.snapshot().events
+        self._counted = accounting.snapshot().events
         self._outside: set[str] = set()
         self._draining = False
 
     def poll(self) -> None:
         """Log what has changed; called several times a second, from one thread."""
-        now = self._account.snapshot()
+        now = self._accounting.snapshot()
         self._losses(now)
         self._monitors(now)
         limiter.flush()

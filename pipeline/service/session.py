@@ -92,12 +92,14 @@ def open_run(
             hint="what a live source gave is gone: start a new run",
         )
     runtime = stack.enter_context(run_directory())
-    plan = replace(_plan(config, options, source, control, runtime), fork_server=fork_server)
-    stack.callback(plan.accounting.close)
-    return plan
+    context = replace(
+        _make_context(config, options, source, control, runtime), fork_server=fork_server
+    )
+    stack.callback(context.accounting.close)
+    return context
 
 
-def _plan(
+def _make_context(
     config: GraphConfig, options: RunOptions, source: Source, control: RunState, runtime: Path
 ) -> RunContext:
     sink: Sink = build("sink", config.sink, config.origin)
@@ -118,37 +120,37 @@ def _plan(
     refused = expand_run_number(options.quarantine, run)
     if resumed is not None and refused is not None:  # that of the previous attempt stays as it is
         refused = refused.with_stem(f"{refused.stem}.from-{resumed.commit.next}")
-    account = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
+    accounting = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
     if options.reference is not None:
-        account.set_reference_bands(
+        accounting.set_reference_bands(
             read_reference_bands(options.reference, [part.name for part in config.monitors])
         )
     commit = resumed.commit if resumed else None
     if commit is not None:
-        account.resume(commit, swap_report(resumed) if resumed else [])
-        skip_committed(source, commit.events, config.graph.batch_events, account)
+        accounting.resume(commit, swap_report(resumed) if resumed else [])
+        skip_committed(source, commit.events, config.graph.batch_events, accounting)
     if options.rate_hz:
         source = PacedSource(source, options.rate_hz)
     return RunContext(
-        graph=graph, source=source, sink=sink, accounting=account, control=control, bor=bor,
+        graph=graph, source=source, sink=sink, accounting=accounting, control=control, bor=bor,
         run_directory=runtime, resumed=commit,
         fixes_rung=source if isinstance(source, FixesRung) else None,
     )  # fmt: skip
 
 
-def finish_run(plan: RunContext, engine: Engine, in_loop: threading.Event) -> dict[str, Any]:
+def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) -> dict[str, Any]:
     """Run a started engine to its end and make the report, whatever happens.
 
     Parameters
     ----------
-    plan, engine
+    context, engine
         The run.
     in_loop
         Set while the engine's loop turns.
     """
-    control, written = plan.control, {}
+    control, written = context.control, {}
     hint = None
-    plan.accounting.start(time.monotonic_ns())
+    context.accounting.start(time.monotonic_ns())
     try:
         in_loop.set()
         engine.run()
@@ -165,11 +167,11 @@ def finish_run(plan: RunContext, engine: Engine, in_loop: threading.Event) -> di
     except SluiceError as error:
         control.fail(error.message)
         hint = hint or error.hint
-    report = plan.accounting.snapshot().report()
+    report = context.accounting.snapshot().report()
     if not report["closed"]:
         control.fail(f"the ledger does not close: {report['events']}")
     if control.state is not State.ERROR:
         control.transition(State.STOPPED)
     report |= {"state": control.state.value, "error": control.cause, "hint": hint,
-               "output": written, "damage": plan.source.corruption}  # fmt: skip
+               "output": written, "damage": context.source.corruption}  # fmt: skip
     return report

@@ -150,11 +150,11 @@ class MemorySource:
         """Return all there is."""
         return NONE if self.exhausted else UNLIMITED
 
-    def read(self, most: int) -> EventBatch | None:
-        """Return the next `most` events, fewer only at the end."""
+    def read(self, max_events: int) -> EventBatch | None:
+        """Return the next `max_events` events, fewer only at the end."""
         if self.exhausted:
             return None
-        first, last = self._first, min(self._first + most, self._batch.events)
+        first, last = self._first, min(self._first + max_events, self._batch.events)
         self._first, self.exhausted = last, last == self._batch.events
         batch = self._batch.slice(first, last)
         added: dict[str, Any] = {T_INGEST.name: now_for(batch.events)}

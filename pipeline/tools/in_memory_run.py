@@ -143,6 +143,6 @@ def _progress() -> Iterator[Progress]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("", total=None)
-        yield lambda _, account, source: bars.update(
-            task, completed=account.snapshot().settled, total=source.expected
+        yield lambda _, accounting, source: bars.update(
+            task, completed=accounting.snapshot().settled, total=source.expected
         )

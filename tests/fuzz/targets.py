@@ -119,7 +119,7 @@ def journal(data: bytes) -> None:
 def commit(data: bytes) -> None:
     """A commit record."""
     found = read_commit(data, "fuzzed")
-    assert found.first + len(found.judged) == found.next
+    assert found.first + len(found.events_by_batch) == found.next
     for entry in found.unpacked():
         batch_record.unpack(entry.batch_record)
     Journal(found)

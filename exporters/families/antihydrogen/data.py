@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sluice.exporters.evaluation import reference_data
 from sluice.kernels.antihydrogen.strips import BYTES, PHI, STRIPS, Z, pack_strips, to_images
-from sluice.kernels.antihydrogen.vertex import MOST_APART_MM, find_vertices
+from sluice.kernels.antihydrogen.vertex import MAX_DISTANCE_MM, find_vertices
 from sluice.pipeline.core.errors import DataError
 
 from .simulate import simulate
@@ -52,7 +52,7 @@ class Annihilations:
         """Return each event's index into `COVERAGE`, and its vertex' radius, -1 without, in mm."""
         layers = self.images()[2]
         where, radius = np.empty((len(self), 3), np.float32), np.empty(len(self), np.float32)
-        find_vertices(self.strips, MOST_APART_MM, where, radius)
+        find_vertices(self.strips, MAX_DISTANCE_MM, where, radius)
         return np.where(radius >= 0, 3, layers).astype(np.uint8), radius
 
 

@@ -15,7 +15,9 @@ from sluice.pipeline.journal.recorded_run import RecordedRun
 _SHOWN = 5
 
 
-def configure(config: GraphConfig, run: Path, columns: list[str], most: int) -> GraphConfig:
+def configure(
+    config: GraphConfig, run: Path, columns: list[str], max_differences: int
+) -> GraphConfig:
     """Return the graph with its input cut as the run's, and its sink a comparison with the run.
 
     Parameters
@@ -26,12 +28,12 @@ def configure(config: GraphConfig, run: Path, columns: list[str], most: int) -> 
         Recording of the run.
     columns
         Columns to compare beside the decision.
-    most
+    max_differences
         Number of differences to list.
     """
     records = RecordedRun(run).batch_records()
     source = {"run": str(run), "of": {"use": config.source.use, **config.source.options}}
-    sink = {"run": str(run), "columns": columns, "most": most}
+    sink = {"run": str(run), "columns": columns, "most": max_differences}
     return replace(
         config,
         graph=replace(config.graph, batch_events=max(1, int(records["events"].max()))),

@@ -41,8 +41,8 @@ def run_progress(*, quiet: bool) -> Iterator[Any]:
 
     with progress_bar(None, quiet=quiet) as update:
 
-        def show(control: RunState, account: RunAccounting, source: Source) -> None:
-            now = account.snapshot()
+        def show(control: RunState, accounting: RunAccounting, source: Source) -> None:
+            now = accounting.snapshot()
             wall_s = now.seconds["wall"]
             rate = now.settled / wall_s if wall_s else 0.0
             text = (

@@ -102,7 +102,7 @@ class SinkWorker:
         #: Commits not acknowledged to ingest yet: first batch, number of batches, summaries.
         self._acks: list[tuple[int, int, bytes]] = []
         for record in commits:  # the previous attempt may not have sent their ACKs
-            self._acknowledge(record.first, len(record.judged), record.payload())
+            self._acknowledge(record.first, len(record.events_by_batch), record.payload())
         self._send_acks()
 
     def run(self) -> None:

@@ -13,7 +13,7 @@ from sluice.pipeline.sources.rebatching import Rebatcher
 from sluice.pipeline.transport.codec import record_dtype
 
 #: Bytes of waiting messages beyond which nothing more is taken.
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 class RecordBacklog:
@@ -23,7 +23,7 @@ class RecordBacklog:
     ----------
     record
         Columns of an event.
-    most
+    max_events
         Events that may wait; there is memory for twice as many, so that closing up is rare, and
         for what must not be shed.
 
@@ -35,9 +35,9 @@ class RecordBacklog:
         Events that fit.
     """
 
-    def __init__(self, record: Schema, most: int) -> None:
+    def __init__(self, record: Schema, max_events: int) -> None:
         self._names = record.names
-        self._most, self.capacity = most, 2 * most
+        self._max_events, self.capacity = max_events, 2 * max_events
         dtype = record_dtype(record)
         self._size = dtype.itemsize
         self._records = np.empty(self.capacity, dtype)
@@ -48,9 +48,9 @@ class RecordBacklog:
         self._start = self.events = 0
 
     @property
-    def room(self) -> int:
+    def free_events(self) -> int:
         """How many more events may wait."""
-        return max(0, self._most - self.events)
+        return max(0, self._max_events - self.events)
 
     @property
     def oldest_ns(self) -> int:
@@ -71,7 +71,7 @@ class RecordBacklog:
     def free_range(self) -> tuple[int, int]:
         """Record of `block` behind those that wait, and how many fit there without closing up."""
         first = self._start + self.events
-        return first, min(self.room, self.capacity - first)
+        return first, min(self.free_events, self.capacity - first)
 
     def commit(self, events: int, now_ns: int) -> None:
         """Note that so many records were written into the gap."""
@@ -106,7 +106,7 @@ class RaggedBacklog:
 
     Parameters
     ----------
-    most
+    max_events
         Events that may wait.
 
     Attributes
@@ -117,17 +117,17 @@ class RaggedBacklog:
         Events that fit, with those that must not be shed.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self.capacity = most, 2 * most
+    def __init__(self, max_events: int) -> None:
+        self._max_events, self.capacity = max_events, 2 * max_events
         self._messages: deque[EventBatch] = deque()
         self._rebatcher = Rebatcher(self._next_message)
         self._bytes = 0
         self.events = 0
 
     @property
-    def room(self) -> int:
+    def free_events(self) -> int:
         """How many more events may wait; none if there are as many bytes as may be."""
-        return 0 if self._bytes >= _MOST_BYTES else max(0, self._most - self.events)
+        return 0 if self._bytes >= _MAX_BYTES else max(0, self._max_events - self.events)
 
     @property
     def oldest_ns(self) -> int:

@@ -15,7 +15,7 @@ from sluice.pipeline.transport.socket import Socket
 
 _LOG = logging.getLogger("sluice.source")
 #: A jump of the event counter beyond this is a broken counter, not a loss.
-_MOST_LOST = 1 << 40
+_MAX_GAP_EVENTS = 1 << 40
 _COUNTER = (1 << 64) - 1
 #: How often a front end hears how far it was understood, while it sends.
 _TELL_S = 1.0
@@ -28,7 +28,7 @@ class FrontEnd:
 
     source: int
     row: int
-    told: int
+    acknowledged: int
     peers: PeerTable
 
     @property
@@ -49,7 +49,7 @@ class FrontEnd:
             If events are repeated, or so many are missing that the counter must be broken.
         """
         gap = first - self.next_event
-        if gap > _MOST_LOST:
+        if gap > _MAX_GAP_EVENTS:
             raise ProtocolError(
                 f"source {self.source}: expected event {self.next_event}, got {first}: "
                 "not a believable loss, dropped"
@@ -67,16 +67,16 @@ class FrontEnds:
 
     Parameters
     ----------
-    most
+    max_front_ends
         How many there may be at a time.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_front_ends: int) -> None:
+        self._max_front_ends = max_front_ends
         #: The same for who takes their messages without Python.
-        self.peers = PeerTable(most)
+        self.peers = PeerTable(max_front_ends)
         self._known: dict[bytes, FrontEnd] = {}
-        self._told_s = 0.0
+        self._last_report_s = 0.0
         self._busy = self._again = False
         self.get = self._known.get
 
@@ -85,11 +85,11 @@ class FrontEnds:
 
     def register(self, peer: bytes, begin: BeginOfRun, socket: Socket) -> None:
         """Know a front end from now on; ProtocolError if there are too many."""
-        if peer not in self._known and len(self._known) >= self._most:
+        if peer not in self._known and len(self._known) >= self._max_front_ends:
             self._forget_the_gone(socket)
-        if peer not in self._known and len(self._known) >= self._most:
+        if peer not in self._known and len(self._known) >= self._max_front_ends:
             raise ProtocolError(
-                f"BOR: expected at most {self._most} front ends at a time, got one more",
+                f"BOR: expected at most {self._max_front_ends} front ends at a time, got one more",
                 hint="raise `front_ends` of the source",
             )
         known = self._known.get(peer)
@@ -114,15 +114,15 @@ class FrontEnds:
     def acknowledge(self, socket: Socket, *, now: bool = False) -> None:
         """Tell the front ends how far they were understood, at most once a second unless `now`."""
         time_s = time.monotonic()
-        if not now and time_s - self._told_s < _TELL_S:
+        if not now and time_s - self._last_report_s < _TELL_S:
             return
-        self._told_s = time_s
+        self._last_report_s = time_s
         again, self._again = self._again, self._busy
         for peer, front_end in self._known.items():
             if again:  # the first word may have been lost
                 socket.send(_BUSY if self._busy else _FREE, to=peer)
-            if front_end.told != front_end.next_event:
-                front_end.told = front_end.next_event
+            if front_end.acknowledged != front_end.next_event:
+                front_end.acknowledged = front_end.next_event
                 socket.send(EventAck(front_end.next_event).to_header(), to=peer)
 
     def _forget_the_gone(self, socket: Socket) -> None:

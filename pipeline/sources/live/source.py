@@ -76,7 +76,7 @@ class LiveSource:
         self.schema = self._record.merge((T_INGEST,))
         self._listen = options.listen
         self._security = options.security
-        self._most = options.backlog
+        self._max_waiting = options.backlog
         self._stopped = self._busy = False
         self._share, self._salt = 0.0, 0
         self.corruption: str | None = None
@@ -272,7 +272,7 @@ class LiveSource:
         )
         for rejected in refused:
             self._losses.reject(rejected)
-        if batch.events > lists.room:
+        if batch.events > lists.free_events:
             rows = self._protected_rows(batch[EVENT_ID.name])
             self._losses.shed += batch.events - len(rows)
             batch = batch.take(rows)
@@ -280,7 +280,7 @@ class LiveSource:
 
     def _append(self, packed: RecordBacklog, records: memoryview, events: int) -> None:
         """Copy records behind those that wait; what the backlog has no room for is shed."""
-        if events > packed.room:
+        if events > packed.free_events:
             whole = np.frombuffer(records, self._dtype, events)
             kept = whole[self._protected_rows(whole[EVENT_ID.name])]
             self._losses.shed += events - len(kept)
@@ -289,16 +289,16 @@ class LiveSource:
 
     def _protected_rows(self, ids: Array) -> Array:
         """Return the rows of events that are not shed: those with room, and the share to spare."""
-        room = self._backlog.room
-        rest = np.ascontiguousarray(ids[room:])
+        free = self._backlog.free_events
+        rest = np.ascontiguousarray(ids[free:])
         drawn = np.empty(len(rest), np.bool_)
         sample_mask(rest, self._salt, self._share, drawn)
-        most = self._backlog.capacity - self._backlog.events - room
-        return np.concatenate([np.arange(room), room + np.flatnonzero(drawn)[:most]])
+        max_protected = self._backlog.capacity - self._backlog.events - free
+        return np.concatenate([np.arange(free), free + np.flatnonzero(drawn)[:max_protected]])
 
     def _update_busy(self) -> None:
         """Tell the front ends to pause when the backlog fills, and to go on when it has emptied."""
-        busy = self._backlog.events > (_LOW if self._busy else _HIGH) * self._most
+        busy = self._backlog.events > (_LOW if self._busy else _HIGH) * self._max_waiting
         if busy != self._busy and self.socket is not None:
             self._busy = busy
             self._front_ends.set_busy(self.socket, busy=busy)

@@ -137,7 +137,7 @@ def test_records_of_raw_messages_have_no_padding(schema):
         assert dtype[name].base.newbyteorder("<") == dtype[name].base
 
 
-@given(batches(most=5), st.data())
+@given(batches(max_events=5), st.data())
 def test_check_names_place_column_expected_and_got(drawn, data):
     schema, batch = drawn
     column = data.draw(st.sampled_from(list(schema)))

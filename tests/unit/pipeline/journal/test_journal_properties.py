@@ -30,7 +30,7 @@ def write(writer, first):
     for seq in range(first, len(SIZES)):
         commit = CommitRecord(
             next=seq + 1,
-            judged=[SIZES[seq]],
+            events_by_batch=[SIZES[seq]],
             kept=[SIZES[seq]],
             counts=(0, sum(SIZES[: seq + 1]), *[0] * 6),
         )
@@ -149,7 +149,7 @@ def test_only_the_end_of_a_long_journal_is_read(tmp_path):
     none = EventBatch({c.name: c.empty(0) for c in SCHEMA}, 0)
     with RecordingWriter(path, SCHEMA) as writer:
         for seq in range(1000):
-            writer.write(none, CommitRecord(next=seq + 1, judged=[0], kept=[0]).encode())
+            writer.write(none, CommitRecord(next=seq + 1, events_by_batch=[0], kept=[0]).encode())
     assert len(find_resume_offset(path, 10).commits) == 9  # the end-of-run record is a batch, too
     _, commits = find_commits([path], 300)
     assert [commit.first for commit in commits] == list(range(300, 1000))

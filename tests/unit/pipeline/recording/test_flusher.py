@@ -61,7 +61,7 @@ def make_sink(tmp_path):
 
 def write(sink, seq):
     batch = EventBatch({"event_id": np.arange(100, dtype=np.uint64)}, 100, seq)
-    sink.write(batch, CommitRecord(next=seq + 1, judged=[100], kept=[100]))
+    sink.write(batch, CommitRecord(next=seq + 1, events_by_batch=[100], kept=[100]))
 
 
 def test_flushed_in_time_and_only_after_a_write(make_sink, device):

@@ -146,7 +146,7 @@ def test_rubbish_after_a_cut_is_not_read_as_events(whole, where, rubbish):
     assert len(whole_ones) <= len(SIZES)
 
 
-@given(st.lists(batches(SCHEMA, most=30), max_size=4), st.integers(0, 2**40))
+@given(st.lists(batches(SCHEMA, max_events=30), max_size=4), st.integers(0, 2**40))
 def test_any_batches_round_trip(tmp_path_factory, drawn, first):
     path = tmp_path_factory.getbasetemp() / "any.arrows"
     written = [EventBatch(b.columns, b.events, first + i) for i, (_, b) in enumerate(drawn)]

@@ -43,7 +43,7 @@ def write(writer, first, stop):
     for seq in range(first, stop):
         commit = CommitRecord(
             next=seq + 1,
-            judged=[100],
+            events_by_batch=[100],
             kept=[100],
             counts=(0, 100 * (seq + 1), *[0] * 6),
             written=100 * seq,

@@ -127,7 +127,7 @@ def test_a_number_beyond_its_field_is_refused_when_sent():
 MUTATIONS = st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 255)), min_size=1, max_size=8)
 
 
-@given(batches(WAFERS, most=8), MUTATIONS, st.integers(0, 10**9))
+@given(batches(WAFERS, max_events=8), MUTATIONS, st.integers(0, 10**9))
 def test_mutated_record_batches_never_crash(drawn, mutations, cut):
     schema, batch = drawn
     codec = Codec(schema)
@@ -151,7 +151,7 @@ def test_garbage_record_batches_never_crash(garbage, events):
         Codec(WAFERS).unpack(memoryview(garbage), events, 0)
 
 
-@given(batches(WAFERS, most=8), st.integers(0, 20))
+@given(batches(WAFERS, max_events=8), st.integers(0, 20))
 def test_wrong_event_count_is_refused(drawn, events):
     schema, batch = drawn
     codec = Codec(schema)
@@ -160,7 +160,7 @@ def test_wrong_event_count_is_refused(drawn, events):
             codec.unpack(memoryview(codec.pack(batch)), events, 0)
 
 
-@given(batches(most=5), batches(WAFERS, most=5))
+@given(batches(max_events=5), batches(WAFERS, max_events=5))
 def test_another_schemas_record_batch_is_refused_or_harmless(drawn, wanted):
     _, batch = drawn
     other = Codec(drawn[0])
