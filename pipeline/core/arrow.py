@@ -1,4 +1,4 @@
-"""Batches as Apache Arrow record batches: the one form that wire and disk share."""
+"""Conversion between batches and Apache Arrow record batches, the format of messages and files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from .errors import DataError
 from .ragged import Ragged, check_offsets
 from .schema import MAX_ITEM, Array, Column, Schema
 
-#: Of one schema that is read.
+#: Maximum number of columns of a schema that is read.
 MAX_COLUMNS = 1024
-#: Most items in one batch of a ragged column: Arrow's lists count in 32 bits.
+#: Maximum number of items in one batch of a ragged column: Arrow's list offsets have 32 bits.
 MAX_ITEMS = (1 << 31) - 1
-#: Places in Arrow's flatbuffers: of the header in a Message, of the compression in a RecordBatch.
+#: Offsets of fields in the tables of Arrow's flatbuffers, bytes: the header of a Message, and the
+#: compression of a RecordBatch.
 _HEADER_SLOT, _COMPRESSION_SLOT = 8, 10
 
 
 def to_arrow_schema(schema: Schema, metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
-    """Return the Arrow schema of `schema`; unit and item shape travel as field metadata."""
+    """Return the Arrow schema of `schema`; unit and item shape are stored as field metadata."""
     return pa.schema([_field(column) for column in schema], metadata=metadata)
 
 
@@ -66,12 +67,16 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
     Parameters
     ----------
     record_batch
-        Read with an Arrow schema that belongs to `schema`, column by column, and passed by
-        `validate`.
+        Record batch that `validate` accepted; its fields match the columns of `schema` one by one.
     schema
-        The columns.
+        Columns to return.
     seq
         Sequence number of the batch.
+
+    Returns
+    -------
+    EventBatch
+        The events; its arrays share the memory of the record batch.
 
     Raises
     ------
@@ -88,12 +93,15 @@ def from_arrow(record_batch: pa.RecordBatch, schema: Schema, seq: int = 0) -> Ev
 
 
 def validate(record_batch: pa.RecordBatch, schema: Schema) -> None:
-    """Refuse a record batch whose buffers or offsets do not fit together, as foreign ones may.
+    """Check that the buffers and offsets of a record batch are consistent.
+
+    Files and messages of other programs may hold any bytes, and a wrong offset would be read as
+    memory beyond the buffer.
 
     Raises
     ------
     DataError, pa.ArrowException
-        Saying what is wrong with which column.
+        If they are not; the message names the column.
     """
     if schema.ragged:
         for column, array in zip(schema, record_batch.columns, strict=True):
@@ -113,7 +121,7 @@ def _item_count(values: pa.Array, column: Column) -> int:
 
 
 def checksum_buffers(batch: EventBatch, schema: Schema) -> Iterator[Array]:
-    """Yield the bytes that a batch has in Arrow's form, for checksums: of lists also offsets."""
+    """Yield the arrays that a checksum covers: values, and int32 offsets of ragged columns."""
     for column in schema:
         if not column.ragged:
             yield batch[column.name]
@@ -136,7 +144,7 @@ def is_compressed(message: pa.Message) -> bool:
 
 
 def _slot(data: pa.Buffer, table: int, slot: int) -> int:
-    """Return where a flatbuffer table has a field, from its start; 0 if it lacks it."""
+    """Return the offset of a field within a flatbuffer table, bytes; 0 if the table lacks it."""
     (back,) = struct.unpack_from("<i", data, table)
     (size,) = struct.unpack_from("<H", data, table - back)
     return int(struct.unpack_from("<H", data, table - back + slot)[0]) if size > slot else 0
@@ -185,7 +193,7 @@ def _column(field: pa.Field, where: str) -> Column:
         )
     dtype = str(np.dtype(kind.to_pandas_dtype()))
     shape = (None, *shape) if lists else shape
-    # A limit that is none, or beyond any, must not pass for one.
+    # Text that is not a number, or a number with ten digits or more, means no limit.
     limit = (
         int(limit_text)
         if limit_text.isascii() and limit_text.isdecimal() and len(limit_text) < 10
@@ -237,10 +245,10 @@ def _to_lists(array: pa.Array, column: Column, seq: int) -> Ragged:
 
 
 def _offsets(array: pa.Array, column: Column) -> Array:
-    """Return where lists begin, (events + 1,), a view; DataError if not all are there."""
+    """Return the offsets of the lists, (events + 1,), a view; DataError if the buffer is short."""
     dtype = np.int64 if pa.types.is_large_list(array.type) else np.int32
     events, data = _item_count(array, column), array.buffers()[1]
-    # Arrow lets the offsets of no lists be left out.
+    # Arrow permits an empty offsets buffer for zero lists.
     if not events and (data is None or not data.size):
         return np.zeros(1, dtype)
     size = np.dtype(dtype).itemsize

@@ -1,4 +1,4 @@
-"""Events that travel together: named columns with a leading event axis, and how they end."""
+"""Batches of events: named columns with a leading event axis, and the outcomes of events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Outcome(IntEnum):
 
 
 class Flag(msgspec.Struct, frozen=True, array_like=True):
-    """Why some events of a batch have no decision: stage, reason, outcome and their rows."""
+    """Events of a batch without a decision: stage, reason, outcome, and rows in the batch."""
 
     stage: str
     reason: str
@@ -52,7 +52,7 @@ class EventBatch(msgspec.Struct, frozen=True):
     seq
         Sequence number in the run, assigned by ingest.
     flags
-        Why events have no decision.
+        Stage, reason, outcome and rows of events without a decision.
     """
 
     columns: Mapping[str, Any]
@@ -107,7 +107,7 @@ class EventBatch(msgspec.Struct, frozen=True):
         Raises
         ------
         DataError
-            Naming `where`, the column, what was expected and what came.
+            If a column differs; the message has `where`, the column, what was expected and found.
         """
         for name, dtype, shape in schema.specs:
             array = self.columns.get(name)
@@ -131,7 +131,7 @@ class EventBatch(msgspec.Struct, frozen=True):
 def concatenate(
     batches: Iterable[EventBatch], arenas: hugepages.ArenaPool | None = None
 ) -> EventBatch:
-    """Join batches of the same columns, in order; sequence number of the first.
+    """Join batches of the same columns, in order; the result has the number of the first batch.
 
     The joined columns are allocated in an arena of `arenas`, if given.
     """

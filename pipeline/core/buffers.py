@@ -16,9 +16,9 @@ class OutputBuffers:
     Parameters
     ----------
     schema
-        One array a column.
+        Columns; one array is allocated for each.
     events
-        Number of events to allocate for, on huge pages; for a larger batch the arrays grow.
+        Number of events to allocate memory for; for a larger batch new arrays are allocated.
     """
 
     def __init__(self, schema: Schema, events: int) -> None:
@@ -35,7 +35,7 @@ class OutputBuffers:
     def arrays(self, events: int) -> list[Array]:
         """Return the first `events` rows of each array, in the schema's order.
 
-        The same objects as before for the same number, so that `ColumnCheck` knows them.
+        Two calls with the same number return the same objects, which `ColumnCheck` recognises.
         """
         if events == self._events:
             return self._views
@@ -53,7 +53,7 @@ class ColumnCheck:
     schema
         Columns that a batch must have.
     where
-        Stage, for errors.
+        Name of the stage, for error messages.
     """
 
     def __init__(self, schema: Schema, where: str) -> None:

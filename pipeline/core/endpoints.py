@@ -1,4 +1,4 @@
-"""Where sockets listen and connect: nothing beyond this host without keys or a token."""
+"""Addresses of sockets, and the rule that nothing beyond this host is opened without keys."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from msgspec import Struct
 
 from .errors import ConfigError
 
-#: What `security.plain_tcp` must say to open a TCP edge to the network without keys.
+#: Value of `security.plain_tcp` that permits a socket on the network without keys.
 PLAIN_TCP = "anyone may connect"
 
 
 class Security(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table ``security`` of an edge that listens: who may connect."""
+    """Table ``security`` of a socket that listens: who may connect."""
 
-    #: Own secret key file; empty for an edge without keys.
+    #: Path of the secret key file of the socket; empty for a socket without keys.
     key: str = ""
-    #: Public key files, or folders of them: who is let in.
+    #: Paths of public key files, or of folders of them, that may connect.
     allow: tuple[str, ...] = ()
-    #: Without a key: ``anyone may connect`` opens the edge to the network all the same.
+    #: ``anyone may connect`` permits a socket on the network without keys.
     plain_tcp: str = ""
 
 
 def parse_host_port(text: str, where: str, *, anywhere: bool = False) -> tuple[str, int]:
-    """Return (host, port) of ``host:port``; only loopback unless it may be `anywhere`."""
+    """Return (host, port) of ``host:port``; ConfigError beyond loopback unless `anywhere`."""
     host, _, port = text.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{where}: expected host:port, got {text!r}")
@@ -34,7 +34,7 @@ def parse_host_port(text: str, where: str, *, anywhere: bool = False) -> tuple[s
 
 
 def require_authentication(address: str, security: Security, where: str) -> None:
-    """Refuse an edge that others can reach without keys, unless the file says so in words.
+    """Raise ConfigError for an address that other hosts can reach without keys.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def is_local(address: str) -> bool:
 
 
 def require_local(address: str) -> None:
-    """Refuse to connect beyond this host without keys."""
+    """Raise ConfigError unless an endpoint is on this host."""
     if not is_local(address):
         raise ConfigError(
             f"{address}: expected keys for an address beyond this host, got none",
@@ -85,7 +85,7 @@ def require_local(address: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this host reaches an address."""
+    """Whether a host name or address is on loopback."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -93,7 +93,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_loopback(host: str, where: str) -> None:
-    """Refuse a host that others can reach."""
+    """Raise ConfigError unless a host name or address is on loopback."""
     if not is_loopback(host):
         raise ConfigError(
             f"{where}: expected a loopback address, got {host!r}",

@@ -15,9 +15,9 @@ class SluiceError(Exception):
     Parameters
     ----------
     message
-        What is wrong, where, what was expected and what came.
+        Where the error is, what was expected and what was found.
     hint
-        What the user can do next, shown on a line of its own.
+        Advice for the user, printed on a line of its own.
     """
 
     exit_code: ClassVar[int] = 1
@@ -82,7 +82,7 @@ class ProtocolError(DataError):
     Attributes
     ----------
     peer
-        Who sent it, where the socket knows.
+        ZeroMQ identity of the sender; empty if not known.
     """
 
     peer: bytes = b""

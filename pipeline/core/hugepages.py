@@ -1,8 +1,8 @@
-"""Arrays side by side on huge pages: what stages write and read again, and what they read first.
+"""Arrays on huge pages, for the columns of batches.
 
-A batch's columns are megabytes. On pages of 4 KiB a walk through them waits for translations of
-addresses, in a virtual machine twice over; and arrays that each begin on a huge page of their own
-fight for the same lines of a cache. Here they lie one behind the other.
+The columns of a batch take megabytes. On pages of 4 KiB, reading them costs many TLB misses, which
+are twice as expensive in a virtual machine. Arrays that each begin at a huge page of their own map
+to the same cache sets; therefore several arrays share an arena, one behind the other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from numpy.typing import DTypeLike
 
 from .schema import Array
 
-#: A huge page of x86-64, and of AArch64 with pages of 4 KiB.
+#: Size of a huge page of x86-64, and of AArch64 with pages of 4 KiB, bytes.
 _HUGE = 1 << 21
-#: Address space reserved at once for `allocate`; it takes memory only as it is touched.
+#: Size of the shared arena of `allocate`, bytes; pages use memory only once they are touched.
 _SHARED_BYTES = 1 << 26
+#: Size of a cache line, bytes.
 _LINE = 64
 
 
@@ -63,7 +64,7 @@ class ArenaPool:
             array.fill(0)
 
     def get(self, size: int) -> Arena:
-        """Return an arena of at least `size` bytes, for arrays of that padded size."""
+        """Return an arena for arrays whose padded sizes add up to `size` bytes."""
         wanted = -(-padded_size(size) // _HUGE) * _HUGE
         pages = self._idle.pop() if self._idle else _map(wanted)
         if len(pages) < wanted + _HUGE:
@@ -87,7 +88,7 @@ def _map(size: int) -> mmap.mmap:
 
 
 def _aligned(pages: mmap.mmap) -> Array:
-    """Return the bytes of a mapping from the first boundary of a huge page on."""
+    """Return the bytes of a mapping from its first huge-page boundary on, uint8."""
     size = len(pages) - _HUGE
     first = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
     return np.frombuffer(pages, np.uint8, size, first)

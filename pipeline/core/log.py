@@ -15,7 +15,7 @@ from typing import Any
 
 #: Seconds between two lines on the same kind of event.
 INTERVAL_S = 10.0
-#: Fields of every record of this process, such as the run number; see `set_context`.
+#: Fields of every record of this process, such as the run number; `set_context` changes them.
 context: dict[str, object] = {}
 # A program that uses Sluice as a library and configures no log gets none.
 logging.getLogger("sluice").addHandler(logging.NullHandler())
@@ -45,7 +45,7 @@ def set_context(**values: object) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class _Kind:
-    """Number of occurrences that no line has told yet, with the latest sentence and fields."""
+    """Number of occurrences that were not logged yet, with the latest sentence and fields."""
 
     logger: logging.Logger
     logged_s: float

@@ -1,4 +1,4 @@
-"""Columns and schemas: what a batch is made of, before there is one."""
+"""Columns and schemas: names, dtypes, item shapes and units of the columns of a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 MAX_ITEM = 1 << 24
 #: Maximum length of a list, in items, where the column sets none.
 _MAX_ITEMS = 65_536
-#: Items of each list in the batches that stages are warmed with.
+#: Length of each list in the batches for warm-up, items.
 _SAMPLE_ITEMS = 32
 
 
@@ -91,7 +91,7 @@ T_INGEST = Column("t_ingest", "int64", unit="ns")
 OUTCOME = Column("outcome", "uint8")
 DECISION = Column("decision", "uint64", unit="path bits")
 RESERVED = (EVENT_ID, T_EVENT, T_INGEST, OUTCOME, DECISION)
-#: How an event was decided: columns that a sink may ask for, filled for the events that it keeps.
+#: Columns of the decision record, which a sink may ask for; they are filled for kept events.
 BATCH_SEQ = Column("batch_seq", "uint64")
 BATCH_EVENTS = Column("batch_events", "uint32")
 RUNG = Column("rung", "uint8")

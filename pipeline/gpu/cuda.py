@@ -1,7 +1,7 @@
 """The CUDA runtime on one device: memory, streams, events, captured graphs.
 
-All calls of the CUDA runtime are here. Each call's return code is checked. Nothing
-is imported before a device is asked for.
+All calls of the CUDA runtime are in this module, and the return code of each is checked. The
+bindings are imported when the first device is opened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sluice.pipeline.core.schema import Array
 from .shared_libraries import DRIVER
 
 INSTALL = "pip install 'sluice-daq[gpu]'"
-#: Return codes that say what is missing, and what to do.
+#: Return codes of a machine without driver or GPU: description, and what the user can do.
 _MISSING = {
     35: ("no NVIDIA driver, or one too old", f"{DRIVER.what}: {DRIVER.command}"),
     100: ("no GPU", "`nvidia-smi` lists those that the driver sees"),
@@ -34,16 +34,16 @@ _LOST = frozenset({46, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 99
 
 
 class GpuInfo(Struct, frozen=True):
-    """What a GPU is.
+    """Properties of a GPU.
 
     Attributes
     ----------
     name
-        As its driver says it.
+        Product name, as the driver reports it.
     capability
         Compute capability, such as ``9.0``.
     driver
-        Newest CUDA version that the driver knows, such as ``13.0``.
+        Newest CUDA version that the driver supports, such as ``13.0``.
     """
 
     name: str
@@ -52,12 +52,12 @@ class GpuInfo(Struct, frozen=True):
 
 
 def load() -> ModuleType:
-    """Return the module that speaks to the CUDA runtime.
+    """Return the Python bindings of the CUDA runtime.
 
     Raises
     ------
     ModelError
-        If it is not installed.
+        If they are not installed.
     """
     try:
         return import_module("cuda.bindings.runtime")
@@ -66,12 +66,12 @@ def load() -> ModuleType:
 
 
 class Cuda:
-    """A device and what can be had on it.
+    """A CUDA device, and calls of the runtime on it.
 
     Parameters
     ----------
     index
-        Which device, as the driver counts.
+        Index of the device in the driver's order.
     """
 
     def __init__(self, index: int = 0) -> None:
@@ -80,7 +80,7 @@ class Cuda:
         self.require()
 
     def require(self) -> None:
-        """Refuse a device that the driver does not see, with ModelError; takes nothing of it."""
+        """Raise ModelError if the driver does not list the device; allocates nothing on it."""
         count = self.call(self.api.cudaGetDeviceCount)
         if self.index >= count:
             raise ModelError(
@@ -93,9 +93,9 @@ class Cuda:
         Raises
         ------
         ModelError
-            With the call and the error's name and meaning, if it fails.
+            If the call fails; the message has the call, and name and meaning of the error.
         DeviceLostError
-            The same, where no later call can do better.
+            If it fails with an error after which all later calls fail too.
         """
         code, *result = function(*arguments)
         if int(code):
@@ -117,11 +117,11 @@ class Cuda:
         return ModelError(f"CUDA: {text}")
 
     def use(self) -> None:
-        """Make this the device of this thread's calls."""
+        """Select this device for the calls of the current thread."""
         self.call(self.api.cudaSetDevice, self.index)
 
     def gpu(self) -> GpuInfo:
-        """Return what the device is."""
+        """Return the properties of the device."""
         about = self.call(self.api.cudaGetDeviceProperties, self.index)
         driver = self.call(self.api.cudaDriverGetVersion)
         return GpuInfo(
@@ -132,7 +132,7 @@ class Cuda:
 
 
 class DeviceArray:
-    """An array on the device, which kernels take as an argument; it owns no memory.
+    """View of device memory as an array, for use as a kernel argument; it owns no memory.
 
     Attributes
     ----------
@@ -173,33 +173,33 @@ class Memory:
             self.address = int(cuda.call(api.cudaMalloc, self.nbytes))
 
     def on_device(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
-        """Return memory of the device as an array."""
+        """Return an array of this shape and dtype at the start of device memory."""
         return DeviceArray(self.address, shape, dtype)
 
     def on_host(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """Return memory of the host as an array."""
+        """Return an array of this shape and dtype at the start of pinned memory."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         raw = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.address))
         return raw.view(dtype).reshape(shape)
 
     def free(self) -> None:
-        """Release it; no work that uses it may be in flight."""
+        """Free the memory; no queued work may use it."""
         self._cuda.call(self._free, self.address)
 
 
 class CapturedGraph:
-    """Work of a stream, captured once and launched as one call."""
+    """A CUDA graph: work of a stream, captured once and launched by one call."""
 
     def __init__(self, cuda: Cuda, executable: Any) -> None:
         self._cuda, self.executable = cuda, executable
 
     def free(self) -> None:
-        """Destroy it."""
+        """Free the resources of the runtime."""
         self._cuda.call(self._cuda.api.cudaGraphExecDestroy, self.executable)
 
 
 class Stream:
-    """A queue of work for the device: done in order, beside that of other streams."""
+    """A CUDA stream: its work is done in order, concurrently with that of other streams."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda, self._api = cuda, cuda.api
@@ -209,15 +209,15 @@ class Stream:
 
     @property
     def address(self) -> int:
-        """What other libraries take as the stream."""
+        """Handle of the stream as a number, for other libraries."""
         return int(self.handle)
 
     def upload(self, to: Memory, of: Memory, nbytes: int) -> None:
-        """Copy pinned memory to the device."""
+        """Queue a copy of `nbytes` bytes from pinned memory to the device."""
         self._copy(to, of, nbytes, self._api.cudaMemcpyKind.cudaMemcpyHostToDevice)
 
     def download(self, to: Memory, of: Memory, nbytes: int) -> None:
-        """Copy memory of the device to pinned memory."""
+        """Queue a copy of `nbytes` bytes from the device to pinned memory."""
         self._copy(to, of, nbytes, self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost)
 
     def _copy(self, to: Memory, of: Memory, nbytes: int, kind: Any) -> None:
@@ -226,14 +226,14 @@ class Stream:
         )
 
     def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
-        """Return the work that `enqueue` gives this stream, without doing it."""
+        """Call `enqueue` and capture the work that it queues on this stream, without running it."""
         api, call = self._api, self._cuda.call
         mode = api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         call(api.cudaStreamBeginCapture, self.handle, mode)
         try:
             enqueue()
         except BaseException:
-            api.cudaStreamEndCapture(self.handle)  # the first failure is what counts
+            api.cudaStreamEndCapture(self.handle)  # its own error would hide the first
             raise
         graph = call(api.cudaStreamEndCapture, self.handle)
         try:
@@ -242,20 +242,20 @@ class Stream:
             call(api.cudaGraphDestroy, graph)
 
     def launch(self, graph: CapturedGraph) -> None:
-        """Queue captured work."""
+        """Queue the work of a captured graph."""
         self._cuda.call(self._api.cudaGraphLaunch, graph.executable, self.handle)
 
     def synchronise(self) -> None:
-        """Wait until all is done."""
+        """Wait until all queued work is done."""
         self._cuda.call(self._api.cudaStreamSynchronize, self.handle)
 
     def free(self) -> None:
-        """Destroy it."""
+        """Free the resources of the runtime."""
         self._cuda.call(self._api.cudaStreamDestroy, self.handle)
 
 
 class Event:
-    """A mark in a stream that the host can wait for, asleep."""
+    """A CUDA event: a point in a stream that the host can wait for without using the CPU."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda, self._api = cuda, cuda.api
@@ -263,13 +263,13 @@ class Event:
         self._handle = cuda.call(self._api.cudaEventCreateWithFlags, flags)
 
     def record(self, stream: Stream) -> None:
-        """Put the mark behind what the stream has now."""
+        """Set the event after the work that is queued in the stream now."""
         self._cuda.call(self._api.cudaEventRecord, self._handle, stream.handle)
 
     def synchronise(self) -> None:
-        """Wait until the stream has come to the mark."""
+        """Wait until the stream has reached the event."""
         self._cuda.call(self._api.cudaEventSynchronize, self._handle)
 
     def free(self) -> None:
-        """Destroy it."""
+        """Free the resources of the runtime."""
         self._cuda.call(self._api.cudaEventDestroy, self._handle)

@@ -1,4 +1,4 @@
-"""Batches to a GPU and back, in pieces: the copies of one piece overlap the work on another.
+"""Double-buffered execution of batches on a GPU: copies overlap with work.
 
 The executor has two sets of buffers, each with a stream, pinned host memory and device memory. A
 piece is copied into one set while the other is in use. All work on a piece, from the first copy to
@@ -19,7 +19,7 @@ from sluice.pipeline.core.schema import Array
 
 from .cuda import CapturedGraph, Cuda, DeviceArray, Event, Memory, Stream
 
-#: Smallest captured number of events: smaller pieces take a GPU as long.
+#: Smallest number of events of a captured graph; smaller pieces take a GPU the same time.
 _MIN_EVENTS = 64
 
 Shape = tuple[int, ...]
@@ -27,7 +27,7 @@ Shapes = Mapping[str, Shape]
 
 
 class TensorSpec(Struct, frozen=True):
-    """A tensor as it is allocated: dtype, and shape of one event's item, lists at their longest."""
+    """Name, dtype and item shape of a tensor to allocate; lists with their maximum length."""
 
     name: str
     dtype: str
@@ -55,8 +55,8 @@ class TensorLayout(Struct, frozen=True):
     outputs: Sequence[TensorSpec]
 
 
-#: Takes buffers and the shapes of their tensors, returns a function that queues the work between
-#: the copies.
+#: Function of buffers and tensor shapes that returns another, which queues the work between the
+#: copies to the device and back.
 EnqueueFactory = Callable[["StreamBuffers", Shapes], Callable[[], None]]
 
 

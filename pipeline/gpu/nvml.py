@@ -1,7 +1,7 @@
-"""What NVIDIA's management library says of the GPUs, sampled beside the run by a thread of its own.
+"""GPU metrics from NVIDIA's management library (NVML), sampled by a thread.
 
-Nothing is imported where no NVIDIA driver is. A call that fails takes its value away and is
-counted; what a GPU does not have is left out.
+``pynvml`` is imported only on machines with an NVIDIA driver. If a call fails, its value is None
+and the error is counted; a quantity that the GPU does not support is None without an error.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Any
 
 from msgspec import Struct
 
-#: Any of them is there where the driver is loaded, or where a container was given a GPU.
+#: At least one of these files exists if the driver is loaded, or the container has a GPU.
 _DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+#: Time between samples, s.
 _PERIOD_S = 2.0
-#: Older samples are not shown: the driver hangs, or the GPU is gone.
+#: Maximum age of a sample, s; an older one means that the driver hangs or the GPU is gone.
 _STALE_S = 5 * _PERIOD_S
+#: Maximum time to wait for the thread when sampling stops, s.
 _JOIN_S = 2.0
-#: Why clocks are held down, by their bit's name behind ``nvmlClocksEventReason``.
+#: Reasons for reduced clocks: our name, and the suffix of the constant ``nvmlClocksEventReason…``.
 REASONS = {
     "idle": "GpuIdle",
     "applications_clocks": "ApplicationsClocksSetting",
@@ -36,26 +38,27 @@ REASONS = {
 
 
 class Sample(Struct, kw_only=True):
-    """What one GPU said; None is what it does not have, or what could not be read.
+    """Metrics of one GPU; None where not supported or not readable.
 
     Attributes
     ----------
     index, uuid, name
-        Which GPU, counted as NVML does.
+        Index in NVML's order, UUID and product name of the GPU.
     busy, memory_busy
-        Shares of the last sampling time in which a kernel ran, and in which memory was used.
+        Fractions of NVML's last sampling period in which a kernel ran, and in which memory was
+        read or written.
     memory_used, memory_total
-        Bytes.
+        Memory of the device, bytes.
     power_w, power_limit_w, temperature_c
-        Watts and degrees Celsius.
+        Power and its limit, W; temperature, °C.
     sm_hz, memory_hz
-        Clocks.
+        Clock frequencies of the multiprocessors and of the memory, Hz.
     throttled
-        Whether clocks are held down, by reason; see `REASONS`.
+        Whether the clocks are reduced, by reason; the keys are those of `REASONS`.
     corrected, uncorrected
-        ECC errors since the driver was loaded.
+        Numbers of corrected and uncorrected ECC errors since the driver was loaded.
     errors
-        Calls that failed since the sampling began.
+        Number of NVML calls that failed since sampling started.
     """
 
     index: int
@@ -77,21 +80,21 @@ class Sample(Struct, kw_only=True):
 
 
 class GpuProbe:
-    """One GPU, asked through NVML's functions.
+    """Reads the metrics of one GPU.
 
     Parameters
     ----------
     nvml
         The module ``pynvml``, initialised.
     index
-        Which GPU.
+        Index of the GPU in NVML's order.
     """
 
     def __init__(self, nvml: Any, index: int) -> None:
         self._nvml, self.index, self.errors = nvml, index, 0
 
     def sample(self) -> Sample:
-        """Return what the GPU says now; what fails is left out and counted."""
+        """Return the current metrics; a value that cannot be read is None."""
         nvml, ask = self._nvml, self._ask
         found = Sample(index=self.index)
         handle = ask(lambda: nvml.nvmlDeviceGetHandleByIndex(self.index))
@@ -138,24 +141,24 @@ class GpuProbe:
         return count
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        """Return an answer, None where there is none."""
+        """Return the result of an NVML call, None if it fails."""
         try:
             return question()
-        except Exception as error:  # whatever it is, it must not end the sampling
+        except Exception as error:  # no error may end the sampling thread
             absent = (self._nvml.NVML_ERROR_NOT_SUPPORTED, self._nvml.NVML_ERROR_FUNCTION_NOT_FOUND)
             self.errors += getattr(error, "value", None) not in absent
             return None
 
 
 class GpuSampler:
-    """All GPUs, sampled every other second until closed.
+    """Samples the metrics of all GPUs in a thread until it is closed.
 
     Parameters
     ----------
     nvml
         The module ``pynvml``, initialised.
     period_s
-        Between samples.
+        Time between samples, s.
     """
 
     def __init__(self, nvml: Any, period_s: float = _PERIOD_S) -> None:
@@ -163,12 +166,12 @@ class GpuSampler:
         self._devices = [GpuProbe(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
         self._done = threading.Event()
         self._latest: tuple[float, list[Sample]] = (0.0, [])
-        # The driver may hang for good: the end of the process must not wait for it.
+        # A daemon thread, because a driver that hangs must not keep the process from exiting.
         self._thread = threading.Thread(target=self._watch, name="sluice-nvml", daemon=True)
         self._thread.start()
 
     def samples(self) -> list[Sample]:
-        """Return the latest samples; none where they are old."""
+        """Return the latest sample of each GPU; an empty list if they are too old."""
         taken, samples = self._latest
         return samples if time.monotonic() - taken < _STALE_S else []
 
@@ -187,12 +190,12 @@ class GpuSampler:
 
 
 def driver_is_here() -> bool:
-    """Whether this machine shows an NVIDIA driver."""
+    """Whether an NVIDIA driver is loaded."""
     return any(Path(path).exists() for path in _DRIVER)
 
 
 def load() -> Any | None:
-    """Return ``pynvml``, initialised, or None where there is no driver, package or library."""
+    """Return the initialised module ``pynvml``; None without driver, package or library."""
     if not driver_is_here():
         return None
     try:
@@ -207,7 +210,7 @@ def load() -> Any | None:
 
 
 def gpu_names() -> list[str]:
-    """Return the GPUs' names, in NVML's order; none where it cannot be asked."""
+    """Return the product names of the GPUs, in NVML's order; an empty list without NVML."""
     nvml = load()
     if nvml is None:
         return []
@@ -221,7 +224,7 @@ def gpu_names() -> list[str]:
 
 
 def start_sampler() -> GpuSampler | None:
-    """Begin to sample the GPUs; None where there are none, or NVML cannot be asked."""
+    """Start to sample the GPUs; return None if NVML is not available."""
     nvml = load()
     if nvml is None:
         return None

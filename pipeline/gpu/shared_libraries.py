@@ -1,7 +1,7 @@
-"""Shared libraries of the GPU path: what a library needs, where wheels keep it, what is missing.
+"""Shared libraries for GPUs: dependencies, their places in Python wheels, and missing ones.
 
-Wheels bring CUDA's libraries in folders that no loader searches. What was loaded from there once
-is found by every later library that needs it.
+Wheels install CUDA's libraries in folders that the dynamic loader does not search. A library that
+was loaded from there by its path is found by all libraries that need it afterwards.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-#: Packages whose folders hold libraries: ``nvidia/cu13/lib``, ``tensorrt_libs`` and the like.
+#: Packages whose folders hold libraries, such as ``nvidia/cu13/lib`` and ``tensorrt_libs``.
 _WHEELS = ("nvidia", "tensorrt_libs")
-#: Kinds of program header, and tags of the dynamic section, of an ELF file.
+#: Types of program headers (PT_LOAD, PT_DYNAMIC), and tags of the dynamic section (DT_NEEDED,
+#: DT_STRTAB), of an ELF file.
 _LOAD, _DYNAMIC = 1, 2
 _NEEDED, _NAMES = 1, 5
 
 
 class InstallHint(NamedTuple):
-    """What a library belongs to, and how one gets it."""
+    """Product that a library belongs to, and the command that installs it."""
 
     what: str
     command: str
@@ -35,7 +36,7 @@ DRIVER = InstallHint(
     "the NVIDIA driver, 580 or later",
     "apt-get install nvidia-driver, on the host; in a container: docker run --gpus all",
 )
-#: By how a library's name begins; the first that fits.
+#: Hint by the beginning of a library's file name; the first match is used.
 _FIXES = {
     "libcuda.": DRIVER,
     "libnvidia-ml.": DRIVER,
@@ -46,7 +47,7 @@ _FIXES = {
 
 
 def install_hint(name: str) -> InstallHint:
-    """Return what a library belongs to, and the command that brings it.
+    """Return the product that a library belongs to, and the command that installs it.
 
     Examples
     --------
@@ -57,14 +58,19 @@ def install_hint(name: str) -> InstallHint:
 
 
 def missing_libraries(library: Path, besides: tuple[str, ...] = ()) -> dict[str, str]:
-    """Load all that a library needs; return what cannot be had, each with the loader's words.
+    """Load the dependencies of a library; return those that cannot be loaded.
 
     Parameters
     ----------
     library
-        A shared library, not loaded itself.
+        Path of a shared library; it is not loaded itself.
     besides
-        Names that it opens by itself when it runs.
+        Names of libraries that it opens only at run time.
+
+    Returns
+    -------
+    dict of str to str
+        Message of the loader, by name of the missing library.
     """
     failures = {name: load(name) for name in (*needed_libraries(library), *besides)}
     return {name: text for name, text in failures.items() if text is not None}
@@ -72,7 +78,7 @@ def missing_libraries(library: Path, besides: tuple[str, ...] = ()) -> dict[str,
 
 @cache
 def load(name: str) -> str | None:
-    """Load a library from where the loader looks, else from the wheels; return why not, or None."""
+    """Load a library from the system, else from a wheel; return the error, None on success."""
     try:
         ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -81,7 +87,7 @@ def load(name: str) -> str | None:
             return str(error)
     else:
         return None
-    for other in needed_libraries(path):  # in another wheel's folder, perhaps
+    for other in needed_libraries(path):  # they may be in the folder of another wheel
         load(other)
     try:
         ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
@@ -91,7 +97,7 @@ def load(name: str) -> str | None:
 
 
 def in_wheels(name: str) -> Path | None:
-    """Return where a wheel keeps the library of that name, None if none does."""
+    """Return the path of a library in a wheel, None if no wheel has it."""
     for folder in wheel_folders():
         if (folder / name).is_file():
             return folder / name
@@ -99,7 +105,7 @@ def in_wheels(name: str) -> Path | None:
 
 
 def wheel_folders() -> Iterator[Path]:
-    """Yield the folders in which installed wheels keep CUDA's libraries."""
+    """Yield the folders of installed wheels that may hold CUDA's libraries."""
     for package in _WHEELS:
         spec = find_spec(package)
         for place in (spec.submodule_search_locations or ()) if spec else ():
@@ -107,12 +113,12 @@ def wheel_folders() -> Iterator[Path]:
 
 
 def needed_libraries(library: Path) -> list[str]:
-    """Return the names of the libraries that a 64-bit ELF library says it needs.
+    """Return the names of the direct dependencies (DT_NEEDED) of a 64-bit ELF library.
 
     Raises
     ------
     ValueError
-        If it is no such library.
+        If the file is not a 64-bit ELF library.
     """
     try:
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:

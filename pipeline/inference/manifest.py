@@ -9,7 +9,7 @@ from sluice.pipeline.core.errors import ModelError, did_you_mean
 from sluice.pipeline.core.schema import Column
 
 _TENSOR = {"most": "max_items"}
-#: Keys of manifests that an earlier release wrote, by table: what they are called now.
+#: Current names of keys that an earlier release wrote, by table of the manifest.
 RENAMED_KEYS = {
     "inputs": _TENSOR,
     "outputs": _TENSOR,
@@ -24,13 +24,13 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str
     shape: tuple[int, ...] = ()
     unit: str = "1"
-    #: Names of the entries of the last axis, for outputs that the menu reads.
+    #: Names of the entries of the last axis, for use in the conditions of a menu.
     labels: tuple[str, ...] = ()
-    #: Largest K of an input that takes lists, (events, K, *shape); 0 for other tensors.
+    #: Maximum length K of the lists of an input of shape (events, K, *shape); 0 for other tensors.
     max_items: int = 0
-    #: Name of the input whose items this one marks: (events, K), 1 where an item is no padding.
+    #: Name of the input that this tensor is the mask of: (events, K), 1 for items, 0 for padding.
     mask: str = ""
-    #: Name of the input whose items this one counts: (events,), without padding.
+    #: Name of the input that this tensor has the list lengths of: (events,), without padding.
     length: str = ""
 
     @property
@@ -97,7 +97,7 @@ class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
     #: Publication of the method and of the published numbers.
     reference: str = ""
     published: tuple[PublishedResult, ...] = ()
-    #: What simulation, model or measurement lack.
+    #: Known limits of simulation, model and measurement, one sentence each.
     shortcomings: tuple[str, ...] = ()
 
 
@@ -131,12 +131,12 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def validate_manifest(manifest: Manifest, where: str) -> None:
-    """Refuse a manifest that contradicts itself.
+    """Raise ModelError if a manifest contradicts itself.
 
     Raises
     ------
     ModelError
-        Naming `where`, the tensor, what was expected and what is there.
+        The message has `where`, the tensor, what was expected and what was found.
     """
     for tensor in (*manifest.inputs, *manifest.outputs):
         _require_numbers(tensor, where)

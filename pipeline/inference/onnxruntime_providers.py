@@ -1,7 +1,7 @@
-"""ONNX Runtime's providers for GPUs: whether one can load here, and what it is told.
+"""ONNX Runtime's execution providers for GPUs: requirements and options.
 
-ONNX Runtime judges on the CPU, with a line on stderr, where a provider cannot be loaded. So what
-its library needs is loaded here first, and what is not there is named.
+If a provider cannot be loaded, ONNX Runtime writes a line to stderr and runs the model on the CPU.
+Therefore the libraries of a provider are loaded here first, and missing ones raise an error.
 """
 
 from __future__ import annotations
@@ -18,27 +18,35 @@ from sluice.pipeline.gpu.shared_libraries import install_hint, missing_libraries
 from .manifest import Tensor
 from .repository import Model
 
-#: By device, in the order in which they get the nodes of a model.
+#: Providers by kind of device; each takes the nodes that those before it do not support.
 PROVIDERS = {
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
 }
+#: Shared library of each provider, in the folder of onnxruntime.
 _LIBRARIES = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
 }
-#: What they open only when a model needs it: too late to refuse.
+#: Libraries that a provider opens only for some models, when the run has already started.
 _OPENED = ("libcudnn.so.9",)
 _INSTALL = "pip uninstall -y onnxruntime && pip install 'sluice-daq[gpu]'"
 
 
 def require(kind: str, number: int = 0) -> None:
-    """Refuse a provider that cannot be loaded here, and name what is missing.
+    """Check that the providers of a kind of device can be loaded.
+
+    Parameters
+    ----------
+    kind
+        ``cuda`` or ``tensorrt``.
+    number
+        Index of the GPU, for the error message.
 
     Raises
     ------
     ModelError
-        If this ONNX Runtime was built without it, or a shared library is not there.
+        If ONNX Runtime was built without a provider, or a shared library is missing.
     """
     where = f"backend 'onnxruntime:{kind}{f':{number}' if number else ''}'"
     built = ort.get_available_providers()
@@ -60,7 +68,7 @@ def require(kind: str, number: int = 0) -> None:
 
 
 def missing_provider_libraries(provider: str) -> dict[str, str]:
-    """Return the shared libraries that a provider needs and that cannot be loaded, with why."""
+    """Return the libraries of a provider that cannot be loaded: name to message of the loader."""
     library = Path(ort.__file__).parent / "capi" / _LIBRARIES[provider]
     if not library.is_file():
         return {library.name: "not in this onnxruntime"}
@@ -68,7 +76,7 @@ def missing_provider_libraries(provider: str) -> dict[str, str]:
 
 
 def install_commands(names: Mapping[str, Any]) -> list[str]:
-    """Return a line for each thing that is to be installed: what, for which of these names, how."""
+    """Return one line per product to install: its name, the libraries in `names`, the command."""
     hints = dict.fromkeys(install_hint(name) for name in names)
     return [
         f"{hint.what} ({', '.join(n for n in names if install_hint(n) == hint)}): {hint.command}"
@@ -82,33 +90,35 @@ def cuda_options(number: int, stream: int, *, captured: bool) -> dict[str, str]:
     Parameters
     ----------
     number
-        Of the GPU.
+        Index of the GPU.
     stream
-        The stream, as a number, that it shall work on.
+        Handle of the CUDA stream for the provider's work.
     captured
-        Whether its work is captured into graphs, one for each size.
+        Whether the work is captured into CUDA graphs, one for each batch size.
     """
     return {
         "device_id": str(number),
         "user_compute_stream": str(stream),
-        "use_tf32": "0",  # a model in fp32 means fp32
-        "cudnn_conv_algo_search": "HEURISTIC",  # trying them all takes seconds for each new shape
+        "use_tf32": "0",  # fp32 models are computed in fp32
+        "cudnn_conv_algo_search": "HEURISTIC",  # a search takes seconds per new shape
         "enable_cuda_graph": str(int(captured)),
     }
 
 
 def tensorrt_options(model: Model, number: int, stream: int, cache: Path) -> dict[str, str]:
-    """Return the options of the TensorRT provider: precision and shapes as the model has them.
+    """Return the options of the TensorRT provider: precision and shapes of the manifest.
 
     Parameters
     ----------
     model
         The model.
-    number, stream
-        As for `cuda_options`.
+    number
+        Index of the GPU.
+    stream
+        Handle of the CUDA stream for the provider's work.
     cache
-        Where engines for this GPU, driver, versions and model are kept; beside it the times of
-        kernels, which all models of this GPU share.
+        Folder for the plans of this model, GPU, driver and versions. Its parent folder holds the
+        kernel timings, which all models on this GPU share.
     """
     sizes = model.manifest.batch
     shapes = {
@@ -131,7 +141,7 @@ def tensorrt_options(model: Model, number: int, stream: int, cache: Path) -> dic
 
 
 def _shapes(tensors: tuple[Tensor, ...], events: int, *, shortest: bool = False) -> str:
-    """Return shapes as TensorRT's provider reads them: ``a:1x8x8,b:1``."""
+    """Return shapes in the syntax of the TensorRT provider: ``a:1x8x8,b:1``."""
     lengths = {tensor.name: 1 if shortest else tensor.max_items for tensor in tensors}
 
     def axes(tensor: Tensor) -> Iterator[int]:
@@ -149,7 +159,7 @@ _TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64
 
 
 def check_signature(model: Model, session: Any) -> None:
-    """Refuse a session of a file whose inputs or outputs are not those of the manifest."""
+    """Raise ModelError unless inputs and outputs of the model file are those of the manifest."""
     _compare(model, "input", model.manifest.inputs, session.get_inputs())
     _compare(model, "output", model.manifest.outputs, session.get_outputs())
 
@@ -165,7 +175,7 @@ def _compare(model: Model, role: str, tensors: tuple[Tensor, ...], nodes: Sequen
     for tensor in tensors:
         dtype, shape = actual[tensor.name]
         item = shape[1:]
-        # What a dimension of the file leaves open is a text.
+        # A dimension of any size is a string in ONNX Runtime.
         known = [a == b for a, b in zip(item, tensor.axes, strict=False)
                  if isinstance(a, int) and b is not None]  # fmt: skip
         if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):

@@ -1,4 +1,4 @@
-"""The model repository: finding models, checking them against their manifests, writing them."""
+"""The model repository: find, read, check and write models."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _RENAMED = {"antihydrogen-still": "antihydrogen-unshifted"}
 
 
 def repositories() -> list[Path]:
-    """Return the folders searched for models: ``SLUICE_MODELS`` (a path list), then the shipped.
+    """Return the folders to search for models: those in ``SLUICE_MODELS``, then the shipped one.
 
     Raises
     ------
@@ -108,7 +108,8 @@ def find_model(name: str, version: int | None = None) -> Model:
     Raises
     ------
     ModelError
-        If there is none, its manifest is missing or wrong, or the file's hash is another.
+        If there is no such model, its manifest is missing or invalid, or the hash of its file
+        differs from the manifest.
     """
     found = [path for root in repositories() for path in (root / name,) if path.is_dir()]
     if not found:
@@ -181,13 +182,13 @@ def write_model(
     root
         The repository.
     manifest
-        Everything but the hashes, which are filled in here.
+        Manifest; its hashes are filled in.
     onnx
         The serialised model.
     inputs, outputs
         The golden arrays by tensor name.
     layers
-        Arrays of the layers file, if there shall be one.
+        Arrays of the layers file; None to write none.
     """
     folder = root / manifest.name / str(manifest.version)
     folder.mkdir(parents=True, exist_ok=True)

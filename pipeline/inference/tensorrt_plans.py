@@ -1,7 +1,7 @@
-"""Engine plans: where they are kept, what each was built for, and the refusal of others.
+"""Files of TensorRT plans, and the check that a plan was built for this model and machine.
 
-A plan is machine code for one model on one kind of GPU. Beside each lies a JSON file that says what
-it was built for; it is used only where all of that holds.
+A plan is machine code for one model on one kind of GPU. A JSON file beside it holds its
+`Fingerprint`; the plan is used only if model, versions and GPU are the same.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from sluice.pipeline.gpu.shared_libraries import install_hint
 from .manifest import BatchSizes
 from .repository import Model
 
-#: What an engine may compute in. A model's own precision is one of them; `tf32` is fp32 with
-#: products of ten bits.
+#: Precisions of a plan. ``tf32`` is fp32 whose products have mantissas of ten bits.
 PRECISIONS = ("fp32", "tf32", "fp16", "int8")
-#: Greatest difference from golden outputs of a model of more bits.
+#: Maximum absolute difference from the golden outputs, if the plan has fewer bits than the model.
 TOLERANCE = {"fp32": 0.0, "tf32": 5e-3, "fp16": 5e-3, "int8": 5e-2}
-#: Most events that a plan may be built for.
+#: Maximum batch size of a plan, events.
 _MAX_EVENTS = 1 << 20
 
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
-    """Shapes of an input that an engine takes: smallest, the one it is tuned for, largest."""
+    """Shapes of an input: smallest, the one that the plan is tuned for, largest."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -40,7 +39,7 @@ class Range(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fingerprint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a plan was built for."""
+    """Model, versions and machine that a plan was built for."""
 
     model: str
     sha256: str
@@ -53,13 +52,13 @@ class Fingerprint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     plan_sha256: str = ""
 
 
-#: What must be the same here, and how it is told.
+#: Fields of `Fingerprint` that must match, with their names in messages.
 _MUST = {"sha256": "model", "tensorrt": "TensorRT", "gpu": "GPU", "capability": "capability",
          "driver": "CUDA driver"}  # fmt: skip
 
 
 def require_tensorrt() -> None:
-    """Refuse to go on where TensorRT, or a library that it needs, is not there: ModelError."""
+    """Raise ModelError if TensorRT, or a library that it needs, is not installed."""
     try:
         import_module("tensorrt")
     except ImportError as error:
@@ -70,14 +69,14 @@ def require_tensorrt() -> None:
 
 
 def parse_precision(text: str) -> str:
-    """Return a precision, or raise ConfigError."""
+    """Return `text` if it is one of `PRECISIONS`; else raise ConfigError."""
     if text not in PRECISIONS:
         raise ConfigError(f"expected a precision of {', '.join(PRECISIONS)}, got {text!r}")
     return text
 
 
 def parse_batch(text: str) -> BatchSizes:
-    """Return the batch sizes of ``MIN,OPT,MAX``; ConfigError if the text is none."""
+    """Parse batch sizes ``MIN,OPT,MAX``, events; raise ConfigError if `text` has another form."""
     sizes = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= _MAX_EVENTS:
         raise ConfigError(
@@ -88,7 +87,7 @@ def parse_batch(text: str) -> BatchSizes:
 
 
 def folder() -> Path:
-    """Return where plans are kept: ``SLUICE_ENGINES``, else the user's cache folder."""
+    """Return the folder of plans: ``SLUICE_ENGINES``, else one in the user's cache folder."""
     chosen = os.environ.get("SLUICE_ENGINES", "")
     if chosen:
         return Path(chosen)
@@ -97,12 +96,12 @@ def folder() -> Path:
 
 
 def plan_file(root: Path, model: Model, precision: str, gpu: GpuInfo) -> Path:
-    """Return where the plan of a model for a kind of GPU is kept."""
+    """Return the path of the plan of a model for a kind of GPU."""
     return root / model.label / f"{precision}-{slug(gpu.name)}.plan"
 
 
 def timing_file(root: Path, gpu: GpuInfo, tensorrt: str) -> Path:
-    """Return where the times of kernels on a kind of GPU are kept."""
+    """Return the path of the kernel timings of a kind of GPU."""
     return root / f"{slug(gpu.name)}-{tensorrt}.timing"
 
 
@@ -114,7 +113,7 @@ def build_command(model: Model, precision: str) -> str:
 
 
 def save_plan(file: Path, plan: bytes, fingerprint: Fingerprint) -> Fingerprint:
-    """Write a plan, and beside it what it was built for, which is returned with its hash."""
+    """Write a plan and its fingerprint; return the fingerprint with the hash of the plan."""
     sealed = msgspec.structs.replace(fingerprint, plan_sha256=hashlib.sha256(plan).hexdigest())
     about = msgspec.json.format(msgspec.json.encode(sealed))
     write_atomically(file, plan)
@@ -123,7 +122,7 @@ def save_plan(file: Path, plan: bytes, fingerprint: Fingerprint) -> Fingerprint:
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file under a temporary name and rename it, so that nobody reads a part of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")
     new.write_bytes(data)
@@ -131,13 +130,13 @@ def write_atomically(file: Path, data: bytes) -> None:
 
 
 def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> bytes:
-    """Return the plan of a model for what is here.
+    """Return the plan of a model for this GPU and these versions.
 
     Raises
     ------
     ModelError
-        If there is none, it was built for something else, or it is damaged; with the command that
-        builds it.
+        If there is no plan, it was built for something else, or it is damaged. The hint is the
+        command that builds it.
     """
     file = plan_file(folder(), model, precision, gpu)
     here = Fingerprint(
@@ -165,7 +164,7 @@ def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> byte
 
 
 def _compare(about: str, built: Fingerprint, here: Fingerprint, hint: str) -> None:
-    """Refuse a plan that was built for something else."""
+    """Raise ModelError if a plan was built for something else."""
     differ = [name for name in _MUST if getattr(built, name) != getattr(here, name)]
     if differ:
         was, now = (
@@ -184,5 +183,5 @@ def _about(file: Path) -> Path:
 
 
 def slug(name: str) -> str:
-    """Return a name as part of a file name: lower case, dashes between words."""
+    """Return `name` in lower case with dashes between words, for use in file names."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

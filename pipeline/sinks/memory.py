@@ -51,7 +51,7 @@ def collection() -> Iterator[tuple[int, Collected]]:
 
 
 class MemorySink:
-    """Copies kept events into a `Collected`; for the inline engine. See `Sink`."""
+    """Copies kept events into a `Collected`, for the inline engine."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """What to keep, and where to collect it."""

@@ -1,4 +1,4 @@
-"""Events that a program holds in memory: NumPy arrays, or Arrow tables and record batches."""
+"""The source ``memory``: NumPy arrays, Arrow tables and record batches of this process."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _tables: dict[int, tuple[Schema, EventBatch]] = {}
 
 @contextmanager
 def shared(data: Any) -> Iterator[int]:
-    """Yield a number by which a `MemorySource` of this process finds `data` until the end.
+    """Make `data` available to a `MemorySource` of this process; yield the number of its table.
 
     Parameters
     ----------
     data
-        A dict of NumPy arrays or `Ragged` lists by column name, one entry an event; or a pyarrow
-        Table or RecordBatch.
+        Dict from column name to NumPy array or `Ragged`, each with one entry per event; or a
+        pyarrow Table or RecordBatch.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def as_events(data: Any) -> tuple[Schema, EventBatch]:
 
 def _from_table(table: pa.Table) -> tuple[Schema, EventBatch]:
     schema = from_arrow_schema(table.schema, NAME)
-    # Written and read as a stream: slices and chunks of any program become whole buffers.
+    # Writing and reading it as a stream turns slices and chunks into contiguous buffers.
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_stream(buffer, table.schema) as writer:
         writer.write_table(table)
@@ -91,7 +91,7 @@ def _from_table(table: pa.Table) -> tuple[Schema, EventBatch]:
 
 
 def _native(values: Any) -> Any:
-    """Return an array as recordings hold it: contiguous, this machine's byte order, no bool."""
+    """Return an array contiguous, in native byte order, and bool as uint8, as in recordings."""
     if isinstance(values, Ragged):
         return values
     array = np.asarray(values)
@@ -110,12 +110,12 @@ def _column(name: str, array: Any) -> Column:
 
 
 class MemorySource:
-    """Gives the events of one `shared` table, without copying them; see `Source`."""
+    """Returns the events of one table that was passed to `shared`, without copying them."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Which table."""
+        """Number of the table."""
 
-        #: The number that `shared` gave.
+        #: Number of the table, from `shared`.
         table: int
 
     def __init__(self, name: str, options: Options) -> None:
@@ -138,16 +138,16 @@ class MemorySource:
         self._losses = Losses()
 
     def open(self) -> None:
-        """Nothing to open."""
+        """Do nothing: the events are in memory."""
 
     def select_columns(self, names: Collection[str], events: int) -> None:
-        """All columns are in memory: nothing is read, so nothing can be left out."""
+        """Do nothing: all columns are in memory already."""
 
     def receive(self) -> None:
-        """Nothing comes by socket."""
+        """Do nothing: there is no socket."""
 
     def available(self) -> Available:
-        """Return all there is."""
+        """Return that any batch can be full."""
         return NONE if self.exhausted else UNLIMITED
 
     def read(self, max_events: int) -> EventBatch | None:
@@ -172,13 +172,13 @@ class MemorySource:
         return batch
 
     def stop(self) -> None:
-        """Give no more."""
+        """Return no more events."""
         self.exhausted = True
 
     def losses(self) -> Losses:
-        """Return and forget the events with too long lists."""
+        """Return the events whose lists are too long since the last call."""
         losses, self._losses = self._losses, Losses()
         return losses
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""

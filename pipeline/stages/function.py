@@ -97,7 +97,7 @@ def _options(function: Callable[..., Any]) -> type[msgspec.Struct]:
 
 
 class FunctionStage:
-    """Base of the stages that `stage` makes. See `Stage`."""
+    """Base class of the stages that the decorator `stage` makes."""
 
     Options: type[msgspec.Struct]
     consumes: Schema

@@ -1,4 +1,4 @@
-"""Events in memory, kept by a run or read from a recording, in the forms that analyses use."""
+"""Events in memory, kept by a run or read from a recording, and their conversions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Result:
     batches
         The events in order.
     report
-        What is known about them; see `report`.
+        Report of the run, or description of the recording.
 
     Attributes
     ----------
     schema
         The columns.
     report
-        Of a run, its report, as ``sluice replay --report`` writes it. Of a recording, a dict with
-        ``path``, ``bor`` and ``eor`` (the begin-of-run and end-of-run records, None where one is
-        missing) and ``damage`` (what is wrong with the files, None if nothing is).
+        For a run, its report as ``sluice replay --report`` writes it. For a recording, a dict with
+        ``path``, ``bor`` and ``eor`` (begin-of-run and end-of-run record, None if missing) and
+        ``damage`` (description of damaged files, None without damage).
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def start_fork_server(config: GraphConfig, *, fork_now: bool = False) -> ForkSer
     config
         The graph.
     fork_now
-        Whether to fork this process instead of starting a new interpreter; see `ForkServer`.
+        Whether to fork this process instead of starting a new interpreter.
     """
     uses = [("sink", config.sink.use)]
     uses += [("stage", part.use) for part in config.stages]

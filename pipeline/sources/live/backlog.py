@@ -1,4 +1,4 @@
-"""Events that wait for a worker: packed records in one block; with lists, messages as they came."""
+"""Backlogs of an ingest socket: packed records in one block, or whole messages with lists."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from sluice.pipeline.core.schema import T_INGEST, Schema
 from sluice.pipeline.sources.rebatching import Rebatcher
 from sluice.pipeline.transport.codec import record_dtype
 
-#: Bytes of waiting messages beyond which nothing more is taken.
+#: Maximum size of the waiting messages, bytes; when it is reached, events are shed.
 _MAX_BYTES = 1 << 30
 
 
 class RecordBacklog:
-    """Events of one size, appended byte by byte; see `LiveSource`.
+    """Waiting events of fixed size, as packed records in one block of memory.
 
     Parameters
     ----------
     record
-        Columns of an event.
+        Columns of a record.
     max_events
-        Events that may wait; there is memory for twice as many, so that closing up is rare, and
-        for what must not be shed.
+        Number of events that may wait before others are shed. The block has memory for twice as
+        many: for events that must not be shed, and so that records are rarely moved to the front.
 
     Attributes
     ----------
     events
-        That wait.
+        Number of waiting events.
     capacity
-        Events that fit.
+        Number of events that the block can hold.
+    block
+        The memory of all records, uint8 (capacity × record size,).
     """
 
     def __init__(self, record: Schema, max_events: int) -> None:
@@ -41,7 +43,6 @@ class RecordBacklog:
         dtype = record_dtype(record)
         self._size = dtype.itemsize
         self._records = np.empty(self.capacity, dtype)
-        #: The memory of all records.
         self.block = self._records.view(np.uint8)
         self._bytes = self.block.data
         self._arrived = np.empty(self.capacity, np.int64)
@@ -49,16 +50,16 @@ class RecordBacklog:
 
     @property
     def free_events(self) -> int:
-        """How many more events may wait."""
+        """Number of events that can be added before others are shed."""
         return max(0, self._max_events - self.events)
 
     @property
     def oldest_ns(self) -> int:
-        """`t_ingest` of the oldest event; there must be one."""
+        """`t_ingest` of the oldest event, ns; the backlog must not be empty."""
         return int(self._arrived[self._start])
 
     def add(self, records: memoryview, events: int) -> None:
-        """Copy packed records behind those that wait; they fit, see `capacity`."""
+        """Append packed records, at most `capacity` minus `events` of them."""
         first, size = self._start + self.events, self._size
         if first + events > self.capacity:
             first = self._compact()
@@ -69,18 +70,18 @@ class RecordBacklog:
 
     @property
     def free_range(self) -> tuple[int, int]:
-        """Record of `block` behind those that wait, and how many fit there without closing up."""
+        """Index of the first free record in `block`, and how many records fit from there on."""
         first = self._start + self.events
         return first, min(self.free_events, self.capacity - first)
 
     def commit(self, events: int, now_ns: int) -> None:
-        """Note that so many records were written into the gap."""
+        """Add `events` records that were written to `free_range`, with `t_ingest` of `now_ns`."""
         first = self._start + self.events
         self._arrived[first : first + events] = now_ns
         self.events += events
 
     def take(self, max_events: int) -> EventBatch | None:
-        """Return the oldest events, None if there are none."""
+        """Remove and return up to `max_events` of the oldest events; None if there are none."""
         events = min(max_events, self.events)
         if not events:
             return None
@@ -93,7 +94,7 @@ class RecordBacklog:
         return EventBatch(columns, events)
 
     def _compact(self) -> int:
-        """Move what waits to the front of the memory; return where it ends."""
+        """Move the waiting records to the front of the block; return the index behind them."""
         start, stop = self._start, self._start + self.events
         self._records[: self.events] = self._records[start:stop].copy()
         self._arrived[: self.events] = self._arrived[start:stop].copy()
@@ -102,19 +103,19 @@ class RecordBacklog:
 
 
 class RaggedBacklog:
-    """Batches of events whose size varies; see `LiveSource`.
+    """Waiting events with ragged columns, as batches in the order of arrival.
 
     Parameters
     ----------
     max_events
-        Events that may wait.
+        Number of events that may wait before others are shed.
 
     Attributes
     ----------
     events
-        That wait.
+        Number of waiting events.
     capacity
-        Events that fit, with those that must not be shed.
+        Maximum number of waiting events, including those that must not be shed.
     """
 
     def __init__(self, max_events: int) -> None:
@@ -126,17 +127,17 @@ class RaggedBacklog:
 
     @property
     def free_events(self) -> int:
-        """How many more events may wait; none if there are as many bytes as may be."""
+        """Number of events that can be added before others are shed; 0 at the limit in bytes."""
         return 0 if self._bytes >= _MAX_BYTES else max(0, self._max_events - self.events)
 
     @property
     def oldest_ns(self) -> int:
-        """`t_ingest` of the oldest event; there must be one."""
+        """`t_ingest` of the oldest event, ns; the backlog must not be empty."""
         held = self._rebatcher.held
         return int((held or self._messages[0])[T_INGEST.name][0])
 
     def add(self, batch: EventBatch) -> None:
-        """Put events behind those that wait."""
+        """Append the events of a batch, with the current time as `t_ingest`."""
         if batch.events:
             arrived = np.full(batch.events, time.monotonic_ns())
             self._messages.append(batch.with_columns(**{T_INGEST.name: arrived}))
@@ -144,7 +145,7 @@ class RaggedBacklog:
             self._bytes += _size(batch)
 
     def take(self, max_events: int) -> EventBatch | None:
-        """Return the oldest events, None if there are none."""
+        """Remove and return up to `max_events` of the oldest events; None if there are none."""
         batch = self._rebatcher.read(max_events)
         self.events -= batch.events if batch is not None else 0
         return batch
@@ -158,5 +159,5 @@ class RaggedBacklog:
 
 
 def _size(batch: EventBatch) -> int:
-    """Return the bytes of a batch without `t_ingest`; of a batch that is split, of the whole."""
+    """Return the size of a batch without `t_ingest`, bytes."""
     return sum(array.nbytes for name, array in batch.columns.items() if name != T_INGEST.name)

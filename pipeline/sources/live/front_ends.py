@@ -1,4 +1,4 @@
-"""The front ends that an ingest socket knows: a bounded number, each with its event counter."""
+"""Connected front ends of an ingest socket, each with its event counter."""
 
 from __future__ import annotations
 
@@ -14,17 +14,29 @@ from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.socket import Socket
 
 _LOG = logging.getLogger("sluice.source")
-#: A jump of the event counter beyond this is a broken counter, not a loss.
+#: Maximum gap of the event counter that counts as loss; a larger one means a broken counter.
 _MAX_GAP_EVENTS = 1 << 40
 _COUNTER = (1 << 64) - 1
-#: How often a front end hears how far it was understood, while it sends.
-_TELL_S = 1.0
+#: Time between two acknowledgements to a front end that sends, s.
+_ACK_PERIOD_S = 1.0
 _BUSY, _FREE = Busy(True).to_header(), Busy(False).to_header()
 
 
 @dataclass(slots=True)
 class FrontEnd:
-    """What is known of one sender: its row among the peers, and what it was told of its counter."""
+    """One connected front end.
+
+    Attributes
+    ----------
+    source
+        Number of the source, which the front end chose.
+    row
+        Row of the front end in `peers`.
+    acknowledged
+        Event counter in the last acknowledgement that was sent to it.
+    peers
+        Table with the event counters of all front ends.
+    """
 
     source: int
     row: int
@@ -33,7 +45,7 @@ class FrontEnd:
 
     @property
     def next_event(self) -> int:
-        """Where its event counter stands: 64 bits, which wrap."""
+        """Event counter of its next event, 64 bits with wrap-around."""
         return int(self.peers.expected[self.row])
 
     @next_event.setter
@@ -41,12 +53,12 @@ class FrontEnd:
         self.peers.expected[self.row] = event & _COUNTER
 
     def gap(self, first: int) -> int:
-        """Return how many events are missing before event `first`.
+        """Return the number of events that are missing before event `first`.
 
         Raises
         ------
         ProtocolError
-            If events are repeated, or so many are missing that the counter must be broken.
+            If events are repeated, or the gap is so large that the counter must be broken.
         """
         gap = first - self.next_event
         if gap > _MAX_GAP_EVENTS:
@@ -63,20 +75,26 @@ class FrontEnd:
 
 
 class FrontEnds:
-    """Front ends by identity.
+    """Connected front ends by ZeroMQ identity.
 
     Parameters
     ----------
     max_front_ends
-        How many there may be at a time.
+        Maximum number of front ends at a time.
+
+    Attributes
+    ----------
+    peers
+        Identities and event counters, for the receive loop in machine code.
+    get
+        Returns the `FrontEnd` of an identity, None if it is not connected.
     """
 
     def __init__(self, max_front_ends: int) -> None:
         self._max_front_ends = max_front_ends
-        #: The same for who takes their messages without Python.
         self.peers = PeerTable(max_front_ends)
         self._known: dict[bytes, FrontEnd] = {}
-        self._last_report_s = 0.0
+        self._last_ack_s = 0.0
         self._busy = self._again = False
         self.get = self._known.get
 
@@ -84,9 +102,9 @@ class FrontEnds:
         return len(self._known)
 
     def register(self, peer: bytes, begin: BeginOfRun, socket: Socket) -> None:
-        """Know a front end from now on; ProtocolError if there are too many."""
+        """Add a front end; ProtocolError if there are too many."""
         if peer not in self._known and len(self._known) >= self._max_front_ends:
-            self._forget_the_gone(socket)
+            self._remove_disconnected(socket)
         if peer not in self._known and len(self._known) >= self._max_front_ends:
             raise ProtocolError(
                 f"BOR: expected at most {self._max_front_ends} front ends at a time, got one more",
@@ -100,40 +118,40 @@ class FrontEnds:
         _log("connected", peer, begin.source, begin.next_event)
 
     def set_busy(self, socket: Socket, *, busy: bool) -> None:
-        """Tell every front end to pause, or to go on."""
+        """Ask all front ends to pause, or to go on."""
         self._busy, self._again = busy, True
         for peer in self._known:
             socket.send(_BUSY if busy else _FREE, to=peer)
 
     def unregister(self, peer: bytes) -> None:
-        """Forget a front end."""
+        """Remove a front end."""
         gone = self._known.pop(peer)
         _log("gone", peer, gone.source, gone.next_event)
         self.peers.drop(gone.row)
 
     def acknowledge(self, socket: Socket, *, now: bool = False) -> None:
-        """Tell the front ends how far they were understood, at most once a second unless `now`."""
+        """Send each front end its event counter, at most once a second unless `now`."""
         time_s = time.monotonic()
-        if not now and time_s - self._last_report_s < _TELL_S:
+        if not now and time_s - self._last_ack_s < _ACK_PERIOD_S:
             return
-        self._last_report_s = time_s
+        self._last_ack_s = time_s
         again, self._again = self._again, self._busy
         for peer, front_end in self._known.items():
-            if again:  # the first word may have been lost
+            if again:  # a message may have been lost
                 socket.send(_BUSY if self._busy else _FREE, to=peer)
             if front_end.acknowledged != front_end.next_event:
                 front_end.acknowledged = front_end.next_event
                 socket.send(EventAck(front_end.next_event).to_header(), to=peer)
 
-    def _forget_the_gone(self, socket: Socket) -> None:
-        """Forget those whose connection is gone: a message finds no way to them."""
+    def _remove_disconnected(self, socket: Socket) -> None:
+        """Remove front ends to which no message can be sent any more."""
         ping = Header(Kind.HEARTBEAT)
         for peer in [peer for peer in self._known if not socket.send(ping, to=peer)]:
             self.unregister(peer)
 
 
 def _log(what: str, peer: bytes, source: int, event: int) -> None:
-    """Log that a front end came or went, and where its event counter stands."""
+    """Log that a front end connected or left, with its event counter."""
     name = peer.decode(errors="backslashreplace")
     text = "front end {peer!r} (source {source}) {what} at event {next_event}"
     limiter.info(

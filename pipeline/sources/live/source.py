@@ -1,4 +1,4 @@
-"""Events from front ends over ZeroMQ: messages are appended to an open batch as they come."""
+"""The source ``live``: an ingest socket that receives events from front ends over ZeroMQ."""
 
 from __future__ import annotations
 
@@ -34,37 +34,40 @@ from .backlog import RaggedBacklog, RecordBacklog
 from .front_ends import FrontEnd, FrontEnds
 
 _LOG = logging.getLogger("sluice.source")
+#: Maximum number of messages that one call of `receive` handles.
 _MESSAGES_A_CALL = 256
+#: Maximum time for the messages that have arrived when the source is stopped, s.
 _LAST_CALL_S = 1.0
-#: Shares of the backlog at which front ends are told to pause, and to go on.
+#: Fill levels of the backlog at which front ends are asked to pause, and to go on.
 _HIGH, _LOW = 0.75, 0.25
 _ERROR = "protocol-error"
 _ERRORS = "{count:,} protocol errors of front ends, the latest of {peer!r}: {reason}"
-#: Messages that ZeroMQ may hold for one front end.
+#: Maximum number of messages in ZeroMQ's queues of one front end.
 _QUEUE = 1000
 
 
 class LiveSource:
-    """An ingest socket; see `Source`.
+    """Receives events from front ends.
 
     A front end opens with BOR (its schema must be the declared one), sends DATA or RAW messages
-    whose header counts the events sent before, and closes with EOR. A jump of that count is loss.
-    Up to `backlog` events wait for a worker; beyond that events are shed, counted.
+    whose header has the number of events sent before, and closes with EOR. A gap in that number
+    counts as lost events. Up to `backlog` events wait for a worker; further events are shed.
     """
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """Where to listen and for what."""
+        """Endpoint, columns and limits."""
 
-        #: The record type: column name to dtype and item shape, such as ``uint32[12]``.
+        #: Columns of an event: name to dtype and item shape, such as ``uint32[12]``.
         columns: dict[str, str]
+        #: Endpoint, ``tcp://HOST:PORT`` or ``ipc://PATH``.
         listen: str = "tcp://127.0.0.1:5560"
-        #: Most events that wait in memory for a worker.
+        #: Maximum number of events that wait for a worker.
         backlog: Annotated[int, Meta(ge=1, le=1 << 28)] = 262_144
-        #: Most front ends at a time.
+        #: Maximum number of front ends at a time.
         front_ends: Annotated[int, Meta(ge=1, le=4096)] = 64
-        #: Most bytes of a message; a front end that sends more is disconnected.
+        #: Maximum size of a message, bytes; a front end that sends a larger one is disconnected.
         message_bytes: Annotated[int, Meta(ge=4096, le=1 << 28)] = 1 << 22
-        #: Who may send.
+        #: Keys of the socket and of the front ends that may connect.
         security: Security = Security()
 
     def __init__(self, name: str, options: Options) -> None:
@@ -90,7 +93,7 @@ class LiveSource:
         self._dtype = record_dtype(self._record)
         self._codec = Codec(self._record)
         self._backlog: RecordBacklog | RaggedBacklog
-        #: The backlog is one of the two: events with lists do not come as packed records.
+        #: One of the two is the backlog, the other None: ragged columns are not sent as records.
         self._packed: RecordBacklog | None = None
         self._lists: RaggedBacklog | None = None
         if self._record.ragged:
@@ -100,11 +103,11 @@ class LiveSource:
 
     @property
     def exhausted(self) -> bool:
-        """Whether it was stopped and everything taken was given."""
+        """Whether the source was stopped and all events that arrived were read."""
         return self._stopped and not self._backlog.events
 
     def open(self) -> None:
-        """Listen; ConfigError if the address is taken."""
+        """Bind the socket; ConfigError if the address is in use."""
         security = load_server_auth(self._security, f"source {self.name!r}")
         self.socket = Socket(self._listen, security=security, limits=self._limits)
         if self._packed is not None:
@@ -114,7 +117,7 @@ class LiveSource:
             )
 
     def receive(self) -> None:
-        """Take the messages that are there, a bounded number of them."""
+        """Handle the messages that have arrived, up to a maximum number."""
         if self.socket is None or self._stopped:
             return
         for _ in range(_MESSAGES_A_CALL):
@@ -131,7 +134,7 @@ class LiveSource:
         self._front_ends.acknowledge(self.socket)
 
     def protect(self, share: float, salt: int) -> None:
-        """Shed none of the events that a hash of their id draws; see `ProtectsPassThrough`."""
+        """Shed none of the events in the pass-through sample of `share` and `salt`."""
         self._share, self._salt = share, salt
 
     def available(self) -> Available:
@@ -140,14 +143,14 @@ class LiveSource:
         return Available(backlog.events, backlog.oldest_ns) if backlog.events else NONE
 
     def read(self, max_events: int) -> EventBatch | None:
-        """Return the oldest waiting events."""
+        """Return up to `max_events` of the oldest waiting events; None if there are none."""
         batch = self._backlog.take(max_events)
         if batch is not None:
             self._update_busy()
         return batch
 
     def stop(self) -> None:
-        """Take what has arrived, then no more."""
+        """Handle the messages that have arrived, then receive no more."""
         deadline = time.monotonic() + _LAST_CALL_S
         while self.socket is not None and self.socket.poll(0) and time.monotonic() < deadline:
             self.receive()
@@ -156,7 +159,7 @@ class LiveSource:
         self._stopped = True
 
     def losses(self) -> Losses:
-        """Return and forget what was lost, shed or no event."""
+        """Return the lost, shed and invalid events since the last call."""
         losses, self._losses = self._losses, Losses()
         if self.socket is not None:
             losses.rejected_connections = self.socket.refused - self._refused
@@ -172,7 +175,7 @@ class LiveSource:
             self.socket.close()
 
     def _next(self, socket: Socket) -> Message | None:
-        """Append what nearly every message is, packed records; return the next that is not."""
+        """Append messages of packed records to the backlog; return the next other message."""
         receiver, packed = self._receiver, self._packed
         if receiver is None or packed is None:
             return socket.receive()
@@ -259,7 +262,7 @@ class LiveSource:
         return records.view(np.uint8).data
 
     def _keep(self, lists: RaggedBacklog, message: EventData, payload: list[memoryview]) -> None:
-        """Put the events of a message behind those that wait; each that is none is refused."""
+        """Append the valid events of a message to the backlog; reject the others."""
         if message.kind != Kind.DATA or len(payload) != 1:
             raise ProtocolError(
                 f"message: expected DATA in 1 payload frame, for records with lists, got "
@@ -279,7 +282,7 @@ class LiveSource:
         lists.add(batch)
 
     def _append(self, packed: RecordBacklog, records: memoryview, events: int) -> None:
-        """Copy records behind those that wait; what the backlog has no room for is shed."""
+        """Append records to the backlog; shed those that do not fit."""
         if events > packed.free_events:
             whole = np.frombuffer(records, self._dtype, events)
             kept = whole[self._protected_rows(whole[EVENT_ID.name])]
@@ -288,7 +291,7 @@ class LiveSource:
         packed.add(records, events)
 
     def _protected_rows(self, ids: Array) -> Array:
-        """Return the rows of events that are not shed: those with room, and the share to spare."""
+        """Return the rows that are not shed: those that fit, and the pass-through sample behind."""
         free = self._backlog.free_events
         rest = np.ascontiguousarray(ids[free:])
         drawn = np.empty(len(rest), np.bool_)
@@ -297,7 +300,7 @@ class LiveSource:
         return np.concatenate([np.arange(free), free + np.flatnonzero(drawn)[:max_protected]])
 
     def _update_busy(self) -> None:
-        """Tell the front ends to pause when the backlog fills, and to go on when it has emptied."""
+        """Ask the front ends to pause when the backlog is nearly full, and later to go on."""
         busy = self._backlog.events > (_LOW if self._busy else _HIGH) * self._max_waiting
         if busy != self._busy and self.socket is not None:
             self._busy = busy
@@ -309,6 +312,7 @@ class LiveSource:
 
 
 def _peer_error(peer: bytes, text: str) -> ProtocolError:
+    """Return a ProtocolError with the identity of the sender."""
     error = ProtocolError(text)
     error.peer = peer
     return error

@@ -45,7 +45,7 @@ class Table(Protocol):
 
 
 class TableSource(ABC):
-    """A source that reads a `Table`; formats differ in `open_table` alone. See `Source`."""
+    """A source that reads a `Table`; the formats differ only in `open_table`."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """What all formats share."""
