@@ -1,6 +1,6 @@
 """Hypothesis strategies for columns, schemas and batches, for tests of stages and sinks.
 
-Needs hypothesis, which the pipeline itself does not: it is imported when a strategy is made.
+Requires hypothesis, which is imported when a strategy is made; the pipeline does not need it.
 
 Examples
 --------
@@ -26,7 +26,7 @@ from sluice.pipeline.core.schema import Array, Column, Schema
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-#: What a column may hold.
+#: Dtypes that a column may have.
 DTYPES = (
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
     "float16", "float32", "float64",
@@ -34,7 +34,7 @@ DTYPES = (
 
 
 def columns(*, dtypes: tuple[str, ...] = DTYPES, ragged: bool = True) -> SearchStrategy[Column]:
-    """Return a strategy for columns: any name, dtype, item shape, unit and labels, `ragged` too."""
+    """Return a strategy for columns of any name, dtype, item shape, unit and labels."""
     from hypothesis import strategies as st
 
     words = st.text("abcdezXYZ019_-./ µ²é€\N{BUG}", min_size=1, max_size=8)
@@ -72,7 +72,7 @@ def schemas(
 
 
 def arrays(column: Column, events: int) -> SearchStrategy[Any]:
-    """Return a strategy for a column's values: any bits, NaN, infinities and subnormals too."""
+    """Return a strategy for the values of a column: any bits, including NaN and infinities."""
     from hypothesis import strategies as st
 
     def array(noise: bytes, items: int) -> Array:
@@ -86,7 +86,7 @@ def arrays(column: Column, events: int) -> SearchStrategy[Any]:
 
     @st.composite
     def ragged(draw: Any) -> Ragged:
-        """Draw lists, as a rule with items of other events before and behind."""
+        """Draw lists, usually with items of other events before and after them in memory."""
         max_items = min(7, column.item_limit)
         counts = draw(st.lists(st.integers(0, max_items), min_size=events, max_size=events))
         before, behind = draw(st.integers(0, 2)), draw(st.integers(0, 2))
@@ -99,12 +99,12 @@ def arrays(column: Column, events: int) -> SearchStrategy[Any]:
 def batches(
     schema: Schema | None = None, *, max_events: int = 40
 ) -> SearchStrategy[tuple[Schema, EventBatch]]:
-    """Return a strategy for a schema and a batch of it, of none to `max_events` events.
+    """Return a strategy for a schema and a batch of 0 to `max_events` events.
 
     Parameters
     ----------
     schema
-        The columns; None draws them.
+        Columns of the batch; None to draw them too.
     max_events
         Largest number of events.
     """

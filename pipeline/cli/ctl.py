@@ -64,7 +64,7 @@ def start(
     before = client.post("start")["run"]
 
     def begun(now: Status) -> bool:
-        # A short run may be over before anyone looks.
+        # A short run may be over before the first poll.
         over = now["state"] == "STOPPED" and now["run"] != before
         return over or now["state"] in ("RUNNING", "PAUSED")
 

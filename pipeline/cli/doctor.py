@@ -1,4 +1,4 @@
-"""``sluice doctor``: what this machine has and lacks."""
+"""``sluice doctor``: checks the machine for runs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _show(diagnosis: DoctorReport, *, gpu: bool) -> None:
 
 
 def _mark(finding: Finding, *, gpu: bool) -> str:
-    """Return how a finding stands, in the colour of how much it matters."""
+    """Return the status of a finding, coloured by severity."""
     from sluice.pipeline.tools.doctor.finding import GPU, Status
 
     colour = _COLOURS[finding.status.value]

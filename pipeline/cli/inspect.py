@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: check, inspect, models."""
+"""Commands that only read: check, inspect, models."""
 
 from __future__ import annotations
 

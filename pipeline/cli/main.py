@@ -54,7 +54,7 @@ for command in entry_points(group="sluice.commands"):
 
 def main() -> None:
     """Run the command line; errors are printed without a traceback unless ``--debug`` is given."""
-    # NumPy's linear algebra would start threads with every command, for a sixth of its start.
+    # Otherwise NumPy's linear algebra starts threads, which takes a sixth of the start-up time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("SLUICE_FAST_IMPORT", "1")  # read by sluice.kernels.compiler.jit
     try:

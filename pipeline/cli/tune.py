@@ -65,7 +65,7 @@ def tune(
 
 
 def tuned(config: GraphConfig) -> GraphConfig:
-    """Return the graph as it was tuned for this machine, if it was; say so."""
+    """Return the graph with its tuned settings for this machine, if any, and print a note."""
     from sluice.pipeline.tools.autotune import apply, tuned_file
 
     config, message = apply(config, tuned_file(config))

@@ -1,4 +1,4 @@
-"""Import of a component by where it is: ``module:Class``, or ``file.py:Class``.
+"""Import of components by ``module:Class`` or ``file.py:Class``.
 
 A graph file that names a file runs that file's code: it is trusted like a program.
 """
@@ -25,9 +25,9 @@ def import_object(use: str, where: str, folder: Path) -> Any:
     use
         ``module:Name`` or ``path.py:Name``.
     where
-        Begins each message.
+        Place in the graph file; error messages begin with it.
     folder
-        A relative path begins here.
+        Folder that relative paths start from.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _is_component(value: Any, module: ModuleType) -> bool:
 def _import_module(name: str, where: str) -> ModuleType:
     try:
         return import_module(name)
-    except Exception as error:  # whatever the code of others raises when it is imported
+    except Exception as error:  # imported code may raise any exception
         hint = None
         if isinstance(error, ModuleNotFoundError):
             hint = "is it installed beside sluice? a file is named with its suffix: 'name.py:Class'"
@@ -64,7 +64,7 @@ def _import_module(name: str, where: str) -> ModuleType:
 
 
 def _import_file(path: Path, where: str) -> ModuleType:
-    """Import a file under a name that no other file and no other version of it has."""
+    """Import a file under a module name that is unique to its path and content."""
     try:
         version = path.stat().st_mtime_ns
     except OSError as error:
@@ -83,7 +83,7 @@ def _import_file(path: Path, where: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the code of others raises when it is imported
+    except Exception as error:  # imported code may raise any exception
         del sys.modules[name]
         raise ConfigError(f"{where}: cannot import {path}: {_describe(error, path)}") from error
     return module

@@ -59,13 +59,13 @@ class WorkersTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     restart_window: str = "10 min"
     #: Time without any result after which the run ends in ERROR, a duration.
     stall_timeout: str = "60 s"
-    #: Time without a message after which a worker or the sink is given up, and killed if it is on
-    #: this host, a duration; longer than the longest batch takes.
+    #: Time without a message after which a worker or the sink counts as exited, and is killed if it
+    #: runs on this host, a duration; must be longer than the longest batch takes.
     hang_timeout: str = "30 s"
     #: Endpoints where workers of other hosts join and where they send results; empty for none.
     listen: str = ""
     results: str = ""
-    #: Who may join: keys.
+    #: Keys of the run, and of the remote workers that may join.
     security: Security = Security()
 
     @property
@@ -86,9 +86,9 @@ class RunTable(Struct, frozen=True, forbid_unknown_fields=True):
 class HttpTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[http]``: metrics, health, status and control."""
 
-    #: Where to listen, host:port; loopback only, unless there is a token.
+    #: Address to listen on, host:port; must be loopback unless there is a token.
     listen: str = "127.0.0.1:9464"
-    #: A file whose first line is the token that control needs; empty for none.
+    #: Path of a file whose first line is the token for run control; empty for none.
     token_file: str = ""
 
 

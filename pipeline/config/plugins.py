@@ -1,4 +1,4 @@
-"""Finding sources, stages, monitors, sinks and backends by the name that a graph file uses.
+"""Registry of components: sources, stages, monitors, sinks and backends by name.
 
 Entry points name them, ours like anyone's: groups ``sluice.sources``, ``sluice.stages``,
 ``sluice.monitors``, ``sluice.sinks``, ``sluice.backends``. The stages and monitors of our detectors
@@ -28,9 +28,9 @@ from .strict import strict_convert
 
 _PIPELINE = __package__.rpartition(".")[0]
 _DETECTORS = f"{_PIPELINE}.detectors"
-#: What a detector's module calls its tables of components, by kind.
+#: Name of the table of components in a detector's module, by kind.
 _TABLES = {"stage": "STAGES", "monitor": "MONITORS"}
-#: Names of an earlier release, by kind; they hold until the next one.
+#: Names of an earlier release and their current names, by kind; still accepted.
 _RENAMED = {"stage": {"device": "gpu-chain"}}
 #: A colon in the name of a backend separates it from its device.
 _BY_NAME_ALONE = "backend"
@@ -48,7 +48,7 @@ def _group(kind: str) -> EntryPoints:
 
 @cache
 def _entry_points(_: tuple[str, ...]) -> Any:  # before Python 3.12 of another type
-    """Return all entry points along a path, once: it takes a file of each package there is."""
+    """Return all entry points along a path; cached, because it reads a file of every package."""
     return entry_points()
 
 
@@ -63,9 +63,9 @@ def load_class(kind: str, use: str, where: str, folder: Path | None = None) -> A
         An entry point of ``sluice.<kind>s``, a detector's own, ``module:Class`` or
         ``file.py:Class``.
     where
-        The place in the graph file, for messages.
+        Place in the graph file, for error messages.
     folder
-        The folder of the graph file, from which paths of files begin; the current one unless given.
+        Folder of the graph file, for relative paths; by default the current one.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def module_of(kind: str, use: str) -> str | None:
 
 
 def _is_path(kind: str, use: str) -> bool:
-    """Whether `use` says where the class is, and is not its name."""
+    """Whether `use` is a module or file with a class, and not a name."""
     return kind != _BY_NAME_ALONE and ":" in use
 
 
@@ -131,7 +131,7 @@ def build(kind: str, part: ComponentConfig, origin: str) -> Any:
     kind
         ``source``, ``stage``, ``monitor`` or ``sink``.
     part
-        What the graph file says of it.
+        Table of the component in the graph file.
     origin
         Path of the graph file, for messages and for components in files beside it.
 
@@ -147,7 +147,7 @@ def build(kind: str, part: ComponentConfig, origin: str) -> Any:
         return cls(part.name, options)
     except TypeError as error:
         if callable(cls) and error.__traceback__ and error.__traceback__.tb_next is not None:
-            raise  # from inside: a defect of the component, told as such
+            raise  # raised inside the constructor: a defect of the component itself
         raise ConfigError(
             f"{where}: {part.use!r}: expected a class made as cls(name, options), or a function "
             f"with @stage: {error}"

@@ -27,11 +27,11 @@ def strict_convert(
     Parameters
     ----------
     tables
-        As a TOML or JSON file has them.
+        Tables, parsed from TOML or JSON.
     kind
-        The struct.
+        Type of the struct.
     where
-        What the tables are, for errors.
+        Name of the file or tables, for error messages.
     renamed
         Keys of files that an earlier release wrote: name of a table (of a list of tables) in
         `tables` to its old keys and what they are called now.
@@ -39,7 +39,8 @@ def strict_convert(
     Raises
     ------
     ConfigError
-        Naming the key, what was expected and what came; for an unknown key the nearest known one.
+        If a key or value is wrong; the message has the key, what was expected and found, and for
+        an unknown key the nearest known one.
     """
     if renamed:
         tables = {

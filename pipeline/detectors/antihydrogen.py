@@ -23,7 +23,7 @@ HODOSCOPE = Column("hodoscope", "float32", (2, hodoscope.BARS))
 
 
 class Unpack:
-    """1,430 strip bits to two images of two layers; the outer φ has the inner one's pitch."""
+    """Unpacks 1,430 strip bits to two images of two layers, all φ with the inner layer's pitch."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """No options."""
@@ -39,7 +39,7 @@ class Unpack:
         self._pool = OutputBuffers(Schema((*self.provides, Column("status", "uint8"))), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with `z`, `phi` and `layers`, bad events flagged invalid."""
+        """Return the batch with `z`, `phi` and `layers`, invalid events flagged."""
         z, phi, layers, status = self._pool.arrays(batch.events)
         bad = strips.to_images(batch["strips"], z, phi, layers, status)
         batch = batch.with_columns(z=z, phi=phi, layers=layers)
@@ -49,7 +49,7 @@ class Unpack:
         return batch
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class Vertex:
@@ -81,11 +81,11 @@ class Vertex:
         return batch.with_columns(vertex=where, vertex_r=radius)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class Hodoscope:
-    """Clock counts of 64 bars to the bars that fired, and their times after the first hit."""
+    """Computes which of 64 bars fired, and their times after the first hit, from clock counts."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """No options."""
@@ -107,7 +107,7 @@ class Hodoscope:
         return batch.with_columns(hodoscope=features)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 STAGES = {"unpack": Unpack, "hodoscope": Hodoscope, "vertex": Vertex}

@@ -1,4 +1,4 @@
-"""Jets: particle-flow candidates, ragged, to the substructure of each event's hardest jet."""
+"""Jets: substructure of the hardest jet of each event, from ragged particle-flow candidates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.pipeline.core.schema import OUTCOME, Array, Column, Schema
 PT = Column("pt", "float32", (None,), "GeV")
 ETA = Column("eta", "float32", (None,))
 PHI = Column("phi", "float32", (None,))
-#: Weight of each candidate by pile-up subtraction; read where the source has it.
+#: Weight of each candidate from pile-up subtraction; read if the source has it.
 WEIGHT = Column("weight", "float32", (None,))
 OBSERVED = Column("observables", "float32", (len(jets.OBSERVABLES),), labels=jets.OBSERVABLES)
 KINEMATICS = Column(
@@ -41,7 +41,7 @@ class Substructure:
         self._weighted = False
 
     def connect(self, available: Schema) -> Schema:
-        """Return the inputs, weights among them where the source has them."""
+        """Return the inputs, with the weights if the source has them."""
         self._weighted = WEIGHT.name in available
         return self.consumes.merge((WEIGHT,)) if self._weighted else self.consumes
 
@@ -50,7 +50,7 @@ class Substructure:
         self._pool = OutputBuffers(Schema((*self.provides, Column("status", "uint8"))), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with `observables` and `jet`, bad events flagged invalid."""
+        """Return the batch with `observables` and `jet`, invalid events flagged."""
         observables, kinematics, status = self._pool.arrays(batch.events)
         names = [PT.name, ETA.name, PHI.name, *([WEIGHT.name] if self._weighted else [])]
         lists = [batch.ragged(name) for name in names]
@@ -68,18 +68,18 @@ class Substructure:
         return batch
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 def _without_items(lists: Ragged, rows: Array) -> Ragged:
-    """Return the lists, those at `rows`, bool (N,), without items."""
+    """Return the lists with those at `rows`, bool (N,), emptied."""
     counts = np.where(rows, 0, lists.counts)
     kept = np.repeat(~rows, lists.counts)
     return Ragged.from_counts(lists.items[kept], counts)
 
 
 def _flat(lists: list[Ragged]) -> tuple[Array, Array, Array, Array]:
-    """Return offsets, momenta, pseudorapidities and azimuths, those of weight zero left out."""
+    """Return offsets, momenta, pseudorapidities and azimuths, without candidates of weight 0."""
     offsets = lists[0].offsets - lists[0].offsets[0]
     pt, eta, phi, *weight = (column.items for column in lists)
     if weight:

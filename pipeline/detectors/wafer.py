@@ -32,7 +32,7 @@ _REASONS = {wafer.NOT_FINITE: "charge is not finite", wafer.NEGATIVE: "charge is
 
 
 class Unpack:
-    """Twelve words of the front-end chip to 48 charges."""
+    """Unpacks twelve words of the front-end chip to 48 charges."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """No options."""
@@ -55,21 +55,21 @@ class Unpack:
         return batch.with_columns(charge=charge)
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Queue the same on a CUDA stream."""
+        """Queue the kernels of `process` on a CUDA stream."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.unpack(columns["words"], columns["charge"], stream=stream)
 
     def check(self, batch: EventBatch, status: Mapping[str, Array]) -> EventBatch:
-        """Return the batch as it is: any words are valid."""
+        """Return the batch unchanged: any words are valid."""
         return batch
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class Normalise:
-    """48 charges to the encoder's 8×8 image and their sum; refuses NaN and negative charges."""
+    """Computes the encoder's 8×8 image and the sum of 48 charges; none may be negative or NaN."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """No options."""
@@ -86,14 +86,14 @@ class Normalise:
         self._pool = OutputBuffers(Schema((*self.provides, *self.status_columns)), events)
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with `image` and `charge_sum`, bad events flagged invalid."""
+        """Return the batch with `image` and `charge_sum`, invalid events flagged."""
         image, charge_sum, status = self._pool.arrays(batch.events)
         bad = wafer.normalise(batch["charge"], image, charge_sum, status)
         batch = batch.with_columns(image=image, charge_sum=charge_sum)
         return self.check(batch, {STATUS.name: status}) if bad else batch
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Queue the same on a CUDA stream, with a status of each event for `check`."""
+        """Queue the kernels of `process` on a CUDA stream; they also write a status for `check`."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.normalise(
@@ -108,16 +108,16 @@ class Normalise:
         return batch
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class Pack:
-    """Latents and module sum to link bits, and what the far end reads back from them."""
+    """Packs latents and module sum into link bits, and unpacks them as the receiver does."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """Link format."""
 
-        #: Bits a latent: 3, 5, 7 or 9 for 2, 3, 4 or 5 eLinks.
+        #: Bits per latent: 3, 5, 7 or 9 for 2, 3, 4 or 5 eLinks.
         bits: Annotated[int, Meta(ge=1, le=16)] = 9
 
     consumes = Schema((LATENT, CHARGE_SUM))
@@ -142,7 +142,7 @@ class Pack:
         return batch.with_columns(packed=packed, latent_q=latent_q, sum_q=sum_q)
 
     def enqueue(self, columns: Mapping[str, Any], stream: int) -> None:
-        """Queue the same on a CUDA stream."""
+        """Queue the kernels of `process` on a CUDA stream."""
         from sluice.kernels.cuda import wafer as on_device
 
         on_device.quantise_pack(
@@ -151,21 +151,21 @@ class Pack:
         )  # fmt: skip
 
     def check(self, batch: EventBatch, status: Mapping[str, Array]) -> EventBatch:
-        """Return the batch as it is: any latents can be packed."""
+        """Return the batch unchanged: any latents can be packed."""
         return batch
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
     def report(self, events: int) -> dict[str, dict[str, int]]:
-        """Return the bits before and after compression, of all events, for the run report."""
+        """Return the number of bits before and after compression, for the run report."""
         bits_in = wafer.CELLS * CODE_BITS
         bits_out = wafer.packed_bits(self.bits)
         return {"compression": {"bits_in": events * bits_in, "bits_out": events * bits_out}}
 
 
 class Emd:
-    """EMD between a wafer and its decoded image, by a surrogate: what the compression loses.
+    """Loss of the compression: EMD between a wafer and its decoded image, by a surrogate model.
 
     The distance is Euclidean between unit hexagon coordinates; both images are normalised to a
     sum of one, so that lost total charge does not show. Wafers without charge have no EMD.

@@ -1,1 +1,1 @@
-"""Engines run a graph: inline in one process, or distributed over processes. Same decisions."""
+"""Engines: run a graph in one process or in several, with the same decisions."""

@@ -1,4 +1,4 @@
-"""What both engines share: the context of a run and the engine protocol.
+"""Context of a run, and the protocol of engines.
 
 The inline engine runs a graph in one process, the distributed one over several; both make the same
 decisions.

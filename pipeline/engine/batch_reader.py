@@ -55,7 +55,7 @@ class BatchReader:
         """
         source = self._context.source
         waiting = source.available()
-        timed = bool(waiting.oldest_ns)  # a file does not wait for anybody
+        timed = bool(waiting.oldest_ns)  # a file loses nothing by waiting
         batch = source.read(self.batching.target_events if timed else self._max_events)
         if batch is None:
             return None

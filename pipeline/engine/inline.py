@@ -51,7 +51,7 @@ class InlineEngine:
     def start(self) -> None:
         """Open the stages, then the sink."""
         self._chain.open()
-        gc.freeze()  # spares the collector the objects that stay to the end
+        gc.freeze()  # the garbage collector need not visit objects that live as long as the run
         resumed = self._context.resumed
         self._reader = BatchReader(self._context, self._epochs)
         self._reader.batching.set_service_times(self._chain.service_s)
@@ -107,7 +107,7 @@ class InlineEngine:
             if due_s <= 0:
                 self._flush()
             if source.exhausted or (taken is not None and not live):
-                continue  # even a poll without a wait would give the core away
+                continue  # a poll gives up the core even without a timeout
             wait_s = max(0.0, min(self._poll_timeout(), due_s))
             if poller.poll(0.0 if taken is not None else wait_s):
                 source.receive()
@@ -122,7 +122,7 @@ class InlineEngine:
         return _WAIT_S if self._context.control.paused else min(_WAIT_S, more_s)
 
     def finish(self) -> dict[str, Any]:
-        """End the sink and close the stages."""
+        """Close the sink and the stages."""
         if self._preload is not None:
             self._preload.wait()
         self._chain.close()

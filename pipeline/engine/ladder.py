@@ -124,7 +124,7 @@ class LadderController:
     def choose(self, waiting: Available, events: int, workers: int) -> int:
         """Return the rung of a batch of `events` of the waiting events, which is sent now."""
         now_ns = time.monotonic_ns()
-        if waiting.oldest_ns:  # a file does not wait for anybody
+        if waiting.oldest_ns:  # a file loses nothing by waiting
             above_s = self._batching.required_s(events, max(0, self._ladder.rung - 1))
             age_s = (now_ns - waiting.oldest_ns) * 1e-9
             self._ladder.on_batch(

@@ -1,1 +1,1 @@
-"""A chain of stages in one process."""
+"""Execution of a chain of stages in one process."""

@@ -1,4 +1,4 @@
-"""A chain of stages in one process: runs batches, isolates events that break a stage, sums up."""
+"""A chain of stages in one process: runs batches, isolates events that fail, summarises."""
 
 from __future__ import annotations
 

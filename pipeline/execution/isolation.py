@@ -1,4 +1,4 @@
-"""Isolation of the events that break a stage: they fail alone, the rest of their batch goes on."""
+"""Isolation of events that cause an error in a stage: only they fail, not their whole batch."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class MonitorRunner:
                 self._hand_over(subscription, now_s)
 
     def close(self) -> None:
-        """Give the monitors the samples that wait, for at most ten seconds, then close them."""
+        """Process the waiting samples for at most ten seconds, then close the monitors."""
         for subscription in self._subscriptions:
             self._hand_over(subscription, time.monotonic())
         if self._thread.is_alive():

@@ -199,7 +199,7 @@ class DoubleBufferedExecutor:
     rows
         Minimum and maximum number of events of a piece.
     enqueue_factory
-        Makes the function that queues the work on a piece.
+        Returns the function that queues the work on a piece.
     resources
         Releases memory, streams and graphs when it is closed.
     """
@@ -252,7 +252,7 @@ class DoubleBufferedExecutor:
             for buffers in self._buffers:
                 buffers.collect()
         except BaseException:
-            with suppress(Exception):  # the first failure is what counts
+            with suppress(Exception):  # an error of the clean-up would hide the first
                 self._discard()
             raise
 

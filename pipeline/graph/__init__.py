@@ -1,1 +1,1 @@
-"""A graph built, every column joined and checked; segments; shadows."""
+"""Graphs: stages and monitors joined by their columns; segments; shadow models."""

@@ -1,4 +1,4 @@
-"""A graph file built: stages and monitors joined, every column checked before anything starts."""
+"""Graphs: stages and monitors built from a graph file, with all columns joined and checked."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class StageJoin:
     Attributes
     ----------
     stage, use
-        Name of the stage, and of the component that it is.
+        Name of the stage, and name of its component.
     inputs, outputs
         Columns that it reads and adds; none if it is bypassed.
     bypassed
-        Whether the source has its outputs already, so that it does not run.
+        Whether the stage does not run because the source has its outputs already.
     """
 
     stage: str
@@ -62,9 +62,9 @@ class Graph:
     config
         The graph file.
     stages, monitors, shadows
-        Those that run, in order; bypassed stages are left out.
+        Stages that run, monitors, and shadow models, in order; without bypassed stages.
     joins
-        Inputs and outputs of every stage, those of bypassed ones and of other segments too.
+        Inputs and outputs of every stage, also of bypassed ones and of other segments.
     inputs
         Columns that ingest sends to a worker: those of the source that stages, monitors and sink
         need.
@@ -131,7 +131,7 @@ class Graph:
         return max([1, *(stage.rungs for stage in self.ladders)])
 
     def derived_columns(self, stages: Iterable[str]) -> frozenset[str]:
-        """Return the columns that these stages add, and what later stages derive from them."""
+        """Return the columns of these stages, and those that later stages derive from them."""
         names, derived = set(stages), set[str]()
         for join in self.joins:
             if join.stage in names or derived & set(join.inputs.names):
@@ -139,7 +139,7 @@ class Graph:
         return frozenset(derived)
 
     def decision_stage(self) -> Decides | None:
-        """Return the stage that decides, in any segment; None where there is none."""
+        """Return the stage that decides, in any segment; None if there is none."""
         return next((stage for stage in self.all_stages if isinstance(stage, Decides)), None)
 
     def report(self, events: int) -> dict[str, Any]:
@@ -152,10 +152,10 @@ class Graph:
 
 
 def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ...]) -> Graph:
-    """Build each stage and monitor and join them to the columns of a source.
+    """Build the stages and monitors of a graph and check all columns, from the source to the sink.
 
     A stage is bypassed when the source lacks a column that it reads but has all that it adds: a
-    recording of charges enters a graph of chip words after the unpacking.
+    recording of charges enters a graph for chip words after the unpacking.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def build_graph(config: GraphConfig, source: Schema, sink_columns: tuple[str, ..
 
 
 def _overwritten_inputs(joins: list[StageJoin]) -> set[str]:
-    """Return columns that a stage adds before any stage reads them: the source's are not used."""
+    """Return the source's columns that a stage replaces before any stage reads them."""
     read: set[str] = set()
     added: set[str] = set()
     for join in joins:

@@ -1,4 +1,4 @@
-"""The backends of a graph's models: which stages run one, and on what."""
+"""Stages of a graph that run a model, and their backends."""
 
 from __future__ import annotations
 

@@ -17,10 +17,11 @@ from .graph import Graph, StageJoin
 
 
 def split(graph: Graph) -> list[Graph]:
-    """Return the segments of a graph as its file says: each a graph of the stages in it.
+    """Return the segments that the graph file defines, each as a graph of its stages.
 
-    The outputs of each are the inputs of the next: what later stages, monitors, shadows and the
-    sink need, and the decisions so far. Monitors and shadows belong to the last.
+    The outputs of a segment are the inputs of the next one: the columns that later stages,
+    monitors, shadows and the sink need, and the decisions so far. Monitors and shadows run in the
+    last segment.
     """
     chain = graph.config.workers.chain
     if not chain:
@@ -45,12 +46,12 @@ def split(graph: Graph) -> list[Graph]:
 
 
 def edge_schemas(graph: Graph) -> list[Schema]:
-    """Return the columns that ingest gives, those between segments, and those the sink gets."""
+    """Return the columns from ingest, those between consecutive segments, and those to the sink."""
     return [*(segment.inputs for segment in split(graph)), graph.outputs]
 
 
 def _edge(graph: Graph, behind: set[str]) -> Schema:
-    """Return the columns that travel to the stages `behind`."""
+    """Return the columns that are sent to the stages `behind`."""
     before: list[StageJoin] = [join for join in graph.joins if join.stage not in behind]
     needed, made = {EVENT_ID.name, OUTCOME.name, DECISION.name}, set[str]()
     for join in graph.joins:

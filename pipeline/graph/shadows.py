@@ -1,7 +1,7 @@
 """Shadow models: run on a sample of the same events as a stage's model, without deciding.
 
-A shadow processes a sample again, from its stage to the menu, in a thread beside the stages,
-behind a queue that drops when it is full. It may be slow or fail: nothing waits for it.
+A shadow processes a sample again, from its stage to the menu, in a separate thread. Samples are
+dropped when its queue is full. A shadow that is slow or fails does not affect the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sluice.pipeline.metrics.shadow_meter import ShadowMeter
 from sluice.pipeline.stages.base import Stage
 from sluice.pipeline.stages.capabilities import BindsInputs, Decides, HasShadows
 
-#: A sample may exceed a batch by this many events, left over from earlier batches.
+#: Maximum number of events of earlier batches that a sample may hold beside one batch.
 _EXTRA_EVENTS = 512
 _NO_VALUES = np.empty(0, np.float32)
 
@@ -32,20 +32,20 @@ class Shadow:
     Parameters
     ----------
     stage
-        Stage whose model it is compared with.
+        Name of the stage whose model it is compared with.
     label
-        The model, ``name`` or ``name@version``.
+        Label of the shadow model, ``name`` or ``name@version``.
     components
-        Graph file's tables of the stage and of those after it.
+        Tables of the graph file of the stage and of later stages.
     available
-        The columns before the stage.
+        Columns before the stage.
     origin
-        The graph file, for errors.
+        Path of the graph file, for error messages.
 
     Raises
     ------
     SluiceError
-        If there is no such model, its tensors are others, or no menu comes behind.
+        If there is no such model, its tensors differ, or no menu follows the stage.
     """
 
     metric, labels = "", dict[str, str]()
@@ -73,7 +73,7 @@ class Shadow:
         self._off = False
 
     def _connect(self, available: Schema, origin: str) -> Schema:
-        """Join the stages; return the columns that they read of the processed batch."""
+        """Join the stages; return the columns of the processed batch that they read."""
         reads: dict[str, Column] = {}
         made: set[str] = set()
         for stage in self._stages:
@@ -90,19 +90,19 @@ class Shadow:
         return Schema((EVENT_ID, OUTCOME, DECISION)).merge(reads.values())
 
     def load(self, events: int) -> None:
-        """Load and check the model and open the stages; raises where that fails."""
+        """Load and check the model and open the stages; raise if that fails."""
         for stage in self._stages:
             stage.open(events + _EXTRA_EVENTS)
 
     def open(self, events: int) -> None:
-        """Load the model; where that fails the shadow is off, and the run goes on."""
+        """Load the model; if that fails, the shadow is off and the run continues."""
         try:
             self.load(events)
-        except Exception as error:  # whatever it is, it must not harm the run
+        except Exception as error:  # no error of a shadow may end the run
             self._fail(error)
 
     def observe(self, batch: EventBatch) -> Array:
-        """Process again and compare; after its first error the shadow is off."""
+        """Process the sample again and compare; after its first error the shadow is off."""
         meter = self.meter
         if meter is None:
             return _NO_VALUES
@@ -146,9 +146,9 @@ def build_shadows(
     stages, components
         The stages that are not bypassed, and their tables of the graph file.
     available
-        The columns before each.
+        Columns before each stage.
     origin
-        The graph file, for errors.
+        Path of the graph file, for error messages.
     """
     shadows = [
         Shadow(stage, label, components[index:], available[index], origin)

@@ -1,4 +1,4 @@
-"""The models of all repositories, each held to its manifest."""
+"""Catalogue of the models in all repositories, checked against their manifests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .repository import all_models, read_model
 
 
 class Catalogue(NamedTuple):
-    """Models that are there.
+    """Models of all repositories.
 
     Attributes
     ----------
     models
-        Manifest of each as plain values, with the size of its file as ``bytes``.
+        Manifests of the valid models as plain values, with the size of the model file as ``bytes``.
     refused
-        Why the others cannot be used.
+        Error messages of the models that cannot be used.
     """
 
     models: list[dict[str, Any]]

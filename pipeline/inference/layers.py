@@ -16,7 +16,7 @@ from .repository import Model
 class LayersSession:
     """A model as a program of `sluice.kernels.layers`.
 
-    The outputs for an event do not depend on the batch it is in, to the last bit.
+    The outputs of an event are bit-identical in any batch.
     """
 
     def __init__(self, model: Model, device: str) -> None:
@@ -60,4 +60,4 @@ class LayersSession:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or on a GPU by its CUDA or TensorRT provider."""
+"""The backend ``onnxruntime``, on the CPU or on a GPU by its CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class OnnxRuntimeSession:
     model
         The model.
     device
-        ``cpu``, ``cuda`` or ``tensorrt``; the number of a GPU behind a colon, 0 unless given.
+        ``cpu``, ``cuda`` or ``tensorrt``; the latter two may have the index of the GPU, as in
+        ``cuda:1``; by default 0.
     """
 
     infer: Infer
@@ -40,7 +41,7 @@ class OnnxRuntimeSession:
 
     @staticmethod
     def require_available(device: str) -> None:
-        """Raise ModelError unless the device and its libraries are there."""
+        """Raise ModelError if the device or a library is missing."""
         kind, number = _device(device or "cpu")
         if kind in _GPU:
             from sluice.pipeline.gpu.cuda import Cuda
@@ -64,7 +65,7 @@ def _open(model: Model, device: str) -> Session:
 
 
 def _device(device: str) -> tuple[str, int]:
-    """Return the kind and number of ``cuda:1``."""
+    """Return the kind and the index of a device such as ``cuda:1``."""
     kind, colon, number = device.partition(":")
     if kind not in ("cpu", *_GPU) or (colon and not (number.isdigit() and kind in _GPU)):
         raise ModelError(
@@ -75,13 +76,13 @@ def _device(device: str) -> tuple[str, int]:
 
 
 class OnnxRuntimeCpuSession:
-    """One intra-op thread a session, outputs bound to preallocated arrays."""
+    """A session on the CPU with one thread, whose outputs are bound to preallocated arrays."""
 
     backend = "onnxruntime:cpu"
 
     def __init__(self, model: Model) -> None:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1  # parallelism is by worker
+        options.intra_op_num_threads = 1  # the workers run in parallel
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
@@ -114,7 +115,7 @@ class OnnxRuntimeCpuSession:
         self._session.run_with_iobinding(self._binding)
 
     def _moved(self, name: str, array: Array) -> bool:
-        """Note where a tensor is; whether that is another place or shape than the last time."""
+        """Record address and shape of a tensor; return whether they differ from the last call."""
         place = (array.__array_interface__["data"][0], array.shape)
         if self._bound.get(name) == place:
             return False

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: buffers bound once, copies on the stream of the compute, no fallback."""
+"""ONNX Runtime on a GPU, with buffers bound once and all work on one stream, never on the CPU."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from .onnxruntime_providers import (
 from .repository import Model
 from .tensorrt_plans import folder
 
-#: Batches are padded to these sizes where the work is captured; smaller ones than the first cost
-#: a GPU as much.
+#: Batch sizes of captured graphs, events; batches are padded to the next one. A batch smaller than
+#: the first takes a GPU the same time.
 _FIRST_SIZE = 256
 
 
@@ -85,7 +85,7 @@ class OnnxRuntimeGpuSession:
         self.backend = f"onnxruntime:{kind}:{number}" if number else f"onnxruntime:{kind}"
         self._number = number
         self._min_events, self._max_events = model.manifest.batch.min, model.manifest.batch.max
-        # The TensorRT provider keeps one graph only, whatever the size.
+        # The TensorRT provider keeps a single graph, for one batch size.
         self._captured = kind == "cuda" and not any(
             tensor.max_items or tensor.companion_of for tensor in model.manifest.inputs
         )
@@ -94,7 +94,7 @@ class OnnxRuntimeGpuSession:
         try:
             self._open(model, kind)
         except BaseException:
-            with suppress(Exception):  # the first failure is what counts
+            with suppress(Exception):  # an error of the clean-up would hide the first
                 self.close()
             raise
 
@@ -138,7 +138,7 @@ class OnnxRuntimeGpuSession:
         del self._session
 
     def _capture(self, model: Model) -> None:
-        """Run the model on zeros at each size: once to allocate, once to be captured."""
+        """Run the model on zeros twice at each size: to allocate memory, and to capture it."""
         events = 1
         while events <= self._max_events:
             events = size = self._size(events)
@@ -176,7 +176,7 @@ class OnnxRuntimeGpuSession:
         """Return the binding for these shapes, and the options of a run with it."""
         key = tuple((size, *array.shape[1:]) for array in inputs.values())
         if key not in self._bindings:
-            if not self._captured:  # any shape may come: only the latest is kept
+            if not self._captured:  # shapes vary with the lists: only the latest binding is kept
                 self._bindings.clear()
             self._bindings[key] = self._bind(inputs, outputs, size)
         return self._bindings[key]
@@ -194,7 +194,7 @@ class OnnxRuntimeGpuSession:
                 shape = tensor.shape_of(array, size)
                 address = tensor.device.address
                 bind(name, "cuda", self._number, tensor.dtype.type, shape, address)
-        # Later work on the same stream waits by itself.
+        # Later work on the same stream starts after it.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if self._captured:
             options.add_run_config_entry("gpu_graph_id", str(len(self._bindings) + 1))
@@ -205,7 +205,7 @@ class OnnxRuntimeGpuSession:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # No node may run on the CPU unnoticed.
+        # Fail instead of running some nodes on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = PROVIDERS[kind]
         try:
@@ -232,7 +232,7 @@ class OnnxRuntimeGpuSession:
         cuda = cuda_options(self._number, stream, captured=self._captured)
         if len(providers) == 1:
             return [cuda]
-        # The provider has no option for it: a model in fp32 means fp32, unless the user says other.
+        # The provider has no option for it. Models in fp32 use fp32 unless the user set it.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         cache = engine_cache(folder(), model, self._cuda.gpu())
         cache.mkdir(parents=True, exist_ok=True)
@@ -240,7 +240,7 @@ class OnnxRuntimeGpuSession:
 
 
 def engine_cache(root: Path, model: Model, gpu: GpuInfo) -> Path:
-    """Return the folder of a model's engines: another for another GPU, driver, version or file."""
+    """Return the folder of a model's plans, specific to GPU, driver, versions and model file."""
     sizes = model.manifest.batch
     here = f"{gpu.name} {gpu.capability} {gpu.driver} {ort.__version__}"
     what = f"{model.manifest.sha256} {sizes.min} {sizes.opt} {sizes.max}"

@@ -41,7 +41,7 @@ class ChecksAvailability(Protocol):
 
     @staticmethod
     def require_available(device: str) -> None:
-        """Raise ModelError unless the device and all libraries are there; loads no model."""
+        """Raise ModelError if the device or a library is missing; loads no model."""
 
 
 @runtime_checkable
@@ -62,12 +62,12 @@ CAPABILITIES = (ChecksAvailability, HasTolerance)
 
 
 def require_backend(backend: str, where: str) -> None:
-    """Refuse ``runtime:device`` if it cannot run any model on this machine; loads no model.
+    """Check that ``runtime:device`` can be used on this machine; loads no model.
 
     Raises
     ------
     SluiceError
-        Names what is missing, and the command that installs it.
+        If something is missing; with the command that installs it.
     """
     runtime, _, device = backend.partition(":")
     backend_class = load_class("backend", runtime, where)
@@ -89,7 +89,7 @@ def open_session(model: Model, backend: str, where: str) -> Session:
     try:
         _reproduce_golden(model, session)
     except BaseException:
-        with suppress(Exception):  # the first failure is what counts
+        with suppress(Exception):  # an error of close would hide the first
             session.close()
         raise
     return session

@@ -1,4 +1,4 @@
-"""The backend ``tensorrt``: native engines, two pieces of a batch in flight, each a CUDA graph."""
+"""The backend ``tensorrt``: TensorRT plans, run by the double-buffered executor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .tensorrt_engine import TensorRtEngine
 
 
 class TensorRtSession:
-    """A model as a native engine on a GPU.
+    """A model as a TensorRT plan on a GPU.
 
     The device is ``N``, ``PRECISION`` or ``N:PRECISION``; by default the first GPU and the
     precision of the model.
@@ -41,13 +41,13 @@ class TensorRtSession:
         try:
             self._open(model, index, precision)
         except BaseException:
-            with suppress(Exception):  # the first failure is what counts
+            with suppress(Exception):  # an error of close would hide the first
                 self._resources.close()
             raise
 
     @staticmethod
     def require_available(device: str) -> None:
-        """Raise ModelError where TensorRT, the driver or the GPU is missing."""
+        """Raise ModelError if TensorRT, the driver or the GPU is missing."""
         index, _ = parse_device(device)
         tensorrt_plans.require_tensorrt()
         Cuda(index)
@@ -73,7 +73,7 @@ class TensorRtSession:
 
 
 def parse_device(device: str) -> tuple[int, str]:
-    """Return the number of the GPU, and the precision, ``""`` for the model's own."""
+    """Return the index of the GPU and the precision; an empty text for that of the model."""
     index, precision = 0, ""
     for part in filter(None, device.split(":")):
         if part.isdecimal():

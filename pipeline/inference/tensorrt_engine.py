@@ -38,9 +38,9 @@ class TensorRtEngine:
     Attributes
     ----------
     inputs, outputs
-        Specifications of the tensors, lists at the longest that the plan allows.
+        Specifications of the tensors, with lists of the maximum length that the plan allows.
     rows
-        Minimum and maximum number of events at once.
+        Minimum and maximum batch size, events.
     """
 
     def __init__(self, model: Model, cuda: Cuda, precision: str, resources: ExitStack) -> None:
@@ -74,7 +74,7 @@ class TensorRtEngine:
         del self._engine, self._runtime
 
     def _compare(self, mode: trt.TensorIOMode, tensors: tuple[Tensor, ...], role: str) -> None:
-        """Refuse a plan whose tensors are not those of the manifest."""
+        """Raise ModelError if the tensors of a plan are not those of the manifest."""
         import tensorrt as trt
 
         engine = self._engine
@@ -117,7 +117,7 @@ class TensorRtEngine:
         shapes
             Shapes of the arrays in that memory, by name.
         columns
-            Name of the array of each tensor, where it is not the tensor's.
+            Name of the array by tensor, where it differs from the name of the tensor.
         """
         work = self._working_memory(buffers)
         context = self._engine.create_execution_context(self._user_managed)

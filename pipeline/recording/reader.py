@@ -48,7 +48,7 @@ class RecordingReader:
         self.corruption: str | None = None
         self.commit: bytes | None = None
         try:
-            # Read, not mapped: access to a mapped file that was truncated kills the process.
+            # Not memory-mapped: if a mapped file is truncated, reading it ends the process.
             self._file = pa.OSFile(str(path))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot open: {error}") from error

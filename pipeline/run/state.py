@@ -32,7 +32,7 @@ USERS = "run control"
 
 
 class RunState:
-    """State of a run and the requests of its users; shared by engine, signal handlers and HTTP.
+    """State of a run and the requests of its users, for engine, signal handlers and HTTP.
 
     A run is PAUSED as long as it has a hold: of its users, or of a component that has to wait.
 

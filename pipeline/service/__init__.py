@@ -1,1 +1,1 @@
-"""The daemon around runs, HTTP, Prometheus, the client."""
+"""The daemon that executes runs, HTTP control, Prometheus metrics, and the client."""

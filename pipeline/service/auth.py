@@ -1,4 +1,4 @@
-"""Access to run control over HTTP: everyone on loopback, beyond it holders of the token."""
+"""Access to run control over HTTP: free on loopback, by token from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_FILE_BYTES = 4096
 
 
 class HttpAuth:
-    """Address of HTTP, and whether a request may control runs.
+    """Address of HTTP control, and the check of requests.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class HttpAuth:
     Raises
     ------
     ConfigError
-        If others can reach the address and there is no token, or its file is no good.
+        If other hosts can reach the address and there is no token, or its file is invalid.
     """
 
     def __init__(self, listen: str, token_file: str = "") -> None:
@@ -38,11 +38,11 @@ class HttpAuth:
 
     @property
     def requires_token(self) -> bool:
-        """Whether control needs the token."""
+        """Whether requests that control runs need the token."""
         return self._token is not None
 
     def is_authorised(self, authorization: str) -> bool:
-        """Whether a request with this Authorization header may control.
+        """Whether a request with this Authorization header may control runs.
 
         The comparison takes the same time wherever a wrong token differs.
         """
@@ -53,21 +53,21 @@ class HttpAuth:
         return scheme.lower() == "bearer" and right
 
     def same_origin(self, origin: str, host: str) -> bool:
-        """Whether a browser may send this: a page of another site must not control a run.
+        """Whether a request comes from our own page, so that other web sites cannot control runs.
 
         Parameters
         ----------
         origin, host
-            The headers; no Origin where no browser is.
+            Headers Origin (None without a browser) and Host.
         """
         if origin and origin.partition("//")[2] != host:
             return False
-        # A name of elsewhere that resolves to loopback is another site too.
+        # Another host name is another site, even if it resolves to loopback.
         return not origin or self.requires_token or is_loopback(host.rpartition(":")[0])
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file, or raise ConfigError; others must not be able to read it."""
+    """Return the token in a file; ConfigError if it is invalid or other users may read it."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(path.stat().st_mode)

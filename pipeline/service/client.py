@@ -1,4 +1,4 @@
-"""A client of a daemon's HTTP control."""
+"""Client of the HTTP control of a daemon."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Client:
         self._token = read_token(token_file) if token_file else None
 
     def status(self) -> Status:
-        """Return what /status shows; `DaemonUnreachable` if no daemon answers."""
+        """Return the content of /status; `DaemonUnreachable` if no daemon answers."""
         return self._ask("GET", "/status", _ANSWER_S)
 
     def post(self, action: str, *, timeout_s: float = _ANSWER_S, **options: str) -> Status:
-        """Do an action and return the state of the run.
+        """Request an action and return the state of the run.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Client:
         return self._ask("POST", f"/{action}{query}", timeout_s)
 
     def wait_until(self, good: Callable[[Status], bool], timeout_s: float) -> Status:
-        """Ask for the status until it is good; RunError on ERROR or when time runs out."""
+        """Poll the status until `good` accepts it; RunError on ERROR or after the timeout."""
         deadline = time.monotonic() + timeout_s
         while not good(status := self.status()):
             if status["state"] == "ERROR":
@@ -101,7 +101,7 @@ def _object(text: bytes, address: str) -> Status:
 
 
 def _refused(code: int, text: bytes, address: str) -> RunError | ConfigError:
-    """Return the error that a refusal is."""
+    """Return the error of a refused request."""
     try:
         found = json.loads(text)
         message, hint = str(found["error"]), found["hint"]

@@ -1,4 +1,4 @@
-"""The process around runs: one run, or one after the other; HTTP, signals, progress."""
+"""The daemon: executes one run, or one after another, with HTTP control, signals and progress."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENGINES: dict[str, Callable[[RunContext], Engine]] = {
 
 Progress = Callable[[RunState, RunAccounting, Source], None]
 Announce = Callable[[str], None]
-#: Longest wait for a model swap: it may be prepared in 60 s, and one before it may come first.
+#: Maximum time for a model swap, s: 60 s for its preload, and time for a swap before it.
 _SWAP_S = 90.0
 #: Seconds after which a daemon that waits for a command shows that it still does.
 _IDLE_S = 1.0
@@ -52,22 +52,22 @@ class Daemon:
     Parameters
     ----------
     load
-        Reads the graph file, again at each configuration.
+        Reads the graph file; called at each configuration.
     options
         Options of the runs, from the command line.
     progress
-        Called ten times a second from a thread while a run lasts.
+        Called ten times a second from a thread during a run.
     announce
-        Called with the HTTP address once it is served.
+        Called with the HTTP address when HTTP is available.
     fork_server
-        Starts the processes; each run has a fork server of its own if omitted.
+        Fork server for all runs; if None, each run starts its own.
 
     Attributes
     ----------
     control
-        State of the present run, or of the next one.
+        State of the current run, or of the next one.
     accounting
-        Accounting of the present or latest run; None before the first.
+        Accounting of the current or latest run; None before the first.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Daemon:
         self.accounting: RunAccounting | None = None
 
     def run_once(self) -> dict[str, Any]:
-        """Make one run at once and return its report; SluiceError if it could not even start."""
+        """Execute one run now and return its report; SluiceError if it could not start."""
         with ExitStack() as stack:
             self._open(stack)
             self._config = self._load()
             return self._run(stack, lambda: self._serve_http(stack))
 
     def serve(self, done: Callable[[dict[str, Any]], None]) -> None:
-        """Make a run at each `start`, until a signal ends the daemon.
+        """Execute a run at each `start`, until a signal ends the daemon.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Daemon:
             raise RunError(self.control.cause)
 
     def _open(self, stack: ExitStack) -> None:
-        """Handle signals, and tell systemd of the daemon, until `stack` is closed."""
+        """Handle signals, and report to systemd, until `stack` is closed."""
         stack.callback(socket.terminate)
         stack.enter_context(self._signals())
         stack.enter_context(self._status.connected())
@@ -149,7 +149,7 @@ class Daemon:
                 self._idle_turns += 1
 
     def _run_on_command(self) -> dict[str, Any] | None:
-        """Make one run; None if it could not start: its control then has the cause."""
+        """Execute one run; None if it could not start, then the run state has the cause."""
         try:
             if self.control.state is State.STOPPED:
                 self._configure()
@@ -161,7 +161,7 @@ class Daemon:
             return None
 
     def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
-        """Make one run; `planned` is called once its graph is built."""
+        """Execute one run; `planned` is called when its graph is built."""
         control = self.control
         context = open_run(self._config, self._options, control, stack, self._fork_server)
         self._context, self.accounting = context, context.accounting
@@ -195,7 +195,9 @@ class Daemon:
         self._config, self.control = config, RunState()
         self.control.transition(State.CONFIGURED)
         self._status.state(self.control.state, config.graph.name)
-        if self._ending and not self.control.stopping:  # the signal came before this control
+        if (
+            self._ending and not self.control.stopping
+        ):  # the signal came before this run state was set
             self.control.request_stop()
 
     def _serve_http(self, stack: ExitStack) -> None:
@@ -224,7 +226,7 @@ class Daemon:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let SIGTERM and SIGINT ask the run to stop, and the daemon to end."""
+        """Install handlers of SIGTERM and SIGINT, which stop the run and end the daemon."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -249,7 +251,7 @@ class Daemon:
             self._configure()
 
     def start(self) -> None:
-        """Begin a run, between runs; returns before it runs."""
+        """Start a run; returns before it takes events. Refused during a run."""
         with self._lock:
             self._require_idle("start")
             if self.control.state is State.ERROR:
@@ -261,7 +263,7 @@ class Daemon:
         self._commands.put("start")
 
     def stop(self, *, abort: bool) -> None:
-        """Drain and end the run, or end it without draining; returns before it has ended."""
+        """Stop the run, with or without draining; returns before it has ended."""
         if self._idle:
             raise RunError(f"run: cannot stop while {self.control.state.value}: there is no run")
         if not self.control.stopping:

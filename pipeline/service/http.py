@@ -1,4 +1,4 @@
-"""HTTP: metrics, health, status and run control, in a thread beside the engine."""
+"""HTTP server for metrics, health, status and run control, in its own thread."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from .auth import HttpAuth
 _LOG = logging.getLogger("sluice.http")
 _START_S = 10.0
 _STOP_S = 5.0
-#: Seconds for answers under way at the end; a client that does not read must not delay it.
+#: Maximum time for pending answers at the end, s; a client that does not read cannot delay it.
 _GRACE_S = 2
 
 
 class RunController(Protocol):
-    """Operations on runs that HTTP offers; each raises SluiceError where it is refused.
+    """Operations on runs that HTTP offers; each raises SluiceError if it is refused.
 
     Attributes
     ----------
     control
-        State of the present run, or of the next one.
+        State of the current run, or of the next one.
     accounting
-        Accounting of the present or latest run; None before the first.
+        Accounting of the current or latest run; None before the first.
     """
 
     control: RunState
@@ -48,10 +48,10 @@ class RunController(Protocol):
         """Read the graph file again."""
 
     def start(self) -> None:
-        """Begin a run; returns before it runs."""
+        """Start a run; returns before it takes events."""
 
     def stop(self, *, abort: bool) -> None:
-        """End the run, drained or not; returns before it has ended."""
+        """Stop the run, with or without draining; returns before it has ended."""
 
     def swap(self, stage: str, model: str) -> dict[str, Any]:
         """Swap the model of a stage to ``model[@version]``; return the record once it begins."""
@@ -69,7 +69,7 @@ def application(
     registry
         Metrics of /metrics.
     access
-        Decides who may control.
+        Check of requests that control runs.
     """
 
     def metrics(_: Request) -> Response:
@@ -121,7 +121,7 @@ def _status(controller: RunController) -> dict[str, Any]:
 def _guarded(
     controller: RunController, access: HttpAuth, act: Callable[[Request], dict[str, Any] | None]
 ) -> Callable[[Request], Response]:
-    """Return the handler of an action: refused without the token, or where the state forbids it."""
+    """Return the handler of an action, with the checks of token and run state."""
 
     def answer(request: Request) -> Response:
         headers = request.headers
@@ -158,14 +158,14 @@ class WebServer:
     Parameters
     ----------
     access
-        The address to listen at.
+        Address to listen on.
     app
         The application to serve.
 
     Raises
     ------
     ConfigError
-        If the address is taken, or is none of this host.
+        If the address is in use, or does not belong to this host.
     """
 
     def __init__(self, access: HttpAuth, app: Starlette) -> None:

@@ -23,12 +23,12 @@ from sluice.pipeline.run.state import USERS, RunState, State
 from sluice.pipeline.stages.capabilities import HasLadder
 
 _UPPER_S = edges()
-#: Bucket edges that are exposed: four of the 32 of an octave.
+#: Bucket edges that are exposed: four of the 32 edges of each octave.
 _SHOWN = np.arange(7, len(_UPPER_S), 8)
 
 
 class RunCollector(Collector):
-    """Collects the metrics of the present or latest run; a collector of prometheus_client.
+    """Collects the metrics of the current or latest run, for prometheus_client.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class RunCollector(Collector):
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric of the run as it stands."""
+        """Yield all metrics of the run."""
         accounting, control = self._now()
         yield from _states(control)
         if accounting is not None:
@@ -63,14 +63,14 @@ def _states(control: RunState) -> Iterator[Metric]:
 
 
 class _SnapshotMetrics:
-    """Shows a snapshot of one run."""
+    """Metrics of one snapshot."""
 
     def __init__(self, graph: Graph, now: RunSnapshot) -> None:
         self._graph = graph
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric of the snapshot."""
+        """Yield all metrics of the snapshot."""
         now = self._now
         events = CounterMetricFamily("sluice_events", "Events by outcome.", labels=["outcome"])
         for outcome in CLASSES:
@@ -218,7 +218,7 @@ def _histogram(
 
 
 def _buckets(counts: Array) -> list[tuple[str, float]]:
-    """Return cumulative counts at the edges shown."""
+    """Return cumulative counts at the exposed bucket edges."""
     cumulative = np.cumsum(counts)
     shown = [(f"{_UPPER_S[i]:.6g}", float(cumulative[i])) for i in _SHOWN]
     return [*shown, ("+Inf", float(cumulative[-1]))]

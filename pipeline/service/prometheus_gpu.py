@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from sluice.pipeline.gpu.nvml import Sample
 
-#: Metric, what it says, and the value of a sample.
+#: Name of the metric, its help text, and the function that returns its value of a sample.
 _GAUGES: tuple[tuple[str, str, Callable[[Sample], float | None]], ...] = (
     ("utilisation_ratio", "Share of the time in which a kernel ran.", lambda s: s.busy),
     ("memory_busy_ratio", "Share of the time in which memory was used.", lambda s: s.memory_busy),
@@ -22,7 +22,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Sample], float | None]], ...] = (
 
 
 class GpuCollector(Collector):
-    """Collects the latest samples of the GPUs; a collector of prometheus_client.
+    """Collects the latest samples of the GPUs, for prometheus_client.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class GpuCollector(Collector):
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric of the GPUs; no value where there is none."""
+        """Yield all metrics of the GPUs; those that a GPU does not support have no value."""
         samples = self._samples()
         about = GaugeMetricFamily("sluice_gpu_info", "GPUs.", labels=["gpu", "uuid", "name"])
         for sample in samples:

@@ -19,16 +19,16 @@ def run_graph(
     announce: Announce | None = None,
     fork_server: ForkServer | None = None,
 ) -> dict[str, Any]:
-    """Run a graph to its end and return the report; SIGTERM and SIGINT drain and end it.
+    """Execute one run and return its report; SIGTERM and SIGINT drain and end it.
 
     Parameters
     ----------
     config
-        The graph, with the source and sink to use.
+        Graph, with the source and sink of the run.
     options
         Options of the run, from the command line.
     progress, announce, fork_server
-        As for `Daemon`.
+        Callback during the run, callback with the HTTP address, and fork server, as in `Daemon`.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def run_graph(
     Raises
     ------
     SluiceError
-        If the run could not even start.
+        If the run could not start.
     """
     return Daemon(lambda: config, options, progress, announce, fork_server).run_once()
 

@@ -1,4 +1,4 @@
-"""What a run's counters say in the log: events that were lost, monitors out of band, draining."""
+"""Log records on a run's counters: lost and shed events, monitors out of band, draining."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLASSES = {
 
 
 class RunLog:
-    """Compares a run's counters with those of the last look and logs what is new.
+    """Logs changes of a run's counters since the last poll.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class RunLog:
         self._draining = False
 
     def poll(self) -> None:
-        """Log what has changed; called several times a second, from one thread."""
+        """Log the changes since the last call; called several times a second, from one thread."""
         now = self._accounting.snapshot()
         self._losses(now)
         self._monitors(now)
@@ -48,7 +48,7 @@ class RunLog:
             _LOG.info("draining: no more events are taken", extra=fields("run-draining"))
 
     def close(self) -> None:
-        """Log what is left at the end of the run."""
+        """Log the remaining changes at the end of the run."""
         self.poll()
         limiter.flush(everything=True)
 

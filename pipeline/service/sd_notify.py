@@ -14,13 +14,13 @@ _PHASE_S = 240.0
 
 
 class SystemdNotifier:
-    """Tells systemd how the daemon stands; does nothing where systemd does not ask.
+    """Sends the state of the daemon to systemd; does nothing if systemd did not start it.
 
     Parameters
     ----------
     environment
-        Environment variables: NOTIFY_SOCKET names the socket, WATCHDOG_USEC the time in which
-        systemd wants to hear of the main loop, WATCHDOG_PID the process that is meant, if set.
+        Environment variables: NOTIFY_SOCKET is the socket of systemd, WATCHDOG_USEC the watchdog
+        timeout in μs, and WATCHDOG_PID, if set, the process that the watchdog is for.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -31,7 +31,7 @@ class SystemdNotifier:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         pid, usec = (environment.get(f"WATCHDOG_{name}", "") for name in ("PID", "USEC"))
         meant = self._address and pid in ("", str(os.getpid())) and usec.isdecimal()
-        #: Seconds between two WATCHDOG messages: half of what systemd allows; 0 without a watchdog.
+        #: Interval of WATCHDOG messages, s: half of systemd's timeout; 0 without a watchdog.
         self.watchdog_s = int(usec) / 2e6 if meant else 0.0
 
     def __enter__(self) -> SystemdNotifier:
@@ -48,7 +48,7 @@ class SystemdNotifier:
         """Send variables, such as ``READY=1``; without systemd nothing happens."""
         if self._socket is not None:
             message = "\n".join(f"{name}={value}" for name, value in values.items())
-            with contextlib.suppress(OSError):  # a run does not end because systemd is away
+            with contextlib.suppress(OSError):  # an error of systemd must not end the run
                 self._socket.sendto(message.encode(), self._address)
 
 
@@ -58,10 +58,10 @@ class LoopWatchdog:
     Parameters
     ----------
     notifier
-        The way to systemd.
+        Sends the messages to systemd.
     turns
-        Returns a number that changes with each turn of the main loop, None between two loops: while
-        a run starts, ends, or is awaited.
+        Returns a number that changes with each iteration of the main loop; None while no loop
+        runs, because a run starts, ends, or is waited for.
     """
 
     def __init__(self, notifier: SystemdNotifier, turns: Callable[[], int | None]) -> None:

@@ -1,4 +1,4 @@
-"""One run of a graph: from its options to its report."""
+"""Execution of one run, from its options to its report."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from sluice.pipeline.system.run_directory import run_directory
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
-    """Options of a run beside its graph, as the command line gives them.
+    """Options of a run from the command line or the controller, beside the graph file.
 
     Attributes
     ----------
     run
-        Run number; None for the next one, `UNNUMBERED` for one that is not remembered.
+        Run number; None for the next one, `UNNUMBERED` for a trial run without a number.
     engine
         ``inline`` or ``distributed``.
     rate_hz
@@ -49,11 +49,11 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     http
         Address to serve HTTP at (``host:port``); None for no HTTP.
     quarantine
-        File for refused events, ``{run}`` stands for the run number; None only counts them.
+        Path of the quarantine, with ``{run}`` for the run number; None to count only.
     reference
-        Report of a reference run: monitors that leave its bands raise an alarm.
+        Path of the report of a reference run, for the bands of the monitors; None without.
     resume
-        Whether to resume the run whose beginning the sink has.
+        Whether to resume the interrupted run in the output of the sink.
     """
 
     run: int | None
@@ -66,9 +66,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 
 
 def validate(config: GraphConfig) -> None:
-    """Refuse a graph whose components cannot be built and joined; nothing is left open."""
+    """Raise SluiceError if components cannot be built or joined; nothing stays open."""
     source: Source = build("source", config.source, config.origin)
-    if not len(source.schema):  # it learns its columns from its input
+    if not len(source.schema):  # its columns are known only from its input
         source.open()
         source.close()
     sink: Sink = build("sink", config.sink, config.origin)
@@ -82,7 +82,7 @@ def open_run(
     stack: ExitStack,
     fork_server: ForkServer | None = None,
 ) -> RunContext:
-    """Open the source and plan a run; what it opens is closed with `stack`."""
+    """Open the source and return the context of a run; `stack` closes what is open."""
     source: Source = build("source", config.source, config.origin)
     source.open()
     stack.callback(source.close)
@@ -118,7 +118,7 @@ def _make_context(
         run, bor = int(resumed.bor.get("run", 0)), resumed.bor
         require_same_configuration(bor, make_begin_of_run(config, graph, run), resumed.commit)
     refused = expand_run_number(options.quarantine, run)
-    if resumed is not None and refused is not None:  # that of the previous attempt stays as it is
+    if resumed is not None and refused is not None:  # the file of the previous attempt is kept
         refused = refused.with_stem(f"{refused.stem}.from-{resumed.commit.next}")
     accounting = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
     if options.reference is not None:
@@ -139,14 +139,14 @@ def _make_context(
 
 
 def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) -> dict[str, Any]:
-    """Run a started engine to its end and make the report, whatever happens.
+    """Run a started engine to its end and return the report, also if the run fails.
 
     Parameters
     ----------
     context, engine
-        The run.
+        Context of the run, and the engine.
     in_loop
-        Set while the engine's loop turns.
+        Set while the main loop of the engine runs.
     """
     control, written = context.control, {}
     hint = None

@@ -1,4 +1,4 @@
-"""What a daemon says of itself, to its log and to systemd."""
+"""Reports of the daemon's state, to its log and to systemd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DaemonStatus:
     Parameters
     ----------
     turns
-        As for `LoopWatchdog`.
+        Returns a number that changes with each iteration of the main loop; None without a loop.
     ending
         Returns whether a signal has asked the daemon to end.
     """
@@ -49,7 +49,7 @@ class DaemonStatus:
                 yield
 
     def ready(self, text: str = "") -> None:
-        """Tell systemd that the daemon is ready; `text` says for what, if it is not in a run."""
+        """Report to systemd that the daemon is ready, with `text` unless it is in a run."""
         self._systemd.send(READY=1, **({"STATUS": text} if text else {}))
 
     def state(self, state: State, graph: str, run: int | None = None, what: str = "") -> None:
@@ -64,7 +64,7 @@ class DaemonStatus:
         run
             Run number; None outside of a run.
         what
-            What the graph does, for the sentence.
+            Activity of the graph, as a part of the sentence.
         """
         extra = fields("run-state", state=state.value, graph=graph)
         sentence = f"{state.value}: graph {graph} {what}".rstrip()
@@ -78,7 +78,7 @@ class DaemonStatus:
         self._systemd.send(STATUS=f"ERROR: {why}")
 
     def ended(self, report: dict[str, Any]) -> None:
-        """Log how a run ended, by its report."""
+        """Log the end of a run, with the main numbers of its report."""
         self._notify_stopping()
         if report["error"]:
             extra = fields("run-failed", state=report["state"], graph=report["graph"],
@@ -91,7 +91,7 @@ class DaemonStatus:
         self.state(State(report["state"]), report["graph"], report["run"], what)
 
     def _notify_stopping(self) -> None:
-        """Tell systemd, once, that a signal ends the daemon."""
+        """Report to systemd, once, that a signal ends the daemon."""
         if self._ending() and not self._stopping_sent:
             self._stopping_sent = True
             self._systemd.send(STOPPING=1, STATUS="draining")

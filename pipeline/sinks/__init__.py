@@ -1,1 +1,1 @@
-"""Where kept events go. Entry-point group ``sluice.sinks``."""
+"""Sinks: destinations of kept events. Entry-point group ``sluice.sinks``."""

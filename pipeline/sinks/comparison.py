@@ -20,12 +20,12 @@ from .base import MAX_GROUP_DELAY_S, Keep
 
 Columns = dict[str, Array]
 
-#: Stands for an event that the replay accepted and the run did not keep; no event has this outcome.
+#: Placeholder for events that the replay accepted and the run did not keep; not an `Outcome`.
 _NOT_KEPT = np.uint8(Outcome.OPEN)
 
 
 class ComparisonSink:
-    """Compares event by event and keeps nothing; `describe` returns the differences. A `Sink`.
+    """Compares event by event and keeps nothing; `describe` returns the differences.
 
     It needs the batches of the run, which the source ``same-batches`` reads. An event that the run
     did not keep was not accepted and has no decision; this is compared too, and so is the number of

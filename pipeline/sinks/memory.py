@@ -41,7 +41,7 @@ _collections: dict[int, Collected] = {}
 
 @contextmanager
 def collection() -> Iterator[tuple[int, Collected]]:
-    """Yield a number by which a `MemorySink` of this process finds where to collect, and that."""
+    """Yield the number of a new `Collected`, for the options of a `MemorySink`, and itself."""
     number, collected = next(_numbers), Collected()
     _collections[number] = collected
     try:
@@ -54,11 +54,11 @@ class MemorySink:
     """Copies kept events into a `Collected`, for the inline engine."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """What to keep, and where to collect it."""
+        """Events and columns to keep, and the collection."""
 
         columns: tuple[str, ...]
         keep: Keep
-        #: The number that `collection` gave.
+        #: Number of the collection, from `collection`.
         collection: int
 
     disk_full_timeout_s = 0.0
@@ -73,25 +73,25 @@ class MemorySink:
     def open(
         self, schema: Schema, bor: dict[str, Any], since: int | None = None
     ) -> list[CommitRecord]:
-        """Begin with nothing collected."""
+        """Start with an empty collection."""
         self._collected.schema = schema
         return []
 
     def resume_point(self, run: int | None) -> ResumePoint:
-        """Refuse: there is no journal."""
+        """Raise ConfigError: there is no journal."""
         raise ConfigError(f"sink {self.name!r}: cannot resume: it keeps no journal")
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
-        """Copy the batch: its arrays belong to the stages, which fill them again."""
+        """Append a copy of the batch, because the stages reuse its arrays."""
         if batch.events:
             columns = {name: _copy(batch.columns[name]) for name in self._collected.schema.names}
             self._collected.batches.append(EventBatch(columns, batch.events, batch.seq))
 
     def close(self, eor: dict[str, Any] | None) -> None:
-        """Nothing to end."""
+        """Do nothing: there is nothing to close."""
 
     def describe(self) -> dict[str, Any]:
-        """Return nothing: no file was written."""
+        """Return an empty dictionary: nothing was written."""
         return {}
 
 

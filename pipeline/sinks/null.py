@@ -16,7 +16,7 @@ from .base import MAX_GROUP_DELAY_S, Keep
 
 
 class NullSink:
-    """Accepts every batch and writes nothing; a `Sink`."""
+    """Accepts every batch and writes nothing."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """No options."""

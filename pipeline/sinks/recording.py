@@ -33,10 +33,10 @@ NEVER = "never"
 
 
 class RecordingSink:
-    """Writes one recording for each run, which is also its journal; a `Sink`."""
+    """Writes one recording for each run, which is also its journal."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """What to keep, and where."""
+        """Events and columns to keep, and the files."""
 
         columns: tuple[str, ...]
         keep: Keep = "accepted"
@@ -46,9 +46,9 @@ class RecordingSink:
         compression: Compression = "zstd"
         #: Longest time that a full disk pauses the run before it ends. A duration.
         full_timeout: str = "10 min"
-        #: Begin a new file when one has this many bytes; 0 for never.
+        #: Size at which a new file is begun, bytes; 0 for never.
         rotate_bytes: Annotated[int, Meta(ge=0)] = 0
-        #: Begin a new file when one has been open for this time. A duration, or ``never``.
+        #: Time after which a new file is begun. A duration, or ``never``.
         rotate_after: str = NEVER
         #: Time between flushes to the disk. A duration, or ``never`` to flush at a file's end only.
         fsync: str = "1 s"

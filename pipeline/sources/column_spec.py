@@ -13,9 +13,9 @@ _SPEC = re.compile(r"(?P<dtype>\w+)(\[(?P<shape>(\*|(<=)?\d{1,9})(,\d{1,9})*)\])
 
 
 def parse_column(name: str, spec: str, where: str, unit: str = "1") -> Column:
-    """Return the column that `spec` describes; ConfigError, naming `where`, if it is none.
+    """Return the column that `spec` describes; ConfigError with `where` if `spec` is invalid.
 
-    ``*`` as the first axis stands for lists of any length, ``<=512`` for at most 512 items.
+    ``*`` as the first axis means lists of any length, ``<=512`` lists of at most 512 items.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Events from CSV: chip words in hexadecimal (``RX_DATA_*``) or charge tables (``CALQ_*``).
 
-A line that is not an event is counted, and quarantined with its number and text.
+A line that is not an event counts as invalid; the quarantine keeps its number and text.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _LINES = 65_536
 
 
 class CsvLayout(Struct, frozen=True):
-    """A kind of table.
+    """Layout of a CSV table.
 
     Attributes
     ----------
     header
         Names of its fields.
     column
-        Column that one row is an item of.
+        Column whose item is one row.
     base
-        Base of the numbers: 16 for hexadecimal words, 10.
+        Base of the numbers, 10 or 16.
     """
 
     header: tuple[str, ...]
@@ -42,7 +42,7 @@ class CsvLayout(Struct, frozen=True):
     base: int
 
     def parse(self, fields: list[str]) -> Array:
-        """Return one event's item; ValueError naming the field that is wrong."""
+        """Return one event's item; ValueError with the name of an invalid field."""
         values = []
         for name, text in zip(self.header, fields, strict=True):
             try:
@@ -52,7 +52,7 @@ class CsvLayout(Struct, frozen=True):
                 raise ValueError(f"{name}: expected {wanted}, got {text!r}") from None
             if self.base == 16 and not 0 <= values[-1] < 1 << 32:
                 raise ValueError(f"{name}: expected 32 bits, got {text!r}")
-        with np.errstate(over="ignore"):  # infinite, and refused later
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, and is rejected later
             return np.array(values, self.column.dtype)
 
 
@@ -86,7 +86,7 @@ class CsvSource:
         self._losses = Losses()
 
     def open(self) -> None:
-        """Read the header; DataError if it is that of no known table."""
+        """Read the header; DataError if it matches no layout."""
         try:
             self._file: IO[str] = self._path.open(encoding="ascii", errors="replace")
         except OSError as error:
@@ -133,7 +133,7 @@ class CsvSource:
         self.exhausted = True
 
     def losses(self) -> Losses:
-        """Return the lines that are no events since the last call."""
+        """Return the lines that were rejected since the last call."""
         losses, self._losses = self._losses, Losses()
         return losses
 
@@ -142,7 +142,7 @@ class CsvSource:
         self._file.close()
 
     def _parse_all(self, lines: list[str], first: int) -> tuple[Array, Array]:
-        """Return the numbers of the good lines and their items, (n,) and (n, width)."""
+        """Return the numbers of the valid lines and their items, (n,) and (n, width)."""
         numbers, items = [], []
         for number, line in enumerate(lines, first):
             text = line.strip()

@@ -43,7 +43,7 @@ class PacedSource:
 
     @property
     def corruption(self) -> str | None:
-        """What is wrong with the inner source's input."""
+        """Damage of the inner source's input; None without damage."""
         return self._inner.corruption
 
     @property

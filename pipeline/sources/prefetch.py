@@ -21,7 +21,7 @@ _CHUNKS_AHEAD = 2
 
 
 class Chunk(NamedTuple):
-    """Events that a file gives at once, and the rejected ones among them."""
+    """Events that are read from a file at once, and its rejected events."""
 
     batch: EventBatch
     rejected: list[Rejected]
@@ -33,8 +33,8 @@ class Prefetcher:
     Parameters
     ----------
     chunks
-        The chunks, in order; a DataError that it raises is the end of the input. Only the thread
-        uses it.
+        The chunks, in order; a DataError that it raises ends the input. It is used in the thread
+        only.
     reject
         Called with the rejected events of each chunk when its first event is read.
 
@@ -51,7 +51,7 @@ class Prefetcher:
         self.exhausted = False
         self.corruption: str | None = None
         self._rebatcher = Rebatcher(self._next_batch)
-        # Queues, not futures: to wake a thread by a queue takes half the time.
+        # Queues, not futures: waking a thread by a queue takes half the time.
         self._requests: SimpleQueue[bool] = SimpleQueue()
         self._results: SimpleQueue[tuple[Chunk | None, Exception | None]] = SimpleQueue()
         self._closing = False
@@ -82,7 +82,7 @@ class Prefetcher:
             self._thread.join()
 
     def _next_batch(self) -> EventBatch | None:
-        """Return the next chunk's events, None at the end; raises what reading raised."""
+        """Return the next chunk's events, None at the end; raise the exception of the thread."""
         if self.exhausted:
             return None
         self.start()
@@ -103,7 +103,7 @@ class Prefetcher:
         while self._requests.get() and not self._closing:
             try:
                 chunk, error = next(self._chunks, None), None
-            except Exception as raised:  # whatever it is, the reader of the chunk must get it
+            except Exception as raised:  # any exception is raised again in the thread that reads
                 chunk, error = None, raised
             self._results.put((chunk, error))
             if chunk is None:

@@ -60,7 +60,7 @@ class RecordingSource:
 
     @property
     def corruption(self) -> str | None:
-        """Where the recording is damaged, None as far as it was read well."""
+        """Description of the damage of the recording; None if none was found so far."""
         return self._prefetcher.corruption
 
     def open(self) -> None:
@@ -119,7 +119,7 @@ class RecordingSource:
             self._losses.reject(one)
 
     def _chunks(self) -> Iterator[Chunk]:
-        """Yield recorded batches, joined to chunks, the events with too long lists apart."""
+        """Yield recorded batches joined to chunks; events with too long lists are rejected."""
         recorded, first = self._recorded_batches(), 0
         rebatcher = Rebatcher(lambda: next(recorded, None), self._unjoined_events, self._arenas)
         size, _ = self._chunk_size()
@@ -134,12 +134,12 @@ class RecordingSource:
         return f"{self._path.name}: event {first + row}"
 
     def _chunk_size(self) -> tuple[int, int]:
-        """Return the events of a chunk, and the bytes of an event."""
+        """Return the number of events of a chunk, and the size of an event, bytes."""
         event_bytes = sum(column.item_bytes for column in self._recorded)
         return chunk_events(event_bytes), event_bytes
 
     def _recorded_batches(self) -> Iterator[EventBatch]:
-        """Yield the batches of all turns; DataError where the recording is damaged."""
+        """Yield the batches of all repetitions; DataError if the recording is damaged."""
         for turn in range(self._repeat):
             if turn:
                 self._reader.close()

@@ -62,7 +62,7 @@ class SameBatches:
 
     @property
     def corruption(self) -> str | None:
-        """What is wrong with the other source's input."""
+        """Damage of the other source's input; None without damage."""
         return self._inner.corruption
 
     def open(self) -> None:
@@ -123,7 +123,7 @@ class SameBatches:
         self._inner.close()
 
     def _find(self, record: np.void) -> EventBatch:
-        """Return events from the first of the batch on."""
+        """Return the next events of the other source, beginning with the first of the batch."""
         while True:
             batch = self._held if self._held is not None else self._read_more()
             if batch is None:

@@ -2,7 +2,7 @@
 
 A stage is a class with `Options` (a msgspec Struct), made as ``cls(name, options)``. Registered
 under the entry-point group ``sluice.stages``, a graph file can use it; a monitor likewise under
-``sluice.monitors``. What a stage may have besides is in `capabilities`.
+``sluice.monitors``. Optional protocols of stages are in `capabilities`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ class Stage(Protocol):
     provides: Schema
 
     def open(self, events: int) -> None:
-        """Load and warm what it needs, for batches of up to `events` events."""
+        """Load and warm up models and buffers for batches of up to `events` events."""
 
     def process(self, batch: EventBatch) -> EventBatch:
         """Return the batch with the provided columns added.
 
-        An exception fails the events that cause it, not the batch: the chain finds them.
+        If it raises, the batch is processed again in parts, and only the events that cause the
+        exception count as failed.
         """
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Monitor(Protocol):
     labels: dict[str, str]
 
     def open(self, events: int) -> None:
-        """Load and warm what it needs."""
+        """Load and warm up models and buffers."""
 
     def observe(self, batch: EventBatch) -> Array:
         """Return float32 (N,), one value an event; NaN where the quantity is not defined."""

@@ -1,4 +1,4 @@
-"""Capabilities of stages: optional protocols, each a few methods that a stage may have besides.
+"""Capabilities of stages: optional protocols of one to four methods each.
 
 A stage has a capability if it has the methods and attributes; it need not name the protocol. The
 engine asks by `isinstance`. Those of sources are in `sources.base`, those of backends and sessions
@@ -24,7 +24,7 @@ class RunsOnGpu(Protocol):
     consumes, provides
         Columns that the stage reads and adds, as for any stage.
     status_columns
-        Columns that the kernels write besides, one value an event, from which `check` flags events.
+        Further columns that the kernels write, one status per event, for `check`.
     """
 
     consumes: Schema
@@ -40,10 +40,10 @@ class RunsOnGpu(Protocol):
 
 @runtime_checkable
 class BindsInputs(Protocol):
-    """A stage or monitor whose inputs depend on the columns there are, as a menu's do."""
+    """A stage or monitor whose inputs depend on the available columns, such as a menu."""
 
     def connect(self, available: Schema) -> Schema:
-        """Return the columns that it will read, or raise ConfigError."""
+        """Return the columns that it reads; ConfigError if they are not available."""
 
 
 @runtime_checkable
@@ -76,30 +76,30 @@ class SwapsModel(Protocol):
     """
 
     def check_swap(self, model: Model) -> None:
-        """Refuse a model that cannot replace the stage's own: ModelError."""
+        """Raise ModelError if a model cannot replace the stage's own."""
 
     def prepare(self, epoch: int, model: Model) -> None:
-        """Load, check and warm `model` for batches from `epoch` on, or raise ModelError.
+        """Load, check and warm up `model` for batches from `epoch` on; ModelError if that fails.
 
         Called from a thread while `process` runs. The model of the previous epoch is kept until
         that epoch is over.
         """
 
     def activate(self, epoch: int) -> None:
-        """Process with the model of an epoch: one that was prepared, or the one at the start."""
+        """Use the model of an epoch from now on: a prepared one, or the one from the start."""
 
 
 @runtime_checkable
 class TruncatesLists(Protocol):
-    """A stage that truncates lists which are longer than its model takes."""
+    """A stage that truncates lists that are too long for its model."""
 
     def set_counter(self, counter: Array) -> None:
-        """Count events that had a list truncated in `counter`, uint64 (1,), from now on."""
+        """Count events with a truncated list in `counter`, uint64 (1,), from now on."""
 
 
 @runtime_checkable
 class HasLadder(Protocol):
-    """A stage with a ladder: faster models, or none, for when there is no time for its own.
+    """A stage with a ladder: cheaper replacements of its model, for use under load.
 
     Attributes
     ----------
@@ -113,14 +113,14 @@ class HasLadder(Protocol):
     rungs: int
 
     def set_rung(self, rung: int) -> bool:
-        """Process on this rung from now on, on the last where it is beyond.
+        """Use a rung from now on; the last rung if there are fewer.
 
-        Returns whether that rung computes the columns; where it does not they are zeros. Also
-        called on stages that are not open, because other workers run them.
+        Returns whether the rung has a model; without one the provided columns are zeros. Also
+        called on stages of other segments, which are not open here.
         """
 
     def rung_models(self) -> dict[int, dict[str, str]]:
-        """Return what `RunsModel.model_info` does of each lower rung's model, by rung."""
+        """Return name, version, sha256 and backend of the models of rungs 1 and up."""
 
 
 @runtime_checkable
@@ -139,18 +139,18 @@ class HasShadows(Protocol):
     shadow_sample: float
 
     def check_swap(self, model: Model) -> None:
-        """Refuse a model that cannot replace the stage's own: ModelError."""
+        """Raise ModelError if a model cannot replace the stage's own."""
 
 
 @runtime_checkable
 class PassesThrough(Protocol):
-    """A deciding stage that keeps a random share of the events whatever it decides."""
+    """A deciding stage with pass-through: a random sample that is kept whatever it decides."""
 
     def pass_through(self) -> tuple[float, int]:
-        """Return the share, and the salt of the hash of the event id that chooses the events."""
+        """Return the share of the sample, and the salt of the hash of event ids that chooses it."""
 
     def disable_paths(self, columns: frozenset[str]) -> None:
-        """Let no path fire from now on that reads any of these columns."""
+        """Disable all paths that read any of these columns."""
 
 
 @runtime_checkable
@@ -161,10 +161,10 @@ class Decides(Protocol):
         """Return the names of the paths, in the order of their bits in the column `decision`."""
 
     def prescales(self) -> Array:
-        """Return the prescale of each bit of a decision, float32 (64,): one in so many is kept."""
+        """Return the prescale of each decision bit, float32 (64,); 10 keeps one event in ten."""
 
     def menu_info(self) -> dict[str, Any]:
-        """Return what it decides by, with a `version` that changes whenever the rest does."""
+        """Return the configuration of the decision, with a `version` that is a hash of the rest."""
 
 
 CAPABILITIES = (

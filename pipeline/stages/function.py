@@ -20,7 +20,7 @@ _BATCH = "batch"
 def stage(*, consumes: Schema, provides: Schema) -> Callable[[Function], Function]:
     """Let a graph file use a function as a stage: ``use = "file.py:function"``.
 
-    The function stays what it is and can be called and tested as before.
+    The function itself is not changed; it can still be called and tested by itself.
 
     Parameters
     ----------
@@ -110,10 +110,10 @@ class FunctionStage:
         self._keywords: dict[str, Any] = msgspec.structs.asdict(options)
 
     def open(self, events: int) -> None:
-        """Nothing to load."""
+        """Do nothing: there is nothing to load."""
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with what the function returns."""
+        """Return the batch with the columns that the function returns."""
         if self._inputs is None:
             returned = self._function(batch, **self._keywords)
         else:
@@ -134,4 +134,4 @@ class FunctionStage:
         return dict(zip(names, arrays, strict=True))
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""

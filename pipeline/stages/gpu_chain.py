@@ -1,4 +1,4 @@
-"""The stage ``gpu-chain``: stages on a GPU in a row, with one copy to the device and one back."""
+"""The stage ``gpu-chain``: stages on a GPU, with one copy to the device and one back."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class GpuChain:
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
         """The steps, the columns to copy back, and the device."""
 
-        #: Steps in order, tables as of ``[[stage]]``; one of them is an ``infer``.
+        #: Steps in order, each with the keys of a table ``[[stage]]``; exactly one is an ``infer``.
         steps: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1)]
-        #: Columns to copy back: those that later stages, monitors and the sink read.
+        #: Columns to copy back to the host, for later stages, monitors and the sink.
         columns: tuple[str, ...]
         #: GPU and precision, ``N``, ``PRECISION`` or ``N:PRECISION``.
         device: str = ""
-        #: ``tensorrt`` or ``tensorrt:DEVICE``, in place of `device`.
+        #: Backend ``tensorrt`` or ``tensorrt:DEVICE``, instead of `device`.
         backend: str = ""
 
     def __init__(self, name: str, options: Options) -> None:
@@ -72,7 +72,7 @@ class GpuChain:
         self._join(options.columns)
 
     def _step(self, table: dict[str, Any]) -> RunsOnGpu | None:
-        """Return the stage of a step; None for the step ``infer``, whose model is found here."""
+        """Return the stage of a step; for the step ``infer`` find its model and return None."""
         where = f"stage {self.name!r}: steps"
         options = dict(table)
         use = options.pop("use", "")
@@ -89,7 +89,7 @@ class GpuChain:
         return stage
 
     def _join(self, wanted: tuple[str, ...]) -> None:
-        """Sort columns: copied to the device, copied back, and those that never leave it."""
+        """Divide the columns into inputs, outputs, and those that stay on the device."""
         if not hasattr(self, "model"):
             raise ConfigError(f"stage {self.name!r}: steps: expected one 'infer', got none")
         inputs, added = dict[str, Column](), dict[str, Column]()
@@ -143,7 +143,7 @@ class GpuChain:
         try:
             self._open_device()
         except BaseException:
-            with suppress(Exception):  # the first failure is what counts
+            with suppress(Exception):  # the first error is raised, not one of the clean-up
                 self._resources.close()
             raise
         self._pool = OutputBuffers(self._outputs, events)
@@ -164,7 +164,7 @@ class GpuChain:
         self._executor.capture(shapes, self._engine.rows[1])
 
     def _enqueue_factory(self, buffers: StreamBuffers, shapes: Shapes) -> Callable[[], None]:
-        """Return a function that queues all steps; the engine's tensors are the kernels' arrays."""
+        """Return a function that queues all steps; model and kernels share the device arrays."""
         arrays = buffers.arrays(shapes)
         run_model = self._engine.bind(buffers, shapes, self._columns)
         stream = buffers.stream.address
@@ -179,7 +179,7 @@ class GpuChain:
         return enqueue
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with the columns asked for, bad events flagged."""
+        """Return the batch with the columns to copy back, and invalid events flagged."""
         outputs = dict(zip(self._outputs.names, self._pool.arrays(batch.events), strict=True))
         inputs = {name: batch[name] for name in self.consumes.names}
         self._executor.run(batch.events, inputs, outputs)
@@ -190,7 +190,7 @@ class GpuChain:
         return batch
 
     def close(self) -> None:
-        """Release everything on the device."""
+        """Free the memory and graphs on the device."""
         self._resources.close()
 
     def report(self, events: int) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class GpuChain:
                 "sha256": manifest.sha256, "backend": f"{_RUNTIME}{device}"}  # fmt: skip
 
     def backends(self) -> tuple[str, ...]:
-        """Return the only backend whose engines take arrays of the device."""
+        """Return TensorRT, the only backend that reads arrays in device memory."""
         return (_RUNTIME,)
 
 

@@ -17,32 +17,32 @@ from sluice.pipeline.inference.session import DEFAULT, Session, open_session
 
 from .padding import Padding
 
-#: The last rung of a ladder: no model, so that only paths that need none can fire.
+#: Name of the last rung, without a model: only paths that need no model can fire.
 NO_MODEL = "no-model"
-#: Its name in graph files of an earlier release, accepted until the next one.
+#: Name of that rung in graph files of an earlier release; still accepted.
 _OLD_NO_MODEL = "cuts"
 
 
 class Infer:
-    """Runs one model; its tensors are columns of the same names, unless mapped."""
+    """Runs one model; each tensor is the column of the same name, unless `columns` maps it."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """Which model, on which backend, between which columns."""
+        """Model, backend and columns."""
 
         model: str
         #: Version of the model; the newest if omitted.
         version: int | None = None
         backend: str = DEFAULT
-        #: Column of each tensor whose name differs from its column's.
+        #: Name of the column by name of the tensor, where they differ.
         inputs: dict[str, str] = {}
         outputs: dict[str, str] = {}
-        #: Models that process the same events and decide nothing: ``NAME`` or ``NAME@VERSION``.
+        #: Shadow models, ``NAME`` or ``NAME@VERSION``: they process a sample and never decide.
         shadow: tuple[str, ...] = ()
         #: Fraction of the events that shadows process.
         shadow_sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
-        #: Lengths to which the lists of a tensor are padded, in items; its longest if omitted.
+        #: Lengths to which the lists of a tensor are padded, items; its maximum if omitted.
         buckets: dict[str, tuple[int, ...]] = {}
-        #: Models for when there is no time, from the better to the faster; ``no-model`` is none.
+        #: Replacements under load, best first: models, or ``no-model`` for a rung without one.
         ladder: tuple[str, ...] = ()
 
     def __init__(self, name: str, options: Options) -> None:
@@ -85,12 +85,12 @@ class Infer:
                 self._padding.warm(session, self._output_arrays(events), events)
 
     def set_counter(self, counter: Array) -> None:
-        """Count events that had a list truncated in `counter`, uint64 (1,), from now on."""
+        """Count events with a truncated list in `counter`, uint64 (1,), from now on."""
         if self._padding is not None:
             self._padding.truncated = counter
 
     def set_rung(self, rung: int) -> bool:
-        """Process on a rung from now on; return whether it has a model."""
+        """Use a rung from now on; return whether it has a model."""
         self._rung = min(rung, len(self._ladder_models))
         return not self._rung or self._ladder_models[self._rung - 1] is not None
 
@@ -115,7 +115,7 @@ class Infer:
                 session.close()
 
     def check_swap(self, model: Model) -> None:
-        """Refuse a model with other tensors or another preprocessing than the stage's own."""
+        """Raise ModelError if a model has other tensors or another preprocessing."""
         old, new = self.model.manifest, model.manifest
         for kind, before, after in (
             ("inputs", old.inputs, new.inputs),
@@ -130,12 +130,12 @@ class Infer:
                 )
 
     def prepare(self, epoch: int, model: Model) -> None:
-        """Load, check and warm a model for batches from `epoch` on."""
+        """Load, check and warm up a model for batches from `epoch` on."""
         self.check_swap(model)
         session = open_session(model, self._backend, f"stage {self.name!r}")
         for events in (1, self._events):
             outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
-            if self._buckets:  # with buffers of its own: `process` runs in another thread
+            if self._buckets:  # with its own buffers, because `process` runs in another thread
                 padding = Padding(model.manifest.inputs, self._inputs, self._buckets)
                 padding.warm(session, outputs, events)
             else:
@@ -149,7 +149,7 @@ class Infer:
                 stale.close()
 
     def activate(self, epoch: int) -> None:
-        """Process with the model of an epoch from now on."""
+        """Use the model of an epoch from now on."""
         sessions = self._sessions
         self._session = sessions[max(known for known in sessions if known <= epoch)]
 
@@ -203,7 +203,7 @@ class Infer:
         return self._info(self.model)
 
     def backends(self) -> tuple[str, ...]:
-        """Return nothing: any backend may run it."""
+        """Return an empty tuple: any backend can run the model."""
         return ()
 
     def rung_models(self) -> dict[int, dict[str, str]]:
@@ -218,7 +218,7 @@ class Infer:
 
 
 def _describe(part: tuple[Tensor, ...] | Preprocessing) -> str:
-    """Return what an error message says of tensors or a preprocessing."""
+    """Return the text of tensors or a preprocessing in error messages."""
     if isinstance(part, Preprocessing):
         return part.kernel or "none"
     return ", ".join(f"{t.name} {t.column.spec} [{t.unit}] {' '.join(t.labels)}" for t in part)

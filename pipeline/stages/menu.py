@@ -24,7 +24,7 @@ from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Sche
 
 from .menu_expression import MenuExpression
 
-#: Bit of a decision that is set for events kept by pass-through, whatever the paths say.
+#: Bit of the decision for events that are kept by pass-through.
 PASS_THROUGH_BIT = 63
 
 
@@ -34,19 +34,19 @@ class TriggerPath(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     #: Condition: comparisons of columns with numbers, joined by and, or, not.
     where: str
-    #: One in so many of the events that fire the path is kept.
+    #: Prescale: 10 keeps one in ten of the events that fire the path.
     prescale: Annotated[float, Meta(ge=1)] = 1.0
 
 
 class Menu:
-    """Adds `decision` (one bit a path) and `outcome` (accepted, prescaled or rejected)."""
+    """Adds `decision` (one bit per path) and `outcome` (accepted, prescaled or rejected)."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """The paths, and the share of events kept without one."""
+        """Paths, and the fraction of events that pass through."""
 
         #: Paths, in the order of their bits.
         path: tuple[TriggerPath, ...]
-        #: Fraction of events kept in any case.
+        #: Fraction of the events that is kept whatever the paths decide.
         pass_through: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
     consumes = Schema((EVENT_ID, OUTCOME))
@@ -68,7 +68,7 @@ class Menu:
         return self._pass_through, salt(self.name)
 
     def disable_paths(self, columns: frozenset[str]) -> None:
-        """Let no path fire from now on that reads any of these columns."""
+        """Disable all paths that read any of these columns."""
         self._disabled = [
             line
             for line, condition in enumerate(self._conditions)
@@ -80,7 +80,7 @@ class Menu:
         return tuple(path.name for path in self.paths)
 
     def prescales(self) -> Array:
-        """Return the prescale of each bit of a decision, float32 (64,): one in so many is kept."""
+        """Return the prescale of each decision bit, float32 (64,); 10 keeps one event in ten."""
         scales = np.ones(64, np.float32)
         scales[: len(self.paths)] = [path.prescale for path in self.paths]
         if self._pass_through:
@@ -135,7 +135,7 @@ class Menu:
         return batch.with_columns(decision=decision, outcome=outcome)
 
     def _masks_for(self, events: int) -> Array:
-        """Return bool (2, paths, events): events that fired a path, events its prescale keeps."""
+        """Return bool (2, paths, events): events that fire a path, and those after its prescale."""
         if self._masks.shape[2] != events:
             shape = (2, len(self._bits), events)
             if len(self._mask_bytes) < math.prod(shape):
@@ -145,4 +145,4 @@ class Menu:
         return self._masks
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""

@@ -12,7 +12,7 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, did_you_mean
 from sluice.pipeline.core.schema import Array, Column, Schema
 
-#: Fills bool (N,) with whether each event of a batch fulfils a condition.
+#: Function of a batch and a mask, bool (N,), that sets the mask where events fulfil a condition.
 FillMask = Callable[[EventBatch, Array], object]
 Evaluate = Callable[[EventBatch], Array]
 
@@ -34,9 +34,9 @@ class MenuExpression:
         The condition, such as ``score.electromagnetic > 0.9 and charge_sum >= 350``. A label or an
         index in brackets selects an entry of a column's last axis.
     available
-        Columns that it may use.
+        Columns that the condition may use.
     where
-        Stage and path, for errors.
+        Names of stage and path, for error messages.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Padding: lists of any length to arrays for a model, lists of similar length together."""
+"""Padding of lists to arrays for a model; events with lists of similar length are grouped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sluice.pipeline.core.schema import Array
 from sluice.pipeline.inference.manifest import Tensor
 from sluice.pipeline.inference.session import Session
 
-#: Items per call of a model at most, padding included, so that its intermediate results stay in
-#: the processor's cache.
+#: Maximum number of items per call of a model, with padding, so that its intermediate results
+#: stay in the processor's cache.
 _MAX_ITEMS = 1 << 16
 
 Arrays = dict[str, Array]
@@ -30,7 +30,7 @@ class Padding:
     tensors
         Inputs of the model.
     columns
-        Column of each tensor, but for masks and lengths, which are computed.
+        Name of the column by tensor, except masks and lengths, which are computed.
     buckets
         Lengths to which the lists of each tensor are padded, in items, ascending; a list is padded
         to the first that is long enough, and truncated to the last.
@@ -38,7 +38,7 @@ class Padding:
     Attributes
     ----------
     truncated
-        Number of events that had a list truncated, uint64 (1,); may be in shared memory.
+        Number of events with a truncated list, uint64 (1,); may be in shared memory.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Padding:
                     outputs[name][some] = array
 
     def warm(self, session: Session, outputs: Mapping[str, Array], events: int) -> None:
-        """Run a model on as many events as it may get, at every combination of lengths.
+        """Run a model with the maximum number of events, for every combination of lengths.
 
         Raises
         ------
         ModelError
-            If it does not take lists of such lengths.
+            If the model does not accept lists of these lengths.
         """
         for widths in self._combinations():
             few = min(events, max(1, _MAX_ITEMS // max(widths)))

@@ -1,1 +1,1 @@
-"""What the operating system gives: forked processes, scheduling policy, run folders, ``/proc``."""
+"""Services of the operating system: forked processes, scheduling, run directories, ``/proc``."""

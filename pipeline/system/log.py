@@ -29,7 +29,7 @@ _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 class LogLevel(StrEnum):
-    """Least level of the records that are written."""
+    """Minimum level of the records that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -43,7 +43,7 @@ def configure(level: LogLevel, process: str, *, as_json: bool = False) -> None:
     Parameters
     ----------
     level
-        Least level that is written.
+        Minimum level of the records that are written.
     process
         Name of this process, a field of each record.
     as_json

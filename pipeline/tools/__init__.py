@@ -1,1 +1,1 @@
-"""Programs beside a run."""
+"""Tools around runs: tuning, emulation, validation, summaries."""

@@ -1,4 +1,4 @@
-"""Batch size, workers and backends for a graph on this machine: measured once, kept in a file."""
+"""Measured batch size, workers and backends for a graph on this machine, kept in a file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ Progress = Callable[[str], None]
 
 
 class TuningResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Measured settings for one graph on one machine, as the file has them.
+    """Measured settings for one graph on one machine; the content of the file.
 
     Attributes
     ----------
     graph
         Name of the graph.
     fingerprint
-        Digest of graph and machine; the file is not used for others.
+        Digest of graph and machine; the file is used only for the same.
     batch_events, compute
         Values for the tables ``[graph]`` and ``[workers]``.
     backends
@@ -53,7 +53,7 @@ class TuningResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rates
         Events per second, by ``workers x batch_events``.
     nanoseconds
-        Time of an event in each model, ns, by stage and backend.
+        Time per event of each model, ns, by stage and backend.
     """
 
     graph: str
@@ -68,8 +68,8 @@ class TuningResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 def measure(config: GraphConfig, source: ComponentConfig, progress: Progress) -> TuningResult:
     """Measure a graph on a recording and return the fastest settings.
 
-    First each model on each backend that has it, on one core; then the whole graph at several batch
-    sizes with a worker for each core, and with fewer workers at the best size.
+    First each model is measured on each backend that can run it, on one core; then the whole graph
+    at several batch sizes with one worker per core, and at the best size with fewer workers.
 
     Parameters
     ----------
@@ -109,23 +109,23 @@ def measure(config: GraphConfig, source: ComponentConfig, progress: Progress) ->
 
 
 def tuned_file(config: GraphConfig) -> Path:
-    """Return the path of the file of a graph: beside the run numbers."""
+    """Return the path of the file of a graph, in the folder of the run numbers."""
     return state_folder(config.run.state) / "tuned" / f"{config.graph.name}.toml"
 
 
 def write_tuned(tuned: TuningResult, path: Path) -> None:
-    """Write the file."""
+    """Write the settings to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.toml.encode(tuned))
 
 
 def apply(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:
-    """Return the graph with the settings of a file and a note on them; as it is without a file.
+    """Return the graph with the settings of its file, and a note on them; unchanged without a file.
 
     Raises
     ------
     ConfigError
-        If the file is there and cannot be read.
+        If the file exists and cannot be read.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -159,7 +159,7 @@ def fingerprint(config: GraphConfig) -> str:
 
 
 def _models(stage: RunsModel) -> Iterator[tuple[str, float]]:
-    """Yield each backend that can run a stage's model, and the time it takes, ns an event."""
+    """Yield each backend that can run a stage's model, and its time per event, ns."""
     info, takes = stage.model_info(), stage.backends()
     model = find_model(info["name"], int(info["version"]))
     for backend in dict.fromkeys((*_BACKENDS, info["backend"])):

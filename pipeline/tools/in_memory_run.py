@@ -28,7 +28,7 @@ from sluice.pipeline.sources.memory import NAME, MemorySource, shared
 from .input_source import source_for
 from .result import Result, read
 
-#: What the graph's own sink says about kept events; options that only a file has are left out.
+#: Options of the graph's sink that also apply in memory; those of files are ignored.
 _KEPT = ("columns", "keep")
 
 
@@ -54,19 +54,19 @@ def run(
         Name of a graph that ships, path of a graph file, or a graph from `load_graph`.
     source
         Path of a file that ``sluice replay`` reads (recording, CSV, HDF5, Parquet, ROOT), or events
-        in memory: a dict of NumPy arrays by column name, one entry an event, or a pyarrow Table or
-        RecordBatch.
+        in memory: a dict of NumPy arrays by column name, with one entry per event, or a pyarrow
+        Table or RecordBatch.
     engine
         ``inline`` runs in this process; ``distributed`` starts worker processes, which takes
         seconds and pays off for long inputs. Its kept events pass through a temporary file.
     columns
-        Names of the columns to keep; those of the graph's sink unless given.
+        Names of the columns to keep; those of the graph's sink by default.
     keep
-        ``accepted`` or ``all`` events; as the graph's sink unless given.
+        ``accepted`` or ``all`` events; the value of the graph's sink by default.
     backend
-        Backend of all models, such as ``onnxruntime:cuda``; as the graph unless given.
+        Backend of all models, such as ``onnxruntime:cuda``; that of the graph by default.
     workers
-        Compute workers of the distributed engine; as the graph unless given.
+        Number of workers of the distributed engine; that of the graph by default.
     progress
         Show a progress bar on stderr.
 
@@ -124,7 +124,7 @@ def _collect(
 def _record(
     config: GraphConfig, kept: dict[str, Any], wanted: RunOptions, show: Progress | None
 ) -> Result:
-    """Run with a sink in another process: its recording is read and removed."""
+    """Run with a sink in another process; its recording is read and removed."""
     with tempfile.TemporaryDirectory(prefix="sluice-run-") as folder:
         path = Path(folder) / "kept.arrows"
         sink = ComponentConfig("recording", "recording", {**kept, "path": str(path)})
@@ -136,7 +136,7 @@ def _record(
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Yield what shows events and rate of a run on stderr."""
+    """Yield a function that shows the progress of a run on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 

@@ -22,7 +22,7 @@ _TABLES = {"hdf5", "parquet", "root"}
 def source_for(path: Path, config: GraphConfig) -> ComponentConfig:
     """Return the source that reads `path`, chosen by the suffix.
 
-    The options of the graph's own source hold where it is of the same kind, and its `columns` where
+    The options of the graph's own source are used if it is of the same kind, and its `columns` if
     both are tables.
 
     Raises

@@ -1,4 +1,4 @@
-"""What a recording holds, and whether it is whole."""
+"""Summary of a recording: counts, columns, metadata and damage."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class FileSummary(Struct, frozen=True):
 
 
 class RecordingSummary(Struct, frozen=True, kw_only=True):
-    """What a recording holds.
+    """Content of a recording.
 
     Attributes
     ----------
     path
-        As it was named.
+        Path as the user gave it.
     bytes, batches, events
-        Sums over all files.
+        Size in bytes, and numbers of batches and events, of all files.
     files
-        Each of them, in order.
+        Summary of each file, in order.
     columns
         Columns of the events.
     bor, eor
-        Begin-of-run and end-of-run record; the latter is None where it is missing.
+        Begin-of-run and end-of-run record; the latter is None if it is missing.
     whole
         Whether nothing is missing or damaged.
     damage
-        What is; None if nothing.
+        Description of missing or damaged parts; None without any.
     """
 
     path: str
@@ -53,7 +53,7 @@ class RecordingSummary(Struct, frozen=True, kw_only=True):
 
 
 def summarise_recording(path: Path) -> RecordingSummary:
-    """Read a recording to its end and return what it holds.
+    """Read a recording to its end and return its summary.
 
     Raises
     ------

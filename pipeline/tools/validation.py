@@ -1,4 +1,4 @@
-"""Checks of a run before anything of it is opened, and of a graph with all its models."""
+"""Checks of a run before it starts, and of a graph with all its models."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from sluice.pipeline.sources.live.source import LiveSource
 
 
 class StageCheck(Struct, frozen=True):
-    """One stage of a graph that was checked.
+    """One stage of a checked graph.
 
     Attributes
     ----------
     name, use
-        As in the graph file.
+        Keys `name` and `use` of the graph file.
     bypassed
-        Whether the source has what the stage provides, so that it does not run.
+        Whether the stage does not run because the source has its columns.
     reads, adds
-        Columns; none where it is bypassed.
+        Columns that it reads and adds; none if it is bypassed.
     """
 
     name: str
@@ -51,14 +51,14 @@ class MonitorCheck(Struct, frozen=True):
 
 
 class GraphCheck(Struct, frozen=True):
-    """A graph that was checked.
+    """A checked graph.
 
     Attributes
     ----------
     graph
-        Its name.
+        Name of the graph.
     stages, monitors
-        In the order of the graph file.
+        Stages and monitors, in the order of the graph file.
     inputs, outputs
         Columns from the source to the workers, and from the workers to the sink.
     """
@@ -71,27 +71,27 @@ class GraphCheck(Struct, frozen=True):
 
 
 def validate_run(config: GraphConfig, options: RunOptions) -> Graph:
-    """Refuse a run that could not start, before a socket, a file or a run number is taken for it.
+    """Check that a run could start, without opening sockets or using a run number.
 
-    A source that tells its columns only from its input is opened for a moment. Models are found
+    A source whose columns are known only from its input is opened, then closed. Models are found
     and their files' hashes checked; they are loaded by `check_graph` and by the run itself.
 
     Parameters
     ----------
     config
-        The graph with source and sink as they shall be.
+        Graph with the source and sink of the run.
     options
-        What the command line asks of the run.
+        Run options.
 
     Returns
     -------
     Graph
-        All stages and monitors, joined.
+        The graph, built and checked.
 
     Raises
     ------
     SluiceError
-        Saying what would keep the run from starting.
+        If the run could not start; the message has the reason.
     """
     if options.engine not in ENGINES:
         raise ConfigError(
@@ -131,7 +131,7 @@ def check_graph(config: GraphConfig, options: RunOptions) -> GraphCheck:
     Raises
     ------
     SluiceError
-        As `validate_run`, and if a stage, shadow or monitor cannot be opened.
+        If the run could not start, or a stage, shadow or monitor cannot be opened.
     """
     graph = validate_run(config, options)
     for stage in graph.stages:

@@ -1,1 +1,1 @@
-"""The wire: header, messages, payloads, ZeroMQ sockets, CURVE. Only this package imports zmq."""
+"""Messages, their payloads, ZeroMQ sockets and CURVE keys. Only this package imports zmq."""

@@ -32,7 +32,7 @@ EVENTS_LENGTH_WORD = struct.calcsize(_BEFORE_EVENTS) // 8
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """Kind of a message."""
 
     BOR = 1
     EOR = 2

@@ -144,7 +144,7 @@ class CommitAck(NamedTuple):
     first_seq
         Number of the first batch.
     batches
-        How many batches, from `first_seq` on without gaps.
+        Number of consecutive batches, from `first_seq` on.
     run
         Run number.
     """

@@ -149,7 +149,7 @@ class ConnectFailure:
     why
         Reason, as the end of a sentence that begins with the endpoint.
     hint
-        What the user can do.
+        Advice for the user.
     final
         Whether another attempt will fail as well.
     """

@@ -1,4 +1,4 @@
-"""Replay in the batches of a recorded run, and the decisions that differ."""
+"""Comparison of a replay with a recorded run: graph configuration, and output."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig
 from sluice.pipeline.journal.recorded_run import RecordedRun
 
-#: Differences that are printed; the JSON lists more.
+#: Maximum number of differences to print; the JSON report lists more.
 _SHOWN = 5
 
 
 def configure(
     config: GraphConfig, run: Path, columns: list[str], max_differences: int
 ) -> GraphConfig:
-    """Return the graph with its input cut as the run's, and its sink a comparison with the run.
+    """Return the graph with the source ``same-batches`` and the sink ``comparison``.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def configure(
 
 
 def has_differences(report: dict[str, Any]) -> bool:
-    """Whether the run of a report has compared something and found it different."""
+    """Whether the report has a comparison with differences."""
     return not report["output"].get("comparison", {}).get("same", True)
 
 
 def print_comparison(comparison: dict[str, Any], console: Console) -> None:
-    """Print what was compared and the first differences."""
+    """Print the counts of a comparison and the first differences."""
     different = comparison["different"]
     verdict = "[green]the same decisions[/]" if comparison["same"] else "[red]DIFFERENT[/]"
     console.print(

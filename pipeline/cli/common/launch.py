@@ -1,4 +1,4 @@
-"""How the commands that make runs begin one, follow it and report its end."""
+"""Start, progress and report of runs, for the commands that execute them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RunArguments(Struct, frozen=True, kw_only=True):
-    """Options that `sluice run` and `sluice replay` share; the command line describes each."""
+    """Options that `sluice run` and `sluice replay` share; their help texts describe them."""
 
     report: Path | None
     out: Path | None
@@ -38,7 +38,7 @@ class RunArguments(Struct, frozen=True, kw_only=True):
     as_json: bool
 
     def run_options(self, *, http: str | None = None, rate_hz: float | None = None) -> RunOptions:
-        """Return what the run itself is asked for; `http` is where to listen unless told here."""
+        """Return the run options; `http` is the default address to listen on."""
         from sluice.pipeline.service.session import RunOptions
 
         return RunOptions(
@@ -53,7 +53,7 @@ class RunArguments(Struct, frozen=True, kw_only=True):
 
 
 def with_backend(config: GraphConfig, backend: str | None) -> GraphConfig:
-    """Return the graph as it was tuned, its models on the command line's backend if it has one."""
+    """Return the graph with tuned settings, and with the backend of the command line if given."""
     from sluice.pipeline.graph.model_backends import override_backend
     from sluice.pipeline.inference.session import require_backend
 
@@ -77,7 +77,7 @@ def with_overrides(config: GraphConfig, out: Path | None, workers: int | None) -
 
 @contextmanager
 def fork_server_for(config: GraphConfig, engine: str) -> Iterator[ForkServer | None]:
-    """Yield where processes come from: begun before there are threads, sockets or devices."""
+    """Yield a fork server, started before this process has threads, sockets or devices."""
     from sluice.pipeline.engine.distributed.process import start_fork_server
 
     if engine != "distributed":
@@ -90,7 +90,7 @@ def fork_server_for(config: GraphConfig, engine: str) -> Iterator[ForkServer | N
 def run_once(
     config: GraphConfig, options: RunOptions, arguments: RunArguments, server: ForkServer | None
 ) -> None:
-    """Make one run, after everything was checked that could keep it from starting."""
+    """Execute one run after all checks of its start."""
     from sluice.pipeline.service.run_graph import raise_on_error, run_graph
 
     from .comparison import has_differences
@@ -110,7 +110,7 @@ def run_once(
 
 
 def require_startable(config: GraphConfig, options: RunOptions, report: Path | None) -> None:
-    """Refuse a run that could not start; only then make folders for the files beside its sink's."""
+    """Check that a run can start, then create the folders of its files."""
     from sluice.pipeline.tools.validation import validate_run
 
     beside = side_files(options, report)
@@ -125,7 +125,7 @@ def serve(
     arguments: RunArguments,
     server: ForkServer | None,
 ) -> None:
-    """Make a run at each `start` until SIGTERM."""
+    """Execute a run at each `start` until SIGTERM."""
     from sluice.pipeline.service.daemon import Daemon
 
     from .progress import print_address, run_progress
@@ -143,7 +143,7 @@ def serve(
 
 
 def _print_report(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None:
-    """Show a run's report and write it."""
+    """Print the report of a run and write it to its file."""
     import msgspec
 
     from sluice.pipeline.run.run_numbers import expand_run_number

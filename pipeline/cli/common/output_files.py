@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def side_files(options: RunOptions, report: Path | None) -> list[Path | None]:
-    """Return the files that a run writes beside its sink's."""
+    """Return the files that a run writes in addition to those of its sink."""
     from sluice.pipeline.run.run_numbers import UNNUMBERED, expand_run_number
 
     return [
@@ -28,7 +28,7 @@ def side_files(options: RunOptions, report: Path | None) -> list[Path | None]:
 def require_run_number_in_paths(
     config: GraphConfig, out: Path | None, options: RunOptions, report: Path | None
 ) -> None:
-    """Refuse options with which a later run of a waiting daemon would undo an earlier one."""
+    """Raise ConfigError if later runs of a waiting daemon would overwrite files of earlier ones."""
     path = config.sink.options.get("path") if out is None else str(out)
     for name, value in (("--report", report), ("--quarantine", options.quarantine), ("sink", path)):
         if value is not None and "{run" not in str(value):
@@ -43,7 +43,7 @@ def require_run_number_in_paths(
 
 
 def refuse_collisions(config: GraphConfig, *beside: Path | None) -> None:
-    """Refuse to write over the input, or two outputs into one file."""
+    """Raise ConfigError if an output is the input, or two outputs are the same file."""
     inside = [part.options.get("path") for part in (config.source, config.sink)]
     paths = [Path(str(path)).resolve() for path in (*inside, *beside) if path is not None]
     for path in paths:
@@ -59,14 +59,14 @@ def refuse_collisions(config: GraphConfig, *beside: Path | None) -> None:
 
 
 def _refuse_input_in_parts(config: GraphConfig) -> None:
-    """Refuse to write, in parts, a recording of which the input has a file."""
+    """Raise ConfigError if the input is a file of the rotated recording to be written."""
     from sluice.pipeline.recording import find_files, parse_part_name
 
     ours, theirs = config.sink.options, config.source.options.get("path")
     if config.source.use != "recording" or theirs is None or "path" not in ours:
         return
     out = Path(str(ours["path"])).resolve()
-    with suppress(DataError):  # the source will say what is wrong with it
+    with suppress(DataError):  # the source reports the error when it is opened
         for file in find_files(Path(str(theirs))):
             named = parse_part_name(file.resolve())
             if named is not None and named[0] == out:
@@ -74,7 +74,7 @@ def _refuse_input_in_parts(config: GraphConfig) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    """Refuse a path that cannot be written, without making the folders that it still lacks."""
+    """Raise ConfigError if a path cannot be written; creates no folders."""
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -85,7 +85,7 @@ def _require_writable(path: Path) -> None:
 
 
 def create_folders(*paths: Path | None) -> None:
-    """Make the folders that files will be written to."""
+    """Create the folders of output files."""
     for path in filter(None, paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def create_folders(*paths: Path | None) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report, or raise RunError."""
+    """Write a report; RunError if that fails."""
     try:
         path.write_text(text)
     except OSError as error:
@@ -102,7 +102,7 @@ def write(path: Path, text: str) -> None:
 
 
 def accepted_path(path: Path) -> Path:
-    """Return where the accepted events of an input go unless the command line says.
+    """Return the default path for the accepted events of an input.
 
     Examples
     --------

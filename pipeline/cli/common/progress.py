@@ -22,7 +22,7 @@ def progress_bar(total: int | None, *, quiet: bool) -> Iterator[Any]:
         TextColumn("{task.description}"),
     )
     console = Console(stderr=True)
-    # Where stderr is a file, such as a daemon's log, the bar is drawn once, at the end.
+    # If stderr is a file, such as a daemon's log, the bar is drawn once, at the end.
     with Progress(
         *columns, console=console, disable=quiet, auto_refresh=console.is_terminal
     ) as bars:

@@ -1,4 +1,4 @@
-"""The run summary that people read."""
+"""Summary of a run for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from . import comparison
 
-#: Outcomes that are shown also where no event has them.
+#: Outcomes that are printed even if no event has them.
 _ALWAYS_SHOWN = ("offered", "accepted", "rejected", "shed", "lost")
 
 
@@ -61,7 +61,7 @@ def _restarts(restarts: dict[str, int]) -> str:
 
 
 def _worst_rung(ladder: dict[str, Any]) -> str:
-    """Describe the rung furthest from the full models, which are rung 0, that the run was on."""
+    """Describe the lowest rung that the run used; rung 0 is the full models."""
     events, seconds = ladder["events"], ladder["seconds"]
     worst = max((rung for rung in range(len(events)) if events[rung] or seconds[rung]), default=0)
     if worst == 0:

@@ -1,1 +1,1 @@
-"""HDF5, ROOT and Parquet files, and how their columns become a graph's."""
+"""Sources for HDF5, ROOT and Parquet files, and the mapping of their columns to a graph's."""

@@ -1,4 +1,4 @@
-"""ValuesByField of a table as columns of events: cast, joined, padded, cut; misfits are refused."""
+"""Conversion of a table's fields to columns of events: cast, join, pad, truncate, reject."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class FieldValues(Struct, frozen=True):
     Attributes
     ----------
     values
-        (events, ...); of lists, the entries of all of them, one after another.
+        Values, (events, ...); for lists, the items of all lists, (items, ...).
     offsets
-        Of lists: where each begins in `values`, from 0, and where the last ends; else None.
+        Offsets of lists in `values`, (events + 1,), beginning with 0; None for other fields.
     nulls
-        (events,), bool: events that have no value; None if all have one.
+        Whether each event has no value, bool (events,); None if all have one.
     """
 
     values: Array
@@ -36,17 +36,17 @@ ValuesByField = dict[str, FieldValues]
 
 
 class FilledColumn(Struct):
-    """A filled column, and why some of its events are none: row to reason and raw bytes."""
+    """A filled column, and its rejected events: row to reason and raw bytes."""
 
     values: Array | Ragged
     refused: dict[int, tuple[str, bytes]]
 
 
 def fill_column(filling: ColumnFill, parts: Mapping[str, FieldValues], events: int) -> FilledColumn:
-    """Return the column of `events` events; refused rows hold zeros, or no items.
+    """Return the column of `events` events; rejected rows hold zeros, or no items.
 
-    A float takes any number. An integer takes those that fit it. Lists must have as many entries
-    as the column's items, unless the mapping pads or cuts them.
+    Any number fits a float column; an integer column takes the values in its range. Lists must have
+    the length of the column's item, unless the mapping pads or truncates them.
     """
     column = filling.column
     if column.ragged:
@@ -69,7 +69,7 @@ def fill_column(filling: ColumnFill, parts: Mapping[str, FieldValues], events: i
 
 
 class _Lists(Struct):
-    """A part, items of fixed size as lists of that size."""
+    """Field values with items of fixed size as lists of that size."""
 
     values: Array
     offsets: Array
@@ -84,7 +84,7 @@ def _as_lists(part: FieldValues, events: int) -> _Lists:
 
 
 def fill_lists(filling: ColumnFill, parts: Mapping[str, FieldValues], events: int) -> FilledColumn:
-    """Return a ragged column: lists of one field, or of several that belong item to item."""
+    """Return a ragged column: lists of one field, or of several fields joined item by item."""
     column = filling.column
     width = math.prod(column.item_shape) if len(filling.fields) == 1 else 1
     found = [_as_lists(parts[field.name], events) for field in filling.fields]
@@ -120,7 +120,7 @@ def _too_many(counts: Array, filling: ColumnFill) -> dict[int, str]:
 
 
 def _first(counts: Array, taken: Array) -> Array:
-    """Return where the first `taken` items of each list are among those of all."""
+    """Return the indices of the first `taken` items of each list in `values`."""
     starts = np.cumsum(counts) - counts
     places = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
     found: Array = np.repeat(starts, taken) + places
@@ -132,10 +132,12 @@ def _rows(mask: Array | None) -> list[int]:
 
 
 def _cast(lists: _Lists, column: Column) -> tuple[Array, dict[int, str]]:
-    """Return the values in the column's dtype, and the rows with one that does not fit."""
+    """Return the values in the column's dtype, and the rows with a value out of range."""
     values, wanted = lists.values, np.dtype(column.dtype)
     if wanted.kind == "f" or np.can_cast(values.dtype, wanted):
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite, and refused by the stages
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # an overflow becomes infinite; the stages flag it as invalid
             return values.astype(wanted, copy=False), {}
     limits = np.iinfo(wanted)
     bad = np.flatnonzero((values < limits.min) | (values > limits.max))
@@ -148,7 +150,7 @@ def _cast(lists: _Lists, column: Column) -> tuple[Array, dict[int, str]]:
 
 
 def _scatter(values: Array, lists: _Lists, target: Array, filling: ColumnFill) -> dict[int, str]:
-    """Put lists into the rows of `target`, (events, size); return the rows that do not fit."""
+    """Copy lists into the rows of `target`, (events, size); return the rows of wrong length."""
     counts = np.diff(lists.offsets)
     events, size = target.shape
     if (counts == size).all():

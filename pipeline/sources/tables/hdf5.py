@@ -1,4 +1,4 @@
-"""Events from HDF5 files (extra ``hdf5``): datasets with one entry an event, compounds too."""
+"""Events from HDF5 files (extra ``hdf5``): datasets and compounds with one entry per event."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Hdf5Source(TableSource):
     """Reads datasets of one HDF5 file."""
 
     class Options(TableSource.Options, frozen=True, forbid_unknown_fields=True):
-        """Which file, and where in it."""
+        """Path of the file, and group or dataset in it."""
 
-        #: The group, or the compound dataset, in which the columns are.
+        #: Group or compound dataset that has the columns.
         group: str = "/"
 
     takes_offsets = True
@@ -42,7 +42,7 @@ class Hdf5Source(TableSource):
 
 
 class Hdf5Table:
-    """One open file. A file that was cut short gives what is before the cut."""
+    """One open file; a truncated file is read up to its end."""
 
     def __init__(self, path: Path, group: str) -> None:
         self._file, self._cut, self._damage = _open(path)
@@ -53,7 +53,9 @@ class Hdf5Table:
         except DataError:
             self.close()
             raise
-        except Exception as error:  # metadata beyond the cut, or garbage: HDF5 may raise anything
+        except (
+            Exception
+        ) as error:  # HDF5 raises any exception for metadata that is truncated or invalid
             self.close()
             why = self._damage or "damaged"
             raise DataError(f"{path}: {why}; its structure is lost: {one_line(error)}") from error
@@ -61,7 +63,7 @@ class Hdf5Table:
     def chunks(
         self, fields: Sequence[Field], max_events: int
     ) -> Iterator[tuple[int, ValuesByField]]:
-        """Yield slices that end where the chunks of the file do."""
+        """Yield slices that end at the boundaries of the file's chunks."""
         step = max((self._datasets[f.offsets or f.name][0].chunks or (1,))[0] for f in fields)
         size = max(step, max_events // step * step)
         events = fields[0].events
@@ -95,7 +97,7 @@ class Hdf5Table:
     def _members(
         self, item: Any, name: str, dtype: np.dtype[Any], path: tuple[str, ...]
     ) -> Iterator[Field]:
-        """Yield one field of a dataset, or those of a compound, their names joined by dots."""
+        """Yield the field of a dataset, or those of a compound, with names joined by dots."""
         if dtype.names:
             for member in dtype.names:
                 inner = f"{name}.{member}" if name else member
@@ -120,7 +122,7 @@ class Hdf5Table:
         )
 
     def _read(self, fields: Sequence[Field], start: int, stop: int) -> ValuesByField:
-        """Read each dataset once, of compounds only the members that are wanted."""
+        """Read each dataset once, and of a compound dataset only the needed members."""
         wanted: dict[str, tuple[Any, list[str]]] = {}
         for field in fields:
             if field.offsets:
@@ -146,7 +148,7 @@ class Hdf5Table:
         return parts
 
     def _items(self, field: Field, start: int, stop: int) -> FieldValues:
-        """Read lists whose items lie one after another."""
+        """Read lists whose items are stored one after another."""
         item, path = self._datasets[field.name]
         begins, way = self._datasets[field.offsets]
         offsets = begins[start : stop + 1]
@@ -161,7 +163,7 @@ class Hdf5Table:
 
 
 def _open(path: Path) -> tuple[Any, _TruncatedFile | None, str | None]:
-    """Return the open file; where it was cut short, also what it is read through, and the harm."""
+    """Return the open file; for a truncated one also the file object, and the error text."""
     try:
         import h5py
     except ImportError as error:
@@ -186,9 +188,9 @@ def _open(path: Path) -> tuple[Any, _TruncatedFile | None, str | None]:
 
 
 class _TruncatedFile(io.FileIO):
-    """A file that is taken for longer than it is, for HDF5 refuses it otherwise.
+    """A truncated file that reports its original length, because HDF5 refuses it otherwise.
 
-    What is beyond its end cannot be read: no zeros in place of events.
+    Reading beyond the actual end raises an error instead of returning zeros as events.
     """
 
     def __init__(self, path: Path, whole: int) -> None:

@@ -1,4 +1,4 @@
-"""The column mapping of a graph file: which columns of a table become which columns of events."""
+"""Column mappings of graph files: columns of a table to columns of events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column
 from sluice.pipeline.sources.column_spec import parse_column
 
-#: Entries of a list of unknown length, for the size of chunks.
+#: Assumed length of lists for the size of chunks, items.
 _ENTRIES = 256
 RESERVED = {column.name: column for column in (EVENT_ID, T_EVENT)}
 
@@ -27,17 +27,17 @@ class ColumnMapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Dtype and item shape, such as ``float32[48]``, or ``float32[*,3]`` for lists of any length;
         `event_id` and `t_event` have their own.
     from_
-        Name in the file (``from``); the column's own unless given. Several names become the
-        entries of the column's items, one each.
+        Name in the file (key ``from``); the name of the column by default. Several names are joined
+        to the entries of the column's item.
     unit
-        Of the values, for people.
+        Unit of the values, for documentation.
     pad
-        Lists that are too short are filled with this number; refused unless given.
+        Number that fills short lists; None to reject events with short lists.
     cut
-        Lists that are too long keep their first entries; refused unless true.
+        Whether long lists are truncated; otherwise their events are rejected.
     offsets
-        Of lists in an HDF5 file, whose items lie one after another: the dataset that says where
-        each list begins and where the last ends.
+        For lists in an HDF5 file whose items are stored one after another: name of the dataset with
+        the offsets, one more than events.
     """
 
     form: str = ""
@@ -51,8 +51,8 @@ class ColumnMapping(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Field(Struct, frozen=True, kw_only=True):
     """A column of a table: `events` items of `shape`, or lists of them.
 
-    `trouble` says why it cannot be used; empty if it can. `offsets` is the field that says where
-    lists begin, where they lie in two.
+    `trouble` is the reason why it cannot be used, empty if it can. `offsets` is the field with the
+    offsets of the lists, if they are stored in two fields.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Field(Struct, frozen=True, kw_only=True):
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one event's item; those of a list are a guess."""
+        """Size of one event's item, bytes; for lists an estimate."""
         size = np.dtype(self.dtype).itemsize * math.prod(self.shape)
         return size * _ENTRIES if self.ragged else size
 
@@ -77,7 +77,7 @@ class Field(Struct, frozen=True, kw_only=True):
 
 
 class ColumnFill(Struct, frozen=True):
-    """How one column is filled: from one field, or from one field for each entry."""
+    """Fields that fill one column: a single one, or one for each entry of its item."""
 
     column: Column
     fields: tuple[Field, ...]
@@ -88,16 +88,16 @@ class ColumnFill(Struct, frozen=True):
 def resolve_mapping(
     columns: Mapping[str, str | ColumnMapping], fields: Mapping[str, Field], where: str
 ) -> list[ColumnFill]:
-    """Return how each column is filled; without `columns`, all that the table has.
+    """Return the fields of each column; without `columns`, of all columns of the table.
 
-    `event_id` and `t_event` are taken from the table where it has integers of these names.
+    `event_id` and `t_event` are taken from the table if it has integer fields of these names.
 
     Raises
     ------
     ConfigError
-        If an entry of `columns` is wrong in itself.
+        If an entry of `columns` contradicts itself.
     DataError
-        If the table has no such column, one of another form, or columns of unequal length.
+        If a column is missing, has another dtype or shape, or another length than the others.
     """
     entries = {
         name: ColumnMapping(form=e) if isinstance(e, str) else e for name, e in columns.items()
@@ -120,12 +120,12 @@ def resolve_mapping(
 
 
 def declared_columns(columns: Mapping[str, str | ColumnMapping], where: str) -> list[Column]:
-    """Return the columns that a mapping declares, which can be told before there is a file.
+    """Return the columns that a mapping declares, which are known without the file.
 
     Raises
     ------
     ConfigError
-        If an entry has no form, or none that is one.
+        If an entry has no `form`, or an invalid one.
     """
     entries = {
         name: ColumnMapping(form=e) if isinstance(e, str) else e for name, e in columns.items()
@@ -135,7 +135,7 @@ def declared_columns(columns: Mapping[str, str | ColumnMapping], where: str) -> 
 
 def _own_form(field: Field) -> str:
     reserved = RESERVED.get(field.name)
-    # Recordings hold no truth values.
+    # Recordings have no bool columns.
     dtype = "uint8" if field.dtype == "bool" else field.dtype
     shape = (None, *field.shape) if field.ragged else field.shape
     return reserved.spec if reserved else Column("", dtype, shape).spec
@@ -171,7 +171,7 @@ def _declared(name: str, entry: ColumnMapping, where: str) -> Column:
 def _found(
     origin: str | tuple[str, ...], column: Column, fields: Mapping[str, Field], at: str
 ) -> tuple[Field, ...]:
-    """Return the field of a name, or those of its entries, or those of several names."""
+    """Return the field of a name, or the fields of its entries, or those of several names."""
     names = (origin,) if isinstance(origin, str) else origin
     if isinstance(origin, str) and origin not in fields:
         elements = _elements(origin, column, fields)
@@ -194,7 +194,7 @@ def _found(
 def _listed(
     found: tuple[Field, ...], offsets: str, fields: Mapping[str, Field], at: str
 ) -> tuple[Field, ...]:
-    """Return fields of items as lists that begin where another field says."""
+    """Return the fields as lists with the offsets of another field."""
     begins = fields.get(offsets)
     if begins is None:
         raise DataError(
@@ -212,7 +212,7 @@ def _listed(
 
 
 def _check_pad(entry: ColumnMapping, column: Column, at: str) -> None:
-    """Refuse a number that the column cannot hold, or that would fill up lists."""
+    """Raise ConfigError if the column cannot hold the number `pad`, or has lists of any length."""
     if entry.pad is not None and column.ragged:
         raise ConfigError(
             f"{at}: pad: expected none for {column.spec}: its lists are not filled up"
@@ -230,7 +230,7 @@ def _close(origin: str, fields: Mapping[str, Field]) -> str | None:
 
 
 def _elements(origin: str, column: Column, fields: Mapping[str, Field]) -> tuple[Field, ...]:
-    """Return ``CALQ_0`` … ``CALQ_47`` for ``CALQ``, if all are there."""
+    """Return the fields ``CALQ_0`` … ``CALQ_47`` for ``CALQ``, if all exist."""
     fixed = column.shape and not column.ragged
     names = [f"{origin}_{i}" for i in range(math.prod(column.item_shape))] if fixed else []
     return tuple(fields[n] for n in names) if all(n in fields for n in names) else ()

@@ -23,11 +23,11 @@ class ParquetTable:
 
     def __init__(self, path: Path) -> None:
         try:
-            # Read, not mapped: a file that is cut while it is read would kill the process.
+            # Not memory-mapped: if a mapped file is truncated, reading it ends the process.
             self._file = pq.ParquetFile(path, memory_map=False, page_checksum_verification=True)
             events = self._file.metadata.num_rows
             self.fields = {f.name: _field(f, events) for f in self._file.schema_arrow}
-        except Exception as error:  # garbage: bytes that are no text, for one
+        except Exception as error:  # invalid metadata, such as names that are not UTF-8
             raise DataError(f"{path}: not a whole Parquet file: {one_line(error)}") from error
 
     def chunks(
@@ -44,7 +44,7 @@ class ParquetTable:
                 raise DataError(f"damaged at event {first}: {one_line(error)}") from error
 
     def _group(self, group: int, names: list[str], max_events: int) -> Iterator[pa.RecordBatch]:
-        """Yield a row group; where it is damaged, from there in ever smaller steps."""
+        """Yield a row group; from a damaged place on in smaller and smaller steps."""
         done = 0
         while True:
             seen = 0
@@ -87,7 +87,7 @@ def _field(field: pa.Field, events: int) -> Field:
 
 
 def _part(array: pa.Array, field: Field) -> FieldValues:
-    """Return an Arrow array as a part; an event with a null anywhere has no value."""
+    """Return an Arrow array as field values; an event with any null has no value."""
     events = len(array)
     nulls = np.asarray(array.is_null()) if array.null_count else np.zeros(events, bool)
     offsets = None

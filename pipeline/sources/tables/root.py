@@ -17,7 +17,7 @@ from .mapping import Field
 from .source import TableSource, one_line, readable, spans
 
 _TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple")
-#: The tree taken where a file has several and none is named, as CMS and others call theirs.
+#: Default tree of a file with several trees: the name that CMS and others use.
 _USUAL = "Events"
 _BIG = 1_000_000
 
@@ -26,9 +26,9 @@ class RootSource(TableSource):
     """Reads one TTree or RNTuple of a ROOT file."""
 
     class Options(TableSource.Options, frozen=True, forbid_unknown_fields=True):
-        """Which file, and which tree of it."""
+        """Path of the file, and name of the tree."""
 
-        #: The TTree or RNTuple; left out, the only one, or the one called ``Events``.
+        #: Name of the TTree or RNTuple; if omitted, the only one, or ``Events``.
         tree: str = ""
 
     def __init__(self, name: str, options: Options) -> None:
@@ -48,7 +48,7 @@ class RootTable:
         _require_whole(path)
         self._file: Any = None
         try:
-            # Read, not mapped: a file that is cut while it is read would kill the process.
+            # Not memory-mapped: if a mapped file is truncated, reading it ends the process.
             source = uproot.MultithreadedFileSource
             self._file = uproot.open({str(path): None}, handler=source, num_workers=1)
             self._tree = self._file[_choose(self._file, tree, path)]
@@ -59,18 +59,18 @@ class RootTable:
                 self._file.close()
             if isinstance(error, DataError) or not isinstance(error, Exception):
                 raise
-            # Garbage makes uproot raise anything.
+            # uproot raises any exception for invalid data.
             raise DataError(f"{path}: not a sound ROOT file: {one_line(error)}") from error
 
     def chunks(
         self, fields: Sequence[Field], max_events: int
     ) -> Iterator[tuple[int, ValuesByField]]:
-        """Yield spans that end where clusters do."""
+        """Yield spans that end at the boundaries of clusters."""
         try:
             edges = self._edges({self._paths[field.name][0] for field in fields})
         except Exception as error:  # as above
             raise DataError(f"damaged: {one_line(error)}") from error
-        if self._is_ntuple:  # a cluster is read as a whole, whatever part of it is asked for
+        if self._is_ntuple:  # uproot always reads whole clusters
             max_events = max([max_events, *np.diff(edges).tolist()])
         yield from readable(
             lambda start, stop: self._read(fields, start, stop), spans(edges, max_events)
@@ -81,7 +81,7 @@ class RootTable:
         self._file.close()
 
     def _edges(self, branches: set[str]) -> list[int]:
-        """Return where all the branches begin a new cluster, with the first event and the end."""
+        """Return the events at which all branches begin a cluster, with the first and the end."""
         if self._is_ntuple:
             common = {int(cluster.num_first_entry) for cluster in self._tree.cluster_summaries}
         else:
@@ -153,7 +153,7 @@ def _require_whole(path: Path) -> None:
 
 
 def _choose(file: Any, tree: str, path: Path) -> str:
-    """Return the key of the tree that is meant."""
+    """Return the key of the tree to read."""
     classes = file.classnames(cycle=False)
     trees = [name for name, kind in classes.items() if kind in _TREES]
     if tree in trees:
@@ -173,17 +173,17 @@ def _choose(file: Any, tree: str, path: Path) -> str:
 
 
 def _branches(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the branches that hold data, by their full names."""
+    """Yield the branches that have data, with their full names."""
     for name, branch in tree.iteritems(recursive=True, full_paths=True):
         if not branch.branches:
             yield name, branch
 
 
 def _form(branch: Any) -> Any:
-    """Return the Awkward form of a branch, or the text of what it is."""
+    """Return the Awkward form of a branch; for an unsupported type its name."""
     try:
         return branch.interpretation.awkward_form(branch.file)
-    except Exception:  # a class that uproot cannot interpret: the column is unusable, no more
+    except Exception:  # uproot cannot interpret the type: only this column is unusable
         return str(branch.typename)
 
 
@@ -191,7 +191,7 @@ def _leaves(
     form: Any, name: str, events: int, path: tuple[str, ...] = (), shape: tuple[int, ...] = (),
     ragged: bool = False,
 ) -> Iterator[tuple[tuple[str, ...], Field]]:  # fmt: skip
-    """Yield the numbers inside a form: path of record fields, and the field."""
+    """Yield the numeric fields inside a form, each with its path of record fields."""
     kind = type(form).__name__
     if kind == "RecordForm" and not form.is_tuple:
         for inner in form.fields:
@@ -218,7 +218,7 @@ def _leaves(
 
 
 def _part(layout: Any, field: Field) -> FieldValues:
-    """Return a packed Awkward array as a part."""
+    """Return a packed Awkward array as field values."""
     offsets: Array | None = None
     if field.ragged:
         offsets = np.asarray(layout.offsets.data, np.int64)

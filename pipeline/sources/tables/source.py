@@ -1,4 +1,4 @@
-"""Tables of other formats as sources: columns mapped, read ahead in chunks of bounded size."""
+"""Source for tables of any format, with mapped columns, read ahead in chunks of bounded size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Table(Protocol):
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        """Its columns by name, also those that cannot be used."""
+        """Columns by name, also those that cannot be used."""
 
     def chunks(
         self, fields: Sequence[Field], max_events: int
@@ -37,31 +37,31 @@ class Table(Protocol):
         Raises
         ------
         DataError
-            Where the file is damaged, after all before it was yielded.
+            If the file is damaged, after all events before the damage were yielded.
         """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class TableSource(ABC):
     """A source that reads a `Table`; the formats differ only in `open_table`."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """What all formats share."""
+        """Options of all formats."""
 
         path: str
         #: Specification or `ColumnMapping` of each column; all columns of numbers if omitted.
         columns: dict[str, str | ColumnMapping] = {}
 
-    #: Whether lists may lie in two fields, their items and where they begin.
+    #: Whether lists may be stored in two fields, items and offsets.
     takes_offsets = False
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self._columns = options.columns
         self._path = Path(options.path)
-        # Columns that the graph file declares are known before the file is there.
+        # Columns that the graph file declares are known without the file.
         declared = declared_columns(options.columns, str(self._path))
         self.schema = _with_reserved(declared) if declared else Schema()
         self.expected: int | None = None
@@ -76,15 +76,15 @@ class TableSource(ABC):
 
     @property
     def corruption(self) -> str | None:
-        """Where the file is damaged, None as far as it was read well."""
+        """Description of the damage of the file; None if none was found so far."""
         return self._prefetcher.corruption
 
     @abstractmethod
     def open_table(self) -> Table:
-        """Open the file as a table; DataError if it is none."""
+        """Open the file as a table; DataError if it is not one."""
 
     def open(self) -> None:
-        """Open the file and find the columns; DataError if they are not there."""
+        """Open the file and find the columns; DataError if one is missing."""
         if not self._path.is_file():
             raise DataError(f"{self._path}: cannot open: no such file")
         self._table = self.open_table()
@@ -105,14 +105,14 @@ class TableSource(ABC):
             )
 
     def select_columns(self, names: Collection[str], events: int) -> None:
-        """Read these columns alone; one at least, for it says how many events there are."""
+        """Read only these columns, but at least one, because it has the number of events."""
         self._fillings = [f for f in self._fillings if f.column.name in names] or self._fillings[:1]
 
     def receive(self) -> None:  # noqa: B027 - as meant: a file has no socket
-        """Nothing comes by socket."""
+        """Do nothing: a file has no socket."""
 
     def available(self) -> Available:
-        """Return all there is: a file can always be read."""
+        """Return that any batch can be full: a file can always be read."""
         return NONE if self.exhausted else UNLIMITED
 
     def read(self, max_events: int) -> EventBatch | None:
@@ -125,7 +125,7 @@ class TableSource(ABC):
         self._prefetcher.stop()
 
     def losses(self) -> Losses:
-        """Return the events that do not fit their columns since the last call."""
+        """Return the events that were rejected since the last call."""
         losses, self._losses = self._losses, Losses()
         return losses
 
@@ -151,7 +151,7 @@ class TableSource(ABC):
             raise DataError(f"{self._path}: {error.message}", error.hint) from error
 
     def _assemble(self, filled: dict[str, FilledColumn], first: int, events: int) -> Chunk:
-        """Return the good events as a batch, and the others."""
+        """Return the valid events as a batch, and the rejected ones."""
         refused = {row: why for column in filled.values() for row, why in column.refused.items()}
         columns: dict[str, Array | Ragged] = {
             EVENT_ID.name: np.arange(first, first + events, dtype=np.uint64),
@@ -175,18 +175,18 @@ def _with_reserved(columns: Iterable[Column]) -> Schema:
 def readable(
     read: Callable[[int, int], ValuesByField], bounds: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, ValuesByField]]:
-    """Yield what `read` gives of each span of events; the part of a damaged span before it too.
+    """Yield the result of `read` for each span of events, and for the good part of a damaged one.
 
     Raises
     ------
     DataError
-        With the first event that cannot be read, after all events before it were yielded.
+        If an event cannot be read, after all events before it were yielded.
     """
     for start, stop in bounds:
         try:
             yield stop - start, read(start, stop)
             continue
-        except Exception as error:  # a foreign library meets garbage: it may raise anything
+        except Exception as error:  # libraries raise any exception for invalid data
             cause = error
         while stop - start > 1:
             middle = (start + stop) // 2
@@ -207,7 +207,7 @@ def one_line(error: Exception) -> str:
 
 
 def spans(edges: Sequence[int], max_events: int) -> Iterator[tuple[int, int]]:
-    """Yield spans of at most `max_events` events that end at edges where these are near enough.
+    """Yield spans of at most `max_events` events, which end at `edges` where possible.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Backends that can be used on this machine, by device, and why others cannot."""
+"""Check of the backends: those that work on this machine, and reasons for the others."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sluice.pipeline.inference.session import require_backend
 
 from .finding import GPU, Finding, Findings, Status, ok
 
-#: Devices of our own backends; one of another package is nvml_library without.
+#: Devices of our own backends; those of other packages are checked without a device.
 _DEVICES = {"layers": ("cpu",), "onnxruntime": ("cpu", "cuda", "tensorrt"), "tensorrt": ("",)}
 
 
 def check_backends() -> Findings:
-    """Yield each backend on each device that it knows."""
+    """Yield a finding for each backend on each of its devices."""
     for name in sorted(entry_points(group="sluice.backends").names):
         for device in _DEVICES.get(name, ("",)):
             for number in _numbers(device) if _on_gpu(name, device) else ("",):

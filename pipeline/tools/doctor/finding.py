@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Status(StrEnum):
-    """How a finding stands: a run works, works worse than it could, or does not work."""
+    """Severity of a finding: runs work, work worse than they could, or do not work."""
 
     FINE = "fine"
     WARNING = "warning"
@@ -22,13 +22,13 @@ class Finding(Struct, frozen=True):
     Attributes
     ----------
     group, name
-        Group of the check, and what was checked.
+        Group and name of the check.
     status
         Result; an error in the group ``gpu`` concerns runs on GPUs only.
     found
         Value that was found.
     fix
-        What to do about it, a command where one helps; empty if nothing.
+        Advice or command for the user; empty if no action is needed.
     """
 
     group: str

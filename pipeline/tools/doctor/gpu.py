@@ -1,4 +1,4 @@
-"""Driver, GPUs, and the libraries and packages that they are used by."""
+"""Check of driver, GPUs, and the libraries and packages that use them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXTRA = "pip install 'sluice-daq[gpu]'"
 
 
 def check_gpu() -> Findings:
-    """Yield what there is of the GPU path."""
+    """Yield the findings on driver, GPUs, libraries and packages."""
     yield _driver()
     yield from _devices()
     for name in LIBRARIES:

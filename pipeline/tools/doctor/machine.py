@@ -1,4 +1,4 @@
-"""Processor, memory, limits, folders and ports."""
+"""Check of processor, memory, limits, folders, ports and clock."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _folders() -> Findings:
 
 
 def kernel_cache() -> Path | None:
-    """Return where numba keeps our compiled kernels; None if it may write nowhere."""
+    """Return the folder of numba's compiled kernels; None if no folder is writable."""
     from sluice import kernels
 
     asked = os.environ.get("NUMBA_CACHE_DIR", "")
@@ -137,7 +137,7 @@ def _clock() -> Finding:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, or the folder itself."""
+    """Whether a folder is writable, or can be created."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""Python and the packages that a run imports."""
+"""Check of Python and the packages that a run imports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def check_packages() -> Findings:
-    """Yield the versions of what is installed, and what is not."""
+    """Yield the versions of installed packages, and the missing ones."""
     yield ok(_GROUP, "python", platform.python_version())
     yield ok(_GROUP, _DISTRIBUTION, version(_DISTRIBUTION))
     for name in _needed():
@@ -36,14 +36,14 @@ def installed(name: str) -> str | None:
 
 
 def _needed() -> list[str]:
-    """Return what a run needs whatever its models run on."""
+    """Return the packages that every run needs."""
     lines = requires(_DISTRIBUTION) or []
     found = (_NAME.match(line) for line in lines if "extra ==" not in line)
     return [match[0] for match in found if match is not None]
 
 
 def _runtime() -> Finding:
-    """Return which ONNX Runtime is installed; two of them own the same files."""
+    """Return a finding on ONNX Runtime; its two packages overwrite each other's files."""
     found = {name: installed(name) for name in _RUNTIMES}
     there = [f"{name} {text}" for name, text in found.items() if text is not None]
     if len(there) == 1:

@@ -1,4 +1,4 @@
-"""What a machine has and lacks for a run, with the command for each missing thing."""
+"""All checks of a machine, with a command for each missing requirement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DoctorReport(Struct, frozen=True):
         return self.cpu_fit and not any(f.status is Status.ERROR for f in self.findings)
 
     def report(self) -> dict[str, Any]:
-        """Return what `sluice doctor --json` prints."""
+        """Return the output of `sluice doctor --json`."""
         return {
             "cpu_fit": self.cpu_fit,
             "gpu_fit": self.gpu_fit,

@@ -30,8 +30,8 @@ class Sent(Struct, kw_only=True):
     events, messages
         Events and messages sent.
     dropped
-        Events that could not be sent, because the queue was full or ingest away; ingest counts them
-        as lost.
+        Events that could not be sent, because the queue was full or ingest did not run; ingest
+        counts them as lost.
     suppressed
         Events that were not made because ingest was busy; no event counter has them.
     acknowledged
@@ -52,12 +52,12 @@ class Sent(Struct, kw_only=True):
 
     @property
     def due(self) -> int:
-        """Events whose time has come: sent, dropped or suppressed."""
+        """Number of events that were due: sent, dropped or suppressed."""
         return self.events + self.dropped + self.suppressed
 
 
 class FrontEndEmulator:
-    """Sends the same events over and over, with fresh ids and times.
+    """Sends the same events again and again, with new ids and times.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class FrontEndEmulator:
         Raises
         ------
         RunError
-            If nobody answers at the endpoint, or the record type is refused.
+            If ingest does not answer, or refuses the record type.
         """
         sent = Sent()
         self._link.begin()
@@ -115,7 +115,7 @@ class FrontEndEmulator:
         while done < events:
             now = time.monotonic_ns()
             due = min(events, int((now - start) / period_ns) + 1)
-            if self._link.busy:  # dead time of the detector: no event is made
+            if self._link.busy:  # dead time of the detector: no event is generated
                 sent.suppressed += due - done
                 start += round((due - done) * period_ns)
                 events, due = events - due + done, done

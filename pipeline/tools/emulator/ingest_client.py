@@ -1,4 +1,4 @@
-"""A front end's connection to ingest, which may go away and come back."""
+"""Connection of a front end to ingest, which survives a restart of ingest."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BOR_ANSWER_S = 1.0
 
 
 class IngestClient:
-    """A front end's side of the exchange with ingest, which may be restarted.
+    """Protocol of a front end towards ingest, which may be restarted.
 
-    Ingest acknowledges events now and then. After a restart it answers HELLO to messages of a front
+    Ingest acknowledges events. After a restart it answers HELLO to messages of a front
     end that it does not know; BOR then names the last acknowledged event, so that events it never
     got count as lost.
 
@@ -60,7 +60,7 @@ class IngestClient:
         self._await("BOR", self._receive)
 
     def receive_all(self) -> None:
-        """Take all messages of ingest; one that was restarted gets BOR again."""
+        """Handle all messages that have arrived; send BOR again after a restart of ingest."""
         while self._receive() is not None:
             pass
 
@@ -81,7 +81,7 @@ class IngestClient:
         self._await("EOR", finished)
 
     def _receive(self) -> Header | None:
-        """Take one message, if there is one."""
+        """Handle one message, if there is one."""
         try:
             message = self._socket.receive()
         except ProtocolError as error:

@@ -17,7 +17,7 @@ _PREPARED = 4096
 
 
 class PayloadGenerator(Protocol):
-    """Makes payloads of the same events over and over.
+    """Makes payloads of the same events again and again.
 
     Attributes
     ----------

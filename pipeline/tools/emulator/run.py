@@ -1,4 +1,4 @@
-"""One emulated front end from its events to its counts."""
+"""Run of one emulated front end: load the events, send them, return the counts."""
 
 from __future__ import annotations
 
