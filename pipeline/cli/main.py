@@ -1,4 +1,4 @@
-"""The command ``sluice``. Each command imports what it needs when it runs: help stays quick."""
+"""The command ``sluice``. Commands import modules when they run, so that help is quick."""
 
 from __future__ import annotations
 

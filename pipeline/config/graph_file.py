@@ -19,6 +19,7 @@ from .strict import strict_convert
 
 Options = dict[str, Any]
 
+#: Minimum of `workers.hang_timeout`, s: three heartbeats.
 _MIN_HANG_TIMEOUT_S = 3.0
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as types. An error says what, where, expected and got, and what to do."""
+"""Exceptions of Sluice. Messages say where, what was expected and found; hints what to do."""
 
 from __future__ import annotations
 

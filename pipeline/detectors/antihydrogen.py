@@ -75,7 +75,7 @@ class Vertex:
         self._pool = OutputBuffers(self.provides, events)
 
     def process(self, batch: EventBatch) -> EventBatch:
-        """Return the batch with `vertex` and `vertex_r`, -1 where there is none."""
+        """Return the batch with `vertex` and `vertex_r`, -1 for events without a vertex."""
         where, radius = self._pool.arrays(batch.events)
         vertex.find_vertices(batch["strips"], self._max_distance_mm, where, radius)
         return batch.with_columns(vertex=where, vertex_r=radius)

@@ -104,7 +104,7 @@ class LadderPolicy:
 
 
 class LadderController:
-    """Chooses the rung of each batch; tells the source which events it must not shed.
+    """Chooses the rung of each batch, and the pass-through sample that the source must not shed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commit records: which batches each record batch of a recording commits, and the sums so far.
+"""Commit records: the batches that each record batch of a recording commits, and the sums so far.
 
 A sink that is restarted, or a run that is resumed, goes on after the last one.
 """
@@ -26,6 +26,7 @@ from sluice.pipeline.transport.batch_summary import (
 from .batch_record import record_epoch, record_first_id
 
 _OUTCOMES = len(Outcome)
+#: Number of events, which fits int64.
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: Number of a bit in a decision.
 _Bit = Annotated[int, Meta(ge=0, lt=64)]
@@ -83,7 +84,7 @@ class ModelSwapRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What one record batch of a recording commits, and the sums over all committed batches.
+    """Batches that one record batch of a recording commits, and sums over all committed batches.
 
     Attributes
     ----------
@@ -155,7 +156,7 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_commit(text: bytes, where: str) -> CommitRecord:
-    """Decode a commit record; DataError that names `where` if `text` is none."""
+    """Decode a commit record; DataError with `where` if `text` is not one."""
     try:
         commit = msgspec.json.decode(text, type=CommitRecord)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

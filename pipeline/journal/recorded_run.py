@@ -34,7 +34,7 @@ class RecordedRun:
     Raises
     ------
     DataError
-        If it is not the recording of a run.
+        If the file is not the recording of a run.
     """
 
     def __init__(self, path: Path) -> None:

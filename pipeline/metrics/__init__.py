@@ -1,1 +1,1 @@
-"""Meters in shared memory, their totals, the reference band."""
+"""Meters in shared memory, their totals over the workers, and reference bands."""

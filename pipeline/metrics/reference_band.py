@@ -1,4 +1,4 @@
-"""Reference bands: where the recent means of monitors should be, by a reference run."""
+"""Reference bands: expected ranges of the recent means of monitors, from a reference run."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from sluice.pipeline.core.schema import Array
 #: A meter is a row of uint64: these counters, then three for each path, then the first error in
 #: UTF-8.
 _SEEN, _DROPPED, _SKIPPED, _ERRORS, _BOTH, _GAINED, _LOST = range(7)
+#: Words before the counters of the paths, and before the error; maximum length of the error, bytes.
 _PATHS = 8
 _REASON = _PATHS + 3 * PATHS
 _REASON_BYTES = 512

@@ -14,7 +14,7 @@ from .shadow_meter import shadow_overlap
 
 
 def shadow_report(blocks: list[MeterBlock], paths: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the report's ``shadows``: overlap of their decisions with those of production."""
+    """Return the report's ``shadows``: overlap of their decisions with those of the run."""
     rows: dict[str, list[Array]] = {}
     for block in blocks:
         for name, row in block.shadow_rows().items():

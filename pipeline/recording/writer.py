@@ -91,7 +91,7 @@ class RecordingWriter:
             raise
 
     def _begin(self, tail: ResumeOffset | None) -> None:
-        """Write the schema, and truncate the file to the end of what it keeps.
+        """Write the schema, or truncate an existing file to its resume offset.
 
         Arrow writes the schema with the first batch, so an empty batch is written and truncated.
         """

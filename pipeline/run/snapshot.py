@@ -1,4 +1,4 @@
-"""The numbers of a run at one time: what the report, HTTP and Prometheus show."""
+"""Snapshot of the numbers of a run, for the report, HTTP and Prometheus."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sluice.pipeline.core.schema import Array
 from sluice.pipeline.metrics.reference_band import ReferenceBand
 from sluice.pipeline.metrics.totals import MonitorTotals, StageTotals, stage_report
 
+#: Quantiles of the latency in the report, by key.
 _QUANTILES = {"p50": 0.50, "p99": 0.99, "p999": 0.999}
 
 

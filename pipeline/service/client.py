@@ -19,6 +19,7 @@ from .auth import read_token
 
 Status = dict[str, Any]
 
+#: Default time for an answer of the daemon, and interval at which the status is polled, s.
 _ANSWER_S = 10.0
 _POLL_S = 0.1
 

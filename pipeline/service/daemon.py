@@ -41,7 +41,7 @@ Progress = Callable[[RunState, RunAccounting, Source], None]
 Announce = Callable[[str], None]
 #: Maximum time for a model swap, s: 60 s for its preload, and time for a swap before it.
 _SWAP_S = 90.0
-#: Seconds after which a daemon that waits for a command shows that it still does.
+#: Interval at which a daemon that waits for a command reports that it is alive, s.
 _IDLE_S = 1.0
 _NOT_WAITING = "this daemon runs once; `sluice run GRAPH --wait` makes one that waits for start"
 

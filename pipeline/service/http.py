@@ -24,6 +24,7 @@ from sluice.pipeline.run.state import RunState, State
 from .auth import HttpAuth
 
 _LOG = logging.getLogger("sluice.http")
+#: Maximum times for the server thread to start and to end, s.
 _START_S = 10.0
 _STOP_S = 5.0
 #: Maximum time for pending answers at the end, s; a client that does not read cannot delay it.

@@ -151,7 +151,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class SelectsColumns(Protocol):
-    """A source that reads less, or faster, if it knows columns and batch size beforehand."""
+    """A source that reads less, or faster, if columns and batch size are set before reading."""
 
     def select_columns(self, names: Collection[str], events: int) -> None:
         """Read these columns, usually in batches of `events`; called once, before any `read`."""
@@ -159,7 +159,7 @@ class SelectsColumns(Protocol):
 
 @runtime_checkable
 class FixesRung(Protocol):
-    """A source that says on which rung of the ladder its batches are processed.
+    """A source that fixes the rung of the ladder for each of its batches.
 
     Attributes
     ----------

@@ -21,7 +21,6 @@ from .base import NONE, UNLIMITED, Available, Losses, Rejected, now_for
 
 #: Time between bunch crossings at the LHC, ns.
 CROSSING_NS = 25
-_LINES = 65_536
 
 
 class CsvLayout(Struct, frozen=True):

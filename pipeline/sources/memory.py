@@ -23,6 +23,7 @@ from .base import NONE, UNLIMITED, Available, Losses, now_for, within_limits
 #: Name of this source in a graph, as messages print it.
 NAME = "memory"
 
+#: Tables that are available to sources, by number.
 _numbers = count(1)
 _tables: dict[int, tuple[Schema, EventBatch]] = {}
 

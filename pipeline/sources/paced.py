@@ -48,7 +48,7 @@ class PacedSource:
 
     @property
     def expected(self) -> int | None:
-        """Number of events of the whole input, where the inner source knows it."""
+        """Number of events of the whole input; None if the inner source does not know it."""
         return self._inner.expected
 
     def open(self) -> None:

@@ -30,6 +30,7 @@ from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.stages.capabilities import RunsModel
 from sluice.pipeline.system.machine import processor
 
+#: Batch sizes to measure, events; backends to measure; batch size for the time of a model, events.
 BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
 _BACKENDS = ("layers", DEFAULT)
 _MODEL_EVENTS = 4096

@@ -15,11 +15,13 @@ T = TypeVar("T")
 
 MAGIC = b"SLCE"
 VERSION = 2
+#: Maximum number of events of a message, and maximum payload, bytes.
 MAX_EVENTS = 1 << 20
 MAX_BYTES = 1 << 28
 #: Largest payload that is text or a schema, and largest payload of summaries, bytes.
 MAX_TEXT_BYTES = 1 << 20
 MAX_SUMMARY_BYTES = 1 << 24
+#: Maximum number of frames of a message, with its header.
 MAX_FRAMES = 3
 
 _BEFORE_ARG1, _BEFORE_EVENTS = "<4sBBHIIQ", "<4sBBHIIQQ"
@@ -130,7 +132,7 @@ def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:
 def _explain(
     magic: bytes, version: int, kind: int, length: int, size: int, events: int
 ) -> ProtocolError:
-    """Return the error for a header of the right length that is wrong otherwise."""
+    """Return the error of a header that has the right length and is invalid."""
     if magic != MAGIC:
         return ProtocolError(f"message: expected magic {MAGIC!r}, got {magic!r}")
     if version != VERSION:

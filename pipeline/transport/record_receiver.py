@@ -134,7 +134,7 @@ def open_record_receiver(
 def _passes_self_test() -> bool:
     try:
         check_compiled_loop()
-    except Exception as error:  # whatever it is, `Socket.receive` can take its place
+    except Exception as error:  # after any error `Socket.receive` is used instead
         _log.warning(
             "compiled receive loop: self-test failed, messages are received one by one: %s", error
         )

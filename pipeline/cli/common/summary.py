@@ -15,7 +15,7 @@ _ALWAYS_SHOWN = ("offered", "accepted", "rejected", "shed", "lost")
 
 
 def show(report: dict[str, Any], path: Path | None) -> None:
-    """Print the report's main lines."""
+    """Print the main numbers of a report."""
     console = Console()
     events, seconds, latency = report["events"], report["seconds"], report["latency_s"]
     verdict = "[green]closed[/]" if report["closed"] else "[red]NOT CLOSED[/]"

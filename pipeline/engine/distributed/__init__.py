@@ -1,1 +1,1 @@
-"""Ingest's side of the distributed engine: dispatcher, worker pool, supervisor, liveness."""
+"""Ingest in the distributed engine: dispatcher, worker pool, supervisor, liveness."""

@@ -90,7 +90,7 @@ class DistributedEngine:
             self._end_processes()
             raise
         self._pool.local.release_worker_cores()
-        gc.freeze()  # spares the collector the objects that stay to the end
+        gc.freeze()  # the garbage collector need not visit objects that live as long as the run
         source = self._context.source
         if source.socket is not None:
             self._poller = Poller([*self._router.sockets, source.socket])
@@ -106,7 +106,9 @@ class DistributedEngine:
             # Keeps the workers that are ready first from timing out.
             self._pool.remote.send_heartbeats(time.monotonic())
             for process in self._pool.local.exited:
-                self._poll(_MAX_POLL_S)  # its ERROR message may tell more than its exit code
+                self._poll(
+                    _MAX_POLL_S
+                )  # its ERROR message may have more information than its exit code
                 raise self._failure or RunError(process.exit_description)
 
     def run(self) -> None:
@@ -164,7 +166,7 @@ class DistributedEngine:
     def _end_run(self) -> None:
         """Exchange end-of-run records with the sink; repeat it if the sink is restarted."""
         eor = msgspec.json.encode(self._context.eor())
-        # Leaves time to kill and restart a sink that hangs.
+        # Long enough to kill and restart a sink that hangs.
         timeout_s = _FINISH_TIMEOUT_S + self._pool.hang_timeout_s
         deadline = time.monotonic() + timeout_s
         while self._sink.report is None and self._failure is None:
@@ -175,7 +177,9 @@ class DistributedEngine:
             if self._sink.report is not None:
                 return
             if sink.exit_code is not None:
-                self._poll(_MAX_POLL_S)  # its ERROR message may tell more than its exit code
+                self._poll(
+                    _MAX_POLL_S
+                )  # its ERROR message may have more information than its exit code
             if self._sink.report is None:
                 self._supervise()
             if self._context.control.aborting and self._sink.disk_full:
@@ -184,7 +188,7 @@ class DistributedEngine:
                 raise RunError("sink: no answer at the end of the run")
 
     def _supervise_periodically(self) -> None:
-        """Check what changes seldom: processes, swaps of models, the ladder."""
+        """Check processes, model swaps and the ladder, which change seldom."""
         self._supervise()
         oldest, next_seq = self._dispatcher.oldest_epoch, self._dispatcher.reader.next_seq
         self._swaps.advance(self._pool.all_ready, oldest, next_seq)

@@ -87,7 +87,7 @@ class Process:
 
     @property
     def exit_description(self) -> str:
-        """Description of how it ended, for messages."""
+        """Description of its exit, for messages."""
         why = f": {self._kill_reason}" if self._kill_reason else ""
         return f"{self.name} (pid {self.pid}) ended {self._child.exit_description}{why}"
 
@@ -98,14 +98,14 @@ class Process:
         _LOG.info("%s (pid %d) is ready after %.1f s", self.name, self.pid, seconds, extra=extra)
 
     def log_restart(self, number: int) -> None:
-        """Log that it takes the place of one that ended; the restart has this number."""
+        """Log the restart of a process, with the number of the restart."""
         extra = fields("worker-restarted", worker=self.name, pid=self.pid, restarts=number)
         _LOG.warning(
             "%s restarted as pid %d (restart %d)", self.name, self.pid, number, extra=extra
         )
 
     def log_exit(self, batches: int) -> None:
-        """Log how it ended during the run, and the number of its batches that others get."""
+        """Log its exit during the run, and the number of its requeued batches."""
         code = self.exit_code or 0
         name = signal.Signals(-code).name if code < 0 else None
         extra = fields(

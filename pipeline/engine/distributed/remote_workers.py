@@ -1,4 +1,4 @@
-"""Ingest's side of remote workers: their joining, their state and their meters."""
+"""Remote workers as ingest sees them: join requests, state and meters."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class RemoteWorkers:
         return self._replies[name].segment
 
     def on_message(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
-        """Handle a message of a remote worker; one that has not joined is told to stop.
+        """Handle a message of a remote worker; reject a worker that has not joined.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class RemoteWorkers:
             raise ProtocolError(f"{name!r}: expected no {Kind(header.kind).name}")
 
     def _on_join(self, name: str, payload: Sequence[memoryview]) -> None:
-        """Reply to a join request: what to run, or why the worker cannot join."""
+        """Answer a join request with a join reply, or with the reason for a rejection."""
         unpack_json(payload, JoinRequest, "JOIN")
         if name not in self._blocks and len(self._blocks) >= _MAX_WORKERS:
             self.reject(

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from sluice.pipeline.core.errors import RunError
 
-#: Delay before the second restart of a process within the window, s; doubles with each further one.
+#: Delay before the second restart of a process within the window, s; doubles with each further
+#: one, up to a maximum.
 _FIRST_DELAY_S = 0.1
 _MAX_DELAY_S = 5.0
 
 
 class ProcessExit(NamedTuple):
-    """Exit of a process: time (s of CLOCK_MONOTONIC), name, and a description of how."""
+    """Exit of a process: time (s of CLOCK_MONOTONIC), name, and description."""
 
     at_s: float
     name: str

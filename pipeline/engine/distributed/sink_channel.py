@@ -37,7 +37,7 @@ class SinkChannel:
     needs_resend
         Whether the batches in flight must be sent again, because the sink was restarted.
     report
-        What the sink has written; None before its end.
+        Report of the sink on its output; None before its end.
     """
 
     def __init__(self, run: int, control: RunState) -> None:
@@ -81,7 +81,7 @@ class SinkChannel:
             _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
 
     def request_flush(self, router: Router, sink: Process) -> None:
-        """Tell the sink, once, that no more batches come: it need not hold results for a group."""
+        """Send FLUSH, once: no more batches come, so the sink need not wait to fill a group."""
         if not self._flush_requested and sink.ready:
             header = Header(Kind.FLUSH, self._run)
             self._flush_requested = router.send(header, to=SINK.encode())

@@ -72,7 +72,7 @@ class SwapCoordinator:
                 self._send(worker, swap)
 
     def on_worker_ready(self, worker: str, epoch: int) -> None:
-        """Send the swaps that a worker, which has started at `epoch`, does not know yet."""
+        """Send the swaps after `epoch` to a worker that has started at that epoch."""
         epochs = self.epochs
         if epochs.latest is not None and epoch < epochs.epoch:
             self._send(worker, epochs.latest)

@@ -25,7 +25,7 @@ _LOG = logging.getLogger("sluice.engine")
 
 
 class WorkerPool:
-    """Processes of the run: tracks who is ready, and reclaims the batches of those that exit.
+    """Processes of the run: tracks which are ready, and reclaims the batches of those that exit.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class WorkerPool:
         self.local.end(self._router, failed=failed)
 
     def _disconnect(self, name: str) -> None:
-        """Remove a remote worker; STOP tells it so if it is still running."""
+        """Remove a remote worker; send STOP in case it is still running."""
         batches = self._dispatcher.in_flight.assigned(name)
         text = "remote worker {worker!r} is gone; {batches} batches reclaimed"
         limiter.warn(_LOG, "remote-worker-gone", text, worker=name, batches=batches)

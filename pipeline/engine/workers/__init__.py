@@ -1,1 +1,1 @@
-"""The children's side of the distributed engine: compute, sink, remote workers, shared memory."""
+"""Processes of the distributed engine other than ingest: workers, remote workers, sink."""

@@ -65,7 +65,7 @@ class ComputeWorker:
     ingest
         Socket connected to ingest.
     link
-        How the worker reaches ingest and sink; a `LocalLink` if None.
+        Connection to ingest and sink; a `LocalLink` if None.
     """
 
     def __init__(self, spec: ProcessSpec, ingest: Socket, link: WorkerLink | None = None) -> None:
@@ -91,7 +91,7 @@ class ComputeWorker:
         #: Batches processed and not reported yet: number, events, service time in ns.
         self._unreported: list[tuple[int, int, int]] = []
         os.sched_setaffinity(0, spec.cores.main)
-        gc.freeze()  # spares the collector the objects that stay to the end
+        gc.freeze()  # the garbage collector need not visit objects that live as long as the process
 
     def service_s(self) -> bytes:
         """Return the payload of HELLO: service times at warm-up as JSON, by rung and batch size."""

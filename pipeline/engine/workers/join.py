@@ -15,6 +15,7 @@ from sluice.pipeline.engine.model_swap import Swap
 #: Largest accepted difference between the clocks of two hosts, ns. A larger one means that a clock
 #: is not synchronised, or that a host does not know the offset of TAI (37 s).
 _MAX_CLOCK_DIFFERENCE_NS = 1_000_000_000
+#: Hosts of an endpoint that listens on all interfaces; nobody can connect to them.
 _WILDCARDS = ("0.0.0.0", "*", "[::]", "::")
 
 
@@ -34,7 +35,7 @@ class JoinRequest(Struct, frozen=True):
 
 
 class JoinReply(Struct, frozen=True, kw_only=True):
-    """Reply of ingest to a join request: what the worker needs to build the same graph.
+    """Reply of ingest to a join request, with which the worker builds the same graph.
 
     Attributes
     ----------

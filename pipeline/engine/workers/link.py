@@ -1,4 +1,4 @@
-"""How a worker reaches ingest and sink: on the same host, or from another one."""
+"""Connection of a worker to ingest and sink, on the same host or from another one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sluice.pipeline.transport.socket import Socket
 
 from .process_spec import ProcessSpec
 
-#: What a worker returns for a batch: to the next segment, or to the sink.
+#: Type of a result beside the columns: segment state between segments, batch summary to the sink.
 Result = TypeVar("Result", SegmentState, BatchSummary)
 
 
 class WorkerLink(Protocol):
-    """How a worker reaches ingest and sink, and how their clocks compare."""
+    """Connection of a worker to ingest and sink, with the offset between their clocks."""
 
     def meters(self, graph: Graph) -> MeterBlock:
         """Return the meter block in which the worker counts."""
@@ -75,7 +75,7 @@ class LocalLink:
         return []
 
     def on_message(self) -> None:
-        """Do nothing: the parent process id tells whether ingest is running."""
+        """Do nothing: `is_lost` compares the parent process id instead."""
 
     def is_lost(self) -> bool:
         """Whether the parent process is another one than at the start."""

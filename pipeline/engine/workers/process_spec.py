@@ -189,7 +189,7 @@ def run_process(role: Callable[[ProcessSpec, Socket], None], path: str) -> int:
     code = 0
     try:
         role(spec, ingest)
-    except DeviceLostError as error:  # a restarted process may find it working
+    except DeviceLostError as error:  # the device may work again in a restarted process
         _LOG.error("%s", error.message, extra=fields("device-lost"))
         code = error.exit_code
     except Exception as error:

@@ -1,4 +1,4 @@
-"""ROUTER sockets on which ingest, or the sink, is reached by the processes of a run."""
+"""ROUTER sockets of ingest and of the sink, for local and remote processes of a run."""
 
 from __future__ import annotations
 

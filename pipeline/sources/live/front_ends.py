@@ -16,6 +16,7 @@ from sluice.pipeline.transport.socket import Socket
 _LOG = logging.getLogger("sluice.source")
 #: Maximum gap of the event counter that counts as loss; a larger one means a broken counter.
 _MAX_GAP_EVENTS = 1 << 40
+#: Mask of the event counter, which has 64 bits.
 _COUNTER = (1 << 64) - 1
 #: Time between two acknowledgements to a front end that sends, s.
 _ACK_PERIOD_S = 1.0

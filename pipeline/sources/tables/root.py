@@ -19,6 +19,7 @@ from .source import TableSource, one_line, readable, spans
 _TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple")
 #: Default tree of a file with several trees: the name that CMS and others use.
 _USUAL = "Events"
+#: Added to the version in the header of a ROOT file whose offsets have 64 bits.
 _BIG = 1_000_000
 
 

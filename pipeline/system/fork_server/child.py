@@ -35,7 +35,7 @@ class ChildProcess:
 
     @property
     def exit_description(self) -> str:
-        """Description of how it ended, for messages."""
+        """Description of its exit, for messages."""
         code = self.exit_code
         return f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
 

@@ -20,6 +20,7 @@ _GROUP = "machine"
 _MIB = 1 << 20
 #: Free shared memory that a run needs, bytes: slots of the window, and those of a killed run.
 _MIN_SHM_BYTES = 256 * _MIB
+#: Minimum free disk space and memory, bytes.
 _MIN_DISK_BYTES = 10 << 30
 _MIN_MEMORY_BYTES = 2 << 30
 #: Minimum limit of open files; a front end takes three. The systemd unit sets more.

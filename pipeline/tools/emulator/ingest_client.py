@@ -16,6 +16,7 @@ from sluice.pipeline.transport.front_end_messages import BeginOfRun, Busy, EndOf
 from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
 from sluice.pipeline.transport.socket import Socket
 
+#: Time for an answer of ingest, and longest wait for one message, s.
 _ANSWER_S = 10.0
 _POLL_S = 0.1
 #: Longest time in which ingest answers BOR, s; after it the BOR counts as lost.
