@@ -92,7 +92,7 @@ _KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, R
 
 
 class ErrorRecord(Struct, frozen=True):
-    """Why a process ended, as it travels in an ERROR message."""
+    """Reason of the end of a process, as sent in an ERROR message."""
 
     process: str
     type: str
@@ -108,5 +108,5 @@ class ErrorRecord(Struct, frozen=True):
         return cls(process, name, f"{name}: {error}")
 
     def error(self) -> SluiceError:
-        """Return the error, of its own class where that is one of ours."""
+        """Return the error, of its original class if that is a class of Sluice."""
         return _KINDS.get(self.type, RunError)(f"{self.process}: {self.message}", self.hint)

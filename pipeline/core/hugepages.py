@@ -99,9 +99,9 @@ _lock = threading.Lock()
 
 
 def allocate(shape: int | Sequence[int], dtype: DTypeLike) -> Array:
-    """Return an uninitialised array for long use, next to the one allocated before.
+    """Return an uninitialised array for long use, in an arena that all callers share.
 
-    Its memory is released when its neighbours are gone too.
+    Its memory is released when all arrays of the arena are.
     """
     global _shared
     sides = (shape,) if isinstance(shape, int) else tuple(shape)

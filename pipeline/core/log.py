@@ -57,7 +57,7 @@ class _Kind:
 
 
 class LogLimiter:
-    """Events that may come thousands of times a second: the first at once, then sums.
+    """Limits log lines of frequent events: the first is logged at once, later ones as sums.
 
     The first occurrence of an event is logged at once. Those of the following `interval_s` are
     added up and logged as one line when it is over, and so on. `flush` must be called now and then,

@@ -111,7 +111,7 @@ class LadderController:
     context
         The run.
     batching
-        Knows the latency budget and the service times of each rung; is set to the current rung.
+        Batching policy, with latency budget and service times of each rung; its rung is set.
     """
 
     def __init__(self, context: RunContext, batching: BatchingPolicy) -> None:

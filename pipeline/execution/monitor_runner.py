@@ -48,7 +48,7 @@ class _Subscription:
 
 
 class MonitorRunner:
-    """Gives a sample of the processed events to the monitors, in a thread of its own.
+    """Runs the monitors on a sample of the processed events, in a separate thread.
 
     Parameters
     ----------

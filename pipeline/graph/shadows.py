@@ -27,7 +27,7 @@ _NO_VALUES = np.empty(0, np.float32)
 
 
 class Shadow:
-    """A shadow model with stages of its own; a monitor that yields no values.
+    """A shadow model with its own stages; it is a monitor that returns no values.
 
     Parameters
     ----------

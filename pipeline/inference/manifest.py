@@ -71,7 +71,7 @@ class BatchSizes(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Training(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the weights come from."""
+    """Provenance of the weights."""
 
     seed: int = 0
     dataset: str = ""

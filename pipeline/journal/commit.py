@@ -43,9 +43,9 @@ class BatchResult(NamedTuple):
     seq
         Sequence number of the batch.
     events
-        Number of its events.
+        Number of events of the batch.
     kept
-        Its events for the sink.
+        Events of the batch for the sink.
     summary
         Packed batch summary.
     """

@@ -1,4 +1,4 @@
-"""Quarantine: the refused input of a run, with reasons, in an Arrow file of its own."""
+"""Quarantine: an Arrow file of the refused input of a run, with reasons."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where events come from. Entry-point group ``sluice.sources``."""
+"""Sources of events. Entry-point group ``sluice.sources``."""

@@ -63,7 +63,7 @@ class Rejected(Struct, frozen=True):
     reason
         Why it is not an event.
     payload
-        Its bytes.
+        Raw bytes of the input.
     events
         Number of events that it stands for.
     """
@@ -105,7 +105,7 @@ class Losses(Struct, kw_only=True):
 
 
 class Source(Protocol):
-    """Where events come from."""
+    """A source of events: a file, or a socket."""
 
     @property
     def schema(self) -> Schema:
@@ -180,7 +180,7 @@ class ProtectsPassThrough(Protocol):
 
 @runtime_checkable
 class HasSchedule(Protocol):
-    """A source that releases events at times of its own, which a pause of the run delays."""
+    """A source that releases events by a schedule, which a pause of the run delays."""
 
     def shift(self, ns: int) -> None:
         """Release everything later by `ns`, the length of a pause that has ended."""

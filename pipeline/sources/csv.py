@@ -109,7 +109,7 @@ class CsvSource:
         return NONE if self.exhausted else UNLIMITED
 
     def read(self, max_events: int) -> EventBatch | None:
-        """Return the events of the next `max_events` lines; fewer where lines are bad."""
+        """Return the events of the next `max_events` lines; fewer if lines are invalid."""
         numbers: Array = np.empty(0, np.int64)
         while not len(numbers):
             lines = [] if self.exhausted else list(islice(self._file, max_events))

@@ -1,4 +1,4 @@
-"""Rebatching: batches as they come, joined and split to any number of events."""
+"""Rebatching: incoming batches are joined and split to any number of events."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Monitor(Protocol):
         """Load and warm up models and buffers."""
 
     def observe(self, batch: EventBatch) -> Array:
-        """Return float32 (N,), one value an event; NaN where the quantity is not defined."""
+        """Return one value per event, float32 (N,); NaN if the quantity is not defined."""
 
     def close(self) -> None:
         """Release what `open` allocated."""

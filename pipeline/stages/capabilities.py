@@ -72,7 +72,7 @@ class RunsModel(Protocol):
 class SwapsModel(Protocol):
     """A stage whose model can be replaced between two batches of a run.
 
-    Its options ``model`` and ``version`` name the model that it starts with.
+    Its options ``model`` and ``version`` are the model that it starts with.
     """
 
     def check_swap(self, model: Model) -> None:

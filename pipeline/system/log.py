@@ -99,7 +99,7 @@ class StderrHandler(logging.Handler):
     Parameters
     ----------
     formatter
-        Makes the line.
+        Formats a record as a line.
     with_priority
         Whether each line begins with its priority as ``<N>``, for journald.
     """

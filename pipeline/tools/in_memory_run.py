@@ -1,4 +1,4 @@
-"""A run as a function call: kept events come back in memory."""
+"""A run as a function call that returns the kept events in memory."""
 
 from __future__ import annotations
 

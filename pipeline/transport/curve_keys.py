@@ -47,7 +47,7 @@ class ServerAuth:
     Attributes
     ----------
     keys
-        Its own pair.
+        Key pair of the socket.
     allowed
         Public keys of the peers that it accepts.
     """
@@ -63,7 +63,7 @@ class ClientAuth:
     Attributes
     ----------
     keys
-        Its own pair.
+        Key pair of the socket.
     server
         Public key of the server.
     """
@@ -124,7 +124,7 @@ def read_public(path: Path) -> str:
 
 
 def load_server_auth(security: Security, where: str) -> ServerAuth | None:
-    """Return the keys of a socket that listens; None where it is plain.
+    """Return the keys of a socket that listens; None for a socket without CURVE.
 
     Parameters
     ----------

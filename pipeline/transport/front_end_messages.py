@@ -1,4 +1,4 @@
-"""Messages between front ends and ingest, with named fields, and where each lies in the header.
+"""Messages between front ends and ingest, with named fields, and their places in the header.
 
 One class for each meaning of a kind: `Kind.ACK` to a front end and `Kind.ACK` from the sink have
 different fields. HELLO, HEARTBEAT and ERROR to a front end have no fields and are sent as

@@ -120,7 +120,7 @@ class RecordReceiver:
 def open_record_receiver(
     socket: Socket, kind: int, record_bytes: int, peers: PeerTable
 ) -> RecordReceiver | None:
-    """Return a `RecordReceiver`, or None where `Socket.receive` has to be used instead.
+    """Return a `RecordReceiver`, or None if `Socket.receive` must be used instead.
 
     None if the environment turns the compiled loop off, or if its self-test fails, which is run
     once in a process and reported once.

@@ -1,4 +1,4 @@
-"""Messages between the processes of one run, with named fields, and where each lies in the header.
+"""Messages between the processes of one run, with named fields, and their places in the header.
 
 STOP, HEARTBEAT, ERROR, CONTROL, READY, JOIN, SPEC, FLUSH and EOR have no fields beside the run
 number and are sent as ``Header(kind, run)``. Only the modules of messages read and write

@@ -139,7 +139,7 @@ def _uproot(path: Path) -> Any:
 
 
 def _require_whole(path: Path) -> None:
-    """Compare the file's length with its own header: the objects of a cut file are at its end."""
+    """Raise DataError for a truncated file, by the length in its header: its keys are at the end."""
     with path.open("rb") as file:
         head = file.read(20)
     if len(head) < 20 or head[:4] != b"root":

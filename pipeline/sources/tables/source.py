@@ -138,7 +138,7 @@ class TableSource(ABC):
         self._losses.invalid += rejected
 
     def _chunks(self) -> Iterator[Chunk]:
-        """Yield the chunks of the table; DataError where the file is damaged."""
+        """Yield the chunks of the table; DataError if the file is damaged."""
         fields = {field.name: field for f in self._fillings for field in f.fields}
         size = chunk_events(sum(field.item_bytes for field in fields.values()))
         first = 0
@@ -201,7 +201,7 @@ def readable(
 
 
 def one_line(error: Exception) -> str:
-    """Return the first line of an error's text, with its type where the text is bare."""
+    """Return the first line of an error's text, with its type if the text is short."""
     text = str(error).strip().partition("\n")[0]
     return text if len(text) > 20 else f"{type(error).__name__}: {text}"
 

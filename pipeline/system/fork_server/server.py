@@ -31,7 +31,7 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def preload(modules: Iterable[str]) -> None:
-    """Import modules that children will need; import errors show where a module is used."""
+    """Import modules for the children; import errors are raised later, by the children."""
     for module in modules:
         with suppress(Exception):
             import_module(module)

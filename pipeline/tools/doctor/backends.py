@@ -42,7 +42,7 @@ def _on_gpu(name: str, device: str) -> bool:
 
 
 def _numbers(device: str) -> list[str]:
-    """Return the numbers of the GPUs, one without where none is."""
+    """Return the indices of the GPUs as text; a single empty text without GPUs."""
     nvml_library = nvml.load()
     if nvml_library is None:
         return [""]

@@ -47,7 +47,7 @@ def ok(group: str, name: str, found: str) -> Finding:
 
 
 def graded(group: str, name: str, found: str, fix: str, *, worse: Status, if_: bool) -> Finding:
-    """Return a finding that needs `fix` where `if_` holds."""
+    """Return a finding of status `worse` with `fix` if `if_` is true, else of status FINE."""
     return Finding(group, name, worse if if_ else Status.FINE, found, fix if if_ else "")
 
 
