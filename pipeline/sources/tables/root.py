@@ -139,7 +139,7 @@ def _uproot(path: Path) -> Any:
 
 
 def _require_whole(path: Path) -> None:
-    """Raise DataError for a truncated file, by the length in its header: its keys are at the end."""
+    """Raise DataError if the file is shorter than its header says: its keys are at the end."""
     with path.open("rb") as file:
         head = file.read(20)
     if len(head) < 20 or head[:4] != b"root":
