@@ -101,8 +101,8 @@ class _Decision:
         passed, unscaled = self._passed, self._unscaled
         if n < passed.shape[1]:
             passed, unscaled = np.ones((2, 4, n), np.bool_)
-        for line, least in enumerate((0.9, 0.9, 0.5)):
-            np.greater(score[:, line], np.float32(least), out=passed[line])
+        for line, threshold in enumerate((0.9, 0.9, 0.5)):
+            np.greater(score[:, line], np.float32(threshold), out=passed[line])
         for line, fraction in ((2, 0.01), (3, 0.001)):
             sample_mask(ids, self._salt, fraction, unscaled[line])
         passed[3] = unscaled[3]

@@ -118,8 +118,8 @@ def occupancy(kernel: Kernel, code: Code) -> int:
     return warps * min(BLOCKS, WARPS // warps, by_registers, by_shared)
 
 
-def told(kernel: Kernel) -> dict[str, Any]:
-    """Return all that is told of a kernel."""
+def describe(kernel: Kernel) -> dict[str, Any]:
+    """Return a kernel's figures: resources, occupancy, traffic and the rate they allow."""
     codes = compiled(kernel)
     traffic = kernel.traffic
     return {
@@ -187,12 +187,12 @@ def page(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Compile all kernels and tell of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", type=Path, help="write all that is told here")
+    parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--markdown", type=Path, help="write the page here")
     options = parser.parse_args()
     if SIMULATED:
         raise SystemExit("the simulator compiles nothing: unset NUMBA_ENABLE_CUDASIM")
-    rows = [told(kernel) for kernel in kernels()]
+    rows = [describe(kernel) for kernel in kernels()]
     text = json.dumps(rows, indent=1)
     if options.json:
         options.json.write_text(text + "\n")

@@ -42,7 +42,7 @@ class _Looker:
     """Looks at the processes of a run every `step_s`, and stops it after `looks` looks."""
 
     def __init__(self, looks: int, step_s: float) -> None:
-        self._most = looks
+        self._max_looks = looks
         self._step_s = step_s
         self._begun = 0.0
         self.looks: list[Look] = []
@@ -52,13 +52,13 @@ class _Looker:
         settled = account.snapshot().settled
         now = time.monotonic()
         self._begun = self._begun or (now if settled else 0.0)
-        if len(self.looks) == self._most or not settled:
+        if len(self.looks) == self._max_looks or not settled:
             return
         if now - self._begun >= self._step_s * (len(self.looks) + 1):
             seen = {name: usage(pid) for name, pid in process_tree(os.getpid()).items()}
             held = {name: what for name, what in seen.items() if what is not None}
             self.looks.append(Look(now - self._begun, settled, held))
-            if len(self.looks) == self._most:
+            if len(self.looks) == self._max_looks:
                 control.request_stop()
 
 

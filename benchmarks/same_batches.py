@@ -28,14 +28,14 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rate", type=float, default=50_000, help="events a second")
     parser.add_argument("--seed", type=int, default=1)
-    wish = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
         wafers, run = folder / "wafers.arrows", folder / "run.arrows"
-        say(folder, "simulate", "wafers", "--events", wish.events, "--seed", wish.seed,
+        say(folder, "simulate", "wafers", "--events", options.events, "--seed", options.seed,
             "--out", wafers)  # fmt: skip
         graph = ("replay", wafers, "--graph", "hgcal", "--json")
-        code, live = say(folder, *graph, "--workers", 2, "--rate", wish.rate, "--out", run)
+        code, live = say(folder, *graph, "--workers", 2, "--rate", options.rate, "--out", run)
         if code:
             return code
         code, again = say(folder, *graph, "--engine", "inline", "--same-batches", run,

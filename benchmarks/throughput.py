@@ -120,8 +120,8 @@ def _engines(
     options = {**graph.sink.options, "path": str(folder / "kept.arrows"), "compression": "none"}
     kept = replace(graph, sink=ComponentConfig("recording", "kept", options))
     for count in range(1, workers + 1):
-        crew = replace(graph.workers, compute=count)
-        measures[f"{prefix}distributed-{count}"] = _run(replace(kept, workers=crew), "distributed")
+        table = replace(graph.workers, compute=count)
+        measures[f"{prefix}distributed-{count}"] = _run(replace(kept, workers=table), "distributed")
     return measures
 
 

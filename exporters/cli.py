@@ -120,7 +120,7 @@ def build_engine(
     from .conversion import tensorrt
 
     built = tensorrt.build(chosen, bits, events, output or tensorrt_plans.folder(), layers)
-    show(built.told(), "plan", as_json)
+    show(built.as_dict(), "plan", as_json)
 
 
 def require(*packages: str) -> None:

@@ -253,8 +253,8 @@ def run(
     events, outputs = y.shape
     if x.shape[0] != events or extra.shape[0] != events or rows.size != outputs + LANES:
         raise ValueError("run_layers: expected x (N, I), extra (N, J) and y (N, O) of this net")
-    room = work.shape[1] // TILE
-    if x.shape[1] + extra.shape[1] > room or work.shape[0] != 2:
+    width = work.shape[1] // TILE
+    if x.shape[1] + extra.shape[1] > width or work.shape[0] != 2:
         raise ValueError("run_layers: expected scratch memory of this net")
     for start in range(0, events, TILE):
         part = min(TILE, events - start)

@@ -92,13 +92,13 @@ def smallest_prescale(
         If the shapes do not fit.
     """
     if prescale.size != 64 or out.size != decision.size:
-        raise ValueError("least_prescales: expected decision (N,), prescale (64,) and out (N,)")
+        raise ValueError("smallest_prescale: expected decision (N,), prescale (64,) and out (N,)")
     for i in range(decision.size):
         bits = decision[i]
-        least = np.float32(np.inf if bits else 0)
+        smallest = np.float32(np.inf if bits else 0)
         for bit in range(64):
             if bits >> np.uint64(bit) == 0:
                 break
             if (bits >> np.uint64(bit)) & np.uint64(1):
-                least = min(least, prescale[bit])
-        out[i] = least
+                smallest = min(smallest, prescale[bit])
+        out[i] = smallest

@@ -131,12 +131,12 @@ def pad(
     size = filler.size
     if out.shape[0] != rows.size or lengths.size != rows.size or out.shape[1] % max(1, size):
         raise ValueError("pad: expected rows (R,), out (R, K * item_bytes) and lengths (R,)")
-    most = out.shape[1] // max(1, size)
+    max_items = out.shape[1] // max(1, size)
     for i in range(rows.size):
         row = rows[i]
         if row < 0 or row >= offsets.size - 1:
             raise ValueError("pad: expected rows of the lists")
-        start, count = offsets[row], min(offsets[row + 1] - offsets[row], most)
+        start, count = offsets[row], min(offsets[row + 1] - offsets[row], max_items)
         if start < 0 or count < 0 or (start + count) * size > values.size:
             raise ValueError("pad: expected sound offsets")
         used = count * size

@@ -31,7 +31,7 @@ class Case(NamedTuple):
         Of `sluice.kernels.cuda`: what launches it.
     arguments
         Given a number of events, returns NumPy arrays and numbers.
-    most
+    max_events
         Events at once that take long enough: a kernel that computes needs fewer.
     """
 
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     module: str
     function: str
     arguments: Callable[[int], Arguments]
-    most: int = 1 << 22
+    max_events: int = 1 << 22
 
     def call(self) -> Callable[..., None]:
         """Return what launches the kernel."""
@@ -79,62 +79,62 @@ def _bytes(events: int, width: int) -> Any:
     return _again(drawn, events)
 
 
-def _room(events: int, *shape: int, dtype: str = "f4") -> Any:
+def _zeros(events: int, *shape: int, dtype: str = "f4") -> Any:
     return np.zeros((events, *shape), dtype)
 
 
 def _normalise(n: int) -> Arguments:
-    return _charge(n), _room(n, 8, 8), _room(n), _room(n, dtype="u1")
+    return _charge(n), _zeros(n, 8, 8), _zeros(n), _zeros(n, dtype="u1")
 
 
 def _quantise_pack(n: int) -> Arguments:
     latent = np.random.default_rng(4).normal(0.5, 0.8, (_DISTINCT, 16)).astype(np.float32)
-    packed = _room(n, wafer.packed_bytes(9), dtype="u1")
-    return _again(latent, n), _charge(n)[:, 0].copy(), 9, packed, _room(n, 16), _room(n)
+    packed = _zeros(n, wafer.packed_bytes(9), dtype="u1")
+    return _again(latent, n), _charge(n)[:, 0].copy(), 9, packed, _zeros(n, 16), _zeros(n)
 
 
 def _images(n: int) -> Arguments:
-    rooms = (_room(n, 2, strips.Z), _room(n, 2, strips.PHI))
-    return _bytes(n, strips.BYTES), *rooms, _room(n, dtype="u1"), _room(n, dtype="u1")
+    images = (_zeros(n, 2, strips.Z), _zeros(n, 2, strips.PHI))
+    return _bytes(n, strips.BYTES), *images, _zeros(n, dtype="u1"), _zeros(n, dtype="u1")
 
 
 def _emd(n: int) -> Arguments:
     p = _charge(n).astype(np.float64)
     p /= p.sum(axis=1, keepdims=True)
-    return p, p[::-1].copy(), np.array(wafer.DISTANCE), _room(n, dtype="f8")
+    return p, p[::-1].copy(), np.array(wafer.DISTANCE), _zeros(n, dtype="f8")
 
 
 def _emd_pairs(n: int) -> Arguments:
     p = _charge(n)
-    return p, p[::-1].copy(), np.array(wafer.DISTANCE), _room(n, dtype="f8")
+    return p, p[::-1].copy(), np.array(wafer.DISTANCE), _zeros(n, dtype="f8")
 
 
 def _pad(item_bytes: int) -> Callable[[int], Arguments]:
     def arguments(n: int) -> Arguments:
         offsets = np.arange(n + 1, dtype=np.int64) * _LIST
         values = np.resize(np.arange(251, dtype=np.uint8), n * _LIST * item_bytes)
-        out = _room(n, _WIDTH * item_bytes, dtype="u1")
+        out = _zeros(n, _WIDTH * item_bytes, dtype="u1")
         rows = np.arange(n, dtype=np.int64)
-        return values, offsets, rows, np.zeros(item_bytes, np.uint8), out, _room(n, dtype="i8")
+        return values, offsets, rows, np.zeros(item_bytes, np.uint8), out, _zeros(n, dtype="i8")
 
     return arguments
 
 
 CASES = (
-    Case("unpack", "wafer", "unpack", lambda n: (_words(n), _room(n, 48))),
+    Case("unpack", "wafer", "unpack", lambda n: (_words(n), _zeros(n, 48))),
     Case("normalise", "wafer", "normalise", _normalise),
     Case("quantise_pack", "wafer", "quantise_pack", _quantise_pack),
     Case("unpack_latents", "wafer", "unpack_latents",
-         lambda n: (_bytes(n, wafer.packed_bytes(9)), 9, _room(n, 16), _room(n))),
+         lambda n: (_bytes(n, wafer.packed_bytes(9)), 9, _zeros(n, 16), _zeros(n))),
     Case("best_choice", "wafer.codecs", "best_choice",
-         lambda n: (_whole(n), 9, True, 3, _room(n, 48))),
+         lambda n: (_whole(n), 9, True, 3, _zeros(n, 48))),
     Case("threshold", "wafer.codecs", "threshold",
-         lambda n: (_whole(n), 47.25, True, -1, _room(n, 48), _room(n, dtype="i8"))),
+         lambda n: (_whole(n), 47.25, True, -1, _zeros(n, 48), _zeros(n, dtype="i8"))),
     Case("super_trigger_cell", "wafer.codecs", "super_trigger_cell",
-         lambda n: (_whole(n), codecs.GROUPS_OF_16, False, 3, _room(n, 48))),
-    Case("repeater", "wafer.codecs", "repeater", lambda n: (_whole(n), 1, _room(n, 48))),
+         lambda n: (_whole(n), codecs.GROUPS_OF_16, False, 3, _zeros(n, 48))),
+    Case("repeater", "wafer.codecs", "repeater", lambda n: (_whole(n), 1, _zeros(n, 48))),
     Case("unpack_strips", "antihydrogen.strips", "unpack_strips",
-         lambda n: (_bytes(n, strips.BYTES), _room(n, strips.STRIPS, dtype="u1"))),
+         lambda n: (_bytes(n, strips.BYTES), _zeros(n, strips.STRIPS, dtype="u1"))),
     Case("images", "antihydrogen.strips", "to_images", _images),
     Case("emd", "emd.exact", "emd", _emd, 1 << 15),
     Case("emd_pairs", "emd.exact", "emd_pairs", _emd_pairs, 1 << 15),

@@ -37,10 +37,10 @@ _FOR_GPUS = {"hgcal-gpu": "wafers"}
 #: Events that are simulated, once a family; jets take 20 ms each.
 _DISTINCT = 512
 #: Of the highest throughput: at which latency is measured, and no more than so many a second.
-_SHARE, _MOST_HZ = 0.5, 200_000.0
+_SHARE, _MAX_RATE_HZ = 0.5, 200_000.0
 _SECONDS = 1.5
 #: Events of the first look, which says how many take so long; and no more than so many.
-_FIRST, _MOST = 1 << 13, 1 << 22
+_FIRST, _MAX_EVENTS = 1 << 13, 1 << 22
 
 
 def main() -> int:
@@ -48,13 +48,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--backends", nargs="*", default=list(_BACKENDS))
-    wish = parser.parse_args()
+    options = parser.parse_args()
     found: list[dict[str, Any]] = []
-    cells = [(graph, backend) for graph in family_graphs() for backend in wish.backends]
+    cells = [(graph, backend) for graph in family_graphs() for backend in options.backends]
     for graph, backend in cells + [(graph, AS_IT_SHIPS) for graph in _graphs_for_gpus()]:
         found.append(measure(graph, backend))
         print(found[-1], flush=True)
-        wish.json.write_text(json.dumps({"graphs": found}))
+        options.json.write_text(json.dumps({"graphs": found}))
     return int(any(one["why"] for one in found))
 
 
@@ -73,8 +73,8 @@ def measure(graph: GraphConfig, backend: str) -> dict[str, Any]:
                 graph = override_backend(graph, backend)
             graph = _fed(graph, Path(folder))
             rate = _run(graph, _FIRST, "inline", None)["rate_hz"]
-            whole = _run(graph, int(min(_MOST, rate * _SECONDS)), "inline", None)
-            offered = min(_MOST_HZ, _SHARE * whole["rate_hz"])
+            whole = _run(graph, int(min(_MAX_EVENTS, rate * _SECONDS)), "inline", None)
+            offered = min(_MAX_RATE_HZ, _SHARE * whole["rate_hz"])
             paced = _run(graph, int(offered * _SECONDS), "distributed", offered)
     except SluiceError as error:
         return about | {"why": str(error)}

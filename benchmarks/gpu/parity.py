@@ -26,16 +26,16 @@ def main() -> int:
     parser.add_argument("--backend", required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--models", nargs="*", help="only these, instead of all")
-    wish = parser.parse_args()
+    options = parser.parse_args()
     models: list[dict[str, Any]] = []
     for folder in all_models():
         model = read_model(folder)
-        if wish.models and model.manifest.name not in wish.models:
+        if options.models and model.manifest.name not in options.models:
             continue
-        models.append({"model": model.label, **compare(model, wish.backend)})
+        models.append({"model": model.label, **compare(model, options.backend)})
         print(models[-1], flush=True)
         # After each model: what is there stays if the time is up.
-        wish.json.write_text(json.dumps({"backend": wish.backend, "models": models}))
+        options.json.write_text(json.dumps({"backend": options.backend, "models": models}))
     return int(not all(one["passed"] for one in models))
 
 

@@ -21,13 +21,13 @@ def main() -> int:
     """Measure every kernel; 1 if one cannot be run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
-    wish = parser.parse_args()
+    options = parser.parse_args()
     gpu = Gpu()
     found: dict[str, Any] = {**gpu.about(), "kernels": []}
     for case in CASES:
         found["kernels"].append(measure(case, gpu))
         print(found["kernels"][-1], flush=True)
-        wish.json.write_text(json.dumps(found))
+        options.json.write_text(json.dumps(found))
     return int(any(one["why"] for one in found["kernels"]))
 
 
@@ -70,7 +70,7 @@ class Gpu:
 def measure(case: Case, gpu: Any) -> dict[str, Any]:
     """Return what a kernel does a second, as a share of the memory's peak."""
     moved = case.bytes_per_event()
-    events = int(min(case.most, _BYTES // moved))
+    events = int(min(case.max_events, _BYTES // moved))
     found = {"kernel": case.kernel, "why": "", "events": events, "bytes_per_event": moved}
     try:
         arguments = [gpu.put(argument) for argument in case.arguments(events)]

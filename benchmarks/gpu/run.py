@@ -51,12 +51,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("out/gpu-check.json"))
     parser.add_argument("--page", type=Path, help="put the tables into this page too")
-    wish = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     if missing := probe.main():
         return missing
     report = run_all(groups(sys.executable), _LIMIT_S, lambda text: print(text, flush=True))
     report = {"date": time.strftime("%Y-%m-%d", time.gmtime()), **report}
-    write(report, wish.json, wish.page)
+    write(report, options.json, options.page)
     return 0 if report["passed"] else 1
 
 

@@ -27,14 +27,14 @@ LINKS = {
 }
 
 
-def connect(peer: str, events: Events, port: int, room: int) -> Any:
+def connect(peer: str, events: Events, port: int, max_in_flight: int) -> Any:
     """Return a link that has answered once."""
     module, name = LINKS[peer]
     kind = getattr(importlib.import_module(module), name)  # others need packages that are not here
     deadline = time.monotonic() + READY_S
     while True:
         try:
-            link = kind(events, port, room)
+            link = kind(events, port, max_in_flight)
             link.send(0)
             before = link.errors()
             while not link.wait(0.1):
@@ -58,16 +58,16 @@ def main() -> None:
     size = task["events_per_message"]
     link = None
     for loop in task["loops"]:
-        room = loop["in_flight"]
+        max_in_flight = loop["in_flight"]
         if link is None or task["afresh"]:
             if link is not None:
                 link.close()
-            link = connect(task["peer"], Events(size), task["port"], room)
-        link.room = room
+            link = connect(task["peer"], Events(size), task["port"], max_in_flight)
+        link.max_in_flight = max_in_flight
         if "rate_hz" in loop:
             result = open_loop(link, size, loop["rate_hz"], task["warm_s"], task["seconds"])
         else:
-            result = closed_loop(link, size, room, task["warm_s"], task["seconds"])
+            result = closed_loop(link, size, max_in_flight, task["warm_s"], task["seconds"])
         print(json.dumps(result), flush=True)
     if link is not None:
         link.close()

@@ -61,8 +61,8 @@ class HttpLink:
     path, extra = "/", b""
     loses = False
 
-    def __init__(self, events: Events, port: int, room: int) -> None:
-        self.room = room
+    def __init__(self, events: Events, port: int, max_in_flight: int) -> None:
+        self.max_in_flight = max_in_flight
         self._events = events
         self._poll = select.epoll()
         self._idle: list[Connection] = []
@@ -75,7 +75,7 @@ class HttpLink:
             f"Content-Length: {body}\r\n"
         ).encode() + self.extra + b"\r\n" + self._prefix  # fmt: skip
         self._port = port
-        for _ in range(room):
+        for _ in range(max_in_flight):
             self._connect()
 
     def prefix(self) -> bytes:

@@ -10,14 +10,14 @@ import numpy as np
 #: How long answers may take after the last message was sent.
 LAST_S = 5.0
 _GIVE_UP_NS = 1_000_000_000
-_MOST_MESSAGES = 4_000_000
+_MAX_MESSAGES = 4_000_000
 
 
 class Link(Protocol):
     """A client's side of a peer; messages are numbered from 0."""
 
     #: Messages that may be on their way at once.
-    room: int
+    max_in_flight: int
     #: Whether messages may get lost on the way: others are sent in their place after a second.
     loses: bool
 
@@ -35,8 +35,8 @@ class Times:
     """When each message was due and when it was answered, in ns of CLOCK_MONOTONIC."""
 
     def __init__(self) -> None:
-        self.due = np.zeros(_MOST_MESSAGES, np.int64)
-        self.answered = np.zeros(_MOST_MESSAGES, np.int64)
+        self.due = np.zeros(_MAX_MESSAGES, np.int64)
+        self.answered = np.zeros(_MAX_MESSAGES, np.int64)
         self.sent = 0
 
     def answer(self, numbers: list[int]) -> None:
@@ -79,11 +79,11 @@ def closed_loop(
 ) -> dict[str, Any]:
     """Keep `in_flight` messages on their way, as fast as answers come."""
     times = Times()
-    in_flight = min(in_flight, link.room)
+    in_flight = min(in_flight, link.max_in_flight)
     waiting, first = 0, 0
     start = heard_ns = time.monotonic_ns()
     warm_ns, end_ns = start + int(warm_s * 1e9), start + int((warm_s + seconds) * 1e9)
-    while (now := time.monotonic_ns()) < end_ns and times.sent < _MOST_MESSAGES:
+    while (now := time.monotonic_ns()) < end_ns and times.sent < _MAX_MESSAGES:
         first = times.sent if now < warm_ns else first
         while waiting < in_flight:
             times.due[times.sent] = time.monotonic_ns()
@@ -114,7 +114,7 @@ def open_loop(
     times.due[:total] = due
     end_ns = start + int((warm_s + seconds) * 1e9)
     while times.sent < total and (now := time.monotonic_ns()) < end_ns + LAST_S * 1e9:
-        while times.sent < total and due[times.sent] <= now and waiting < link.room:
+        while times.sent < total and due[times.sent] <= now and waiting < link.max_in_flight:
             link.send(times.sent)
             times.sent += 1
             waiting += 1

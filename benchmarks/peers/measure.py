@@ -111,7 +111,7 @@ def _variables(peer: Peer, port: int, size: int, place: Place) -> dict[str, str]
 
 def _task(peer: Peer, port: int, size: int, warm_s: float, seconds: float) -> dict[str, Any]:
     """Return what the client shall do."""
-    loops: list[dict[str, Any]] = [{"in_flight": room} for room in IN_FLIGHT[size]]
+    loops: list[dict[str, Any]] = [{"in_flight": messages} for messages in IN_FLIGHT[size]]
     loops.append({"in_flight": max(IN_FLIGHT[size]), "rate_hz": RATES[size]})
     return {
         "peer": peer.link, "port": port, "events_per_message": size, "loops": loops,

@@ -18,8 +18,8 @@ class PvaLink:
 
     loses = True
 
-    def __init__(self, events: Events, _: int, room: int) -> None:
-        self.room = room
+    def __init__(self, events: Events, _: int, max_in_flight: int) -> None:
+        self.max_in_flight = max_in_flight
         self._events = events
         self._done: deque[tuple[int, bytes]] = deque()
         self._object = pva.PvObject({"uniqueId": pva.LONG, "value": [pva.FLOAT]})

@@ -62,8 +62,8 @@ def versions(name: str, folder: Path) -> dict[str, str]:
         "from importlib.metadata import distributions as all\n"
         "print(*(f'{d.name}=={d.version}' for d in all()))"
     )
-    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    return dict(item.split("==") for item in sorted(told.stdout.split()))
+    listed = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return dict(item.split("==") for item in sorted(listed.stdout.split()))
 
 
 def register_reply_sink(folder: Path) -> None:

@@ -45,8 +45,8 @@ class SluiceLink:
 
     loses = False
 
-    def __init__(self, events: Events, port: int, room: int) -> None:
-        self.room = room
+    def __init__(self, events: Events, port: int, max_in_flight: int) -> None:
+        self.max_in_flight = max_in_flight
         self._events = events
         name, form = os.environ["PEER_COLUMN"].split("=")
         schema = Schema((EVENT_ID, T_EVENT, parse_column(name, form, "peer")))

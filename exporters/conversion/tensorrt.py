@@ -34,7 +34,7 @@ class Built:
     nbytes: int
     seconds: float
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.fingerprint))
         return {"file": str(self.file), "bytes": self.nbytes, "seconds": self.seconds, **facts}
@@ -103,7 +103,7 @@ def _parse(builder: trt.Builder, graph: bytes, model: Model, log: _Log) -> trt.I
     network = builder.create_network(strongly_typed)
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph):
-        reasons = [_told(parser.get_error(n)) for n in range(parser.num_errors)]
+        reasons = [_describe(parser.get_error(n)) for n in range(parser.num_errors)]
         raise ModelError(
             f"model {model.label}: TensorRT {trt.__version__} does not take its graph: "
             + "; ".join(reasons or log.errors)
@@ -111,7 +111,7 @@ def _parse(builder: trt.Builder, graph: bytes, model: Model, log: _Log) -> trt.I
     return network
 
 
-def _told(error: trt.ParserError) -> str:
+def _describe(error: trt.ParserError) -> str:
     where = f"node {error.node()} {error.node_name()!r} ({error.node_operator()})"
     return f"{where}: {error.desc()}"
 
@@ -129,12 +129,12 @@ def _profile(
         tensor = network.get_input(n)
         shape = tuple(tensor.shape)
         longest = _longest(tensors, tensor.name)
-        least, usual, most = (
+        min_shape, opt_shape, max_shape = (
             tuple(_open(n, axis, events, items) for axis, n in enumerate(shape))
             for events, items in zip(sizes, (1, longest, longest), strict=True)
         )
-        profile.set_shape(tensor.name, least, usual, most)
-        ranges[tensor.name] = Range(least, usual, most)
+        profile.set_shape(tensor.name, min_shape, opt_shape, max_shape)
+        ranges[tensor.name] = Range(min_shape, opt_shape, max_shape)
     config.add_optimization_profile(profile)
     return ranges
 

@@ -1,7 +1,7 @@
 """The bars of a two-ring hodoscope: counts of their clocks on the wire to what a net reads.
 
 32 scintillator bars a ring, the inner ring first, counted by angle. A bar's count is the time at
-which it fired, in steps of 0.1 ns from where the gate opened; 0 if it did not fire.
+which it fired, in steps of 0.1 ns from the start of the readout; 0 if it did not fire.
 """
 
 import numpy as np

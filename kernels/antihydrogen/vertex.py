@@ -18,11 +18,11 @@ from .strips import BYTES, INNER_MM, OUTER_MM, VIEWS
 #: Most clusters of a view, and most tracks of an event, that are looked at.
 CLUSTERS, TRACKS = 12, 160
 #: Of a track: greatest difference of the angles in both layers, rad, and of z, mm.
-MOST_TURN, MOST_SLOPE_MM = 0.35, 45.0
+MAX_TURN_RAD, MAX_SLOPE_MM = 0.35, 45.0
 #: Of a vertex: greatest distance of the two tracks.
 MAX_DISTANCE_MM = 8.0
 #: A vertex lies within this radius.
-MOST_RADIUS_MM = 70.0
+MAX_RADIUS_MM = 70.0
 
 
 @device_function
@@ -79,12 +79,12 @@ def _tracks(
         inner = found[1, b] / INNER_MM
         for d in range(count[3]):
             outer = found[3, d] / OUTER_MM
-            if abs(inner - outer) > MOST_TURN:
+            if abs(inner - outer) > MAX_TURN_RAD:
                 continue
             x, y = INNER_MM * math.cos(inner), INNER_MM * math.sin(inner)
             for a in range(count[0]):
                 for c in range(count[2]):
-                    if abs(found[0, a] - found[2, c]) > MOST_SLOPE_MM or tracks == lines.shape[0]:
+                    if abs(found[0, a] - found[2, c]) > MAX_SLOPE_MM or tracks == lines.shape[0]:
                         continue
                     line, made = lines[tracks], made_of[tracks]
                     line[0], line[1], line[2] = x, y, found[0, a]
@@ -99,7 +99,7 @@ def _tracks(
 @kernel((input_array("u1", 2), scalar("f8"), output_array("f4", 2), output_array("f4", 1)))
 def find_vertices(
     packed: NDArray[np.uint8],
-    most_apart_mm: float,
+    max_distance_mm: float,
     vertex: NDArray[np.float32],
     radius: NDArray[np.float32],
 ) -> None:
@@ -109,7 +109,7 @@ def find_vertices(
     ----------
     packed : uint8 array, shape (N, 179)
         Strips, as bits.
-    most_apart_mm : float
+    max_distance_mm : float
         Two tracks that pass each other at a greater distance make no vertex.
     vertex : float32 array, shape (N, 3)
         Output, x, y, z in mm; 0 where there is none.
@@ -130,7 +130,7 @@ def find_vertices(
         for view in range(4):
             count[view] = _clusters(packed, n, view, found[view])
         tracks = _tracks(found, count, lines, made_of)
-        best = most_apart_mm
+        best = max_distance_mm
         for i in range(tracks):
             for j in range(i):
                 shared = False
@@ -140,7 +140,7 @@ def find_vertices(
                     continue
                 apart = _nearest(lines[i], lines[j], middle)
                 r = math.hypot(middle[0], middle[1])
-                if apart < best and r < MOST_RADIUS_MM:
+                if apart < best and r < MAX_RADIUS_MM:
                     best = apart
                     radius[n] = r
                     for k in range(3):

@@ -137,33 +137,33 @@ def sum_of_warp(number: float) -> float:
 
 
 @intrinsic
-def _least_pattern(_: Value, pattern: Value) -> Value:
-    """Return the least uint32 of the 32 lanes."""
+def _min_pattern(_: Value, pattern: Value) -> Value:
+    """Return the smallest uint32 of the 32 lanes."""
 
     def emit(context: Value, builder: Value, made: Value, values: Value) -> Value:
         kind = ir.FunctionType(_LANES, [_LANES, _LANES])
         text = "redux.sync.min.u32 $0, $1, $2;"
         everyone = ir.Constant(_LANES, _ALL)
-        least = builder.asm(kind, text, "=r,r,r", (values[0], everyone), side_effect=True)
+        minimum = builder.asm(kind, text, "=r,r,r", (values[0], everyone), side_effect=True)
         # All lanes come to one and the same instruction: no copy of it may go into a branch.
-        least.attributes.add("convergent")
-        return least
+        minimum.attributes.add("convergent")
+        return minimum
 
     return signature(types.uint32, types.uint32), emit
 
 
 @cuda.jit(device=True, inline="always")
-def least_of_warp(number: float) -> tuple[float, int]:
-    """Return the least number of the 32 lanes and a lane that has it, the same one in all lanes."""
-    # Whole numbers in the order of the floats; of those there is an instruction for the least.
+def min_of_warp(number: float) -> tuple[float, int]:
+    """Return the smallest number of the 32 lanes, and a lane that has it: the same in all lanes."""
+    # Integers that sort as the floats do: the hardware finds the smallest integer of a warp.
     bits = bits_of_double(number)
     key = np.uint64(bits ^ ((bits >> 63) | _SIGN))
     high, low = np.uint32(key >> np.uint64(32)), np.uint32(key & np.uint64(_ALL))
-    first = _least_pattern(high)
-    second = _least_pattern(low if high == first else np.uint32(_ALL))
+    first = _min_pattern(high)
+    second = _min_pattern(low if high == first else np.uint32(_ALL))
     lane = cuda.ffs(cuda.ballot_sync(_ALL, high == first and low == second)) - 1
-    least = np.int64((np.uint64(first) << np.uint64(32)) | np.uint64(second))
-    return double_of(least ^ (~(least >> 63) | _SIGN)), lane
+    minimum = np.int64((np.uint64(first) << np.uint64(32)) | np.uint64(second))
+    return double_of(minimum ^ (~(minimum >> 63) | _SIGN)), lane
 
 
 @cuda.jit(device=True, inline="always")

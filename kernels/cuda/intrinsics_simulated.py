@@ -82,8 +82,8 @@ def sum_of_warp(number: Any) -> Any:
     return _tree(_numbers(number))
 
 
-def least_of_warp(number: Any) -> Any:
-    """Return the least number of the 32 lanes and a lane that has it, the same one in all lanes."""
+def min_of_warp(number: Any) -> Any:
+    """Return the smallest number of the 32 lanes, and a lane that has it: the same in all lanes."""
     numbers = _numbers(number)
     return numbers.min(), int(numbers.argmin())
 

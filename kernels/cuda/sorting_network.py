@@ -18,10 +18,10 @@ def comparators(size: int) -> list[tuple[int, int]]:
     367
     """
     found = []
-    most = 1 << max((size - 1).bit_length() - 1, 0)
-    step = most
+    widest = 1 << max((size - 1).bit_length() - 1, 0)
+    step = widest
     while step > 0:
-        reach, rest, apart = most, 0, step
+        reach, rest, apart = widest, 0, step
         while True:
             found += [(i, i + apart) for i in range(size - apart) if i & step == rest]
             if reach == step:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from sluice.kernels.wafer.geometry import DISTANCE
 
-from .network_simplex import MOST_CELLS
+from .network_simplex import MAX_CELLS
 from .transport_problem import emd, emd_dual
 
-__all__ = ["MOST_CELLS", "emd", "emd_dual", "emd_pairs", "is_metric"]
+__all__ = ["MAX_CELLS", "emd", "emd_dual", "emd_pairs", "is_metric"]
 
 _CHUNK = 4096
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sluice.kernels.compiler.jit import device_function
 
-MOST_CELLS = 64
+MAX_CELLS = 64
 """Cells of the largest ground distance."""
 FAR = np.int64(1 << 61)
 """More than any cost, for the columns that fill a row of costs up."""
@@ -54,7 +54,7 @@ class Workspace(NamedTuple):
 
 @device_function
 def _best_of_row(source: int, sources: int, sinks: int, s: Workspace) -> int:
-    """Return the least reduced cost of a source's arcs, times 64, plus the sink's number."""
+    """Return the smallest reduced cost of a source's arcs, times 64, plus the sink's number."""
     row, potential = s.cost[source], s.potential[sources:]
     best = _HUGE
     for j in range(-(-sinks // 8) * 8):
@@ -67,20 +67,20 @@ def _leaving(i: U64, j: U64, s: Workspace) -> tuple[U64, U64, bool]:
     """Return the top of the cycle of arc i -> j, the node above which it opens, and its side."""
     one = np.uint64(1)
     bit_i, bit_j = one << i, one << j
-    leave, least, with_i = i, _HUGE, True
+    leave, min_flow, with_i = i, _HUGE, True
     top = i
     # Nodes are source and sink in turn; flow decreases above a source here, above a sink there.
     while not s.below[top] & bit_j:
-        if s.flow[top] < least:
-            leave, least = top, s.flow[top]
+        if s.flow[top] < min_flow:
+            leave, min_flow = top, s.flow[top]
         top = s.parent[top]
         if s.below[top] & bit_j:
             break
         top = s.parent[top]
     node = j
     while not s.below[node] & bit_i:
-        if s.flow[node] < least:
-            leave, least, with_i = node, s.flow[node], False
+        if s.flow[node] < min_flow:
+            leave, min_flow, with_i = node, s.flow[node], False
         node = s.parent[node]
         if s.below[node] & bit_i:
             break
@@ -123,7 +123,7 @@ def _pivot(i: U64, j: U64, reduced: int, s: Workspace) -> None:
     else:
         _rehang(j, i, leave, top, s)
         reduced = -reduced
-    for k in range(MOST_CELLS):
+    for k in range(MAX_CELLS):
         inside = np.int64((moved >> np.uint64(k)) & np.uint64(1))
         s.potential[k] += reduced & -inside
 
@@ -134,9 +134,9 @@ def solve(sources: int, sinks: int, s: Workspace) -> None:
     while True:
         best, source = np.int64(0), 0
         for i in range(sources):
-            least = _best_of_row(i, sources, sinks, s)
-            if least < best:
-                best, source = least, i
+            packed = _best_of_row(i, sources, sinks, s)
+            if packed < best:
+                best, source = packed, i
         if best == 0:
             return
         # A cost is a multiple of 64, so the low bits are the sink's number.

@@ -16,7 +16,7 @@ import numpy as np
 
 from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array
 
-from .network_simplex import F64, FAR, MOST_CELLS, Nodes, Workspace, solve
+from .network_simplex import F64, FAR, MAX_CELLS, Nodes, Workspace, solve
 
 _EQUAL_TOTALS = 1e-9
 # Beyond these, scaling to integers would leave the range of float64.
@@ -200,7 +200,7 @@ def _one(p: F64, q: F64, row: int, distance: F64, s: Workspace) -> tuple[float, 
 def _check(p: F64, q: F64, distance: F64, out: F64) -> None:
     if p.shape != q.shape or out.shape[0] != p.shape[0]:
         raise ValueError("emd: expected p (N, K), q (N, K) and out (N,)")
-    if distance.shape != (p.shape[1], p.shape[1]) or not 1 <= p.shape[1] <= MOST_CELLS:
+    if distance.shape != (p.shape[1], p.shape[1]) or not 1 <= p.shape[1] <= MAX_CELLS:
         raise ValueError("emd: expected a distance (K, K) of 1 to 64 cells")
     largest = distance.max()
     if not (distance.min() >= 0.0 and largest < np.inf) or 0.0 < largest < _NO_DISTANCE:
@@ -272,7 +272,7 @@ def emd_dual(p: F64, q: F64, distance: F64, out: F64, dual: F64) -> None:
             continue
         for k in range(p.shape[1]):
             # The upper envelope of the sinks' cones is 1-Lipschitz for the unrounded distance.
-            least = np.inf
+            smallest = np.inf
             for j in range(sources, sources + sinks):
-                least = min(least, s.potential[j] * s.unit + distance[k, s.cell[j]])
-            dual[row, k] = least
+                smallest = min(smallest, s.potential[j] * s.unit + distance[k, s.cell[j]])
+            dual[row, k] = smallest

@@ -248,12 +248,12 @@ def leading_jets(
         Output: `SOUND`, `NOT_FINITE` or `NEGATIVE`; all else is zero for unsound events.
     """
     events = offsets.size - 1
-    room = 1
+    longest = 1
     for n in range(events):
-        room = max(room, offsets[n + 1] - offsets[n])
-    table, links = np.empty((8, room)), np.empty((4, room), np.int64)
-    momenta, members, jets = np.empty((4, room)), np.empty((4, room)), np.empty((4, room))
-    heads, pair = np.empty(room, np.int64), np.zeros(8)
+        longest = max(longest, offsets[n + 1] - offsets[n])
+    table, links = np.empty((8, longest)), np.empty((4, longest), np.int64)
+    momenta, members, jets = np.empty((4, longest)), np.empty((4, longest)), np.empty((4, longest))
+    heads, pair = np.empty(longest, np.int64), np.zeros(8)
     kept_offsets[0] = 0
     for n in range(events):
         low, high = offsets[n], offsets[n + 1]
@@ -268,12 +268,12 @@ def leading_jets(
         best = _hardest(jets, found)
         summary[n, :4] = jets[:, best]
         count = _gather(links, heads[best], momenta, members, 0)
-        least = share * share * (jets[0, best] ** 2 + jets[1, best] ** 2)
+        min_pt2 = share * share * (jets[0, best] ** 2 + jets[1, best] ** 2)
         _fill(table, links, members, count)
         found = _cluster(table, links, count, subjet * subjet, 1, jets, heads, pair)
         end = kept_offsets[n]
         for i in range(found):
-            if jets[0, i] ** 2 + jets[1, i] ** 2 > least:
+            if jets[0, i] ** 2 + jets[1, i] ** 2 > min_pt2:
                 end = _gather(links, heads[i], members, kept, end)
         kept_offsets[n + 1] = end
         pair[:] = 0.0

@@ -118,7 +118,7 @@ def _planar_flow(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> floa
 
 
 @device_function
-def _least_eigenvalue(m: NDArray[np.float64]) -> float:
+def _min_eigenvalue(m: NDArray[np.float64]) -> float:
     """Return that of a symmetric 3 × 3 matrix, by the trigonometric formula."""
     off = m[0, 1] ** 2 + m[0, 2] ** 2 + m[1, 2] ** 2
     q = (m[0, 0] + m[1, 1] + m[2, 2]) / 3.0
@@ -163,7 +163,7 @@ def _at_rest(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> tuple[fl
         for m in range(3):
             squares[k, m] /= total2
             norm += (linear[k, m] / total) ** 2
-    return max(1.5 * _least_eigenvalue(squares), 0.0), 0.5 * (3.0 * norm - 1.0)
+    return max(1.5 * _min_eigenvalue(squares), 0.0), 0.5 * (3.0 * norm - 1.0)
 
 
 @device_function
@@ -236,10 +236,10 @@ def substructure(
     kinematics : float32 array, shape (N, 4)
         Output: transverse momentum (GeV), pseudorapidity, azimuth and mass (GeV) after trimming.
     """
-    room = 0
+    longest = 0
     for n in range(offsets.size - 1):
-        room = max(room, offsets[n + 1] - offsets[n])
-    pairs, points = np.empty((room + 1, room + 1)), np.empty((3, room))
+        longest = max(longest, offsets[n + 1] - offsets[n])
+    pairs, points = np.empty((longest + 1, longest + 1)), np.empty((3, longest))
     jet, axes = np.zeros(4), np.zeros((3, 2))
     for n in range(offsets.size - 1):
         low, high = offsets[n], offsets[n + 1]

@@ -26,7 +26,7 @@ AXIS, WALL = 0, 1
 #: Where the constants of the toy are in the array that `fill` takes; see `simulate.TUNED`.
 (
     WALL_RADIUS, CLOUD, Z_MEAN, Z_SPREAD, FIELD, PIPE_RADIUS, THICKNESS, LAYER_THICKNESS,
-    EFFICIENCY, VIEW_EFFICIENCY, GAP, DIFFUSION, TAIL, NOISE, PHOTONS, CONVERSION, P_SCALE, P_LEAST,
+    EFFICIENCY, VIEW_EFFICIENCY, GAP, DIFFUSION, TAIL, NOISE, PHOTONS, CONVERSION, P_SCALE, P_MIN,
 ) = range(18)  # fmt: skip
 CONSTANTS = 18
 PION, ELECTRON = 0.1396, 0.000511
@@ -215,7 +215,7 @@ def _annihilate(state: Any, wall: Any, toy: Any, bits: Any, tracks: Any) -> None
         _isotropic(state, way)
         for k in range(3):
             at[k] = start[k]
-        if p > toy[P_LEAST]:
+        if p > toy[P_MIN]:
             _fly(state, at, way, p, 1.0 if n % 2 else -1.0, PION, toy, bits, tracks)
     for _ in range(poisson(state, toy[PHOTONS])):
         _convert(state, start, toy, bits, tracks)

@@ -33,7 +33,7 @@ TUNED = {
     detector.PHOTONS: 4.0,
     detector.CONVERSION: 0.1,
     detector.P_SCALE: 0.12,
-    detector.P_LEAST: 0.05,
+    detector.P_MIN: 0.05,
 }
 
 

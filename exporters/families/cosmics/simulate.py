@@ -29,11 +29,11 @@ COSMIC, ANNIHILATION = 0, 1
 #: Annihilations are spread along the trap, in the middle of the strips.
 MIDDLE_MM = Z / 2
 TOY = toy_constants({**TUNED, detector.Z_MEAN: MIDDLE_MM, detector.Z_SPREAD: 60.0})
-#: Of each ring: its radius, and half of its bars' length, mm.
+#: Radius and half of the bars' length of each ring, mm.
 RINGS_MM = ((100.0, 150.0), (175.0, 225.0))
 EFFICIENCY, RESOLUTION_NS = 0.97, 0.25
-#: Bars a readout that fire by themselves, anywhere in a gate; the first particle comes within it.
-NOISE, GATE_NS, OPENED_NS = 0.1, 100.0, (30.0, 55.0)
+#: Noise hits per readout, spread over its window, ns; range of the first particle's time, ns.
+NOISE, WINDOW_NS, OPENED_NS = 0.1, 100.0, (30.0, 55.0)
 #: Muons are drawn through a disk around the middle, wide enough for the outer ring.
 DISK_MM = 290.0
 _TRACKS = 24
@@ -129,6 +129,6 @@ def clocks(tracks: F64, rng: np.random.Generator) -> NDArray[np.uint16]:
         np.minimum.at(times, (np.nonzero(hit)[0], bar[hit]), time[hit])
     times += rng.uniform(*OPENED_NS, size=(events, 1))
     noise = rng.random(times.shape) < NOISE / BARS
-    times[noise] = np.minimum(times[noise], GATE_NS * rng.random(int(noise.sum())))
-    times[(times < STEP_NS) | (times > GATE_NS)] = 0.0
+    times[noise] = np.minimum(times[noise], WINDOW_NS * rng.random(int(noise.sum())))
+    times[(times < STEP_NS) | (times > WINDOW_NS)] = 0.0
     return np.round(times / STEP_NS).astype(np.uint16)

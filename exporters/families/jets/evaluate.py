@@ -106,7 +106,7 @@ def noise(test: Jets) -> dict[str, float]:
     rng = np.random.default_rng(_SEED)
     score = rng.random(len(background))
     return {
-        f"rejection_{n}": 1.0 / metrics.least_sculpting(score, background.mass, 1.0 - 1.0 / n, rng)
+        f"rejection_{n}": 1.0 / metrics.min_sculpting(score, background.mass, 1.0 - 1.0 / n, rng)
         for n in (5, 10, 20)
     }
 

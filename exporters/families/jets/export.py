@@ -42,7 +42,7 @@ _SAYS = {
     "mass was part of the loss.",
     "narrow": "The tagger with an adversary, two layers of 16 units: the rung below.",
 }
-_TOLD = (
+_PARAMETRISED_SCORE = (
     "Probability of a boosted resonance of the mass that is its second input, 60 to 250 GeV; "
     "never trained at 125 GeV. An adversary kept the jet mass out of it."
 )
@@ -87,7 +87,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
             calibration = {OBSERVED.name: parts["train"].x[:CALIBRATION_EVENTS]}
             folders += write_variants(one, data, calibration, _measure(test), root)
     net = known["parametrised-adversarial"]
-    one = _export(note, PARAMETRISED, _TOLD, net, taggers, parts["valid"])
+    one = _export(note, PARAMETRISED, _PARAMETRISED_SCORE, net, taggers, parts["valid"])
     folders.append(write(one, serialise(one), table(net, taggers, test, HELD_OUT), root))
     return [*folders, *kept]
 

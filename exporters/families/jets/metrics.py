@@ -49,7 +49,7 @@ def sculpting(score: Array, mass: Array, cut: float) -> float:
     return divergence(above, below) if above.any() and below.any() else 0.0
 
 
-def least_sculpting(score: Array, mass: Array, cut: float, rng: np.random.Generator) -> float:
+def min_sculpting(score: Array, mass: Array, cut: float, rng: np.random.Generator) -> float:
     """Return the divergence that a cut which knows nothing of the mass would seem to have.
 
     The scores are shuffled: what is left is the noise of histograms with so many jets.

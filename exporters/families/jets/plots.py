@@ -19,7 +19,11 @@ from .scoring import samples, score_of
 from .trainings import SOUGHT, Net, Trained
 
 _COLOURS = {"plain": "tab:red", "adversarial": "tab:blue", "disco": "tab:green"}
-_TOLD = {"parametrised": "tab:red", "parametrised-adversarial": "tab:blue", "plain": "tab:gray"}
+_MASS_COLOURS = {
+    "parametrised": "tab:red",
+    "parametrised-adversarial": "tab:blue",
+    "plain": "tab:gray",
+}
 
 
 def draw(
@@ -131,7 +135,7 @@ def _masses(found: Mapping[str, Any]) -> Figure:
     figure, axis = plt.subplots(figsize=(8, 6))
     rows = found["masses"]
     mass = [row["resonance"] for row in rows]
-    for name, colour in _TOLD.items():
+    for name, colour in _MASS_COLOURS.items():
         label = f"trained on {SOUGHT} GeV alone" if name == "plain" else name
         y = [row[name]["rejection"] for row in rows]
         error = [row[name].get("rejection_spread", 0.0) for row in rows]

@@ -14,9 +14,9 @@ Score = Callable[[Jets], Array]
 
 
 def score_of(module: Trained, net: Net, resonance: int) -> Score:
-    """Return what scores jets; a net that must be told of a resonance is told of this one."""
-    told = float(resonance) if net.parametrised else None
-    return lambda jets: probabilities(module.tagger, jets.x, told)
+    """Return the score function of a net; a parametrised net gets this resonance mass, GeV."""
+    parameter = float(resonance) if net.parametrised else None
+    return lambda jets: probabilities(module.tagger, jets.x, parameter)
 
 
 def samples(test: Jets, resonance: int) -> tuple[Jets, Jets]:

@@ -39,7 +39,7 @@ class Net:
     weight
         Of that in the loss.
     sought
-        The resonance, GeV; 0 if the net is told which.
+        Resonance mass that the net seeks, GeV; 0 if the mass is one of its inputs.
     narrow
         Whether it is the rung below.
     seeds
@@ -55,7 +55,7 @@ class Net:
 
     @property
     def parametrised(self) -> bool:
-        """Whether the net is told the resonance's mass."""
+        """Whether the resonance's mass is an input of the net."""
         return not self.sought
 
 
@@ -117,8 +117,8 @@ def sample(folder: Path) -> dict[str, Jets]:
 def columns(jets: Jets, net: Net, rng: np.random.Generator) -> Columns:
     """Return what a net is trained on: its signal and the background that goes with it.
 
-    Both classes weigh the same, and so do all resonances. A net that is told the resonance is
-    told a random one for background.
+    Both classes weigh the same, and so do all resonances. A parametrised net gets a random
+    resonance for background.
     """
     known = sorted({int(m) for m in jets.resonance} - {0, HELD_OUT})
     sought = known if net.parametrised else [net.sought]
@@ -127,14 +127,16 @@ def columns(jets: Jets, net: Net, rng: np.random.Generator) -> Columns:
     chosen &= (jets.hardness == SOFT) if soft_only else (jets.hardness <= HARD)
     kept = jets.part(np.flatnonzero(chosen))
     truth = (kept.resonance > 0).astype(np.float32)
-    told = np.where(truth > 0, kept.resonance, rng.choice(sought, len(kept))).astype(np.float32)
+    resonance = np.where(truth > 0, kept.resonance, rng.choice(sought, len(kept))).astype(
+        np.float32
+    )
     weight = np.zeros(len(kept), np.float32)
     for mass in (0, *sought):
         rows = kept.resonance == mass
         share = 0.5 if mass == 0 else 0.5 / len(sought)
         weight[rows] = share * len(kept) / max(1, rows.sum())
     log_pt = np.log(kept.pt.clip(1.0) / 500.0)
-    given = (kept.x, truth, weight, kept.mass / MASS_SCALE, log_pt, told)
+    given = (kept.x, truth, weight, kept.mass / MASS_SCALE, log_pt, resonance)
     return tuple(torch.from_numpy(np.ascontiguousarray(c, np.float32)) for c in given)
 
 
@@ -152,8 +154,8 @@ class Loss:
 
     def __call__(self, rows: Columns) -> Tensor:
         """Return the loss of some rows of `columns`."""
-        told = rows[_RESONANCE] if self._net.parametrised else None
-        logit = self._module.tagger.logit(rows[_X], told)
+        resonance = rows[_RESONANCE] if self._net.parametrised else None
+        logit = self._module.tagger.logit(rows[_X], resonance)
         loss = binary_cross_entropy_with_logits(logit, rows[_TRUTH], rows[_WEIGHT])
         if self._net.means:
             background = rows[_TRUTH] == 0

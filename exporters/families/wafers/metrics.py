@@ -83,20 +83,22 @@ def gain(better: Codec, worse: Codec, sample: Wafers) -> dict[str, Any]:
     }
 
 
-def pair_regimes(sample: Wafers, decoders: Mapping[str, Decode], seed: int, most: int) -> Regimes:
+def pair_regimes(
+    sample: Wafers, decoders: Mapping[str, Decode], seed: int, max_wafers: int
+) -> Regimes:
     """Return pairs of every kind, (N, 48) and (N, 48) fractions, and their exact EMD, (N,).
 
     Parameters
     ----------
     sample
-        Wafers that no surrogate has learnt from; `most` of them count.
+        Wafers that no surrogate has learnt from; `max_wafers` of them count.
     decoders
         Encoders with their decoders, by name.
     seed
         Of the choice.
     """
     rng = np.random.default_rng(seed)
-    chosen = sample.part(rng.permutation(len(sample))[:most])
+    chosen = sample.part(rng.permutation(len(sample))[:max_wafers])
     p = pairs.fractions(chosen.charge)
     others = {kind: partner(p, rng) for kind, partner in pairs.PARTNERS.items()}
     others |= {name: pairs.fractions(decode(chosen)) for name, decode in decoders.items()}

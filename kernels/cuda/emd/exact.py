@@ -13,8 +13,8 @@ from sluice.kernels.cuda.intrinsics import (
     ballot,
     bits_of_double,
     double_of,
-    least_of_warp,
     lowest_bit,
+    min_of_warp,
     sum_of_warp,
     sync_warp,
 )
@@ -30,7 +30,7 @@ from sluice.kernels.cuda.launch import (
     shape,
     value,
 )
-from sluice.kernels.emd.network_simplex import MOST_CELLS
+from sluice.kernels.emd.network_simplex import MAX_CELLS
 
 from .shortest_paths import Network, send
 
@@ -85,7 +85,7 @@ def _whole(number: Any) -> Any:
 def _balanced(a: Any, b: Any, lane: Any) -> Any:
     """Return both whole masses of each lane, changed where it is least felt to sum to 0."""
     balance = sum_of_warp(a + b)
-    _, owner = least_of_warp(-max(abs(a), abs(b)))
+    _, owner = min_of_warp(-max(abs(a), abs(b)))
     if lane == owner:
         if abs(a) >= abs(b):
             a -= balance
@@ -100,7 +100,7 @@ def _place(mass: Any, is_row: Any, cell: Any, rows: Any, columns: Any, s: Networ
     if mass != 0.0 and is_row:
         s.cell[rows], s.left[rows], s.price[rows] = cell, abs(mass), 0.0
     elif mass != 0.0:
-        s.column_cell[columns], s.room[columns], s.fed_by[columns] = cell, abs(mass), 0
+        s.column_cell[columns], s.capacity[columns], s.fed_by[columns] = cell, abs(mass), 0
 
 
 @building_block
@@ -166,11 +166,11 @@ def _network(a: Any, b: Any, lane: Any, s: Network) -> Any:
 def _pair(p: Any, q: Any, distance: Any, out: Any, cells: Any, normalised: Any) -> None:
     s = Network(
         cuda.shared.array(1024, np.float64),
-        cuda.shared.array(MOST_CELLS, np.float64),
-        cuda.shared.array(MOST_CELLS, np.int32),
-        cuda.shared.array(MOST_CELLS, np.float64),
-        cuda.shared.array(MOST_CELLS, np.float64),
-        cuda.shared.array(MOST_CELLS, np.int32),
+        cuda.shared.array(MAX_CELLS, np.float64),
+        cuda.shared.array(MAX_CELLS, np.int32),
+        cuda.shared.array(MAX_CELLS, np.float64),
+        cuda.shared.array(MAX_CELLS, np.float64),
+        cuda.shared.array(MAX_CELLS, np.int32),
         cuda.shared.array(WARP, np.float64),
         cuda.shared.array(WARP, np.int32),
         cuda.shared.array(WARP, np.int32),
@@ -253,7 +253,7 @@ def _launch(
     stream: Stream,
 ) -> None:
     pairs, cells = shape(p)
-    if not 1 <= cells <= MOST_CELLS:
+    if not 1 <= cells <= MAX_CELLS:
         raise ValueError(f"{name}: expected a distance (K, K) of 1 to 64 cells")
     launch(
         pairs,

@@ -2,7 +2,7 @@
 
 The side with more cells, sources or sinks, is the rows; the other one, at most 32 cells, the
 columns, a lane each. Row after row is emptied: Dijkstra's method finds the nearest column that has
-room, through columns that have none and rows that feed those, on costs reduced by prices. Every
+capacity, through columns that have none and rows that feed those, on costs reduced by prices. Every
 step moves a whole number, so that it ends.
 
 References
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sluice.kernels.cuda.intrinsics import least_of_warp, lowest_bit, sync_warp
+from sluice.kernels.cuda.intrinsics import lowest_bit, min_of_warp, sync_warp
 from sluice.kernels.cuda.launch import WARP, building_block
 
 _FAR = np.inf
@@ -32,7 +32,7 @@ class Network(NamedTuple):
     price: Any
     way: Any  # to the row, in the search at hand
     via: Any  # the column through which it was reached
-    room: Any  # of each column
+    capacity: Any  # that each column has left
     column_cell: Any
     reached_from: Any  # the row from which the column was reached
     fed_by: Any  # rows with a flow into the column, a bit each
@@ -49,10 +49,10 @@ def _reduced(row: Any, column: Any, price: Any, step: Any, distance: Any, s: Net
 def _search(
     row: Any, columns: Any, lane: Any, price: Any, at: Any, step: Any, distance: Any, s: Network
 ) -> Any:
-    """Find the nearest column with room; return it, its way, this lane's way, and what was passed.
+    """Find the nearest column that has capacity left, by Dijkstra's method from `row`.
 
-    That is: whether this lane's column was, and the rows, a bit each. The column is -1 where there
-    is none.
+    Returns the column (-1 if there is none), the length of the path to it, the length of the path
+    to this lane's column, whether that column was visited, and the visited rows, a bit each.
     """
     way, passed, rows = _FAR, lane >= columns, _ONE << np.uint64(row)
     if not passed:
@@ -61,10 +61,10 @@ def _search(
     if lane == 0:
         s.way[row] = 0.0
     while True:
-        best, column = least_of_warp(_FAR if passed else way)
+        best, column = min_of_warp(_FAR if passed else way)
         if not best < _FAR:
             return -1, best, way, passed, rows
-        if s.room[column] > 0:
+        if s.capacity[column] > 0:
             return column, best, way, passed, rows
         passed |= lane == column
         found = s.fed_by[column] & ~rows
@@ -84,7 +84,7 @@ def _search(
 @building_block
 def _amount(row: Any, columns: Any, end: Any, s: Network) -> Any:
     """Return how much the path to a column can take."""
-    amount = min(s.left[row], s.room[end])
+    amount = min(s.left[row], s.capacity[end])
     column, i = end, s.reached_from[end]
     while i != row:
         column = s.via[i]
@@ -97,7 +97,7 @@ def _amount(row: Any, columns: Any, end: Any, s: Network) -> Any:
 def _augment(row: Any, columns: Any, end: Any, amount: Any, s: Network) -> None:
     """Send an amount along the path to a column."""
     s.left[row] -= amount
-    s.room[end] -= amount
+    s.capacity[end] -= amount
     column, i = end, np.int64(-1)
     while i != row:
         i = np.int64(s.reached_from[column])

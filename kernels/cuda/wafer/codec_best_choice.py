@@ -25,7 +25,7 @@ _CELLS = 48
 # Odd, so that the threads of a warp read from different banks of shared memory.
 _STRIDE = _CELLS + 1
 _THREADS = threads(64)
-_NUMBERS, _ROOM = _THREADS * _CELLS, _THREADS * _STRIDE
+_NUMBERS, _PADDED_NUMBERS = _THREADS * _CELLS, _THREADS * _STRIDE
 _ONE = np.uint64(1)
 
 
@@ -35,17 +35,17 @@ def _chosen(seen: Any, first: Any, cells: Any) -> Any:
     chosen = np.uint64(0)
     if cells == 0:
         return chosen
-    least = nth_of_48(seen, first, _CELLS - cells)
+    smallest = nth_of_48(seen, first, _CELLS - cells)
     left = cells
     for k in range(_CELLS):
-        left -= np.int32(seen[first + k] > least)
-    # Of those that equal the least, the last ones.
+        left -= np.int32(seen[first + k] > smallest)
+    # Of the cells that equal the smallest, the last ones are kept.
     for place in range(_CELLS):
         k = _CELLS - 1 - place
         charge = seen[first + k]
-        equal = charge == least and left > 0
+        equal = charge == smallest and left > 0
         left -= np.int32(equal)
-        if charge > least or equal:
+        if charge > smallest or equal:
             chosen |= _ONE << np.uint64(k)
     return chosen
 
@@ -71,7 +71,7 @@ def _replace(seen: Any, first: Any, chosen: Any, cells: Any, spread: Any, drop: 
     traffic=Traffic("wafer", 192, 192),
 )
 def _best_choice(charge: Any, cells: Any, spread: Any, drop: Any, decoded: Any, rows: Any) -> None:
-    seen = cuda.shared.array(_ROOM, np.float32)
+    seen = cuda.shared.array(_PADDED_NUMBERS, np.float32)
     start, end = cuda.blockIdx.x * _NUMBERS, _CELLS * rows
     for at in range(4 * cuda.threadIdx.x, min(_NUMBERS, end - start), 4 * _THREADS):
         to = at // _CELLS * _STRIDE + at % _CELLS

@@ -23,7 +23,7 @@ from sluice.kernels.wafer.output_link import SUM_BITS, packed_bytes
 # Four threads take a wafer.
 _THREADS = threads(128)
 _WAFERS = _THREADS // 4
-_MOST_WORDS = _WAFERS * packed_bytes(16) // 4
+_MAX_WORDS = _WAFERS * packed_bytes(16) // 4
 _SUM_BIAS = 130 << 4
 _SUM_MAX = 511
 
@@ -103,7 +103,7 @@ def _write(packed: Any, start: Any, at: Any, end: Any, word: Any) -> None:
 def _quantise_pack(
     latent: Any, charge_sum: Any, bits: Any, packed: Any, latent_q: Any, sum_q: Any, rows: Any
 ) -> None:
-    words = cuda.shared.array(_MOST_WORDS, np.uint32)
+    words = cuda.shared.array(_MAX_WORDS, np.uint32)
     me = cuda.threadIdx.x
     size = (9 + 16 * bits + 7) // 8
     for at in range(me, _WAFERS * size // 4, _THREADS):

@@ -26,7 +26,7 @@ from .output_link import decode_sum
 _THREADS = threads(128)
 _WAFERS = _THREADS // 4
 # One more than the records have, since a window reaches into the words behind.
-_MOST_WORDS = _WAFERS * packed_bytes(16) // 4 + 2
+_MAX_WORDS = _WAFERS * packed_bytes(16) // 4 + 2
 
 
 @building_block
@@ -59,7 +59,7 @@ def _field(words: Any, at: Any, bits: Any) -> Any:
     traffic=Traffic("wafer, 9 bits", 20, 68),
 )
 def _unpack_latents(packed: Any, bits: Any, latent_q: Any, sum_q: Any, rows: Any) -> None:
-    words = cuda.shared.array(_MOST_WORDS, np.uint32)
+    words = cuda.shared.array(_MAX_WORDS, np.uint32)
     me = cuda.threadIdx.x
     size = (SUM_BITS + 16 * bits + 7) // 8
     first = cuda.blockIdx.x * _WAFERS

@@ -39,13 +39,13 @@ def step(module):
 
 
 def outcomes(module, *groups, limit_s=60.0):
-    told = []
-    report = module("steps").run_all(groups, limit_s, told.append)
-    return report, {outcome["name"]: outcome for outcome in report["steps"]}, told
+    printed = []
+    report = module("steps").run_all(groups, limit_s, printed.append)
+    return report, {outcome["name"]: outcome for outcome in report["steps"]}, printed
 
 
 def test_no_failure_hides_what_comes_behind_it(module, step):
-    report, found, told = outcomes(
+    report, found, printed = outcomes(
         module,
         [step("good", "open(out, 'w').write('{\"n\": 1}'); print('fine')")],
         [step("bad", "print('alas'); sys.exit(3)")],
@@ -63,7 +63,7 @@ def test_no_failure_hides_what_comes_behind_it(module, step):
     assert "cannot be read" in found["garbled"]["why"]
     assert "cannot be started" in found["absent"]["why"]
     assert found["last"]["found"] == 7
-    assert any("last: passed" in line for line in told)
+    assert any("last: passed" in line for line in printed)
 
 
 def test_a_step_that_hangs_is_killed_with_its_children_and_keeps_what_it_found(
@@ -113,7 +113,7 @@ def test_steps_of_a_group_run_beside_each_other(module, step, tmp_path):
     assert report["passed"]
 
 
-def told(name, seconds, found, why=""):
+def outcome(name, seconds, found, why=""):
     return {"name": name, "passed": not why, "why": why, "seconds": seconds, "said": "",
             "found": found}  # fmt: skip
 
@@ -131,11 +131,11 @@ REPORT = {
     "passed": False,
     "seconds": 123.4,
     "steps": [
-        told("doctor", 2.0, {"findings": [GPU]}),
-        told("tests", 60, None, "exit code 1"),
-        told("parity tensorrt", 3, {"backend": "tensorrt", "models": [SAME, REFUSED]}, "exit 1"),
-        told("graphs", 9, {"graphs": [HGCAL, JETS]}),
-        told("kernels", 60, {"unexpected": 1}, "not done after 60 s"),
+        outcome("doctor", 2.0, {"findings": [GPU]}),
+        outcome("tests", 60, None, "exit code 1"),
+        outcome("parity tensorrt", 3, {"backend": "tensorrt", "models": [SAME, REFUSED]}, "exit 1"),
+        outcome("graphs", 9, {"graphs": [HGCAL, JETS]}),
+        outcome("kernels", 60, {"unexpected": 1}, "not done after 60 s"),
     ],
 }
 
@@ -225,7 +225,7 @@ def test_every_graph_that_ships_is_measured(module):
     assert {graph.graph.name for graph in graphs.family_graphs()} | set(graphs._FOR_GPUS) == shipped
 
 
-def test_a_graph_is_measured_and_one_that_is_refused_is_told(module, monkeypatch):
+def test_a_graph_is_measured_and_a_refused_one_is_reported(module, monkeypatch):
     graphs = module("graphs")
     monkeypatch.setattr(graphs, "_SECONDS", 0.05)
     monkeypatch.setattr(graphs, "_DISTINCT", 256)
@@ -233,7 +233,7 @@ def test_a_graph_is_measured_and_one_that_is_refused_is_told(module, monkeypatch
     found = graphs.measure(shipped["compress"], graphs.AS_IT_SHIPS)
     assert found["why"] == ""
     assert found["rate_hz"] > 0
-    assert 0 < found["offered_hz"] <= graphs._MOST_HZ
+    assert 0 < found["offered_hz"] <= graphs._MAX_RATE_HZ
     assert 0 < found["latency_s"]["p50"] <= found["latency_s"]["p99"]
     assert "layers" in graphs.measure(shipped["antihydrogen"], "layers")["why"]
 

@@ -118,7 +118,7 @@ def test_smaller_numbers_cost_next_to_nothing(precision, sample):
 
 
 @pytest.mark.data(*(f"antihydrogen/{name}" for name in data.FILES))
-def test_real_events_that_no_training_saw_are_told_apart():
+def test_real_events_that_no_training_saw_are_classified():
     real = data.joined([data.real(name) for name in data.FILES])
     found = metrics.by_coverage(metrics.scores(runner(find_model("antihydrogen").path), real), real)
     assert found["auc_two_layers"] > 0.72

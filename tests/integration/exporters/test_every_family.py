@@ -71,8 +71,8 @@ def test_a_replay_of_simulated_events_closes(graph, recordings, tmp_path):
     assert report["closed"], report
     assert report["events"]["offered"] == EVENTS
     assert report["events"]["failed"] == report["events"]["invalid"] == 0
-    judged = ("accepted", "rejected", "prescaled")
-    assert sum(report["events"][outcome] for outcome in judged) == EVENTS
+    decided = ("accepted", "rejected", "prescaled")
+    assert sum(report["events"][outcome] for outcome in decided) == EVENTS
 
 
 @every_model
@@ -106,8 +106,8 @@ def test_a_card_says_where_a_model_comes_from(model):
 @every_family
 def test_published_numbers_stand_beside_ours(name):
     cards = [model.manifest.card for model in find_family_models(name)]
-    told = [card for card in cards if card.reference and card.shortcomings]
-    assert told
+    measured = [card for card in cards if card.reference and card.shortcomings]
+    assert measured
     # Where papers show curves alone, a card says so.
-    none = any("no published number" in text for card in told for text in card.shortcomings)
-    assert none or any(card.published for card in told)
+    none = any("no published number" in text for card in measured for text in card.shortcomings)
+    assert none or any(card.published for card in measured)

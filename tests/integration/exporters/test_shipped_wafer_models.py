@@ -54,7 +54,9 @@ def test_codec_is_as_good_as_its_manifest_says(runners, sample, links):
 def test_surrogate_is_as_good_as_its_manifest_says(runners, sample, name):
     promised = find_model(name).manifest.metrics
     coders = manifest_metrics.shipped(runners)
-    regimes = metrics.pair_regimes(sample, {"encoder-9b": coders[5].decode[0]}, seed=2, most=500)
+    regimes = metrics.pair_regimes(
+        sample, {"encoder-9b": coders[5].decode[0]}, seed=2, max_wafers=500
+    )
     for kind, found in metrics.surrogate_errors(runners[name], regimes).items():
         assert abs(found["bias"]) < 0.01
         assert found["std"] < 1.4 * promised[f"{kind}_std"]

@@ -41,11 +41,11 @@ def metrics(draw, cells):
 
 
 @st.composite
-def problems(draw, most=64):
-    if most >= 48 and draw(st.booleans()):
+def problems(draw, max_size=64):
+    if max_size >= 48 and draw(st.booleans()):
         distance = np.array(DISTANCE)
     else:
-        distance = draw(metrics(draw(st.integers(1, most))))
+        distance = draw(metrics(draw(st.integers(1, max_size))))
     cells = len(distance)
     p, q = (draw(distributions(cells) | single(cells)) for _ in "pq")
     assume(p.any() and q.any())
@@ -58,7 +58,7 @@ def solve(p, q, distance, kernel=emd):
     return float(out[0])
 
 
-def most_cells(implementation):
+def max_cells(implementation):
     """Return how many cells are not too many for the simulator."""
     return 9 if implementation.simulated else 64
 
@@ -83,7 +83,7 @@ def test_emd_is_that_of_pot(implementation):
         expected = pytest.approx(pot(p, q, distance), rel=1e-9, abs=1e-15 * distance.max())
         assert solve(p, q, distance, kernel) == expected
 
-    implementation.check(holds, problems(most_cells(implementation)), few=12)
+    implementation.check(holds, problems(max_cells(implementation)), few=12)
 
 
 @given(problems())
@@ -97,7 +97,7 @@ def test_the_dual_certifies_the_value(problem):
 
 
 def test_whole_masses_on_a_line_are_exact(implementation):
-    kernel, cells = implementation.kernels("emd.exact").emd, min(48, most_cells(implementation))
+    kernel, cells = implementation.kernels("emd.exact").emd, min(48, max_cells(implementation))
 
     def holds(p, random):
         # On a line the distance is the area between the two cumulative sums.
@@ -130,7 +130,7 @@ def test_symmetric_and_homogeneous(implementation):
         assert solve(p * scale, q * scale, distance, kernel) == value * scale
         assert solve(p, q, distance * scale, kernel) == value * scale
 
-    implementation.check(holds, problems(most_cells(implementation)), st.integers(-60, 60))
+    implementation.check(holds, problems(max_cells(implementation)), st.integers(-60, 60))
 
 
 @given(st.data())

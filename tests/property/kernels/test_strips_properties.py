@@ -75,7 +75,7 @@ def test_images_are_the_bits_and_numpy_s_interpolation(implementation):
     implementation.check(holds, st.integers(0, 2**31), st.sampled_from([0.003, 0.02, 0.5]), few=4)
 
 
-def test_bits_behind_the_last_strip_are_told():
+def test_bits_behind_the_last_strip_are_reported():
     strips = packed(random_bits(1, 3, 0.1))
     strips[1, -1] |= 1
     *_, status, bad = seen(strips)

@@ -32,16 +32,16 @@ class Fake:
 
     loses = True
 
-    def __init__(self, took_s, lost=(), room=1000):
-        self.room = room
+    def __init__(self, took_s, lost=(), max_in_flight=1000):
+        self.max_in_flight = max_in_flight
         self._took_s, self._lost = took_s, set(lost)
         self._due = []
-        self.most = 0
+        self.peak = 0
 
     def send(self, number):
         if number not in self._lost:
             heapq.heappush(self._due, (time.monotonic() + self._took_s, number))
-        self.most = max(self.most, len(self._due))
+        self.peak = max(self.peak, len(self._due))
 
     def wait(self, timeout_s):
         soonest = self._due[0][0] if self._due else time.monotonic() + timeout_s
@@ -58,7 +58,7 @@ class Fake:
 def test_closed_loop_keeps_so_many_on_their_way(module):
     link = Fake(0.02)
     got = module("load").closed_loop(link, events=10, in_flight=4, warm_s=0.1, seconds=0.5)
-    assert link.most <= 4
+    assert link.peak <= 4
     assert got["unanswered"] == 0
     assert got["latency_ms"]["p50"] >= 20
     assert 20 < got["messages_per_s"] <= 4 / 0.02 * 1.05
@@ -75,7 +75,9 @@ def test_closed_loop_goes_on_where_messages_are_lost(module, monkeypatch):
 
 
 def test_open_loop_counts_from_when_a_message_was_due(module):
-    got = module("load").open_loop(Fake(0.005, room=1), 1, rate_hz=400, warm_s=0, seconds=0.5)
+    got = module("load").open_loop(
+        Fake(0.005, max_in_flight=1), 1, rate_hz=400, warm_s=0, seconds=0.5
+    )
     assert got["offered_per_s"] == 400
     # One at a time takes 5 ms, one is due every 2.5 ms: the queue grows, and so does the latency.
     assert got["latency_ms"]["max"] > 100
@@ -131,7 +133,7 @@ def test_http_client(module, tmp_path, monkeypatch, port, path, all_wrong, size)
     http = module("http_client")
     monkeypatch.setattr(http, "LOOK_AT", 1)
     monkeypatch.setattr(http.HttpLink, "path", path)
-    link = http.HttpLink(module("events").Events(size), port, room=3)
+    link = http.HttpLink(module("events").Events(size), port, max_in_flight=3)
     left, sent, deadline = set(range(12)), 0, time.monotonic() + 20
     while left and time.monotonic() < deadline:
         while sent < 12 and sent - (12 - len(left)) < 3:

@@ -87,7 +87,7 @@ def test_every_readout_has_a_bar_of_each_ring_and_both_kinds_come_alike(sample):
     assert abs(sample["truth"].mean() - 0.5) < 0.03
     fired = (sample["bars"] > 0).sum(axis=1)
     assert fired[sample["truth"] == 1].mean() > fired[sample["truth"] == 0].mean() + 1
-    assert sample["bars"].max() * STEP_NS <= toy.GATE_NS
+    assert sample["bars"].max() * STEP_NS <= toy.WINDOW_NS
 
 
 def test_annihilations_in_it_are_the_antihydrogen_family_s():

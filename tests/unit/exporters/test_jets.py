@@ -25,7 +25,7 @@ def test_a_block_depends_on_its_seed_alone(simulated):
 
 
 @pytest.mark.modules("pythia8mc", "fastjet")
-def test_jets_are_as_they_are_told(simulated):
+def test_jets_are_as_they_are_described(simulated):
     truth, pt = simulated["truth"], simulated["pt"]
     assert truth.sum() == 30
     assert set(simulated["resonance"][truth == 1]) == {100.0}
@@ -71,8 +71,8 @@ def test_a_score_that_is_the_mass_sculpts_and_a_random_one_does_not():
     random = rng.random(len(mass))
     assert metrics.sculpting(mass, mass, 120.0) == pytest.approx(1.0, abs=1e-6)
     noise = metrics.sculpting(random, mass, 0.9)
-    least = metrics.least_sculpting(random, mass, 0.9, rng)
-    assert noise < 4.0 * least < 0.02
+    expected = metrics.min_sculpting(random, mass, 0.9, rng)
+    assert noise < 4.0 * expected < 0.02
 
 
 def test_rejection_at_half_the_signal():

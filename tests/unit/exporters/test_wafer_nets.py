@@ -139,7 +139,7 @@ def test_encoder_gives_the_integers_of_the_chip_s_arithmetic(bits, seed, spread)
         np.testing.assert_array_equal(latent_q * 2 ** (bits - 1), expected)
 
 
-def test_silicon_that_cuts_products_is_at_most_a_count_a_product_lower():
+def test_silicon_that_cuts_products_is_no_more_than_a_count_a_product_lower():
     encoder = some_encoder(4, 0.2)
     sample = data.wafers(charges(300, 4)[1])
     held = fixed_point_torch.integers(encoder.state_dict())
@@ -205,7 +205,7 @@ def test_tagger_gives_probabilities_also_for_an_empty_wafer():
 
 
 @pytest.mark.parametrize("kind", ["warm", *losses.KINDS])
-def test_losses_are_least_where_nothing_is_lost(kind):
+def test_losses_are_smallest_where_nothing_is_lost(kind):
     torch.manual_seed(1)
     surrogate = surrogates.EmdSurrogate([8, 4])
     p = fractions(np.random.default_rng(1).random((6, 48))).float()

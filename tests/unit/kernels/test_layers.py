@@ -11,7 +11,7 @@ from sluice.kernels.layers import CUT, RELU, SOFTMAX, Layer, compile_layers, run
 NONE = np.float32(1)
 
 
-def judged(layers, x, extra=None, scale=1.0, cut=False):
+def outputs_of(layers, x, extra=None, scale=1.0, cut=False):
     """Run a net through the kernel."""
     program = compile_layers(layers)
     extra = np.empty((len(x), 0), np.float32) if extra is None else extra
@@ -57,7 +57,7 @@ def test_whole_numbers_come_out_exactly(seed, events, widths, activations, cut):
         for before, after, activation in zip(widths, widths[1:], activations, strict=False)
     ]
     x = integers(rng, (events, widths[0]))
-    np.testing.assert_array_equal(judged(layers, x, cut=cut), oracle(layers, x, cut=cut))
+    np.testing.assert_array_equal(outputs_of(layers, x, cut=cut), oracle(layers, x, cut=cut))
 
 
 @given(seed=st.integers(0, 2**32 - 1), outputs=st.integers(1, 20))
@@ -67,7 +67,7 @@ def test_softmax_is_that_of_float64(seed, outputs):
     weight = rng.normal(0, 3, (outputs, 17)).astype(np.float32)
     layers = [Layer(weight, np.zeros(outputs, np.float32), SOFTMAX)]
     x = rng.normal(0, 3, (TILE + 5, 17)).astype(np.float32)
-    got = judged(layers, x)
+    got = outputs_of(layers, x)
     np.testing.assert_allclose(got, oracle(layers, x), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(got.sum(1), 1.0, rtol=1e-6)
 
@@ -80,9 +80,9 @@ def test_an_event_does_not_depend_on_its_batch():
         Layer(rng.normal(size=(3, 32)).astype("f4"), rng.normal(size=3).astype("f4"), SOFTMAX),
     ]
     x = rng.normal(size=(3 * TILE + 1, 17)).astype(np.float32)
-    whole = judged(layers, x)
+    whole = outputs_of(layers, x)
     for start, stop in ((0, 1), (5, 5 + TILE), (TILE, 2 * TILE + 7), (3 * TILE, 3 * TILE + 1)):
-        np.testing.assert_array_equal(judged(layers, x[start:stop]), whole[start:stop])
+        np.testing.assert_array_equal(outputs_of(layers, x[start:stop]), whole[start:stop])
 
 
 def test_scale_cut_and_more_inputs():
@@ -90,7 +90,7 @@ def test_scale_cut_and_more_inputs():
     layers = [Layer(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 0)]
     x = np.array([[0.49, -0.49]], np.float32)
     extra = np.array([[0.25]], np.float32)
-    np.testing.assert_array_equal(judged(layers, x, extra, 4.0, cut=True), [[1.0, -1.0, 0.25]])
+    np.testing.assert_array_equal(outputs_of(layers, x, extra, 4.0, cut=True), [[1.0, -1.0, 0.25]])
 
 
 def test_outputs_that_share_inputs_are_computed_together():
@@ -102,7 +102,7 @@ def test_outputs_that_share_inputs_are_computed_together():
     assert program.numbers.size == 4 * OUTPUTS * (9 + 1)
     x = integers(rng, (40, 36))
     layers = [Layer(weight[order], np.zeros(len(weight), np.float32), 0)]
-    np.testing.assert_array_equal(judged(layers, x), oracle(layers, x))
+    np.testing.assert_array_equal(outputs_of(layers, x), oracle(layers, x))
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from .detector import reconstruct_candidates
 
 #: Of the jets.
-RADIUS, LEAST_PT, REACH = 1.0, 350.0, 2.0
+RADIUS, MIN_PT, REACH = 1.0, 350.0, 2.0
 #: Trimming: radius of the subjets, least share of the jet's transverse momentum.
 SUBJET, SHARE = 0.2, 0.05
 #: A jet is the resonance's if its axis is at most this far from it.
 MATCH = 0.75
 
 # Collisions simulated at a time: few enough to bound memory, and not many more than are needed.
-_MOST, _LEAST, _PARTS = 250, 16, 4
+_MAX_BATCH, _MIN_BATCH, _PARTS = 250, 16, 4
 _RESONANCE = 23
 
 
@@ -82,7 +82,7 @@ def jets(sample: Sample, count: int, seed: int) -> dict[str, NDArray[Any]]:
         as found, ``trimmed_pt``, ``trimmed_mass``, GeV.
     """
     parts, found = [], 0
-    for part in _batches(sample, seed, min(_MOST, max(_LEAST, count // _PARTS))):
+    for part in _batches(sample, seed, min(_MAX_BATCH, max(_MIN_BATCH, count // _PARTS))):
         parts.append(part)
         found += len(part["jet_pt"])
         if found >= count:
@@ -160,7 +160,7 @@ def generate_jets(
 
     pt, eta, phi = (seen[k].astype(np.float64) for k in ("pt", "eta", "phi"))
     counts = np.bincount(seen["event"], minlength=events)
-    found, members = _cluster(_momenta(pt, eta, phi, counts), "antikt_algorithm", RADIUS, LEAST_PT)
+    found, members = _cluster(_momenta(pt, eta, phi, counts), "antikt_algorithm", RADIUS, MIN_PT)
     kept = abs(found.eta) < REACH
     if axis is not None:
         turned = np.abs(found.phi - axis[1])
@@ -209,7 +209,7 @@ def _momenta(pt: Any, eta: Any, phi: Any, counts: Any) -> Any:
     return ak.unflatten(ak.zip(fields, with_name="Momentum4D"), counts)
 
 
-def _cluster(momenta: Any, algorithm: str, radius: float, least: float) -> tuple[Any, Any]:
+def _cluster(momenta: Any, algorithm: str, radius: float, min_pt: float) -> tuple[Any, Any]:
     import fastjet
     from fastjet._swig import ClusterSequence
 
@@ -217,7 +217,7 @@ def _cluster(momenta: Any, algorithm: str, radius: float, least: float) -> tuple
     ClusterSequence.set_fastjet_banner_stream(None)
     definition = fastjet.JetDefinition(getattr(fastjet, algorithm), radius)
     sequence = fastjet.ClusterSequence(momenta, definition)
-    return sequence.inclusive_jets(least), sequence.constituent_index(least)
+    return sequence.inclusive_jets(min_pt), sequence.constituent_index(min_pt)
 
 
 def _trim(pt: Any, eta: Any, phi: Any, sizes: Any) -> tuple[Any, Any]:

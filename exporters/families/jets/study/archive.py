@@ -18,8 +18,8 @@ from sluice.exporters.families.jets.recipe import Recipe
 from sluice.exporters.families.jets.trainings import Net, Trained, nets
 
 TEST, STUDY, RECIPE = "test-jets.npz", "nets.npz", "recipe"
-#: Most test jets of each sample that are kept.
-_MOST = 12_000
+#: Test jets to keep of each sample.
+_MAX_JETS = 12_000
 
 
 def write(folder: Path, recipe: Recipe, test: Jets, taggers: dict[str, Trained]) -> list[Path]:
@@ -79,6 +79,6 @@ def thin(jets: Jets) -> Jets:
     for mass in np.unique(jets.resonance):
         for hardness in np.unique(jets.hardness):
             rows = np.flatnonzero((jets.resonance == mass) & (jets.hardness == hardness))
-            most = 3 * _MOST if mass == 0 and hardness == jets.hardness.min() else _MOST
-            parts.append(jets.part(rows[: most if mass in (0, 100) else _MOST // 4]))
+            max_jets = 3 * _MAX_JETS if mass == 0 and hardness == jets.hardness.min() else _MAX_JETS
+            parts.append(jets.part(rows[: max_jets if mass in (0, 100) else _MAX_JETS // 4]))
     return concatenate(parts)

@@ -77,9 +77,9 @@ def stc16(p: F64, _: np.random.Generator) -> F64:
     return grouped(p, STC16)
 
 
-def above(p: F64, least: NDArray[np.float64]) -> F64:
+def above(p: F64, minimum: NDArray[np.float64]) -> F64:
     """Keep the cells above a fraction, (N,), and the largest cell in any case."""
-    keep = p >= np.minimum(least, p.max(1))[:, None]
+    keep = p >= np.minimum(minimum, p.max(1))[:, None]
     return fractions(np.where(keep, p, 0.0))
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sluice.kernels.emd.exact import MOST_CELLS, emd, emd_dual, emd_pairs, is_metric
+from sluice.kernels.emd.exact import MAX_CELLS, emd, emd_dual, emd_pairs, is_metric
 from sluice.kernels.wafer import DISTANCE
 
 LINE = np.abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))
@@ -35,7 +35,7 @@ def test_distance_between_two_cells_is_theirs():
         np.testing.assert_array_equal(got, DISTANCE[cell])
 
 
-@pytest.mark.parametrize("cells", [1, 2, MOST_CELLS])
+@pytest.mark.parametrize("cells", [1, 2, MAX_CELLS])
 def test_smallest_and_largest_number_of_cells(cells):
     masses = np.eye(cells)
     circle = np.abs(np.subtract.outer(np.arange(float(cells)), np.arange(float(cells))))

@@ -151,7 +151,7 @@ def test_the_menu_s_version_changes_with_every_part_of_it(tables, to_toml, words
     assert len(set(seen)) == len(seen) - 1
 
 
-def test_smallest_prescales_against_an_oracle():
+def test_smallest_prescale_against_an_oracle():
     rng = np.random.default_rng(3)
     decision = rng.integers(0, 2**64, 1000, np.uint64) & rng.integers(0, 2**64, 1000, np.uint64)
     decision[:65] = [0, *(1 << bit for bit in range(64))]
@@ -160,7 +160,7 @@ def test_smallest_prescales_against_an_oracle():
     smallest_prescale(decision, prescale, out)
     for bits, got in zip(decision.tolist(), out.tolist(), strict=True):
         assert got == min((prescale[b] for b in range(64) if bits >> b & 1), default=0)
-    with pytest.raises(ValueError, match="least_prescales"):
+    with pytest.raises(ValueError, match="smallest_prescale"):
         smallest_prescale(decision, prescale[:63].copy(), out)
-    with pytest.raises(ValueError, match="least_prescales"):
+    with pytest.raises(ValueError, match="smallest_prescale"):
         smallest_prescale(decision, prescale, out[:9].copy())
