@@ -97,7 +97,7 @@ class _Decision:
         score = self._score[:n]
         latents = {"latent_q": self._from.latent_q[:n], "sum_q": self._from.sum_q[:n]}
         self._tag.infer(latents, {"score": score})
-        # The judge's masks are (paths, events) without gaps: only a whole batch uses them as is.
+        # The decision's masks are (paths, events) without gaps: only a whole batch uses them as is.
         passed, unscaled = self._passed, self._unscaled
         if n < passed.shape[1]:
             passed, unscaled = np.ones((2, 4, n), np.bool_)

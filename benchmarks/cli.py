@@ -10,10 +10,10 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: What a benchmark measured, as it is printed in JSON.
+#: Results of a benchmark, as printed in JSON.
 Result = dict[str, Any]
 
-#: Distinct wafers that a benchmark simulates; it repeats them.
+#: Distinct wafers to simulate; a benchmark repeats them.
 _DISTINCT = 131_072
 
 bench = typer.Typer(no_args_is_help=True, help="Measure, as ratios within one run.")

@@ -21,11 +21,11 @@ import sluice.kernels.cuda
 from sluice.kernels.cuda.launch import SIMULATED, WARP, Kernel
 
 ARCHITECTURES = ("sm_80", "sm_90")
-#: Of an H100 with HBM3, bytes a second.
+#: Memory bandwidth of an H100 with HBM3, bytes per second.
 BANDWIDTH = 3.35e12
-#: Of a multiprocessor of sm_90.
+#: Limits of a multiprocessor of sm_90: warps, blocks, registers, shared memory in bytes.
 WARPS, BLOCKS, REGISTERS, SHARED = 64, 32, 65536, 228 * 1024
-#: The runtime takes this much of the shared memory for each block.
+#: Shared memory that the runtime reserves for each block, bytes.
 SHARED_OF_BLOCK = 1024
 
 
@@ -139,7 +139,7 @@ HEAD = """# Kernels for GPUs
 
 What the compiler makes of the kernels in `kernels/cuda`, and what the memory of an H100 allows at
 most. `python benchmarks/cuda_kernels.py --markdown docs/gpu-kernels.md` writes this page: NVVM
-compiles each kernel to PTX for sm_80 and sm_90, ptxas that to machine code. **No GPU was there.**
+compiles each kernel to PTX for sm_80 and sm_90, ptxas that to machine code. **No GPU was used.**
 The arithmetic of all kernels is tested in numba's simulator, by the properties that the CPU's
 kernels are held to; what the host does to launch one, with a driver that only tells what it is
 asked for.

@@ -1,6 +1,6 @@
-"""What decision records cost: hgcal at batches of 4,096, with and without the record's columns.
+"""Cost of decision records: hgcal at batches of 4,096, with and without the record's columns.
 
-Processor time of one thread, so that a busy machine matters little: ``judge`` and ``pack`` fall to
+Processor time of one thread, so that a busy machine matters little: ``decide`` and ``pack`` fall to
 a worker, ``write`` to the sink.
 """
 
@@ -44,7 +44,7 @@ class Way:
         self.writer = RecordingWriter(folder / f"{len(columns)}.arrows", graph.outputs)
 
     def measure(self, batches: list[EventBatch]) -> Times:
-        """Return microseconds a batch: judge, pack, write."""
+        """Return microseconds a batch: decide, pack, write."""
         spent = np.zeros(3)
         for batch in batches:
             batch = batch.select(self.names)
@@ -82,7 +82,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, way in ways.items():
                 rounds[name].append(way.measure(batches))
-        print("µs a batch      judge     pack    write    bytes")
+        print("µs a batch     decide     pack    write    bytes")
         for name, way in ways.items():
             medians = [statistics.median(part) for part in zip(*rounds[name], strict=True)]
             print(f"{name:12}", *(f"{value:8.1f}" for value in medians), f"{way.close():8,}")

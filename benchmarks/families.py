@@ -21,13 +21,13 @@ from sluice.pipeline.service.session import RunOptions
 
 from .throughput import memory
 
-#: Events that are simulated; they are replayed again and again.
+#: Events to simulate; they are replayed repeatedly.
 _DISTINCT = 2_048
 _SEED = 1
 
 
 def family_graphs() -> list[GraphConfig]:
-    """Return the graphs that ship and name the family whose events they judge."""
+    """Return the graphs that ship and name the family whose events they process."""
     names = sorted(file.name for file in (files("sluice.pipeline") / "graphs").iterdir())
     graphs = [load_graph(n.removesuffix(".toml")) for n in names if n.endswith(".toml")]
     return [graph for graph in graphs if graph.graph.family]

@@ -53,14 +53,14 @@ def measure_latency(
     Parameters
     ----------
     events, schema
-        What to send.
+        Events to send, and their schema.
     engines
-        ``inline``: one process takes, judges and records. ``distributed``: ingest, one compute
+        ``inline``: one process does it all. ``distributed``: ingest, one compute
         worker and the sink are processes.
     rates_hz
         Events a second, ascending; none after one at which something is missing or p50 is late.
     duration_s
-        Of each rate.
+        Time at each rate, s.
     per_message
         Events in a message.
     progress
@@ -70,7 +70,7 @@ def measure_latency(
     -------
     dict
         ``engines``, by name: ``points``: rate offered and sent, quantiles of the latency (ingest to
-        decision, seconds), events by fate, and how many were judged on a lower rung of the ladder
+        decision, seconds), events by outcome, and those processed on a lower rung of the ladder
         (``narrowed``); ``knee_hz``: the highest rate at which nothing was lost, shed or narrowed
         and p99 kept the graph's latency budget, 0 if none did. And ``conditions``.
     """

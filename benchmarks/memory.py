@@ -25,13 +25,13 @@ from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.sources.base import Source
 from sluice.pipeline.system.process_stats import Usage, process_tree, usage
 
-#: The recording is read again and again; nobody waits for its end.
+#: Repeats of the recording: more than any run reads.
 _FOR_EVER = 1 << 40
 _MINUTE_S = 60.0
 
 
 class Look(Struct, frozen=True):
-    """What was seen at one time: seconds since the first event, events judged, each process."""
+    """Sample of a run: seconds since the first event, events processed, usage of each process."""
 
     at_s: float
     events: int
@@ -70,7 +70,7 @@ def measure_memory(
     Parameters
     ----------
     events, schema
-        What is judged again and again.
+        Events to process repeatedly, and their schema.
     minutes
         How often to look.
     workers

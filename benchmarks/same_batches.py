@@ -1,4 +1,4 @@
-"""A million wafers judged live, then the same batches again: the decisions must be the same.
+"""A million wafers processed live, then the same batches again: the decisions must be the same.
 
 ``python benchmarks/same_batches.py`` simulates them, sends them through the graph `hgcal` at a set
 rate with two workers, so that batches vary in size, and replays the recorded batches inline. It

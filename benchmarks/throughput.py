@@ -30,9 +30,9 @@ from .bare_chain import Measure, bare_chain
 
 #: Events of a record batch of the recording that the engines read.
 _RECORDED = 16_384
-#: How often a run reads it: to end a run takes some hundredths of a second, however long it was.
+#: Times that a run reads it: ending a run takes some hundredths of a second, whatever its length.
 _TURNS = 3
-#: What is measured: graph, and how its names begin in the result.
+#: Graphs to measure, and the prefix of their names in the result.
 _GRAPHS = {"hgcal": "", "compress": "compress-"}
 #: `hgcal` with all models in ONNX Runtime.
 _GENERAL = "onnxruntime-"

@@ -97,7 +97,7 @@ def matching_rows(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int6
     Returns
     -------
     int
-        How many there are.
+        Number of rows found.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def count_overlap(
     Parameters
     ----------
     decision, other : uint64 arrays, shape (N,)
-        Path bits of each event, judged in two ways.
+        Path bits of each event by two decisions.
     counts : int64 array, shape (64, 3)
         Added to: both, only `decision`, only `other`.
 

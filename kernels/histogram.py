@@ -63,7 +63,7 @@ def record(counts: NDArray[np.uint64], value_ns: int, weight: int) -> None:
     value_ns : int
         Nanoseconds.
     weight : int
-        For example the number of events of a batch; not negative.
+        Amount to add, for example the number of events of a batch; not negative.
     """
     if counts.size != BUCKETS:
         raise ValueError("record: expected counts (BUCKETS,)")

@@ -239,9 +239,9 @@ def run(
     cut : bool
         Whether the scaled `x` loses its fractions, toward zero.
     steps, index, numbers, rows
-        See `EnqueueFactory`.
+        The net as `compile_layers` returns it.
     work : float32 array
-        From `scratch`.
+        Working memory that `scratch` allocated.
     y : float32 array, shape (N, O)
         Output.
 

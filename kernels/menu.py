@@ -53,9 +53,9 @@ def decide(
     """
     paths, events = passed.shape
     if unscaled.shape != passed.shape or bit.size != paths:
-        raise ValueError("judge: expected passed (P, N), unscaled (P, N) and bit (P,)")
+        raise ValueError("decide: expected passed (P, N), unscaled (P, N) and bit (P,)")
     if before.size != events or decision.size != events or outcome.size != events:
-        raise ValueError("judge: expected before, decision and outcome (N,)")
+        raise ValueError("decide: expected before, decision and outcome (N,)")
     decision[:] = 0
     outcome[:] = _REJECTED
     for path in range(paths):  # whole passes, so that each is vectorised
@@ -82,7 +82,7 @@ def smallest_prescale(
     decision : uint64 array, shape (N,)
         Path bits of each event.
     prescale : float32 array, shape (64,)
-        What each bit stands for: one in this many is kept.
+        Prescale of each bit's path: one event in this many is kept.
     out : float32 array, shape (N,)
         Output: the smallest prescale of the bits that are set, 0 where none is.
 

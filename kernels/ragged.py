@@ -11,19 +11,19 @@ from sluice.kernels.compiler.jit import input_array, kernel, output_array, scala
 
 @kernel((input_array("i8", 1), scalar("i8")))
 def first_invalid_row(offsets: NDArray[np.int64], items: int) -> int:
-    """Find the first list that is none: it ends before it begins, or beyond the items.
+    """Find the first invalid list: one that ends before it begins, or beyond the items.
 
     Parameters
     ----------
     offsets : int64 array, shape (N + 1,)
-        Where each list begins, and where the last ends.
+        Index of the first item of each list, then the end of the last one.
     items : int
-        How many items there are.
+        Number of items.
 
     Returns
     -------
     int
-        Its number; -1 if all are sound.
+        Row of the first invalid list; -1 if all are valid.
     """
     if offsets.size and offsets[0] < 0:
         return 0
@@ -58,20 +58,20 @@ def gather(
     values : uint8 array, shape (M * item_bytes,)
         The items.
     offsets : int64 array, shape (N + 1,)
-        Where each list begins, in items.
+        Index of the first item of each list, then the end of the last one.
     item_bytes : int
         Bytes of an item.
     rows : int64 array, shape (R,)
         The lists wanted.
     places : int64 array, shape (R + 1,)
-        Where each of them shall begin in `out`, in items.
+        Index in `out` of the first item of each list, then the end of the last one.
     out : uint8 array, shape (places[R] * item_bytes,)
         Output.
 
     Raises
     ------
     ValueError
-        If a row or an offset is out of range, or `places` is not as the lists are long.
+        If a row or an offset is out of range, or `places` contradicts the lengths of the lists.
     """
     if places.size != rows.size + 1 or places[0] != 0:
         raise ValueError("gather: expected rows (R,) and places (R + 1,) from 0")
@@ -113,7 +113,7 @@ def pad(
     values : uint8 array, shape (M * item_bytes,)
         The items.
     offsets : int64 array, shape (N + 1,)
-        Where each list begins, in items.
+        Index of the first item of each list, then the end of the last one.
     rows : int64 array, shape (R,)
         The lists wanted.
     filler : uint8 array, shape (item_bytes,)
@@ -121,7 +121,7 @@ def pad(
     out : uint8 array, shape (R, K * item_bytes)
         Output: the first K items of each list.
     lengths : int64 array, shape (R,)
-        Output: how many of them are real.
+        Output: number of items before the filling.
 
     Raises
     ------

@@ -12,9 +12,9 @@ from sluice.kernels import wafer
 from sluice.kernels.antihydrogen import strips
 from sluice.kernels.wafer import codecs
 
-#: Events that are drawn; more of them are these again.
+#: Distinct events to draw; larger numbers repeat them.
 _DISTINCT = 4096
-#: Of the lists that are padded: those of a jet, half of the places filled.
+#: Length and padded length of the lists to pad: those of a jet, half of the items filled.
 _LIST, _WIDTH = 64, 128
 
 Arguments = tuple[Any, ...]
@@ -28,11 +28,11 @@ class Case(NamedTuple):
     kernel
         Name of the kernel that is launched.
     module, function
-        Of `sluice.kernels.cuda`: what launches it.
+        Module of `sluice.kernels.cuda` and function in it that launches the kernel.
     arguments
-        Given a number of events, returns NumPy arrays and numbers.
+        Function of a number of events that returns the kernel's NumPy arrays and numbers.
     max_events
-        Events at once that take long enough: a kernel that computes needs fewer.
+        Limit on the events of a launch; lower for kernels bound by computation.
     """
 
     kernel: str

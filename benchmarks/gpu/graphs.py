@@ -32,14 +32,14 @@ from sluice.pipeline.service.session import RunOptions
 
 AS_IT_SHIPS = "as it ships"
 _BACKENDS = (AS_IT_SHIPS, "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt")
-#: Graphs that are for GPUs alone, and whose events they judge.
+#: Graphs for GPUs only, and the family whose events they process.
 _FOR_GPUS = {"hgcal-gpu": "wafers"}
-#: Events that are simulated, once a family; jets take 20 ms each.
+#: Events to simulate for each family; jets take 20 ms each.
 _DISTINCT = 512
-#: Of the highest throughput: at which latency is measured, and no more than so many a second.
+#: Latency is measured at this share of the highest throughput, up to this rate, events per second.
 _SHARE, _MAX_RATE_HZ = 0.5, 200_000.0
 _SECONDS = 1.5
-#: Events of the first look, which says how many take so long; and no more than so many.
+#: Events of the first run, from whose rate the number for `_SECONDS` follows; limit on that number.
 _FIRST, _MAX_EVENTS = 1 << 13, 1 << 22
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-#: As `sluice doctor` ends with, where this machine lacks something.
+#: Exit code when this machine lacks something, as that of `sluice doctor`.
 UNFIT = 8
 LIBRARY = "libcuda.so.1"
 

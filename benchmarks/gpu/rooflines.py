@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from cases import CASES, Case
 
-#: Of what a kernel moves at once: many times a GPU's cache.
+#: Bytes that one launch moves: many times a GPU's cache.
 _BYTES = 1 << 29
 _WARM, _LAUNCHES = 3, 10
 

@@ -18,7 +18,7 @@ from summary import insert, markdown
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
-#: Of all steps together.
+#: Time limit of all steps, s.
 _LIMIT_S = 470.0
 
 

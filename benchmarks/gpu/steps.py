@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: What of a step's words is kept.
+#: Characters of a step's output to keep, from its end.
 _TAIL = 4000
 _KILL_S = 5.0
 
@@ -26,13 +26,13 @@ class Step:
     Attributes
     ----------
     name
-        What it is called in the report.
+        Name in the report.
     command
-        Its words; ``{out}`` stands for the file that it writes JSON to.
+        Program and arguments; ``{out}`` stands for the file to write JSON to.
     limit_s
-        It is killed after so many seconds, with all that it has started.
+        Time limit, s; then the command and its children are killed.
     environment
-        Variables that it gets beside those that are there.
+        Environment variables to add.
     """
 
     name: str
@@ -77,9 +77,9 @@ def run_all(
     groups
         The steps.
     limit_s
-        Of all together; what has not begun by then is not run, and has not passed.
+        Time limit of all steps, s; a step not begun by then is not run and counts as failed.
     tell
-        Told of the beginning and the end of each step.
+        Called with a message at the beginning and the end of each step.
 
     Returns
     -------

@@ -88,7 +88,7 @@ def _kernels(found: dict[str, Any]) -> Iterator[str]:
         )
 
 
-#: By how a step's name begins.
+#: Table of a step, by the beginning of the step's name.
 _TABLES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "doctor": _machine,
     "parity": _parity,

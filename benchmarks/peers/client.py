@@ -1,4 +1,4 @@
-"""One peer's client: measures what it is told to, in the peer's own environment.
+"""One peer's client: runs the measurements of a task, in the peer's own environment.
 
 Its argument is a JSON object (peer, port, events a message, measurements); it writes one JSON line
 for each measurement.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-#: How long answers may take after the last message was sent.
+#: Time that answers may take after the last message was sent, s.
 LAST_S = 5.0
 _GIVE_UP_NS = 1_000_000_000
 _MAX_MESSAGES = 4_000_000
@@ -16,9 +16,9 @@ _MAX_MESSAGES = 4_000_000
 class Link(Protocol):
     """A client's side of a peer; messages are numbered from 0."""
 
-    #: Messages that may be on their way at once.
+    #: Limit on the messages in flight.
     max_in_flight: int
-    #: Whether messages may get lost on the way: others are sent in their place after a second.
+    #: Whether messages may get lost: after a second without answers, others are sent instead.
     loses: bool
 
     def send(self, number: int) -> None:
@@ -54,7 +54,7 @@ class Times:
         until_ns, seconds
             The rate counts answers up to then, over so many seconds.
         events
-            In a message.
+            Events in a message.
         """
         due, answered = self.due[first : self.sent], self.answered[first : self.sent]
         there = answered > 0

@@ -12,7 +12,7 @@ SIZES = (1, 256, 2048)
 #: Messages a second offered in the open loop: what the slowest peer can take, so that latencies of
 #: all can be compared.
 RATES = {1: 500, 256: 50, 2048: 20}
-#: Messages on their way in the closed loop.
+#: Messages in flight in the closed loop.
 IN_FLIGHT = {1: (32, 256), 256: (8, 32), 2048: (4, 16)}
 _PVA = (
     "-ic peer:images -oc peer:latents -pf {servers}/pvapy_app.py -pc Encoder "
@@ -48,17 +48,17 @@ class Peer:
     Attributes
     ----------
     about
-        For people.
+        Description in the tables.
     package
-        Whose version is told; empty for Sluice.
+        Package whose version is reported; empty for Sluice.
     link
-        Which client talks to it.
+        Name of the client module.
     command
-        Of the server, ``{folder}`` is its environment, ``{port}`` where it listens.
+        Command that starts the server; ``{folder}`` is its environment, ``{port}`` its port.
     together
         Messages that it may join, by events in a message.
     column, stages, result
-        Of Sluice: what is sent, the graph, what comes back.
+        Column that is sent, stages of the graph, column that comes back; for Sluice only.
     """
 
     about: str

@@ -49,7 +49,7 @@ def plain_layers(model: onnx.ModelProto, manifest: Manifest) -> dict[str, Array]
     Parameters
     ----------
     model
-        As `to_onnx` makes them.
+        ONNX model that `to_onnx` made.
     manifest
         Names the inputs and the output.
     """

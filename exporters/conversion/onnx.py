@@ -29,14 +29,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Export:
-    """A trained net on its way into the model repository.
+    """A trained net to write into the model repository.
 
     Attributes
     ----------
     module
         The net; its arguments are the manifest's inputs, in order.
     manifest
-        All but hashes and opset.
+        Manifest, of which hashes and opset are still to be set.
     golden
         Inputs that every later load of the model must reproduce the outputs of, by name.
     defaults

@@ -33,8 +33,8 @@ Metrics = dict[str, float]
 
 #: Greatest difference from the golden outputs: processors round 8-bit sums differently.
 TOLERANCE = {"int8": 5e-2, "fp16": 5e-3}
-#: What computes in 8 bits. Nothing before it, for raw inputs may span orders of magnitude and share
-#: one scale; and no pooling, which gains nothing and costs time.
+#: Operators that compute in 8 bits. Not those before them, since raw inputs may span orders of
+#: magnitude and share one scale; and not pooling, which gains nothing and costs time.
 _WEIGHED = ("Conv", "Gemm", "MatMul")
 _BATCH = 64
 
@@ -42,7 +42,7 @@ _BATCH = 64
 def int8(model: bytes, calibration: Mapping[str, Array]) -> bytes:
     """Return a model whose matrices and convolutions have 8-bit weights and inputs.
 
-    In pairs of quantise and dequantise; all else stays as it is.
+    Each is a pair of quantise and dequantise; all other operators stay as they are.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ def write_variants(
     export
         The model they come from.
     model
-        It, serialised.
+        The exported model, serialised.
     calibration
-        As for `int8`.
+        Inputs by name, from which the 8-bit scales are measured.
     measure
         A model to its metrics, on events that no training saw.
     root

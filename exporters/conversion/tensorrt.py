@@ -35,7 +35,7 @@ class Built:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the attributes as plain values, for JSON."""
         facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.fingerprint))
         return {"file": str(self.file), "bytes": self.nbytes, "seconds": self.seconds, **facts}
 
@@ -50,7 +50,7 @@ def build(
     model
         The model.
     precision
-        One of `plans.PRECISIONS`.
+        Precision, one of `plans.PRECISIONS`.
     batch
         Events at once.
     root

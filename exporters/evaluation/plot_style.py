@@ -22,11 +22,11 @@ def figure(
     path
         A PNG file.
     rows, columns
-        Of axes.
+        Grid of axes.
     size
         Width and height, inches.
     colours
-        Of lines, in turn; else the style's.
+        Colours of the lines, in turn; the style's by default.
     """
     with plt.style.context(mplhep.style.CMS), plt.rc_context({"font.size": 13, "figure.dpi": 60}):
         drawn, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)

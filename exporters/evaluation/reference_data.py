@@ -14,7 +14,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 def folder() -> Path:
     """Return the folder of measured data: ``SLUICE_DATA``, or the one beside the project.
 
-    It need not be there.
+    The folder may be missing.
     """
     return Path(os.environ.get("SLUICE_DATA", _CHECKOUT.parent / "shared" / "data"))
 
@@ -22,7 +22,7 @@ def folder() -> Path:
 def find_study(family: str) -> Path:
     """Return the folder with a family's study, which `sluice evaluate` reads.
 
-    It is looked for in ``SLUICE_STUDIES``, in ``studies`` beside each model repository, and in
+    The search goes through ``SLUICE_STUDIES``, in ``studies`` beside each model repository, and in
     the checkout.
 
     Raises

@@ -49,7 +49,7 @@ class LazyFunction:
     Attributes
     ----------
     package
-        Of the family.
+        Package of the family.
     place
         Module in it and name there, as in ``training.train``.
     """
@@ -72,7 +72,7 @@ class Family:
     Attributes
     ----------
     name, description
-        As the command line prints them.
+        Name and description that the command line prints.
     recipe
         The file with every hyperparameter.
     schema
@@ -92,7 +92,7 @@ class Family:
     block_events
         Events of a block; every block but the last is full.
     processes
-        How many simulate side by side unless the user says; more than one where events are dear.
+        Default number of processes that simulate; more than one where events take long.
     packages
         What training and evaluation need beside torch and ONNX, by import name.
     """

@@ -32,13 +32,13 @@ def record(
     Parameters
     ----------
     family, events, seed
-        What to simulate.
+        Family, number of events and seed of the simulation.
     path
         The recording.
     processes
-        How many simulate side by side; the family's own number unless given.
+        Number of processes that simulate; the family's default if None.
     resume
-        Go on behind the last whole block of a file that was cut short.
+        Whether to continue an incomplete file after its last whole block.
 
     Raises
     ------

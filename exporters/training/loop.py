@@ -49,7 +49,7 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Job:
-    """A net, what it minimises, and the events to do it on.
+    """A net, its loss, and the events to train it on.
 
     Attributes
     ----------
@@ -91,11 +91,11 @@ def fit(job: Job, seed: int, folder: Path, *, resume: bool = False) -> float:
     Parameters
     ----------
     job
-        What to train.
+        Net to train, with its loss and data.
     seed
-        Of the shuffling.
+        Seed of the shuffling.
     folder
-        Where the files go.
+        Folder to write the files to.
     resume
         Go on from the last checkpoint, if there is one.
     """

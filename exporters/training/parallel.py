@@ -45,7 +45,7 @@ def _one_core() -> None:
     torch.set_num_threads(1)
 
 
-#: Of prctl(2): the signal that a process gets when its parent is gone.
+#: Option of prctl(2): the signal that a process gets when its parent has exited.
 _PR_SET_PDEATHSIG = 1
 
 
@@ -53,14 +53,14 @@ _PR_SET_PDEATHSIG = 1
 def process_pool(
     count: int, prepare: Callable[[], None] | None = None
 ) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes; whatever leaves the block by an exception kills them.
+    """Yield a pool of processes; an exception in the block kills them.
 
     Parameters
     ----------
     count
-        How many.
+        Number of processes.
     prepare
-        What each calls first.
+        Function that each process calls first.
     """
     # Spawned, not forked: neither torch nor a compiled kernel's threads survive a fork.
     others = set(active_children())

@@ -97,7 +97,7 @@ def to_images(
     Returns
     -------
     int
-        How many events are not fine.
+        Number of events whose status is not `OK`.
     """
     events = packed.shape[0]
     if packed.shape[1] != BYTES or layers.shape[0] != events or status.shape[0] != events:

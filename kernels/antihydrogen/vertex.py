@@ -15,13 +15,13 @@ from sluice.kernels.compiler.jit import device_function, input_array, kernel, ou
 
 from .strips import BYTES, INNER_MM, OUTER_MM, VIEWS
 
-#: Most clusters of a view, and most tracks of an event, that are looked at.
+#: Limits on clusters per view and on tracks per event; further ones are ignored.
 CLUSTERS, TRACKS = 12, 160
-#: Of a track: greatest difference of the angles in both layers, rad, and of z, mm.
+#: Largest difference between a track's hits in both layers: of the angle, rad, and of z, mm.
 MAX_TURN_RAD, MAX_SLOPE_MM = 0.35, 45.0
-#: Of a vertex: greatest distance of the two tracks.
+#: Largest distance between the two tracks of a vertex, mm.
 MAX_DISTANCE_MM = 8.0
-#: A vertex lies within this radius.
+#: Largest distance of a vertex from the axis, mm.
 MAX_RADIUS_MM = 70.0
 
 

@@ -48,7 +48,7 @@ class KernelCache(FunctionCache):
     Raises
     ------
     RuntimeError
-        If there is no folder that the cache may be written to.
+        If the cache cannot be written to any folder.
     """
 
     _impl_class = _ChecksummedEntries

@@ -180,7 +180,7 @@ def any_of_16(yes: bool) -> bool:
 
 @cuda.jit(device=True, inline="always")
 def lowest_bit(bits: int) -> int:
-    """Return the place of the lowest bit that is set in a uint64, which is not 0."""
+    """Return the index of the lowest set bit of a uint64 that is not 0."""
     return cuda.popc(~bits & (bits - np.uint64(1)))
 
 

@@ -101,7 +101,7 @@ def any_of_16(yes: Any) -> Any:
 
 
 def lowest_bit(bits: Any) -> Any:
-    """Return the place of the lowest bit that is set in a uint64, which is not 0."""
+    """Return the index of the lowest set bit of a uint64 that is not 0."""
     return (int(bits) & -int(bits)).bit_length() - 1
 
 

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:  # numba has a `numba.cuda` of its own, an 
     ) from error
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-"""Whether numba's simulator takes the place of a GPU."""
+"""Whether numba's simulator stands in for a GPU."""
 WARP = 32
 """Threads of a warp."""
 
@@ -65,7 +65,7 @@ def threads(wanted: int) -> int:
 def building_block(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call; plain Python in the simulator.
 
-    It may not name `cuda`: the simulator knows that name in kernels only.
+    The function must not use the name `cuda`: the simulator defines it in kernels only.
     """
     return function if SIMULATED else cuda.jit(device=True, inline="always")(function)
 
@@ -76,17 +76,17 @@ class Kernel:
     Parameters
     ----------
     function
-        What each thread does.
+        Python source of the kernel, run by each thread.
     arguments
-        Its arguments, declared by `array` and `value`.
+        Declarations of its arguments, made by `array` and `value`.
     threads
         Threads of a block, on a GPU.
     resident
-        Blocks that shall fit a multiprocessor at once: a limit to the registers of a thread.
+        Blocks that must fit on a multiprocessor at once: limits the registers of a thread.
     traffic
-        What an event moves.
+        Bytes that the kernel reads and writes per event.
     name
-        Where it is not that of the function.
+        Name of the kernel; that of the function by default.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ def pad(
     values : uint8 device array, shape (M * item_bytes,)
         The items.
     offsets : int64 device array, shape (N + 1,)
-        Where each list begins, and where the last ends.
+        Index of the first item of each list, then the end of the last one.
     rows : int64 device array, shape (R,)
         The lists wanted.
     filler : uint8 device array, shape (item_bytes,)
@@ -86,9 +86,9 @@ def pad(
     out : uint8 device array, shape (R, K * item_bytes)
         Output: the first K items of each list.
     lengths : int64 device array, shape (R,)
-        Output: how many of them are real; -1 where there is no such list.
+        Output: number of items before the filling; -1 where a row or its offsets are invalid.
     stream : stream
-        Of numba, or the address of a CUDA stream.
+        CUDA stream: an object of numba, or the stream's address.
     """
     (many,), (size,), (wide, width) = shape(rows), shape(filler), shape(out)
     if size == 0 or wide != many or width % size:

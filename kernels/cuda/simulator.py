@@ -12,8 +12,7 @@ from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 class _Shared(kernelapi.FakeCUDAShared):  # type: ignore[misc,unused-ignore]
     """Shared arrays, one for each line of a kernel that makes one.
 
-    Of the simulator's own, two threads that come at once may get two: it looks first and stores
-    later.
+    The simulator's own class has a race: two threads that reach a line at once may get two arrays.
     """
 
     def array(self, shape: Any, dtype: Any, alignment: Any = None) -> Any:
@@ -22,13 +21,13 @@ class _Shared(kernelapi.FakeCUDAShared):  # type: ignore[misc,unused-ignore]
         line = (caller.f_code, caller.f_lineno)
         found = self._allocations.get(line)
         if found is None:
-            # Of all threads that come here the first one's array is everybody's.
+            # All threads use the array of the thread that stored one first.
             found = self._allocations.setdefault(line, np.empty(shape, dtype))
         return found
 
 
 class _Thread(kernel.BlockThread):  # type: ignore[misc,unused-ignore]
-    """A thread of a block, which waits for the others instead of being asked whether it does."""
+    """A thread of a block, which blocks at a barrier instead of being polled."""
 
     def run(self) -> None:
         """Run the kernel, then leave the block."""
@@ -100,6 +99,6 @@ kernel.BlockManager = _Block
 def device_array(array: Any) -> Any:
     """Return what the simulator takes for a device array.
 
-    It writes back whatever is an array of NumPy, if read-only or not.
+    The simulator copies every NumPy argument back after a launch, even read-only ones.
     """
     return FakeCUDAArray(np.asarray(array))

@@ -8,7 +8,7 @@ K. E. Batcher, Sorting networks and their applications, AFIPS Spring Joint Compu
 
 
 def comparators(size: int) -> list[tuple[int, int]]:
-    """Return which places to compare, and to exchange unless the first has the smaller.
+    """Return pairs of positions, in order: exchange the two values where the first is the larger.
 
     Examples
     --------

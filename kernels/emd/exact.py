@@ -73,7 +73,7 @@ def emd_pairs(
     Returns
     -------
     float64 array, shape (N,)
-        In units of `distance` where normalised, else of mass times distance. NaN where a
+        Distances in units of `distance` where normalised, else of mass times distance. NaN where a
         distribution has no mass, or one that is negative or not finite.
 
     Raises

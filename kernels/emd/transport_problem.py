@@ -68,7 +68,7 @@ def _order(distance: F64) -> tuple[Nodes, Nodes]:
 
 @device_function
 def _moved(p: F64, q: F64, row: int) -> tuple[float, float]:
-    """Return the mass to be moved as seen from p and from q, NaN where there is no distance."""
+    """Return the mass to be moved, from p and from q; NaN where the distance is undefined."""
     total_p = total_q = more = less = 0.0
     negative = False
     for k in range(p.shape[1]):
@@ -250,7 +250,7 @@ def emd_dual(p: F64, q: F64, distance: F64, out: F64, dual: F64) -> None:
     Parameters
     ----------
     p, q, distance, out
-        As for `emd`.
+        The arrays of `emd`: masses (N, K), ground distance (K, K), distances found (N,).
     dual : float64 array, shape (N, K)
         Output, in units of distance: f with abs(f[a] - f[b]) <= distance[a, b] for all cells and
         sum(f * (p - q)) = out (Kantorovich and Rubinstein). Also the gradient of the distance with

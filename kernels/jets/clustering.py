@@ -137,7 +137,7 @@ def _cluster(
 def _relink(
     table: NDArray[np.float64], links: NDArray[np.int64], n: int, r2: float, merged: int, gone: int
 ) -> None:
-    """Mend the neighbours after one pseudo-jet changed, one went and the last took its place."""
+    """Update the neighbours after a merge: one pseudo-jet changed, one gave its row to the last."""
     for i in range(n):
         near = links[_NEIGHBOUR, i]
         if near == gone or (near == merged and near >= 0) or i == merged:
@@ -231,7 +231,7 @@ def leading_jets(
     Parameters
     ----------
     offsets : int64 array, shape (N + 1,)
-        Where each event's candidates begin, and the end.
+        Index of each event's first candidate, then the end of the last event.
     pt, eta, phi : float32 arrays, shape (C,)
         Massless candidates: transverse momentum (GeV), pseudorapidity, azimuth.
     radius, subjet, share : float

@@ -18,7 +18,7 @@ OBSERVABLES = (
     "fox_wolfram_20", "kt_dr", "planar_flow", "split12", "zcut12",
 )  # fmt: skip
 
-#: Anti-kt radius; trimming: radius of the subjets, and least share of transverse momentum.
+#: Anti-kt radius; for trimming, radius of the subjets and smallest share of transverse momentum.
 RADIUS, SUBJET, SHARE = 1.0, 0.2, 0.05
 
 

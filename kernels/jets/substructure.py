@@ -223,13 +223,13 @@ def substructure(
     Parameters
     ----------
     offsets : int64 array, shape (N + 1,)
-        Where each jet's candidates begin, and the end.
+        Index of each jet's first candidate, then the end of the last jet.
     momenta : float64 array, shape (4, C)
-        Their px, py, pz, E, GeV.
+        px, py, pz and E of the candidates, GeV.
     summary : float64 array, shape (N, 12)
-        As `leading_jets` makes it.
+        Summary of each jet that `leading_jets` wrote.
     radius : float
-        Of the jets.
+        Radius of the jets in η and φ.
     observables : float32 array, shape (N, 10)
         Output, in the order of `OBSERVABLES`; zeros for jets without candidates. The splitting
         scale is in GeV, all others are dimensionless.

@@ -148,7 +148,7 @@ def best_choice(charge: F32, cells: int, spread: bool, drop: int, decoded: F32) 
     charge : float32 array, shape (N, 48)
         Transverse ADC counts.
     cells : int
-        How many to keep, 0 to 48; `codecs.BEST_CHOICE_CELLS` has them by links.
+        Number of cells to keep, 0 to 48; `codecs.BEST_CHOICE_CELLS` lists it by number of links.
     spread : bool
         Share the module sum, which is that of the other cells, out among them; else drop it.
     drop : int

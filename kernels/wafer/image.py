@@ -63,7 +63,7 @@ def normalise(
     Returns
     -------
     int
-        How many wafers have a status other than `OK`.
+        Number of wafers whose status is not `OK`.
 
     Raises
     ------

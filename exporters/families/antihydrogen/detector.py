@@ -23,7 +23,7 @@ from sluice.kernels.compiler.jit import device_function, input_array, kernel, ou
 
 AXIS, WALL = 0, 1
 
-#: Where the constants of the toy are in the array that `fill` takes; see `simulate.TUNED`.
+#: Index of each constant of the toy in its array; `simulate.TUNED` gives the values.
 (
     WALL_RADIUS, CLOUD, Z_MEAN, Z_SPREAD, FIELD, PIPE_RADIUS, THICKNESS, LAYER_THICKNESS,
     EFFICIENCY, VIEW_EFFICIENCY, GAP, DIFFUSION, TAIL, NOISE, PHOTONS, CONVERSION, P_SCALE, P_MIN,
@@ -31,7 +31,7 @@ AXIS, WALL = 0, 1
 CONSTANTS = 18
 PION, ELECTRON = 0.1396, 0.000511
 LIGHT = 299.792458  # mm/ns
-#: Of a track's columns, after place and direction.
+#: Index of a track's columns after position (0 to 2) and direction (3 to 5), and their number.
 TIME, SLOWNESS, COLUMNS = 6, 7, 8
 STEP_MM = 2.0
 #: The first φ strips see nothing: no real event has a cluster there.

@@ -26,7 +26,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Parameters
     ----------
     options
-        Its `data` is a table of events as `data.read` takes it, to measure on too.
+        Options; `data` is a table of events for `data.read`, to measure on as well.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How well wall and axis are told apart, by the paper's classes of coverage."""
+"""Separation of wall and axis annihilations, by the paper's classes of coverage."""
 
 from __future__ import annotations
 

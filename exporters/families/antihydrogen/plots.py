@@ -42,7 +42,7 @@ def draw(
     Parameters
     ----------
     folder
-        Where they go.
+        Folder to write the plots to.
     nets
         The models by name.
     samples

@@ -11,7 +11,7 @@ from sluice.kernels.antihydrogen.strips import BYTES, STRIPS, pack_strips
 
 from . import detector
 
-#: Between two annihilations, ns: a long way above what a trap makes.
+#: Time between two annihilations, ns: far longer than in a trap.
 SPACING_NS = 1_000_000
 
 #: The toy, tuned to the published coverage and to the real events' clusters.
@@ -50,7 +50,7 @@ def strips(
     Parameters
     ----------
     events
-        How many.
+        Number of events.
     seed
         Key of the random streams; an event depends on this and on its number alone.
     first
@@ -80,7 +80,7 @@ def simulate(
     Parameters
     ----------
     events, seed, first, toy
-        As for `strips`.
+        Number of events, key of the random streams, first event, and constants of the toy.
 
     Returns
     -------

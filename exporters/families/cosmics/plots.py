@@ -31,9 +31,9 @@ def draw(
     Parameters
     ----------
     folder
-        Where they go.
+        Folder to write the plots to.
     scores
-        By model, (N,) probabilities of an annihilation.
+        (N,) probabilities of an annihilation, by model.
     sample
         The N readouts.
     found

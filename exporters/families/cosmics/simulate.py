@@ -45,7 +45,7 @@ def simulate(events: int, seed: int, first: int = 0) -> dict[str, NDArray[Any]]:
     Parameters
     ----------
     events
-        How many; one half are cosmic.
+        Number of readouts; half of them are cosmic.
     seed, first
         Key of the random streams and number of the first event: both together decide the block.
 

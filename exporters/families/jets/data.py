@@ -18,16 +18,17 @@ from sluice.kernels.jets import observables as kernels
 
 Array = NDArray[Any]
 
-#: The resonances of the blocks in turn, GeV: every other about as often, 100 more often.
+#: Resonance mass of the blocks in turn, GeV; 100 comes more often than the others.
 TURNS = (100, 60, 150, 100, 80, 175, 100, 125, 200, 100, 225, 250, 100)
-#: The resonance that parametrised nets are not shown.
+#: Resonance mass that parametrised nets are not trained on, GeV.
 HELD_OUT = 125
-#: Heavier ones decay within the jet only where it is hard, GeV.
+#: Smallest transverse momentum of soft and of hard samples, and the mass above which a resonance
+#: decays within the jet in hard samples only, GeV.
 SOFT, HARD, HEAVY = 400, 600, 200
-#: Every so many blocks the background is hard.
+#: The background is hard in one of this many blocks.
 _HARD_EVERY = 4
 
-#: Of each chunk: to train on, to validate on; the rest is for tests.
+#: Shares of each chunk to train and to validate on; the rest is for tests.
 TRAIN, VALID = 0.4, 0.1
 
 
@@ -64,7 +65,7 @@ def block(number: int, size: int) -> tuple[Chunk, Chunk]:
     Parameters
     ----------
     number
-        From 0.
+        Number of the block, from 0.
     size
         Jets of each chunk.
     """

@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 #: Bins of the jet mass, GeV.
 EDGES = np.arange(50.0, 300.1, 5.0)
-#: Of the signal, for the table.
+#: Signal efficiency at which the tables give rejections.
 EFFICIENCY = 0.5
 
 

@@ -18,7 +18,7 @@ from sluice.pipeline.inference.manifest import Training
 from . import data, trainings
 from .recipe import PATH, Recipe
 
-#: In the folder of the checkpoints: the observables of all jets.
+#: File in the checkpoints' folder with the observables of all jets.
 JETS = "jets.npz"
 
 

@@ -18,11 +18,11 @@ from .data import HARD, HELD_OUT, SOFT, Jets
 from .model import MASS_SCALE, MassAdversary, Tagger, distance_correlation, reversed_gradient
 from .recipe import Recipe
 
-#: The resonance that taggers of one mass seek, GeV.
+#: Resonance mass that taggers of one mass seek, GeV.
 SOUGHT = 100
 #: Share of the steps in which the adversary's weight rises.
 _RISE = 0.1
-#: Of the columns of `columns`.
+#: Position of each column in what `columns` returns.
 _X, _TRUTH, _WEIGHT, _MASS, _LOG_PT, _RESONANCE = range(6)
 
 
@@ -33,17 +33,17 @@ class Net:
     Attributes
     ----------
     name
-        What its files are called, with the seed behind.
+        Name of its files, before the seed.
     means
-        What keeps the mass out: ``adversary``, ``disco`` or nothing.
+        Decorrelation from the mass: ``adversary``, ``disco`` or empty for none.
     weight
-        Of that in the loss.
+        Weight of the decorrelation in the loss.
     sought
         Resonance mass that the net seeks, GeV; 0 if the mass is one of its inputs.
     narrow
-        Whether it is the rung below.
+        Whether this is the smaller net of the ladder's lower rung.
     seeds
-        How many trainings.
+        Number of trainings, which differ in their seed.
     """
 
     name: str
@@ -115,7 +115,7 @@ def sample(folder: Path) -> dict[str, Jets]:
 
 
 def columns(jets: Jets, net: Net, rng: np.random.Generator) -> Columns:
-    """Return what a net is trained on: its signal and the background that goes with it.
+    """Return the columns that a net is trained on: its signal, and background to match.
 
     Both classes weigh the same, and so do all resonances. A parametrised net gets a random
     resonance for background.

@@ -39,7 +39,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Parameters
     ----------
     options
-        Its `data` is a CSV file of charges; without it, simulated wafers are taken. Wafers that
+        Options; `data` is a CSV file of charges, simulated wafers without it. Wafers that
         were trained on are left out.
 
     Returns

@@ -1,4 +1,4 @@
-"""Numbers that codecs, surrogates and the tagger are judged by."""
+"""Metrics of codecs, surrogates and the tagger."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def pair_regimes(
     decoders
         Encoders with their decoders, by name.
     seed
-        Of the choice.
+        Seed of the random choice.
     """
     rng = np.random.default_rng(seed)
     chosen = sample.part(rng.permutation(len(sample))[:max_wafers])
@@ -136,7 +136,7 @@ def score_tagger(tagger: Runner, encoder: Runner, sample: Wafers) -> F32:
 
 
 def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> float:
-    """Return the least time of several runs, over the rows that each takes."""
+    """Return the shortest time of several runs, divided by the rows of each."""
     run()
     best = float("inf")
     for _ in range(repeats):

@@ -54,11 +54,11 @@ def draw(
     Parameters
     ----------
     folder
-        Where they go.
+        Folder to write the plots to.
     found
         The tables of the evaluation.
     ways
-        All codecs.
+        Codecs to show.
     sample
         The wafers that codecs are compared on.
     """

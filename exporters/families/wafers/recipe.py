@@ -26,11 +26,11 @@ class Repeats(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PairsRecipe(Struct, frozen=True, forbid_unknown_fields=True):
-    """What any surrogate learns from, and for how long."""
+    """Training pairs and schedule of any surrogate."""
 
-    #: Of wafers with others and with what codecs make of them.
+    #: Number of pairs of a wafer with another one or with a codec's output for it.
     pairs: Count
-    #: Share of the pairs with what encoders make of wafers, which come on top.
+    #: Number of further pairs with encoders' outputs, as a share of all pairs.
     decoded: Annotated[float, Meta(ge=0.0, lt=1.0)]
     schedule: Schedule
 

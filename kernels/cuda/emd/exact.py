@@ -52,7 +52,7 @@ def _mass(masses: Any, at: Any) -> Any:
 
 @building_block
 def _units(p: Any, q: Any, start: Any, cells: Any, lane: Any, normalised: Any) -> Any:
-    """Return what the masses of p and of q are divided by; NaN where there is no distance."""
+    """Return the divisors of the masses of p and of q; NaN where the distance is undefined."""
     total_p, total_q = 0.0, 0.0
     for at in range(start + lane, start + cells, WARP):
         total_p += _mass(p, at)
@@ -110,7 +110,7 @@ def _count(bits: Any) -> Any:
 
 @building_block
 def _number(a: Any, b: Any, lane: Any, s: Network) -> Any:
-    """Set rows and columns; return how many there are, and whether rows are sources."""
+    """Set rows and columns; return their numbers, and whether rows are sources."""
     more_a, more_b = np.uint32(ballot(a > 0.0)), np.uint32(ballot(b > 0.0))
     less_a, less_b = np.uint32(ballot(a < 0.0)), np.uint32(ballot(b < 0.0))
     sources, sinks = _count(more_a) + _count(more_b), _count(less_a) + _count(less_b)
@@ -217,7 +217,7 @@ def emd(
         Output: mass times distance. NaN where a mass is negative or not finite, where there is none
         (less than 1e-240), where the totals differ, or where distances are no finite numbers.
     stream : stream
-        Of numba, or the address of a CUDA stream.
+        CUDA stream: an object of numba, or the stream's address.
     """
     _launch(_of_masses, "emd", "f8", p, q, distance, out, False, stream)
 
@@ -227,8 +227,7 @@ def emd_pairs(
 ) -> None:
     """Find the exact Earth mover's distances of N pairs of wafers, each divided by its total.
 
-    As `sluice.kernels.emd.exact.emd_pairs` does for float32 charges; otherwise as `emd`, and
-    NaN where a
+    Gives what `sluice.kernels.emd.exact.emd_pairs` gives for float32 charges; NaN also where a
     total is infinite.
 
     Parameters
@@ -236,7 +235,7 @@ def emd_pairs(
     p, q : float32 device array, shape (N, K)
         Masses, such as charges in transverse ADC counts.
     distance, out, stream
-        As for `emd`; `out` is in units of distance.
+        The other arguments of `emd`; `out` is in units of distance.
     """
     _launch(_of_charges, "emd_pairs", "f4", p, q, distance, out, True, stream)
 

@@ -27,10 +27,10 @@ class Network(NamedTuple):
     """A pair in shared memory: of rows, then of columns. Masses are whole numbers."""
 
     flow: Any  # float64 (rows * columns,)
-    left: Any  # of the mass of each row
+    left: Any  # mass that each row has left
     cell: Any
     price: Any
-    way: Any  # to the row, in the search at hand
+    way: Any  # length of the path to the row, in the current search
     via: Any  # the column through which it was reached
     capacity: Any  # that each column has left
     column_cell: Any

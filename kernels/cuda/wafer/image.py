@@ -31,7 +31,7 @@ from sluice.kernels.wafer.image import NEGATIVE, NOT_FINITE, OK
 
 _THREADS = threads(256)
 _PASSES = 4
-# Of a block; a warp takes two in each pass.
+# Wafers per block; a warp processes two in each pass.
 _WAFERS = _THREADS // WARP * 2 * _PASSES
 _LARGEST = 2.0**127
 _SMALLEST = 2.0**-126
@@ -141,7 +141,7 @@ def normalise(
     status : uint8 device array, shape (N,)
         Output: `OK`, `NOT_FINITE` or `NEGATIVE`.
     stream : stream
-        Of numba, or the address of a CUDA stream.
+        CUDA stream: an object of numba, or the stream's address.
     """
     rows = shape(charge)[0]
     _normalise(

@@ -60,7 +60,7 @@ def unpack(words: DeviceArray, charge: DeviceArray, *, stream: Stream = 0) -> No
     charge : float32 device array, shape (N, 48)
         Output, transverse ADC counts.
     stream : stream
-        Of numba, or the address of a CUDA stream.
+        CUDA stream: an object of numba, or the stream's address.
     """
     rows = shape(words)[0]
     _unpack(

@@ -173,7 +173,7 @@ def quantise_pack(
     sum_q : float32 device array, shape (N,)
         Output: the module sums as the receiver will see them.
     stream : stream
-        Of numba, or the address of a CUDA stream.
+        CUDA stream: an object of numba, or the stream's address.
     """
     if not 1 <= bits <= 16:
         raise ValueError("quantise_pack: bits must be 1 to 16")

@@ -110,7 +110,7 @@ def unpack_latents(
     sum_q : float32 device array, shape (N,)
         Output, transverse ADC counts.
     stream : stream
-        Of numba, or the address of a CUDA stream.
+        CUDA stream: an object of numba, or the stream's address.
     """
     if not 1 <= bits <= 16:
         raise ValueError("unpack_latents: bits must be 1 to 16")

@@ -13,7 +13,7 @@ Candidates = dict[str, NDArray[Any]]
 #: Candidates beyond this pseudorapidity are not seen; tracks end before.
 REACH = 3.0
 TRACKER = 2.5
-#: Least transverse momentum of a track and of a cell, GeV, and the share of tracks found.
+#: Smallest transverse momentum of a track and of a cell, GeV, and the share of tracks found.
 TRACK_PT, CELL_PT, EFFICIENCY = 0.5, 0.3, 0.95
 
 # Cells around the axis: those of a crystal and those of a tower of five by five crystals.

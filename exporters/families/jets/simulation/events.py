@@ -13,7 +13,7 @@ from sluice.pipeline.core.ragged import Ragged
 
 from .jets import jets
 
-#: Between events, as the detector's clock has it.
+#: Time between events on the detector's clock, ns.
 PERIOD_NS = 10_000
 
 

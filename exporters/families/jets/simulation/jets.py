@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from .detector import reconstruct_candidates
 
-#: Of the jets.
+#: Jets: radius, smallest transverse momentum in GeV, largest pseudorapidity.
 RADIUS, MIN_PT, REACH = 1.0, 350.0, 2.0
-#: Trimming: radius of the subjets, least share of the jet's transverse momentum.
+#: Trimming: radius of the subjets, smallest share of the jet's transverse momentum.
 SUBJET, SHARE = 0.2, 0.05
 #: A jet is the resonance's if its axis is at most this far from it.
 MATCH = 0.75
 
-# Collisions simulated at a time: few enough to bound memory, and not many more than are needed.
+# Collisions simulated at a time: limits, and the parts in which a number is simulated; few enough
+# to bound memory, and not many more than are needed.
 _MAX_BATCH, _MIN_BATCH, _PARTS = 250, 16, 4
 _RESONANCE = 23
 
@@ -34,9 +35,9 @@ class Sample:
     Attributes
     ----------
     mass
-        Of the resonance, GeV; 0 for QCD.
+        Mass of the resonance, GeV; 0 for QCD.
     hardness
-        Least transverse momentum of the hard scattering, GeV.
+        Smallest transverse momentum of the hard scattering, GeV.
     """
 
     mass: int
@@ -49,7 +50,7 @@ class Sample:
 
     @property
     def settings(self) -> list[str]:
-        """What Pythia is told."""
+        """Settings of Pythia."""
         common = [
             "Print:quiet = on",
             "Beams:eCM = 13000.",
@@ -150,9 +151,9 @@ def generate_jets(
     Parameters
     ----------
     seen
-        As `candidates` returns them.
+        Columns of the candidates that `candidates` returned.
     events
-        How many events there are.
+        Number of events.
     axis
         (2, N) η and φ of each event's resonance: then its jet alone is kept; else the two hardest.
     """

@@ -28,9 +28,9 @@ def write(folder: Path, recipe: Recipe, test: Jets, taggers: dict[str, Trained])
     Parameters
     ----------
     folder
-        Where they go.
+        Folder to write the files to.
     recipe
-        What they were trained by.
+        Recipe that the nets were trained by.
     test
         Jets that no training saw.
     taggers

@@ -34,7 +34,7 @@ class Codec:
     Attributes
     ----------
     name
-        As the evaluation prints it.
+        Name that the evaluation prints.
     links
         Output links of 32 bits a crossing that it takes.
     bits

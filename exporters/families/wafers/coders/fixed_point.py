@@ -23,7 +23,7 @@ def encode(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.float32], bit
     image
         (N, 8, 8), the wafer over the power of two at or below its sum.
     bits
-        Of a latent.
+        Bits of a latent.
 
     Returns
     -------

@@ -75,7 +75,7 @@ def chosen(kind: str, surrogate: Loss, blend: float) -> Loss:
     Parameters
     ----------
     kind
-        One of `PLAIN`, ``emd`` or ``best``.
+        Loss to train with: one of `PLAIN`, ``emd`` or ``best``.
     surrogate
         The approximate EMD, (N,), of two batches of fractions.
     blend

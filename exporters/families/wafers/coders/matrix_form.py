@@ -27,9 +27,9 @@ class LoweredEncoder(nn.Module):
     Parameters
     ----------
     encoder
-        Where the weights come from.
+        Encoder to take the weights from.
     filters
-        Of the convolution that are used; the weights of all others are 0.
+        Number of the convolution's filters to use; the weights of all others are 0.
     """
 
     def __init__(self, encoder: Encoder, filters: int = 8) -> None:

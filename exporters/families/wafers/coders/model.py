@@ -67,7 +67,7 @@ class Decoder(nn.Module):
     Parameters
     ----------
     width
-        Of the two hidden layers.
+        Width of the two hidden layers.
     conditions
         Inputs beside the latent: none, or the size of the wafer.
     """
@@ -95,9 +95,9 @@ class Autoencoder(nn.Module):
     Parameters
     ----------
     bits
-        Of a latent on the link.
+        Bits of a latent on the link.
     width
-        Of the decoder's hidden layers.
+        Width of the decoder's hidden layers.
     conditional
         Whether the decoder sees the module sum too.
     """

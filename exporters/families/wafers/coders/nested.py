@@ -30,7 +30,7 @@ from . import compare, fixed_point_torch, losses
 from . import train as coding
 from .model import Autoencoder, Encoder, Tagger
 
-#: Share of the full net by what the models are called.
+#: Share of the full net's width, by model name.
 WIDTHS = {"full": 1.0, "half": 0.5, "quarter": 0.25}
 CODER, TAGGER = "nested-coder", "nested-tagger"
 _BITS, _FILTERS, _PLACES, _LINKS = 9, 8, 16, 5
@@ -42,7 +42,7 @@ class NestedCoder(nn.Module):
     Parameters
     ----------
     coder
-        Where both begin.
+        Trained coder that encoder and decoder start from.
     """
 
     def __init__(self, coder: Autoencoder) -> None:

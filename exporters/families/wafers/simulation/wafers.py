@@ -41,7 +41,7 @@ def charges(events: int, seed: int, first: int = 0) -> tuple[NDArray[np.uint8], 
     Parameters
     ----------
     events
-        How many.
+        Number of wafers.
     seed
         Key of the random streams; an event depends on this and on its number alone.
     first
@@ -67,7 +67,7 @@ def simulate(events: int, seed: int, first: int = 0) -> dict[str, NDArray[np.gen
     Parameters
     ----------
     events, seed, first
-        As for `charges`.
+        Number of wafers, key of the random streams, and number of the first wafer.
 
     Returns
     -------

@@ -28,11 +28,11 @@ def write(checkpoints: Path, seeds: int, folder: Path) -> list[Path]:
     Parameters
     ----------
     checkpoints
-        Where the trained nets are.
+        Folder of the trained nets.
     seeds
-        How many trainings of each there are.
+        Number of trainings of each net.
     folder
-        Where they go.
+        Folder to write the files to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"encoders-seed{seed}.npz" for seed in range(seeds)]

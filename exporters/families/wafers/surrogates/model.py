@@ -129,7 +129,7 @@ class CnnSurrogate(nn.Module):
     Parameters
     ----------
     filters
-        Of each of the three convolutions.
+        Number of filters of each of the three convolutions.
     hidden
         Width of the dense layer.
     """

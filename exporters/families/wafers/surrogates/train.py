@@ -102,15 +102,15 @@ def label_pairs(
     Parameters
     ----------
     run
-        Its folder holds the encoders.
+        Training run whose folder holds the encoders.
     wafers
-        To choose from.
+        Wafers to choose from.
     recipe
-        How many pairs, and how many of them with encoders.
+        Number of pairs, and the share of them with encoders.
     seed
-        Of the choice.
+        Seed of the random choice.
     final
-        Whether the encoders that ship are there, or only those that they start from.
+        Whether to use the encoders that ship, or those that they start from.
 
     Returns
     -------
