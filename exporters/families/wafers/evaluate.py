@@ -141,7 +141,7 @@ def surrogates(runners: Mapping[str, Runner], found: Mapping[str, Wafers]) -> di
 def exact(sample: Wafers) -> dict[str, float]:
     """Compare the exact kernel with POT, on pairs of every kind: the worst error and the speed."""
     rng = np.random.default_rng(SEED)
-    p = pairs.fractions(np.resize(sample.charge, (40 * len(pairs.PARTNERS), 48)))
+    p = pairs.fractions(np.resize(sample.charge, (40 * len(pairs.PAIR_KINDS), 48)))
     q = pairs.mixed(p, rng)
     p, q = np.concatenate([p, np.eye(48)]), np.concatenate([q, np.roll(np.eye(48), 5, 1)])
     distance, truth = pairs.exact(p, q), pairs.oracle(p, q)

@@ -100,7 +100,7 @@ def pair_regimes(
     rng = np.random.default_rng(seed)
     chosen = sample.part(rng.permutation(len(sample))[:max_wafers])
     p = pairs.fractions(chosen.charge)
-    others = {kind: partner(p, rng) for kind, partner in pairs.PARTNERS.items()}
+    others = {kind: partner(p, rng) for kind, partner in pairs.PAIR_KINDS.items()}
     others |= {name: pairs.fractions(decode(chosen)) for name, decode in decoders.items()}
     found: Regimes = {}
     for kind, q in others.items():

@@ -18,11 +18,11 @@ def test_symmetries_keep_distances():
         np.testing.assert_allclose(moved, pairs.DISTANCE, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", sorted(pairs.PARTNERS))
+@pytest.mark.parametrize("kind", sorted(pairs.PAIR_KINDS))
 def test_partners_are_fractions(kind):
     rng = np.random.default_rng(1)
     p = pairs.fractions(rng.integers(0, 3, (40, 48)) + np.eye(48)[:40])
-    q = pairs.PARTNERS[kind](p, rng)
+    q = pairs.PAIR_KINDS[kind](p, rng)
     assert q.shape == p.shape
     assert (q > -1e-12).all()
     np.testing.assert_allclose(q.sum(1), 1.0)

@@ -34,7 +34,7 @@ def exact(p: NDArray[np.generic], q: NDArray[np.generic]) -> F64:
 
 
 def oracle(p: NDArray[np.generic], q: NDArray[np.generic]) -> F64:
-    """Return the same by another implementation: that of POT, one pair at a time."""
+    """Return the exact EMD, (N,), as the package POT computes it, one pair at a time."""
     import ot
 
     metric = np.ascontiguousarray(DISTANCE, np.float64)
@@ -42,23 +42,23 @@ def oracle(p: NDArray[np.generic], q: NDArray[np.generic]) -> F64:
     return np.array([ot.emd2(a, b, metric) for a, b in rows], np.float64)
 
 
-def shuffled(p: F64, rng: np.random.Generator) -> F64:
+def _shuffled(p: F64, rng: np.random.Generator) -> F64:
     """Return other wafers of the sample."""
     return rng.permutation(p)
 
 
-def largest(p: F64, keep: NDArray[np.integer] | int) -> F64:
+def _largest(p: F64, keep: NDArray[np.integer] | int) -> F64:
     """Keep the `keep` largest cells of each wafer, as the chip's best-choice codec does."""
     rank = np.argsort(np.argsort(-p, axis=1, kind="stable"), axis=1, kind="stable")
     return fractions(np.where(rank < np.reshape(keep, (-1, 1)), p, 0.0))
 
 
-def best_choice(p: F64, rng: np.random.Generator) -> F64:
+def _best_choice(p: F64, rng: np.random.Generator) -> F64:
     """Keep the 1 to 19 largest cells of each wafer."""
-    return largest(p, rng.integers(1, 20, len(p)))
+    return _largest(p, rng.integers(1, 20, len(p)))
 
 
-def grouped(p: F64, groups: NDArray[np.integer]) -> F64:
+def _grouped(p: F64, groups: NDArray[np.integer]) -> F64:
     """Move the charge of each group of cells to its largest cell."""
     charge = p[:, groups]
     top = charge.argmax(-1)[..., None] == np.arange(groups.shape[1])
@@ -67,28 +67,28 @@ def grouped(p: F64, groups: NDArray[np.integer]) -> F64:
     return q
 
 
-def stc4(p: F64, _: np.random.Generator) -> F64:
+def _stc4(p: F64, _: np.random.Generator) -> F64:
     """Move the charge of each super trigger cell of 2 x 2 to its largest cell."""
-    return grouped(p, STC4)
+    return _grouped(p, STC4)
 
 
-def stc16(p: F64, _: np.random.Generator) -> F64:
+def _stc16(p: F64, _: np.random.Generator) -> F64:
     """Move the charge of each third of the wafer to its largest cell."""
-    return grouped(p, STC16)
+    return _grouped(p, STC16)
 
 
-def above(p: F64, minimum: NDArray[np.float64]) -> F64:
+def _above(p: F64, minimum: NDArray[np.float64]) -> F64:
     """Keep the cells above a fraction, (N,), and the largest cell in any case."""
     keep = p >= np.minimum(minimum, p.max(1))[:, None]
     return fractions(np.where(keep, p, 0.0))
 
 
-def threshold(p: F64, rng: np.random.Generator) -> F64:
+def _threshold(p: F64, rng: np.random.Generator) -> F64:
     """Keep the cells above a threshold, as if the wafer's sum were 50 to 5,000 ADC counts."""
-    return above(p, THRESHOLD / (50.0 * 100.0 ** rng.random(len(p))))
+    return _above(p, THRESHOLD / (50.0 * 100.0 ** rng.random(len(p))))
 
 
-def moved(p: F64, rng: np.random.Generator) -> F64:
+def _moved(p: F64, rng: np.random.Generator) -> F64:
     """Move a random share of one random cell's charge to another cell, in each wafer."""
     rows = np.arange(len(p))
     source = np.argmax(p * rng.random(p.shape), axis=1)
@@ -100,28 +100,28 @@ def moved(p: F64, rng: np.random.Generator) -> F64:
     return q
 
 
-def near(p: F64, rng: np.random.Generator) -> F64:
+def _near(p: F64, rng: np.random.Generator) -> F64:
     """Change every charge by a random factor; by 0.1 to 50 percent, the same for a wafer."""
     width = 10.0 ** rng.uniform(-3.0, -0.3, (len(p), 1))
     return fractions(p * np.exp(width * rng.normal(size=p.shape)))
 
 
-#: Kinds of pairs: (N, 48) fractions to the fractions that each is paired with.
-PARTNERS: dict[str, Callable[[F64, np.random.Generator], F64]] = {
-    "random": shuffled,
-    "best_choice": best_choice,
-    "stc4": stc4,
-    "stc16": stc16,
-    "threshold": threshold,
-    "moved": moved,
-    "near": near,
+#: Kinds of pairs: function of (N, 48) fractions and a random generator to their partners' fractions.
+PAIR_KINDS: dict[str, Callable[[F64, np.random.Generator], F64]] = {
+    "random": _shuffled,
+    "best_choice": _best_choice,
+    "stc4": _stc4,
+    "stc16": _stc16,
+    "threshold": _threshold,
+    "moved": _moved,
+    "near": _near,
 }
 
 
 def mixed(p: F64, rng: np.random.Generator) -> F64:
     """Return a partner for each wafer, of each kind for an equal share of them."""
-    parts = np.array_split(p, len(PARTNERS))
-    kinds = zip(PARTNERS.values(), parts, strict=True)
+    parts = np.array_split(p, len(PAIR_KINDS))
+    kinds = zip(PAIR_KINDS.values(), parts, strict=True)
     return np.concatenate([partner(part, rng) for partner, part in kinds])
 
 
