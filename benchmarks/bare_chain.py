@@ -1,4 +1,4 @@
-"""The bare chains: kernels and models of a graph in a tight loop, on arrays that are there."""
+"""The bare chains: kernels and models of a graph in a tight loop, on arrays in memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Measure = Callable[[], float]
 
 
 def bare_chain(events: EventBatch, graph: GraphConfig, batch: int, copies: int) -> Measure:
-    """Return a measurement of what a wafer graph computes, without the pipeline.
+    """Return a measurement of a wafer graph's computations, without the pipeline.
 
     Parameters
     ----------
     events
         Wafers with `words`.
     graph
-        ``hgcal`` or one without its tagger and menu; tells the backends of the models.
+        ``hgcal`` or one without its tagger and menu; names the backends of the models.
     batch
         Events a batch.
     copies

@@ -91,7 +91,7 @@ def memory(
     workers: Annotated[int, typer.Option(min=1, help="Compute workers.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Run at full throughput and tell each minute what each process holds in memory."""
+    """Run at full throughput; report the memory of each process every minute."""
     from importlib.metadata import entry_points
 
     from .memory import measure_memory
@@ -118,7 +118,7 @@ def latency(
     per_message: Annotated[int, typer.Option(min=1, help="Events in a message.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Offer events at rising rates and tell latency, loss and shedding, up to the knee."""
+    """Offer events at rising rates; report latency, loss and shedding, up to the knee."""
     from importlib.metadata import entry_points
 
     from sluice.pipeline.cli.common.progress import progress_bar

@@ -1,4 +1,4 @@
-"""What a measurement owes to the machine."""
+"""Conditions of the machine that a measurement depends on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice.pipeline.system.machine import processor
 
 
 def benchmark_conditions() -> dict[str, Any]:
-    """Return what a measurement owes to the machine: ask before it begins.
+    """Return the conditions that a measurement depends on; call it before the measurement.
 
     Returns
     -------

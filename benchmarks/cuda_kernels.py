@@ -1,4 +1,4 @@
-"""What ptxas makes of each kernel for GPUs, and what bounds it: no GPU is needed.
+"""Machine code of each GPU kernel by ptxas, and the bounds on its speed; needs no GPU.
 
 Run `python benchmarks/cuda_kernels.py --markdown docs/gpu-kernels.md`; it takes half a minute and
 wants numba-cuda and nvidia-cuda-nvcc. The bounds are arithmetic, no measurement.
@@ -30,7 +30,7 @@ SHARED_OF_BLOCK = 1024
 
 
 class Code(NamedTuple):
-    """Machine code of a kernel, as ptxas tells of it."""
+    """Resources of a kernel's machine code, reported by ptxas."""
 
     registers: int
     spilled: int
@@ -79,7 +79,7 @@ def compiled(kernel: Kernel) -> dict[str, Code]:
 
 
 def assembled(kernel: str, architecture: str, ptx: str) -> Code:
-    """Return what ptxas tells of a kernel's PTX."""
+    """Return the report of ptxas on a kernel's PTX."""
     if f".target {architecture}" not in ptx:
         raise SystemExit(f"{kernel}: expected PTX for {architecture}")
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +110,7 @@ def assembled(kernel: str, architecture: str, ptx: str) -> Code:
 
 
 def occupancy(kernel: Kernel, code: Code) -> int:
-    """Return the warps of a kernel that are on a multiprocessor of sm_90 at most."""
+    """Return the largest number of a kernel's warps on a multiprocessor of sm_90."""
     warps = kernel.threads // WARP
     of_warp = -(-code.registers * WARP // 256) * 256
     by_registers = REGISTERS // of_warp // warps
@@ -185,7 +185,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Compile all kernels and tell of them."""
+    """Compile all kernels; print and write their figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--markdown", type=Path, help="write the page here")

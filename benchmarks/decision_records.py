@@ -30,7 +30,7 @@ EVENTS, DISTINCT, ROUNDS = 4096, 131_072, 11
 Times = list[float]
 
 
-class Way:
+class Variant:
     """From a batch to the disk, for one choice of columns."""
 
     def __init__(self, columns: tuple[str, ...], folder: Path) -> None:
@@ -77,15 +77,15 @@ def main() -> None:
         name for name in full if name not in {column.name for column in DECISION_RECORD_COLUMNS}
     )
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
-        ways = {"without": Way(plain, Path(folder)), "with": Way(full, Path(folder))}
-        rounds: dict[str, list[Times]] = {name: [] for name in ways}
+        variants = {"without": Variant(plain, Path(folder)), "with": Variant(full, Path(folder))}
+        rounds: dict[str, list[Times]] = {name: [] for name in variants}
         for _ in range(ROUNDS):
-            for name, way in ways.items():
-                rounds[name].append(way.measure(batches))
+            for name, variant in variants.items():
+                rounds[name].append(variant.measure(batches))
         print("µs a batch     decide     pack    write    bytes")
-        for name, way in ways.items():
+        for name, variant in variants.items():
             medians = [statistics.median(part) for part in zip(*rounds[name], strict=True)]
-            print(f"{name:12}", *(f"{value:8.1f}" for value in medians), f"{way.close():8,}")
+            print(f"{name:12}", *(f"{value:8.1f}" for value in medians), f"{variant.close():8,}")
 
 
 if __name__ == "__main__":

@@ -41,11 +41,11 @@ def measure_families(
     Parameters
     ----------
     graphs
-        Each names its family.
+        Graphs to measure; each names its family.
     events
-        Events a replay, at least; some are simulated and repeated.
+        Smallest number of events of a replay; some are simulated and repeated.
     show
-        Told the name of each graph before it is measured.
+        Called with the name of each graph before it is measured.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Nanoseconds per event of each kernel and of plain NumPy doing the same, as JSON.
 
-Of the small nets also what ONNX Runtime takes, and the share of the multiply-adds that the core
-can do at most.
+For the small nets, also the time of ONNX Runtime, and the share of the core's peak rate of
+multiply-adds.
 
-Run `python benchmarks/kernels.py`; it takes some seconds and wants an otherwise idle core.
+Run `python benchmarks/kernels.py`; it takes some seconds and needs an otherwise idle core.
 """
 
 import json

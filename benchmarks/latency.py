@@ -1,7 +1,7 @@
 """Latency against offered rate: a front end and a run, each a process, over real sockets.
 
-Open loop: the front end sends at its rate whatever becomes of the events, so that what waits in
-front of a pipeline that is too slow counts.
+Open loop: the front end sends at its rate whatever becomes of the events, so that the wait in front
+of a slow pipeline counts.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _sound(point: Point, budget_s: float) -> bool:
 
 
 def _beyond(point: Point, budget_s: float) -> bool:
-    """Tell whether it makes no sense to offer more."""
+    """Return whether higher rates would only be worse."""
     missing = point["lost"] + point["shed"] + point["dropped"]
     late = point["latency_s"]["p50"] > budget_s
     return bool(missing) or late or point["sent_hz"] < _KEPT_UP * point["offered_hz"]

@@ -1,4 +1,4 @@
-"""Does memory stay flat? A run at full throughput, looked at once a minute."""
+"""Memory of a run at full throughput, sampled once a minute."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FOR_EVER = 1 << 40
 _MINUTE_S = 60.0
 
 
-class Look(Struct, frozen=True):
+class Sample(Struct, frozen=True):
     """Sample of a run: seconds since the first event, events processed, usage of each process."""
 
     at_s: float
@@ -38,54 +38,54 @@ class Look(Struct, frozen=True):
     processes: dict[str, Usage]
 
 
-class _Looker:
-    """Looks at the processes of a run every `step_s`, and stops it after `looks` looks."""
+class _Sampler:
+    """Samples the processes of a run every `step_s`, and stops the run after `samples` samples."""
 
-    def __init__(self, looks: int, step_s: float) -> None:
-        self._max_looks = looks
+    def __init__(self, samples: int, step_s: float) -> None:
+        self._max_samples = samples
         self._step_s = step_s
         self._begun = 0.0
-        self.looks: list[Look] = []
+        self.samples: list[Sample] = []
 
     def __call__(self, control: RunState, account: RunAccounting, source: Source) -> None:
-        """Look if it is time to; called often."""
+        """Take a sample if one is due; called often."""
         settled = account.snapshot().settled
         now = time.monotonic()
         self._begun = self._begun or (now if settled else 0.0)
-        if len(self.looks) == self._max_looks or not settled:
+        if len(self.samples) == self._max_samples or not settled:
             return
-        if now - self._begun >= self._step_s * (len(self.looks) + 1):
+        if now - self._begun >= self._step_s * (len(self.samples) + 1):
             seen = {name: usage(pid) for name, pid in process_tree(os.getpid()).items()}
             held = {name: what for name, what in seen.items() if what is not None}
-            self.looks.append(Look(now - self._begun, settled, held))
-            if len(self.looks) == self._max_looks:
+            self.samples.append(Sample(now - self._begun, settled, held))
+            if len(self.samples) == self._max_samples:
                 control.request_stop()
 
 
 def measure_memory(
     events: EventBatch, schema: Schema, minutes: int, workers: int, minute_s: float = _MINUTE_S
 ) -> dict[str, Any]:
-    """Run the hgcal graph as fast as it goes, recording accepted events, and look at its processes.
+    """Run the hgcal graph as fast as it goes, recording accepted events, and sample its processes.
 
     Parameters
     ----------
     events, schema
         Events to process repeatedly, and their schema.
     minutes
-        How often to look.
+        Number of samples of the processes.
     workers
         Compute workers.
     minute_s
-        Time between two looks, for tests.
+        Time between two samples, s; shorter in tests.
 
     Returns
     -------
     dict
-        ``minutes``: the looks; ``growth_mb``: process name to resident memory at the last look
+        ``minutes``: the samples; ``growth_mb``: process name to resident memory at the last sample
         less that at the first; ``rate_hz``, ``events``, ``restarts``, and the conditions.
     """
     conditions = benchmark_conditions()
-    looker = _Looker(minutes, minute_s)
+    sampler = _Sampler(minutes, minute_s)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
         with RecordingWriter(folder / "in.arrows", schema) as writer:
@@ -99,12 +99,12 @@ def measure_memory(
             sink=ComponentConfig("recording", "kept", sink),
             workers=replace(graph.workers, compute=workers),
         )
-        report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"), looker)
+        report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"), sampler)
     raise_on_error(report)
-    looks = looker.looks
-    first, last = looks[0].processes, looks[-1].processes
+    samples = sampler.samples
+    first, last = samples[0].processes, samples[-1].processes
     return {
-        "minutes": msgspec.to_builtins(looks),
+        "minutes": msgspec.to_builtins(samples),
         "growth_mb": {
             name: last[name].rss_mb - first[name].rss_mb for name in first if name in last
         },

@@ -159,5 +159,5 @@ def _repeat(events: EventBatch, copies: int, path: Path) -> None:
 
 
 def memory() -> str | None:
-    """Return a folder in memory, so that a disk is not what is measured; None if there is none."""
+    """Return a folder in memory, so that no disk is measured; None if there is none."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108

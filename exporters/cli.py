@@ -109,7 +109,7 @@ def build_engine(
     layers: Annotated[Path | None, typer.Option(help="Write what each layer became, JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Tell of the plan as JSON.")] = False,
 ) -> None:
-    """Build a TensorRT engine of a model for the GPU that is here."""
+    """Build a TensorRT engine of a model for the GPU of this machine."""
     from sluice.pipeline.inference import tensorrt_plans
     from sluice.pipeline.inference.repository import find_model_by_label
 

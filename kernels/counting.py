@@ -105,7 +105,7 @@ def matching_rows(outcome: NDArray[np.uint8], wanted: int, rows: NDArray[np.int6
         If `rows` is shorter than `outcome`.
     """
     if rows.size < outcome.size:
-        raise ValueError("rows_of: expected outcome (N,) and rows (N,)")
+        raise ValueError("matching_rows: expected outcome (N,) and rows (N,)")
     found = 0
     for i in range(outcome.size):
         rows[found] = i

@@ -42,7 +42,7 @@ def splitmix64(
     ----------
     event_id : uint64 array, shape (N,)
     salt : int
-        Any 64-bit number, see `salt_of`; hashes of different salts are independent.
+        Any 64-bit number, such as `salt` of a name; hashes of different salts are independent.
     out : uint64 array, shape (N,)
         Output.
 
@@ -81,7 +81,7 @@ def sample_mask(
     ----------
     event_id : uint64 array, shape (N,)
     salt : int
-        Any 64-bit number, see `salt_of`.
+        Any 64-bit number, such as `salt` of a name.
     fraction : float
         0 and less (or NaN) chooses none, 1 and more all.
     out : bool array, shape (N,)
@@ -93,7 +93,7 @@ def sample_mask(
         If the shapes do not fit.
     """
     if out.size != event_id.size:
-        raise ValueError("sampled: expected event_id (N,) and out (N,)")
+        raise ValueError("sample_mask: expected event_id (N,) and out (N,)")
     if not 0.0 < fraction < 1.0:
         for i in range(out.size):
             out[i] = fraction >= 1.0

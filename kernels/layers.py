@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Layers as `run_layers` wants them; made by `compile_layers`.
+    """Layers compiled for `run`; made by `compile_layers`.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ def _groups(used: NDArray[np.bool_]) -> list[tuple[list[int], list[int]]]:
 
 
 def workspace(program: Program) -> F32:
-    """Return the memory that `run_layers` works in; one for each thread."""
+    """Return working memory for `run`; each thread needs its own."""
     return np.zeros((2, program.width * TILE), np.float32)
 
 
@@ -241,7 +241,7 @@ def run(
     steps, index, numbers, rows
         The net as `compile_layers` returns it.
     work : float32 array
-        Working memory that `scratch` allocated.
+        Working memory that `workspace` allocated.
     y : float32 array, shape (N, O)
         Output.
 
@@ -252,10 +252,10 @@ def run(
     """
     events, outputs = y.shape
     if x.shape[0] != events or extra.shape[0] != events or rows.size != outputs + LANES:
-        raise ValueError("run_layers: expected x (N, I), extra (N, J) and y (N, O) of this net")
+        raise ValueError("run: expected x (N, I), extra (N, J) and y (N, O) of this net")
     width = work.shape[1] // TILE
     if x.shape[1] + extra.shape[1] > width or work.shape[0] != 2:
-        raise ValueError("run_layers: expected scratch memory of this net")
+        raise ValueError("run: expected working memory of this net")
     for start in range(0, events, TILE):
         part = min(TILE, events - start)
         source, target = work[0], work[1]

@@ -27,7 +27,7 @@ def decide(
     decision: NDArray[np.uint64],
     outcome: NDArray[np.uint8],
 ) -> None:
-    """Judge N events by P paths.
+    """Decide on N events by P paths.
 
     Parameters
     ----------

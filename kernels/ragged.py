@@ -106,7 +106,7 @@ def pad(
     out: NDArray[np.uint8],
     lengths: NDArray[np.int64],
 ) -> None:
-    """Make some lists equally long: cut behind, or filled up.
+    """Make some lists equally long: truncated, or filled up.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Arguments for every kernel for GPUs: what a batch of events would bring it."""
+"""Arguments of every GPU kernel, as a batch of events has them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     max_events: int = 1 << 22
 
     def call(self) -> Callable[..., None]:
-        """Return what launches the kernel."""
+        """Return the function that launches the kernel."""
         launch: Callable[..., None] = getattr(
             import_module(f"sluice.kernels.cuda.{self.module}"), self.function
         )

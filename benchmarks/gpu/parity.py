@@ -34,13 +34,13 @@ def main() -> int:
             continue
         models.append({"model": model.label, **compare(model, options.backend)})
         print(models[-1], flush=True)
-        # After each model: what is there stays if the time is up.
+        # Written after each model, so that results survive the time limit.
         options.json.write_text(json.dumps({"backend": options.backend, "models": models}))
     return int(not all(one["passed"] for one in models))
 
 
 def compare(model: Model, backend: str) -> dict[str, Any]:
-    """Return how far a backend's outputs are from the CPU's, and how long it took to load."""
+    """Return the difference of a backend's outputs from the CPU's, and the time to load it."""
     found: dict[str, Any] = {
         "passed": False, "why": "", "difference": None, "allowed": model.manifest.tolerance,
         "load_s": None,
@@ -91,7 +91,7 @@ def _difference(model: Model, session: Any) -> float:
 
 
 def _inputs(model: Model, size: int) -> dict[str, Array]:
-    """Return golden events, drawn again and again in another order for each size."""
+    """Return golden events, repeated in another order for each size."""
     golden, _ = model.golden()
     rows = np.random.default_rng(size).integers(0, len(next(iter(golden.values()))), size)
     return {name: np.ascontiguousarray(array[rows]) for name, array in golden.items()}

@@ -1,4 +1,4 @@
-"""Whether a GPU is here: ends with 0, or with 8 and what is missing. Needs nothing but Python."""
+"""Probe for a GPU: exit code 0, or 8 and what is missing. Needs only Python."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def problem() -> str | None:
 
 
 def main() -> int:
-    """Tell, and return the exit code."""
+    """Print the result; return the exit code."""
     why = problem()
     if why is None:
         return 0

@@ -1,4 +1,4 @@
-"""How near each kernel for GPUs comes to what the memory of this GPU allows."""
+"""Rate of each GPU kernel as a share of the limit that this GPU's memory sets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Gpu:
         self.peak = 2e3 * device.MEMORY_CLOCK_RATE * device.GLOBAL_MEMORY_BUS_WIDTH / 8
 
     def about(self) -> dict[str, Any]:
-        """Return its name, its peak, and what a copy within its memory moves a second."""
+        """Return the GPU's name, its memory's peak and the rate of a copy, bytes per second."""
         one, other = (self._cuda.device_array(_BYTES, np.uint8) for _ in range(2))
         seconds = self.seconds(lambda: other.copy_to_device(one))
         return {"gpu": self.name, "peak_bytes_per_s": self.peak,
@@ -55,7 +55,7 @@ class Gpu:
         return self._cuda.to_device(argument) if isinstance(argument, np.ndarray) else argument
 
     def seconds(self, launch: Callable[[], Any]) -> float:
-        """Return what one launch takes."""
+        """Return the time of one launch, s."""
         for _ in range(_WARM):
             launch()
         begin, end = (self._cuda.event(timing=True) for _ in range(2))
@@ -68,7 +68,7 @@ class Gpu:
 
 
 def measure(case: Case, gpu: Any) -> dict[str, Any]:
-    """Return what a kernel does a second, as a share of the memory's peak."""
+    """Return a kernel's rate, bytes per second, and its share of the memory's peak."""
     moved = case.bytes_per_event()
     events = int(min(case.max_events, _BYTES // moved))
     found = {"kernel": case.kernel, "why": "", "events": events, "bytes_per_event": moved}

@@ -23,7 +23,7 @@ _LIMIT_S = 470.0
 
 
 def groups(python: str) -> list[list[Step]]:
-    """Return the steps: what is measured runs alone, what is compared runs side by side."""
+    """Return the steps: measurements run alone, comparisons in parallel."""
 
     def ours(script: str, *words: str) -> tuple[str, ...]:
         return (python, str(_HERE / script), *words, "--json", "{out}")

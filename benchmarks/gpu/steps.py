@@ -43,20 +43,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a step.
+    """Result of a step.
 
     Attributes
     ----------
     passed
-        Whether it ended by itself, with 0.
+        Whether the command exited with 0 within its time limit.
     why
-        Why not, if not.
+        Reason why the step has not passed; empty if it has.
     seconds
-        How long it took.
+        Duration, s.
     found
-        The JSON that it wrote, as far as it came; None if it wrote none.
+        JSON that it wrote; None if it wrote none.
     said
-        The end of what it printed.
+        End of its output.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def run_all(
-    groups: Sequence[Sequence[Step]], limit_s: float, tell: Callable[[str], None]
+    groups: Sequence[Sequence[Step]], limit_s: float, report: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run groups of steps one after the other, the steps of a group beside each other.
 
@@ -78,7 +78,7 @@ def run_all(
         The steps.
     limit_s
         Time limit of all steps, s; a step not begun by then is not run and counts as failed.
-    tell
+    report
         Called with a message at the beginning and the end of each step.
 
     Returns
@@ -91,7 +91,7 @@ def run_all(
     for group in groups:
         left = limit_s - (time.monotonic() - began)
         with ThreadPoolExecutor(len(group)) as pool:
-            outcomes += pool.map(lambda step, left=left: _run(step, left, tell), group)
+            outcomes += pool.map(lambda step, left=left: _run(step, left, report), group)
     return {
         "passed": all(outcome.passed for outcome in outcomes),
         "seconds": time.monotonic() - began,
@@ -99,12 +99,12 @@ def run_all(
     }
 
 
-def _run(step: Step, left_s: float, tell: Callable[[str], None]) -> Outcome:
+def _run(step: Step, left_s: float, report: Callable[[str], None]) -> Outcome:
     limit_s = min(step.limit_s, left_s)
     if limit_s <= 0:
-        tell(f"{step.name}: not run")
+        report(f"{step.name}: not run")
         return Outcome(step.name, False, "not run: the time was up", 0.0, None, "")
-    tell(f"{step.name}: at most {limit_s:.0f} s")
+    report(f"{step.name}: at most {limit_s:.0f} s")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sluice-gpu-") as folder:
         out = Path(folder) / "out.json"
@@ -114,7 +114,7 @@ def _run(step: Step, left_s: float, tell: Callable[[str], None]) -> Outcome:
         why = why or unread
         text = said.read_text(errors="replace")[-_TAIL:] if said.exists() else ""
     seconds = time.monotonic() - began
-    tell(f"{step.name}: {why or 'passed'}, {seconds:.1f} s")
+    report(f"{step.name}: {why or 'passed'}, {seconds:.1f} s")
     return Outcome(step.name, not why, why, seconds, found, text)
 
 
@@ -143,7 +143,7 @@ def _spawn(step: Step, out: Path, said: Path, limit_s: float) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill whatever a step has left."""
+    """Kill the processes that a step has left."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -152,7 +152,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read(out: Path) -> tuple[Any, str]:
-    """Return what a step wrote, and what is wrong with it."""
+    """Return the JSON that a step wrote, and the reason why it is unusable, else empty."""
     if not out.exists():
         return None, ""
     try:

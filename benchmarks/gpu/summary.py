@@ -9,7 +9,7 @@ _BEGIN, _END = "<!-- gpu-check: begin -->", "<!-- gpu-check: end -->"
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """Return tables: how each step went, and what those found that wrote something."""
+    """Return tables: the result of each step, and the findings of those that wrote any."""
     steps = report["steps"]
     verdict = "every step passed" if report["passed"] else "**not every step passed**"
     lines = [f"{report.get('date', '')}: {verdict}, {report['seconds']:.0f} s.".strip(), ""]

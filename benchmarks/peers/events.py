@@ -1,4 +1,4 @@
-"""What every client sends, and what must come back."""
+"""Events that every client sends, and the answers expected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Events:
         return of[first : first + self.size]
 
     def look_at(self, number: int, latents: bytes) -> None:
-        """Compare an answer with what it must be."""
+        """Compare an answer with the expected one."""
         wanted = self.rows(number, self.latents)
         got = np.frombuffer(latents, np.float32)
         if got.size != wanted.size or abs(got.reshape(wanted.shape) - wanted).max() > _TOLERANCE:

@@ -1,4 +1,4 @@
-"""Clients of HTTP servers: as little as it takes, for client and server share the cores."""
+"""Clients of HTTP servers: as little as possible, since client and server share the cores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Connection:
         return True
 
     def take(self) -> bool:
-        """Read what is there; return whether the answer is whole."""
+        """Read what has arrived; return whether the answer is complete."""
         data = self.socket.recv(1 << 20)
         if not data:
             raise ConnectionError("the server hung up")
@@ -89,7 +89,7 @@ class HttpLink:
         self._idle.append(connection)
 
     def _replace(self, connection: Connection) -> list[int]:
-        """Connect anew where the server hung up; return the message that was lost by it."""
+        """Reconnect where the server closed a connection; return the message lost by it."""
         lost = [] if connection in self._idle else [connection.number]
         self._failed += len(lost)
         if not lost:
@@ -110,7 +110,7 @@ class HttpLink:
             self._poll.modify(connection.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def wait(self, timeout_s: float) -> list[int]:
-        """See `IngestClient`."""
+        """Return the numbers of the messages that were answered (`Link.wait`)."""
         done = []
         for fd, what in self._poll.poll(timeout_s):
             connection = self._by_fd[fd]
@@ -134,11 +134,11 @@ class HttpLink:
         return done
 
     def errors(self) -> int:
-        """See `IngestClient`."""
+        """Return the number of wrong answers (`Link.errors`)."""
         return self._failed + self._events.wrong
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         for connection in self._by_fd.values():
             connection.socket.close()
         self._poll.close()

@@ -1,4 +1,4 @@
-"""Offering messages and taking the time: closed loop for throughput, open loop for latency."""
+"""Load generators: closed loop for throughput, open loop for latency."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Link(Protocol):
         """Send a message."""
 
     def wait(self, timeout_s: float) -> list[int]:
-        """Return the numbers of the messages that were answered, soon or after a time."""
+        """Return the numbers of the messages that were answered, waiting for one up to a time."""
 
     def errors(self) -> int:
-        """Return how many answers were wrong."""
+        """Return the number of wrong answers."""
 
 
 class Times:
@@ -77,7 +77,7 @@ def _float(value: Any) -> float | None:
 def closed_loop(
     link: Link, events: int, in_flight: int, warm_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Keep `in_flight` messages on their way, as fast as answers come."""
+    """Keep `in_flight` messages in flight, as fast as answers come."""
     times = Times()
     in_flight = min(in_flight, link.max_in_flight)
     waiting, first = 0, 0

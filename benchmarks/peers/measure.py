@@ -21,7 +21,7 @@ _STOP_S = 10.0
 
 
 def free_port() -> int:
-    """Return a port that is free, and the two above it most likely too."""
+    """Return a port that is free; the two above it are most likely free too."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
@@ -45,8 +45,8 @@ def served(command: list[str], env: dict[str, str], log: Path) -> Iterator[subpr
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a measurement finds and leaves things; `work` is its own, beside the events."""
+class Folders:
+    """Folders of a measurement; `work` is its own, beside the events."""
 
     environment: Path
     work: Path
@@ -54,20 +54,20 @@ class Place:
 
 
 def measure(
-    name: str, size: int, place: Place, warm_s: float, seconds: float
+    name: str, size: int, folders: Folders, warm_s: float, seconds: float
 ) -> list[dict[str, Any]]:
     """Start a peer for messages of one size, measure, end it."""
     peer, port = PEERS[name], free_port()
-    place.work.mkdir()
-    graph, log = place.work / "graph.toml", place.work / "server.log"
+    folders.work.mkdir()
+    graph, log = folders.work / "graph.toml", folders.work / "server.log"
     if peer.column:
-        graph.write_text(peer.graph(port, place.work / "reply"))
-    words = {"folder": place.environment, "servers": HERE / "servers", "port": port}
+        graph.write_text(peer.graph(port, folders.work / "reply"))
+    words = {"folder": folders.environment, "servers": HERE / "servers", "port": port}
     command = [part.format(graph=graph, **words) for part in peer.command.split()]
     task = _task(peer, port, size, warm_s, seconds)
     allowed_s = 240 + len(task["loops"]) * (warm_s + seconds + 10)
-    python = sys.executable if not peer.package else place.environment / "bin" / "python"
-    env = _variables(peer, port, size, place)
+    python = sys.executable if not peer.package else folders.environment / "bin" / "python"
+    env = _variables(peer, port, size, folders)
     with served(command, env, log) as server, subprocess.Popen(
         [python, HERE / "client.py", json.dumps(task)], env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -98,19 +98,19 @@ def _finish(
     return client.communicate()
 
 
-def _variables(peer: Peer, port: int, size: int, place: Place) -> dict[str, str]:
+def _variables(peer: Peer, port: int, size: int, folders: Folders) -> dict[str, str]:
     return {
-        **os.environ, "PEER_MODEL": str(place.model), "PEER_PORT": str(port),
+        **os.environ, "PEER_MODEL": str(folders.model), "PEER_PORT": str(port),
         "PEER_SIZE": str(size), "PEER_TOGETHER": str(peer.together[size]),
-        "PEER_EVENTS": str(place.work.parent), "PEER_REPLY": str(place.work / "reply"),
+        "PEER_EVENTS": str(folders.work.parent), "PEER_REPLY": str(folders.work / "reply"),
         "PEER_COLUMN": peer.column, "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{HERE / 'servers'}{os.pathsep}{place.work.parent}",
-        "PYTRITON_HOME": str(place.work), "SLUICE_STATE": str(place.work),
+        "PYTHONPATH": f"{HERE / 'servers'}{os.pathsep}{folders.work.parent}",
+        "PYTRITON_HOME": str(folders.work), "SLUICE_STATE": str(folders.work),
     }  # fmt: skip
 
 
 def _task(peer: Peer, port: int, size: int, warm_s: float, seconds: float) -> dict[str, Any]:
-    """Return what the client shall do."""
+    """Return the task of the client."""
     loops: list[dict[str, Any]] = [{"in_flight": messages} for messages in IN_FLIGHT[size]]
     loops.append({"in_flight": max(IN_FLIGHT[size]), "rate_hz": RATES[size]})
     return {

@@ -69,7 +69,7 @@ class PvaLink:
         self._server.update("peer:images", update)
 
     def wait(self, timeout_s: float) -> list[int]:
-        """See `IngestClient`."""
+        """Return the numbers of the messages that were answered (`Link.wait`)."""
         if not self._done:
             select.select([self._signal], [], [], timeout_s)
         ready, _, _ = select.select([self._signal], [], [], 0)
@@ -86,10 +86,10 @@ class PvaLink:
         return numbers
 
     def errors(self) -> int:
-        """See `IngestClient`."""
+        """Return the number of wrong answers (`Link.errors`)."""
         return self._events.wrong
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._channel.stopMonitor()
         self._server.stop()

@@ -1,7 +1,7 @@
 """Measure Sluice and systems that do the same job: same encoder, same events, same cores.
 
 One system at a time, transport included: the client sends images and takes latents back. Closed
-loop: so many messages are on their way, as fast as answers come. Open loop: messages at a fixed
+loop: a fixed number of messages in flight, as fast as answers come. Open loop: messages at a fixed
 rate, latency from the moment a message was due. ``install.sh`` makes the peers' environments.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from measure import Place, measure
+from measure import Folders, measure
 from systems import PEERS, SIZES, Peer
 from table import markdown
 
@@ -77,7 +77,7 @@ def register_reply_sink(folder: Path) -> None:
 def run_peer(
     name: str, environments: Path, work: Path, model: Path, warm_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Return all that is known of one peer; ``reason`` where it could not be measured."""
+    """Return the results of one peer; ``reason`` where it could not be measured."""
     peer: Peer = PEERS[name]
     folder = environments / name
     entry: dict[str, Any] = {"about": peer.about, "version": None, "results": [], "reason": None}
@@ -85,8 +85,8 @@ def run_peer(
         packages = versions(name, folder)
         entry |= {"packages": packages, "version": packages[peer.package or "sluice-daq"]}
         for size in SIZES:
-            place = Place(folder, work / f"{name}-{size}", model)
-            for result in measure(name, size, place, warm_s, seconds):
+            folders = Folders(folder, work / f"{name}-{size}", model)
+            for result in measure(name, size, folders, warm_s, seconds):
                 print(f"  {name}: {json.dumps(result)}", file=sys.stderr, flush=True)
                 entry["results"].append(result)
     except (OSError, KeyError, RuntimeError, subprocess.SubprocessError) as error:

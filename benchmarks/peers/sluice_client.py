@@ -72,11 +72,11 @@ class SluiceLink:
     def send(self, number: int) -> None:
         """Send a RAW message."""
         size = self._events.size
-        if number == 0:  # of a new measurement; ids go on
+        if number == 0:  # a new measurement; ids continue
             self._base = self._next
         first = (self._base + number) * size
         at = number % self._events.messages * size
-        if at % _TOGETHER == 0:  # what was there before has been copied: it was sent
+        if at % _TOGETHER == 0:  # the previous ids were sent, so copied
             ids = self._ids[at : at + max(size, _TOGETHER)]
             ids[:] = np.arange(first, first + len(ids))
         if size > 1:
@@ -89,7 +89,7 @@ class SluiceLink:
             self._link.receive_all()
 
     def wait(self, timeout_s: float) -> list[int]:
-        """See `IngestClient`."""
+        """Return the numbers of the messages that were answered (`Link.wait`)."""
         ready, _, _ = select.select([self._replies], [], [], timeout_s)
         if not ready:
             return []
@@ -123,7 +123,7 @@ class SluiceLink:
         return numbers
 
     def _count_down(self, ids: Any, block: bytes, width: int) -> list[int]:
-        """Return the messages of which the last events are there."""
+        """Return the messages whose last events have arrived."""
         size, events = self._events.size, len(ids)
         done: list[int] = []
         messages = ids // size
@@ -146,11 +146,11 @@ class SluiceLink:
         return done
 
     def errors(self) -> int:
-        """See `IngestClient`."""
+        """Return the number of wrong answers (`Link.errors`)."""
         return self._events.wrong
 
     def close(self) -> None:
-        """Say that this was all, and hang up."""
+        """Send the end of the run, and close."""
         self._link.end(self._next * self._events.size)
         self._link.close()
         self._replies.close()

@@ -1,4 +1,4 @@
-"""How each peer is started, and with which options for messages of which size."""
+"""Peers: the command of each, and its options for each size of message."""
 
 from __future__ import annotations
 

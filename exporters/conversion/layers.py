@@ -1,4 +1,4 @@
-"""From an ONNX graph to plain layers, where it is nothing more, for `sluice.kernels.layers`."""
+"""Conversion of an ONNX graph that is only layers to arrays for `sluice.kernels.layers`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class _Flow:
-    """What is known of a value: which inputs it comes from, and through which layers."""
+    """Origin of a value in the graph: its inputs, and the layers it has passed."""
 
     inputs: tuple[str, ...]
     scale: float = 1.0

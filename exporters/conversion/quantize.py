@@ -142,7 +142,7 @@ class _Batches:
 
 
 def _prepared(model: bytes) -> bytes:
-    # Shapes of all values, and batch normalisation folded into what is before it.
+    # Infers the shapes of all values and folds batch normalisation into the layer before it.
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(prefix="sluice-int8-") as folder:

@@ -1,4 +1,4 @@
-"""From ONNX to TensorRT: a strongly typed network, its engine plan, and what the plan is for.
+"""Conversion from ONNX to TensorRT: a strongly typed network, its plan, and the plan's fingerprint.
 
 Precision is what the ONNX graph says, in TensorRT 10 as in 11: 16 bits are a graph cast to them,
 8 bits are pairs of quantise and dequantise. Only members common to both are used.
@@ -27,7 +27,7 @@ from sluice.pipeline.inference.tensorrt_plans import Fingerprint, Range
 
 @dataclass(frozen=True)
 class Built:
-    """A plan that was built: its file, what it is for, and how long it took."""
+    """A plan that was built: file, fingerprint, size in bytes, time of the build in seconds."""
 
     file: Path
     fingerprint: Fingerprint
@@ -50,7 +50,7 @@ def build(
     model
         The model.
     precision
-        Precision, one of `plans.PRECISIONS`.
+        Precision, one of `tensorrt_plans.PRECISIONS`.
     batch
         Events at once.
     root
@@ -140,7 +140,7 @@ def _profile(
 
 
 def _open(size: int, axis: int, events: int, items: int) -> int:
-    """Return the size of an axis, for so many events and items where the graph leaves it open."""
+    """Return the size of an axis; the number of events or items where the graph leaves it open."""
     return size if size >= 0 else items if axis else events
 
 
@@ -155,7 +155,7 @@ def _compile(
     builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig,
     precision: str, timing: Path, model: Model, log: _Log,
 ) -> bytes:  # fmt: skip
-    """Return the plan; kernels timed before on this kind of GPU are not timed anew."""
+    """Return the plan; kernels timed before on this kind of GPU are not timed again."""
     (config.set_flag if precision == "tf32" else config.clear_flag)(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     cache = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
@@ -176,7 +176,7 @@ def _compile(
 
 
 def _inspect(plan: bytes, log: _Log) -> str:
-    """Return what TensorRT says of each layer of a plan, JSON."""
+    """Return TensorRT's report on each layer of a plan, JSON."""
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     inspector = engine.create_engine_inspector()
     said: str = inspector.get_engine_information(trt.LayerInformationFormat.JSON)

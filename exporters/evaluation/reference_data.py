@@ -1,4 +1,4 @@
-"""Where measured data and the archives of studies are found."""
+"""Folders of measured data and of studies' archives."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def find_study(family: str) -> Path:
 
 
 def study_beside(models: Path, family: str) -> Path:
-    """Return the folder where an export into a model repository leaves the family's study."""
+    """Return the folder to which an export into a model repository writes the family's study."""
     return Path(os.environ.get("SLUICE_STUDIES", models.parent / "studies")) / family

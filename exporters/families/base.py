@@ -26,7 +26,7 @@ GROUP = "sluice.families"
 
 
 class TrainOptions(msgspec.Struct, frozen=True):
-    """What `sluice train` was asked for."""
+    """Options of `sluice train`."""
 
     out: Path
     seed: int | None = None
@@ -36,7 +36,7 @@ class TrainOptions(msgspec.Struct, frozen=True):
 
 
 class EvaluateOptions(msgspec.Struct, frozen=True):
-    """What `sluice evaluate` was asked for."""
+    """Options of `sluice evaluate`."""
 
     data: Path | None = None
     plots: Path | None = None

@@ -80,7 +80,7 @@ def _begin(parent: int, prepare: Callable[[], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        # Gone before the kernel was asked to tell.
+        # The parent exited before prctl was called: no signal will come.
         os._exit(1)
     if prepare is not None:
         prepare()

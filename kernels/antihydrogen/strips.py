@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array
 
 Z, PHI, PHI_OUTER = 447, 246, 290
-#: Where each view begins, and where the last ends: inner z, inner φ, outer z, outer φ.
+#: First strip of each view, then the end of the last: inner z, inner φ, outer z, outer φ.
 VIEWS = (0, Z, Z + PHI, 2 * Z + PHI, 2 * Z + PHI + PHI_OUTER)
 STRIPS = VIEWS[-1]
-#: Radii of the layers; strips are 1 mm apart.
+#: Radii of the layers, mm; strips are 1 mm apart.
 INNER_MM, OUTER_MM = 78.5, 90.3
 BYTES = (STRIPS + 7) // 8
-#: What `images` says of an event: fine, or bits behind the last strip are set.
+#: Status of an event: valid, or bits beyond the last strip are set.
 FINE, PADDING = 0, 1
 
 
@@ -101,9 +101,9 @@ def to_images(
     """
     events = packed.shape[0]
     if packed.shape[1] != BYTES or layers.shape[0] != events or status.shape[0] != events:
-        raise ValueError("images: expected packed (N, 179), layers (N,) and status (N,)")
+        raise ValueError("to_images: expected packed (N, 179), layers (N,) and status (N,)")
     if z.shape != (events, 2, Z) or phi.shape != (events, 2, PHI):
-        raise ValueError("images: expected z (N, 2, 447) and phi (N, 2, 246)")
+        raise ValueError("to_images: expected z (N, 2, 447) and phi (N, 2, 246)")
     scale = np.float32(OUTER_MM / INNER_MM)
     outer = np.empty(PHI_OUTER + 1, np.float32)
     outer[PHI_OUTER] = 0

@@ -69,7 +69,7 @@ class KernelCache(FunctionCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Store the compiled code of a signature; a warning if the disk does not take it."""
+        """Store the compiled code of a signature; warn if it cannot be written."""
         try:
             super().save_overload(sig, data)
         except OSError as error:

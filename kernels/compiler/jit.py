@@ -103,7 +103,7 @@ def overloadable(function: F) -> F:
 def llvm_intrinsic(function: Callable[..., Any]) -> Any:
     """Make a building block whose machine instructions `function` emits itself.
 
-    For what the compiler does not find by itself; see `sluice.kernels.compiler.simd`.
+    Used by `sluice.kernels.compiler.simd` for code that the compiler does not find by itself.
     """
     return intrinsic(function)  # type: ignore[no-untyped-call,unused-ignore]
 

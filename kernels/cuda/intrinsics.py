@@ -1,4 +1,4 @@
-"""What a GPU has an instruction for and Python has none: each on a GPU and in the simulator.
+"""GPU instructions that Python lacks, as functions: for a GPU and for the simulator.
 
 The two differ in nothing but these functions.
 """

@@ -168,7 +168,7 @@ def min_of_warp(number: float) -> tuple[float, int]:
 
 @cuda.jit(device=True, inline="always")
 def ballot(yes: bool) -> int:
-    """Return for which of the 32 lanes `yes` holds, a bit each."""
+    """Return the lanes, of 32, for which `yes` holds, a bit each."""
     return cuda.ballot_sync(_ALL, yes)
 
 

@@ -1,4 +1,4 @@
-"""What `lanes_emitted` does, for numba's simulator, whose blocks are one warp."""
+"""The functions of `intrinsics_device` for numba's simulator, whose blocks are one warp."""
 
 import threading
 from typing import Any
@@ -89,7 +89,7 @@ def min_of_warp(number: Any) -> Any:
 
 
 def ballot(yes: Any) -> Any:
-    """Return for which of the 32 lanes `yes` holds, a bit each."""
+    """Return the lanes, of 32, for which `yes` holds, a bit each."""
     return sum(1 << lane for lane, one in enumerate(_numbers(yes)) if one)
 
 

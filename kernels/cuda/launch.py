@@ -58,7 +58,7 @@ def value(dtype: str) -> Any:
 
 
 def threads(wanted: int) -> int:
-    """Return the threads of a block: as wanted, but one warp in the simulator."""
+    """Return the threads of a block: `wanted`, but one warp in the simulator."""
     return WARP if SIMULATED else wanted
 
 
@@ -113,7 +113,7 @@ class Kernel:
     def _compiled(self) -> Any:
         if SIMULATED:
             return cuda.jit(self.function)
-        # Without link-time optimisation, so that what runs is what ptxas tells of in the table.
+        # Without link-time optimisation, so that the code that runs is the code of ptxas's report.
         return cuda.jit(self.function, launch_bounds=self.launch_bounds, lto=False)
 
     def __call__(self, blocks: int, stream: Stream, *arguments: Any) -> None:
@@ -132,12 +132,12 @@ class Kernel:
 def kernel(
     *arguments: Any, threads: int, resident: int, traffic: Traffic
 ) -> Callable[[Any], Kernel]:
-    """Declare a kernel; see `Kernel`."""
+    """Declare the decorated function as a `Kernel`, whose parameters these are."""
     return lambda function: Kernel(function, arguments, threads, resident, traffic)
 
 
 class _Flat:
-    """A device array without its shape, of the type that a kernel declares."""
+    """A device array without its shape, of the dtype that a kernel declares."""
 
     def __init__(self, owner: Any, interface: dict[str, Any], dtype: str) -> None:
         size = prod(interface["shape"]) * int(interface["typestr"][2:]) // int(dtype[1:])

@@ -1,4 +1,4 @@
-"""What numba's simulator needs to be relied on, and to be quicker."""
+"""Corrections to numba's simulator: races removed, barriers that block instead of polling."""
 
 import sys
 import threading
@@ -59,7 +59,7 @@ class _Block(kernel.BlockManager):  # type: ignore[misc,unused-ignore]
             thread.start()
         for thread in threads:
             thread.join()
-        # Those that a failure has stopped tell of nothing else.
+        # The failure itself first: threads that it stopped only report that they were stopped.
         faults = [thread.exception for thread in threads if thread.exception]
         for kind, trace in sorted(faults, key=lambda fault: isinstance(fault[0], _Stopped)):
             raise kind.with_traceback(trace)
@@ -75,7 +75,7 @@ class _Block(kernel.BlockManager):  # type: ignore[misc,unused-ignore]
                 raise _Stopped("another thread of the block has failed")
 
     def leave(self, *, failed: bool) -> None:
-        """Count a thread out."""
+        """Remove a thread from the block, which no longer waits for it."""
         with self._changed:
             self._alive -= 1
             self._failed |= failed

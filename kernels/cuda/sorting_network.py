@@ -1,4 +1,4 @@
-"""A network that sorts: the same comparisons for all, as threads that march together want it.
+"""Sorting network: comparisons that do not depend on the data, so that no threads diverge.
 
 References
 ----------

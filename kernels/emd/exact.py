@@ -17,7 +17,7 @@ _CHUNK = 4096
 
 
 def is_metric(distance: NDArray[Any], tolerance: float = 1e-12) -> bool:
-    """Say whether a ground distance is one for which shared mass may stay in place.
+    """Return whether a ground distance is a metric, for which shared mass may stay in place.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def is_metric(distance: NDArray[Any], tolerance: float = 1e-12) -> bool:
     Returns
     -------
     bool
-        Whether it is finite, not negative, symmetric, zero on the diagonal and never longer than a
-        way round. Different cells may be at distance zero.
+        Whether it is finite, not negative, symmetric, zero on the diagonal and satisfies the
+        triangle inequality. Different cells may be at distance zero.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A network simplex in exact arithmetic, for the transportation problem of `emd_kernels`.
+"""A network simplex in exact arithmetic, for the problem of `transport_problem`.
 
 Masses and costs are integers, so that nothing needs a tolerance. Masses are multiples of 128, and
 every node but one is given 1 on top (Orden's perturbation): no flow of any tree is zero, each pivot
@@ -6,7 +6,7 @@ lowers the cost, so the simplex cannot cycle, and rounding to multiples of 128 t
 perturbation away again. Trees whose flows stay positive under it are the strongly feasible ones.
 
 Sources are nodes 0 to m - 1, sinks m to m + n - 1; at most 64, so that the nodes below each node
-are the bits of one word. Numba's cache of `emd_kernels` does not notice a change in this file.
+are the bits of one word.
 
 References
 ----------
@@ -35,7 +35,7 @@ Nodes = NDArray[np.uint64]
 
 
 class Workspace(NamedTuple):
-    """Work space of one thread: costs, then per cell, then per node."""
+    """Working memory of one thread: costs, arrays over cells, arrays over nodes."""
 
     unit: float  # distance of a cost of 1
     cost: I64  # of each arc, rounded, times 64, plus the sink's number

@@ -1,7 +1,7 @@
 """Exact Earth mover's distances: from distributions to a transportation problem and back.
 
 Masses and costs are rounded once to integers, as finely as float64 has them, for the simplex in
-`emd_tree`.
+`network_simplex`.
 
 References
 ----------
@@ -245,7 +245,7 @@ def emd(p: F64, q: F64, distance: F64, out: F64) -> None:
     )
 )
 def emd_dual(p: F64, q: F64, distance: F64, out: F64, dual: F64) -> None:
-    """Find what `emd` finds, and a function for each pair that certifies it.
+    """Find the distances that `emd` finds, and for each pair a function that certifies it.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sluice.kernels.compiler.jit import device_function, input_array, kernel, output_array, scalar
 
-#: Candidates are sound; or some have a value that is not finite; or a momentum below zero.
+#: Status of an event's candidates: valid; a value is not finite; a momentum is below zero.
 SOUND, NOT_FINITE, NEGATIVE = 0, 1, 2
 
 # Rows of the table of pseudo-jets: momentum, position, power of pT², distance² to the nearest.

@@ -12,7 +12,7 @@ from .substructure import substructure
 __all__ = ["NEGATIVE", "NOT_FINITE", "OBSERVABLES", "SOUND", "leading_jets", "measure_substructure",
            "substructure"]  # fmt: skip
 
-#: What `substructure` measures, in the order of its columns.
+#: Names of the columns that `substructure` writes, in order.
 OBSERVABLES = (
     "tau21", "c2", "d2", "angularity", "aplanarity",
     "fox_wolfram_20", "kt_dr", "planar_flow", "split12", "zcut12",

@@ -119,7 +119,7 @@ def _planar_flow(momenta: NDArray[np.float64], jet: NDArray[np.float64]) -> floa
 
 @device_function
 def _min_eigenvalue(m: NDArray[np.float64]) -> float:
-    """Return that of a symmetric 3 × 3 matrix, by the trigonometric formula."""
+    """Return the smallest eigenvalue of a symmetric 3 × 3 matrix, by the trigonometric formula."""
     off = m[0, 1] ** 2 + m[0, 2] ** 2 + m[1, 2] ** 2
     q = (m[0, 0] + m[1, 1] + m[2, 2]) / 3.0
     a, b, c = m[0, 0] - q, m[1, 1] - q, m[2, 2] - q
@@ -198,7 +198,7 @@ def _place(momenta: NDArray[np.float64], points: NDArray[np.float64]) -> None:
 
 
 @device_function
-def _tell(jet: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+def _write_kinematics(jet: NDArray[np.float64], out: NDArray[np.float32]) -> None:
     pt = math.hypot(jet[0], jet[1])
     out[0], out[1] = pt, math.asinh(jet[2] / pt) if pt > 0.0 else 0.0
     out[2], out[3] = math.atan2(jet[1], jet[0]), math.sqrt(_mass2(jet[0], jet[1], jet[2], jet[3]))
@@ -251,7 +251,7 @@ def substructure(
         for row in range(4):
             jet[row] = own[row].sum()
         _place(own, points)
-        _tell(jet, kinematics[n])
+        _write_kinematics(jet, kinematics[n])
         _axes(jet, pair, axes)
         one, two, three = _correlators(points, pairs, high - low)
         if high - low > 1:

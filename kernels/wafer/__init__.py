@@ -1,4 +1,4 @@
-"""Everything a wafer needs between the front end's link and the encoder, and behind it."""
+"""Kernels of wafers: input link, image for the encoder, output link, classical codecs, geometry."""
 
 from .geometry import (
     ADC_PER_MIPT,

@@ -1,4 +1,4 @@
-"""The front-end chip's classical ways to compress a wafer, and how many bits each sends.
+"""The front-end chip's classical codecs, and the number of bits that each sends.
 
 Bits are those of the link's frames without the number of the bunch crossing and without padding to
 whole links, as for `wafer.packed_bits`.

@@ -1,9 +1,9 @@
-"""What the front-end chip's classical algorithms send of a wafer, and what a receiver makes of it.
+"""The front-end chip's classical codecs, encoded and decoded: compiled kernels.
 
 All take the low bits that the chip drops before it codes charges as floats (`drop`: 3 in
 high-density, 1 in low-density modules); a negative `drop` sends charges and sums uncoded, as
 published comparisons do. Integer charges come back at the centre of their bin. Charges are finite
-and not negative (`wafer.normalise` tells those that are not).
+and not negative (the status of `wafer.normalise` marks those that are not).
 
 References
 ----------
@@ -194,7 +194,7 @@ def super_trigger_cell(
     spread : bool
         Share the sum out among the group's cells; else put it on the largest, the last of equals.
     drop : int
-        Not negative: sums are coded (nothing is dropped from them); negative: uncoded.
+        Coding of the sums: coded if 0 or more (no bits are dropped), uncoded if negative.
     decoded : float32 array, shape (N, 48)
         Output, transverse ADC counts.
 

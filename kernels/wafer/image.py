@@ -1,4 +1,4 @@
-"""The image a wafer encoder sees: normalised by a power of two, arranged 8x8."""
+"""The image that a wafer encoder reads: normalised by a power of two, arranged 8x8."""
 
 import math
 

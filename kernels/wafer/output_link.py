@@ -94,7 +94,7 @@ def _pack(
                 # A shift by 64 is undefined, and would be one where the word ended just here.
                 word = four << (width - fill) if fill else np.uint64(0)
         if at + eight <= np.uint64(out.size):
-            # The next record overwrites what is too much.
+            # The next record overwrites the bytes beyond this one.
             _store(out, at, word)
             continue
         for _ in range((fill + np.uint64(7)) >> np.uint64(3)):

@@ -16,17 +16,17 @@ from sluice.pipeline.sinks.base import Keep
 
 
 class ReplySink:
-    """Sends ``events, then their ids, then the column`` over a local socket; see `Sink`."""
+    """A `Sink` that sends ``events, their ids, the column`` over a local socket."""
 
     class Options(Struct, frozen=True, forbid_unknown_fields=True):
-        """Where the client listens, and what it wants."""
+        """Address of the client, and the column it wants."""
 
         path: str
         column: str
 
     keep: Keep = "all"
-    full_timeout_s = 0.0
-    hold_s = 0.0
+    disk_full_timeout_s = 0.0
+    max_group_delay_s = 0.0
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -53,9 +53,9 @@ class ReplySink:
         self._events += batch.events
 
     def close(self, eor: dict[str, Any] | None) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def describe(self) -> dict[str, Any]:
-        """Return how much was sent."""
+        """Return the number of events sent."""
         return {"path": self._path, "events": self._events}

@@ -92,7 +92,7 @@ def joined(parts: list[Annihilations]) -> Annihilations:
 
 
 def real(name: str) -> Annihilations | None:
-    """Return the events of one of `FILES`, or None where it is not."""
+    """Return the events of one of `FILES`, or None if the file is missing."""
     path = reference_data.folder() / "antihydrogen" / name
     return read(path) if path.is_file() else None
 

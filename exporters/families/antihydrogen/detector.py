@@ -58,7 +58,7 @@ def _scatter(state: Any, way: Any, p: Any, mass: Any, thickness: Any) -> None:
 
 @device_function
 def _fire(bits: Any, view: Any, low: Any, high: Any) -> None:
-    """Fire the strips of a view between two places, in strips."""
+    """Fire the strips of a view between two positions, in strips."""
     first = max(0, math.floor(low))
     last = min(VIEWS[view + 1] - VIEWS[view] - 1, math.floor(high))
     for strip in range(first, last + 1):
@@ -98,7 +98,7 @@ def _hit(state: Any, at: Any, way: Any, layer: Any, toy: Any, bits: Any) -> None
 
 @device_function
 def _leave(at: Any, way: Any, elapsed: Any, slowness: Any, tracks: Any) -> None:
-    """Note a particle that leaves the tracker in the first free row, if there is one."""
+    """Record a particle that leaves the tracker in the first free row, if any."""
     for row in tracks:
         if row[SLOWNESS] == 0.0:
             for k in range(3):
@@ -165,7 +165,7 @@ def _prongs(state: Any) -> Any:
 
 @device_function
 def _convert(state: Any, start: Any, toy: Any, bits: Any, tracks: Any) -> None:
-    """Let a photon of a π0 become a pair in the trap's wall, if it does."""
+    """Convert a photon of a π0 to a pair in the trap's wall, with the probability for it."""
     at, way = np.empty(3), np.empty(3)
     _isotropic(state, way)
     across = max(0.1, math.hypot(way[0], way[1]))
@@ -273,7 +273,7 @@ def deposit_hits(
     seed: int, first: int, toy: NDArray[np.float64], tracks: NDArray[np.float64],
     bits: NDArray[np.uint8],
 ) -> None:  # fmt: skip
-    """Let straight tracks, (N, K, 8) as of `fill`, through the strips, (N, 1430)."""
+    """Fire the strips, (N, 1430), that straight tracks, (N, K, 8), hit."""
     if toy.shape[0] != CONSTANTS or bits.shape != (tracks.shape[0], STRIPS):
         raise ValueError("strike: expected toy (18,), tracks (N, K, 8) and bits (N, 1430)")
     state, at = np.empty(1, np.uint64), np.empty(3)

@@ -1,4 +1,4 @@
-"""How good the antihydrogen models are: the tables of `sluice evaluate antihydrogen`."""
+"""Evaluation of the antihydrogen models: the tables of `sluice evaluate antihydrogen`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The antihydrogen models on their way into the repository: columns, golden inputs, card."""
+"""Export of the antihydrogen models into the repository: columns, golden inputs, card."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def by_coverage(score: NDArray[Any], sample: Annihilations) -> dict[str, float]:
 
 
 def baseline(sample: Annihilations) -> dict[str, float]:
-    """Return what the vertex' radius alone can do, on the events that have a vertex."""
+    """Return the metrics of the vertex radius as a score, on the events that have a vertex."""
     coverage, radius = sample.coverage()
     rows = coverage == COVERAGE.index("vertex")
     positive = sample.truth[rows] == 1
@@ -53,7 +53,7 @@ def baseline(sample: Annihilations) -> dict[str, float]:
 
 
 def shares(sample: Annihilations) -> dict[str, float]:
-    """Return which share of the events is of each class of coverage."""
+    """Return the share of the events in each class of coverage."""
     coverage, _ = sample.coverage()
     return {name: float((coverage == index).mean()) for index, name in enumerate(COVERAGE)}
 

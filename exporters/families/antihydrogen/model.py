@@ -45,7 +45,7 @@ class TwoPaths(nn.Module):
         return score
 
     def joined(self, z: Tensor, phi: Tensor) -> Tensor:
-        """Return what both paths make of the images, in a row."""
+        """Return the outputs of both paths, concatenated."""
         # As images of one row: convolutions of two dimensions are the faster ones to train.
         made = (self.z(z.unsqueeze(2)), self.phi(phi.unsqueeze(2)))
         return torch.cat([one.flatten(1) for one in made], 1)
@@ -67,12 +67,12 @@ def path(channels: Sequence[int]) -> nn.Sequential:
 
 
 def left(strips: int) -> int:
-    """Return how long what a path makes of some strips is."""
+    """Return the length of a path's output for a number of strips."""
     return strips >> len(KERNELS)
 
 
 def head(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
-    """Return the layers from what is joined to the score."""
+    """Return the layers from the joined paths to the score."""
     return nn.Sequential(
         nn.Linear(width, hidden[0]), nn.ReLU(), nn.Linear(hidden[0], hidden[1]), nn.ReLU(),
         nn.Dropout(dropout), nn.Linear(hidden[1], 1),

@@ -1,4 +1,4 @@
-"""How the antihydrogen nets are trained: on the toy's events, shifted along z or not."""
+"""Training of the antihydrogen nets: on the toy's events, shifted along z or not."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _one(run: TrainingRun, name: str, number: int) -> Scores:
 
 
 def sample(run: TrainingRun) -> Sample:
-    """Simulate the events of a training and part them."""
+    """Simulate the events of a training and split them."""
     return _sample(run.recipe.events, run.seed, run.recipe.validation)
 
 
@@ -76,7 +76,7 @@ def build(net: Net) -> TwoPaths:
 
 
 def split(whole: Annihilations, share: float) -> Sample:
-    """Part a sample: its last events are for validation."""
+    """Split a sample: its last events are for validation."""
     cut = len(whole) - max(1, round(share * len(whole)))
     return Sample(whole.part(slice(0, cut)), whole.part(slice(cut, None)))
 
@@ -131,5 +131,5 @@ def _claim(run: TrainingRun) -> None:
 
 
 def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
-    """Return what the training left beside its checkpoints."""
+    """Return the provenance that the training wrote beside its checkpoints."""
     return provenance.read(checkpoints, Provenance[Recipe], "antihydrogen")

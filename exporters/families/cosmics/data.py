@@ -32,16 +32,16 @@ class Readouts:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of all of it."""
+        """Hex SHA-256 of strips, bars and truths."""
         arrays = (self.strips, self.bars, self.truth)
         return hashlib.sha256(b"".join(one.tobytes() for one in arrays)).hexdigest()
 
     def part(self, rows: NDArray[Any] | slice) -> Readouts:
-        """Return some of them."""
+        """Return some of the readouts."""
         return Readouts(self.strips[rows], self.bars[rows], self.truth[rows])
 
     def seen(self, names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return what a net sees of them, as the stages make it online."""
+        """Return the inputs of a net, as the stages make them online."""
         hodoscope = np.empty((len(self), 2, self.bars.shape[1]), np.float32)
         time_since_first_hit(self.bars, hodoscope)
         z, phi, _ = unpacked(self.strips)

@@ -1,4 +1,4 @@
-"""How good the cosmics models are: the tables of `sluice evaluate cosmics`."""
+"""Evaluation of the cosmics models: the tables of `sluice evaluate cosmics`."""
 
 from __future__ import annotations
 

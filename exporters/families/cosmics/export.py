@@ -1,4 +1,4 @@
-"""The cosmics models on their way into the repository: columns, golden inputs, cards."""
+"""Export of the cosmics models into the repository: columns, golden inputs, cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a net separates muons from annihilations."""
+"""Separation of muons from annihilations by a net."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = 0.99
 
 
 def selections(sample: Readouts) -> dict[str, NDArray[np.bool_]]:
-    """Return the (N,) masks of what is measured, by the suffix of its figures.
+    """Return the (N,) masks of the selections that are measured, by the suffix of their figures.
 
     All readouts, and ``_two_layers``: those with hits in both layers of strips.
     """

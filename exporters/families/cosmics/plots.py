@@ -1,4 +1,4 @@
-"""Plots of the cosmics family: how well strips and bars tell muons from annihilations."""
+"""Plots of the cosmics family: separation of muons from annihilations by strips and bars."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def curves(
                 axis.plot(*kept, label=f"{_SEES.get(name, name)}: area {area:.3f}")
             axis.plot([0, 1], [0, 1], ":", color="gray")
             axis.set(xlabel="muons kept", ylabel="annihilations kept")
-            _tell(axis, suffix, rows)
+            _label(axis, suffix, rows)
     return path
 
 
@@ -79,16 +79,16 @@ def muons(
                               fmt=f"C{colour}o", capsize=4)  # fmt: skip
             axis.set(xlabel="annihilations kept", ylabel="muons kept", yscale="log",
                      xlim=(_WANTED[0], 1), ylim=(None, 1))  # fmt: skip
-            _tell(axis, suffix, rows)
+            _label(axis, suffix, rows)
     return path
 
 
 def _shown(scores: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Return the models' names, in the order of what they see."""
+    """Return the models' names, in the order of their inputs."""
     return sorted(scores, key=lambda name: (name not in _SEES, [*_SEES, name].index(name)))
 
 
-def _tell(axis: Axes, suffix: str, rows: NDArray[np.bool_]) -> None:
+def _label(axis: Axes, suffix: str, rows: NDArray[np.bool_]) -> None:
     axis.set_title(f"{_TITLES[suffix]}: {rows.sum():,}", fontsize=16)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=14)

@@ -88,7 +88,7 @@ def muons(events: int, rng: np.random.Generator) -> Hits:
 
 
 def straight(events: int, rng: np.random.Generator) -> F64:
-    """Return (N, 2, 8) tracks of muons: forth and back from where they are next to the axis."""
+    """Return (N, 2, 8) tracks of muons: in both directions from the point nearest to the axis."""
     down, turn = np.cbrt(rng.random(events)), TURN * rng.random(events)
     across = np.sqrt(1.0 - down**2)
     way = np.stack([across * np.cos(turn), -down, across * np.sin(turn)], axis=1)

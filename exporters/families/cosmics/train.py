@@ -1,4 +1,4 @@
-"""How the cosmics nets are trained: side by side, on the same simulated readouts."""
+"""Training of the cosmics nets: in parallel, on the same simulated readouts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _sample(events: int, seed: int) -> Readouts:
 
 
 def _columns(part: Readouts) -> Columns:
-    # Raw: what a net sees of all would fill the memory.
+    # Packed: the images of all readouts would fill the memory.
     counts = torch.from_numpy(part.bars.astype("int32"))
     return torch.from_numpy(part.strips), counts, torch.from_numpy(part.truth)
 
@@ -83,5 +83,5 @@ def _loss(module: nn.Module, net: Net) -> Loss:
 
 
 def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
-    """Return what the training left beside its checkpoints."""
+    """Return the provenance that the training wrote beside its checkpoints."""
     return provenance.read(checkpoints, Provenance[Recipe], "cosmics")

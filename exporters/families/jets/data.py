@@ -47,7 +47,7 @@ class Jets(msgspec.Struct, frozen=True):
         return len(self.x)
 
     def part(self, rows: Any) -> Jets:
-        """Return some of them."""
+        """Return some of the jets."""
         return Jets(*(getattr(self, name)[rows] for name in self.__struct_fields__))
 
     @property
@@ -60,7 +60,7 @@ class Jets(msgspec.Struct, frozen=True):
 
 
 def block(number: int, size: int) -> tuple[Chunk, Chunk]:
-    """Return what block `number` of the data set is made of: a chunk of QCD, one of signal.
+    """Return the samples of block `number` of the data set: a chunk of QCD, one of signal.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def read(folder: Path, chunks: Sequence[Chunk]) -> list[Jets]:
 
 
 def parted(chunks: Sequence[Jets]) -> dict[str, Jets]:
-    """Part the jets into ``train``, ``valid`` and ``test``: the same share of each chunk."""
+    """Split the jets into ``train``, ``valid`` and ``test``: the same share of each chunk."""
     parts: dict[str, list[Jets]] = {"train": [], "valid": [], "test": []}
     for one in chunks:
         first, second = int(TRAIN * len(one)), int((TRAIN + VALID) * len(one))

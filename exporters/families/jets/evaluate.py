@@ -1,4 +1,4 @@
-"""The evaluation of the jets family: every table of its page, from what the repository holds."""
+"""The evaluation of the jets family: every table of its page, from repository and study."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def table(
 
 
 def noise(test: Jets) -> dict[str, float]:
-    """Return the 1/JSD of a cut that knows nothing of the mass, for two rejections."""
+    """Return the 1/JSD of a cut independent of the mass, for two rejections: the noise."""
     _, background = samples(test, SOUGHT)
     rng = np.random.default_rng(_SEED)
     score = rng.random(len(background))
@@ -156,7 +156,7 @@ def _spectra(score: Score, test: Jets) -> list[tuple[Array, Array]]:
 def masses(
     known: Mapping[str, Net], taggers: Mapping[str, Trained], test: Jets
 ) -> list[dict[str, Any]]:
-    """Return what the parametrised nets do at each resonance, one of which they never saw."""
+    """Return the figures of the parametrised nets at each resonance, one of which was held out."""
     found = []
     for mass in sorted({int(m) for m in test.resonance} - {0}):
         row: dict[str, Any] = {"resonance": mass, "held_out": mass == HELD_OUT}

@@ -1,4 +1,4 @@
-"""The jets' taggers on their way into the repository: names, golden inputs, metrics, cards."""
+"""Export of the jets' taggers into the repository: names, golden inputs, metrics, cards."""
 
 from __future__ import annotations
 

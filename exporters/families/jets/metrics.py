@@ -1,4 +1,4 @@
-"""What the jets' nets are measured by: rejection, sculpting, significance of a discovery."""
+"""Metrics of the jets' nets: rejection, sculpting, significance of a discovery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def threshold(signal: Array, efficiency: float = EFFICIENCY) -> float:
 
 
 def rejection(signal: Array, background: Array, efficiency: float = EFFICIENCY) -> float:
-    """Return how many background jets there are for each that passes."""
+    """Return the number of background jets for each that passes."""
     passed = int((background > threshold(signal, efficiency)).sum())
     return len(background) / max(1, passed)
 
@@ -50,7 +50,7 @@ def sculpting(score: Array, mass: Array, cut: float) -> float:
 
 
 def min_sculpting(score: Array, mass: Array, cut: float, rng: np.random.Generator) -> float:
-    """Return the divergence that a cut which knows nothing of the mass would seem to have.
+    """Return the divergence of a cut independent of the mass, which is that of finite samples.
 
     The scores are shuffled: what is left is the noise of histograms with so many jets.
     """

@@ -1,4 +1,4 @@
-"""The jets' nets: the tagger, and what keeps the jet mass out of its score."""
+"""The jets' nets: the tagger, and the terms that decorrelate its score from the jet mass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RESONANCE, _RESONANCES = 150.0, 60.0
 
 
 class Tagger(nn.Module):
-    """Observables, and the mass of the resonance sought if it knows of one, to a probability."""
+    """Probability of signal from observables and, if parametrised, the resonance mass."""
 
     shift: Tensor
     logarithmic: Tensor

@@ -59,5 +59,5 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def blocks(self) -> int:
-        """How many blocks of two chunks the data set has."""
+        """Number of blocks of two chunks in the data set."""
         return max(1, self.jets // (2 * self.chunk))

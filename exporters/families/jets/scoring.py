@@ -1,4 +1,4 @@
-"""Which jets are scored, and by what."""
+"""Samples to score, and the score functions of nets."""
 
 from __future__ import annotations
 

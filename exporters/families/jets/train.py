@@ -1,4 +1,4 @@
-"""From nothing to trained nets: the data set's chunks, their observables, all trainings."""
+"""Training of the jets' nets: the data set's chunks, their observables, all trainings."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def _training(recipe: Recipe, parts: dict[str, data.Jets]) -> Training:
 
 
 def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
-    """Return what the training left beside its checkpoints."""
+    """Return the provenance that the training wrote beside its checkpoints."""
     return provenance.read(checkpoints, Provenance[Recipe], "jets")

@@ -1,4 +1,4 @@
-"""The trainings of the jets family: which nets there are, and what each minimises."""
+"""The trainings of the jets family: its nets, and the loss of each."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def train(net: Net, seed: int, recipe: Recipe, folder: Path, *, resume: bool) ->
 
 @cache
 def sample(folder: Path) -> dict[str, Jets]:
-    """Return the parts of the data set as `training` left them in `folder`."""
+    """Return the parts of the data set that `train` wrote to `folder`."""
     with np.load(folder / "jets.npz") as file:
         parts = {key.partition("/")[0] for key in file}
         return {p: Jets(*(file[f"{p}/{n}"] for n in Jets.__struct_fields__)) for p in parts}
@@ -141,7 +141,7 @@ def columns(jets: Jets, net: Net, rng: np.random.Generator) -> Columns:
 
 
 class Loss:
-    """Cross-entropy of signal and background, and what the net pays for knowing the mass.
+    """Cross-entropy of signal and background, plus the penalty of the decorrelation.
 
     References
     ----------

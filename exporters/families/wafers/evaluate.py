@@ -1,4 +1,4 @@
-"""How good the shipped wafer models are: the tables of `sluice evaluate wafers`."""
+"""Evaluation of the shipped wafer models: the tables of `sluice evaluate wafers`."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         measured_files.read_csv(options.data) if options.data else data.simulated(20_000, SEED, 0.5)
     )
     sample = metrics.held_out(whole, seen)
-    ways = all_codecs(runners, data.threshold(sample))
+    codecs = all_codecs(runners, data.threshold(sample))
     found = {
         "surrogates": surrogates(runners, samples(sample, seen)),
-        "codecs": [metrics.codec(way, data.threshold(sample)) for way in ways],
-        "gains": gains(ways, data.threshold(sample)),
+        "codecs": [metrics.codec(codec, data.threshold(sample)) for codec in codecs],
+        "gains": gains(codecs, data.threshold(sample)),
         "exact": exact(sample),
         "tagger": tagger(runners, seen),
         "widths": nested.table(
@@ -68,7 +68,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if options.plots is not None:
         from . import plots
 
-        plots.draw(options.plots, found, ways, data.threshold(sample))
+        plots.draw(options.plots, found, codecs, data.threshold(sample))
     return found
 
 
@@ -91,9 +91,9 @@ def all_codecs(runners: Mapping[str, Runner], sample: Wafers) -> list[Codec]:
     return [*compare.classical(sample), *compared, *manifest_metrics.shipped(runners).values()]
 
 
-def gains(ways: Sequence[Codec], sample: Wafers) -> list[dict[str, Any]]:
+def gains(codecs: Sequence[Codec], sample: Wafers) -> list[dict[str, Any]]:
     """Compare encoders of neighbouring losses, at each number of links."""
-    held = {(way.name, way.links): way for way in ways}
+    held = {(codec.name, codec.links): codec for codec in codecs}
     order = [f"encoder-{kind}" for kind in ("emd", "telescope", "mse")]
     return [
         metrics.gain(held[better, links], held[worse, links], sample)
@@ -157,7 +157,7 @@ def exact(sample: Wafers) -> dict[str, float]:
 
 
 def tagger(runners: Mapping[str, Runner], seen: NDArray[np.uint64]) -> dict[str, float]:
-    """Measure the latent tagger: electrons against jets of the measured files, if they are here."""
+    """Measure the latent tagger: electrons against jets of the measured files, if present."""
     net, encoder = runners["wafer-tagger"], runners["wafer-encoder-9b"]
     simulated = data.simulated(manifest_metrics.EVENTS, SEED, 0.5)
     found = {f"simulated_{k}": v for k, v in metrics.tagging(net, encoder, simulated).items()}

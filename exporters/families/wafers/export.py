@@ -1,4 +1,4 @@
-"""The wafer models on their way into the repository: names, columns, golden inputs, metrics."""
+"""Export of the wafer models into the repository: names, columns, golden inputs, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the manifest of each shipped wafer model promises: its figures on wafers kept for tests."""
+"""Metrics in the manifest of each shipped wafer model, on wafers kept for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured wafers in files, and which of them are never trained on."""
+"""Measured wafers in files, and the ones of them that are never trained on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURED = {
 
 
 def measured(name: str) -> Wafers | None:
-    """Return the distinct wafers of a measured file, or None if it is not there."""
+    """Return the distinct wafers of a measured file, or None if the file is missing."""
     path = folder() / "calq" / name
     return read_csv(path) if path.is_file() else None
 
@@ -64,7 +64,7 @@ def crossings(path: Path) -> Wafers | None:
 
 
 def test_rows(charge: U32) -> NDArray[np.bool_]:
-    """Tell which wafers are never trained on, wherever they come from.
+    """Return a mask, (N,), of the wafers that are never trained on, whatever their origin.
 
     A quarter, by a hash of the image: the same image always falls on the same side.
 
@@ -85,7 +85,7 @@ def test_rows(charge: U32) -> NDArray[np.bool_]:
 
 
 def image_digests(charge: U32) -> NDArray[np.uint64]:
-    """Return a number for each wafer, (N,), by which the same image is known again."""
+    """Return a digest of each wafer's image, (N,), by which the same image is recognised."""
     rows = np.ascontiguousarray(charge, "<u4")
     codes = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
     return np.frombuffer(b"".join(codes), "<u8")

@@ -65,7 +65,7 @@ def codec(one: Codec, sample: Wafers) -> dict[str, Any]:
 
 
 def gain(better: Codec, worse: Codec, sample: Wafers) -> dict[str, Any]:
-    """Return by how much one codec's mean EMD is below another's, seed by seed.
+    """Return the difference of two codecs' mean EMD, seed by seed.
 
     Encoders of one seed have one start, so that most of the spread between seeds is common to both.
     """
@@ -147,7 +147,7 @@ def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> flo
 
 
 def held_out(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:
-    """Return the wafers of a sample whose images no training has met."""
+    """Return the wafers of a sample whose images were not trained on."""
     return sample.part(np.flatnonzero(~np.isin(measured_files.image_digests(sample.charge), seen)))
 
 

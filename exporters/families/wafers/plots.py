@@ -47,7 +47,7 @@ _COLOURS = (
 
 
 def draw(
-    folder: Path, found: Mapping[str, Any], ways: Sequence[Codec], sample: Wafers
+    folder: Path, found: Mapping[str, Any], codecs: Sequence[Codec], sample: Wafers
 ) -> list[Path]:
     """Draw all plots of an evaluation; return their files.
 
@@ -57,7 +57,7 @@ def draw(
         Folder to write the plots to.
     found
         The tables of the evaluation.
-    ways
+    codecs
         Codecs to show.
     sample
         The wafers that codecs are compared on.
@@ -66,7 +66,7 @@ def draw(
     return [
         spectra(folder),
         links(folder, found["codecs"]),
-        dependence(folder, ways, sample),
+        dependence(folder, codecs, sample),
         cost(folder, found["surrogates"]),
     ]
 
@@ -88,18 +88,18 @@ def links(folder: Path, table: Sequence[Mapping[str, Any]]) -> Path:
     return folder / "links.png"
 
 
-def dependence(folder: Path, ways: Sequence[Codec], sample: Wafers) -> Path:
+def dependence(folder: Path, codecs: Sequence[Codec], sample: Wafers) -> Path:
     """Draw EMD and charge response against occupancy and the logarithm of the charge."""
     occupancy = (sample.charge > 0).sum(1)
     size = np.log10(sample.total)
     with figure(folder / "dependence.png", 2, 3, (21, 13), _COLOURS) as axes:
-        for way in ways:
-            if way.links == _LINKS and way.name in _SHOWN:
-                distance, response = metrics.distances(way.decode[0], sample)
-                back = (way.decode[0](sample) >= 1.0).sum(1) - occupancy
+        for codec in codecs:
+            if codec.links == _LINKS and codec.name in _SHOWN:
+                distance, response = metrics.distances(codec.decode[0], sample)
+                back = (codec.decode[0](sample) >= 1.0).sum(1) - occupancy
                 for row, value in enumerate((occupancy, size)):
                     for column, y in enumerate((distance, response, back)):
-                        _profile(axes[3 * row + column], value, y, way.name)
+                        _profile(axes[3 * row + column], value, y, codec.name)
         for index, axis in enumerate(axes):
             axis.set_xlabel(("cells with charge", "log10 of module sum (ADC)")[index // 3])
             axis.set_ylabel(("mean EMD", "charge response", "cells gained or lost")[index % 3])

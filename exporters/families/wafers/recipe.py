@@ -93,7 +93,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load(path: Path | None = None, *, quick: bool = False) -> Recipe:
-    """Return the recipe in `path` or the family's own, its table ``[quick]`` laid over if asked.
+    """Return the recipe in `path` or the family's own, with its table ``[quick]`` applied if asked.
 
     Raises
     ------

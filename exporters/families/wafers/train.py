@@ -66,5 +66,5 @@ def _claim(run: TrainingRun) -> None:
 
 
 def read_provenance(checkpoints: Path) -> Provenance[Recipe]:
-    """Return what the training left beside its checkpoints."""
+    """Return the provenance that the training wrote beside its checkpoints."""
     return provenance.read(checkpoints, Provenance[Recipe], "wafers")

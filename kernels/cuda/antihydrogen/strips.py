@@ -146,9 +146,9 @@ def to_images(
     stream: Stream = 0,
 ) -> None:
     """Unpack events into two images of two layers, as
-    `sluice.kernels.antihydrogen.strips.images` does.
+    `sluice.kernels.antihydrogen.strips.to_images` does.
 
-    But it returns nothing: how many events are not fine says `status`, on the device.
+    It returns nothing: the caller counts the events that are not `OK` in `status`, on the device.
 
     A block takes an event. It reads the 179 bytes in a row into shared memory; its warps write 128
     bytes of an image in a row.

@@ -1,7 +1,7 @@
 """The exact Earth mover's distance on a GPU: one warp a pair.
 
 Mass that both distributions have stays in place, as on the CPU; what is left becomes whole numbers
-in float64, so that sources and sinks are used up exactly, and is moved by `emd_paths`.
+in float64, so that sources and sinks are used up exactly, and is moved by `shortest_paths`.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ def _units(p: Any, q: Any, start: Any, cells: Any, lane: Any, normalised: Any) -
 
 @building_block
 def _excess(p: Any, q: Any, at: Any, end: Any, unit_p: Any, unit_q: Any) -> Any:
-    """Return by how much a cell has more in p than in q; 0 behind the last."""
+    """Return the mass of a cell in p less that in q; 0 beyond the last cell."""
     if at >= end:
         return 0.0
     return np.float64(p[at]) / unit_p - np.float64(q[at]) / unit_q
@@ -83,7 +83,7 @@ def _whole(number: Any) -> Any:
 
 @building_block
 def _balanced(a: Any, b: Any, lane: Any) -> Any:
-    """Return both whole masses of each lane, changed where it is least felt to sum to 0."""
+    """Return both integer masses of each lane; the largest is adjusted so that all sum to 0."""
     balance = sum_of_warp(a + b)
     _, owner = min_of_warp(-max(abs(a), abs(b)))
     if lane == owner:
@@ -144,9 +144,9 @@ def _cost(columns: Any, lane: Any, along: Any, across: Any, distance: Any, s: Ne
 
 @building_block
 def _network(a: Any, b: Any, lane: Any, s: Network) -> Any:
-    """Set rows and columns from what each lane's two cells have too much.
+    """Set rows and columns from the surplus or deficit of each lane's two cells.
 
-    Return how many there are, whether rows are sources, and the mass that a whole one stands for.
+    Return their numbers, whether rows are sources, and the mass that one unit stands for.
     """
     more = sum_of_warp(max(a, 0.0) + max(b, 0.0))
     less = sum_of_warp(max(-a, 0.0) + max(-b, 0.0))

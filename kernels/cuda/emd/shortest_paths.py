@@ -40,7 +40,7 @@ class Network(NamedTuple):
 
 @building_block
 def _reduced(row: Any, column: Any, price: Any, step: Any, distance: Any, s: Network) -> Any:
-    """Return the reduced cost of an arc; one that is no number is infinite."""
+    """Return the reduced cost of an arc; infinite where it is NaN."""
     cost = distance[s.cell[row] * step + column] - s.price[row] - price
     return cost if cost < _FAR else _FAR
 
@@ -83,7 +83,7 @@ def _search(
 
 @building_block
 def _amount(row: Any, columns: Any, end: Any, s: Network) -> Any:
-    """Return how much the path to a column can take."""
+    """Return the mass that the path to a column can carry."""
     amount = min(s.left[row], s.capacity[end])
     column, i = end, s.reached_from[end]
     while i != row:

@@ -1,4 +1,4 @@
-"""Everything a wafer needs on a GPU: the twin of `sluice.kernels.wafer`."""
+"""GPU kernels of wafers, with the names and arguments of `sluice.kernels.wafer`."""
 
 from .image import normalise
 from .input_link import unpack

@@ -31,7 +31,7 @@ _ONE = np.uint64(1)
 
 @building_block
 def _chosen(seen: Any, first: Any, cells: Any) -> Any:
-    """Return which cells are kept, a bit each."""
+    """Return the cells that are kept, a bit each."""
     chosen = np.uint64(0)
     if cells == 0:
         return chosen
@@ -52,7 +52,7 @@ def _chosen(seen: Any, first: Any, cells: Any) -> Any:
 
 @building_block
 def _replace(seen: Any, first: Any, chosen: Any, cells: Any, spread: Any, drop: Any) -> None:
-    """Put what is decoded in the place of a wafer's charges."""
+    """Overwrite a wafer's charges with the decoded ones."""
     rest = 0.0
     if spread:
         # In the CPU's order, so that the sum is the same to the last bit.

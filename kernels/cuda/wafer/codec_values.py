@@ -39,7 +39,7 @@ def coded(charge: Any, drop: Any, exponents: Any, mantissa: Any) -> Any:
 
 @building_block
 def not_sent(charge: Any, kept: Any, drop: Any) -> Any:
-    """Return what a cell adds to the sum of those that are not sent."""
+    """Return the contribution of a cell to the sum of the cells that are not sent."""
     if kept:
         return 0.0
     return np.float64(charge) if drop < 0 else np.float64((whole(charge) >> drop) << drop)
@@ -47,5 +47,5 @@ def not_sent(charge: Any, kept: Any, drop: Any) -> Any:
 
 @building_block
 def share(rest: Any, drop: Any, cells: Any) -> Any:
-    """Return what each of the cells that are not sent gets of their sum."""
+    """Return the share of each cell that is not sent in their sum."""
     return np.float32(coded(np.float32(rest), drop, 32, 3) / np.float32(cells if cells > 0 else 1))

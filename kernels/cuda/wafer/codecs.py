@@ -1,4 +1,4 @@
-"""What the front-end chip's classical algorithms send of a wafer: twins for a GPU.
+"""The front-end chip's classical codecs on a GPU.
 
 Those that look at a whole wafer do so in shared memory; a block reads and writes 512 bytes a warp
 in a row.
@@ -37,7 +37,7 @@ _TRAFFIC = Traffic("wafer", 192, 192)
 
 @building_block
 def _read(charge: Any, seen: Any, rows: Any) -> None:
-    """Copy the charges of a block's wafers to shared memory; behind the last it is zero."""
+    """Copy the charges of a block's wafers to shared memory; zero beyond the last wafer."""
     start = cuda.blockIdx.x * _NUMBERS
     for at in range(4 * cuda.threadIdx.x, _NUMBERS, 4 * _THREADS):
         a = b = c = d = np.float32(0)
@@ -49,7 +49,7 @@ def _read(charge: Any, seen: Any, rows: Any) -> None:
 
 @building_block
 def _write(seen: Any, decoded: Any, rows: Any) -> None:
-    """Copy what a block has made of its wafers from shared memory."""
+    """Copy the decoded charges of a block's wafers from shared memory."""
     cuda.syncthreads()
     start = cuda.blockIdx.x * _NUMBERS
     for at in range(4 * cuda.threadIdx.x, _NUMBERS, 4 * _THREADS):
@@ -133,7 +133,7 @@ def _super_trigger_cell(
     _read(charge, seen, rows)
     count = _CELLS // size
     for task in range(cuda.threadIdx.x, _WAFERS * count, _THREADS):
-        # Each group is one thread's alone, so that its charges may make way for what is decoded.
+        # Each group belongs to one thread, which may overwrite its charges with the decoded ones.
         first, start = task // count * _CELLS, task % count * size
         total, largest = 0.0, -1
         for at in range(start, start + size):

@@ -1,4 +1,4 @@
-"""The memory benchmark looks at every process of a run that never ends by itself."""
+"""The memory benchmark samples every process of a run that never ends by itself."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def test_every_process_is_looked_at_again_and_again(wafers):
     schema = Schema((EVENT_ID, T_EVENT, WORDS))
     result = measure_memory(wafers.select(schema.names), schema, 3, 2, minute_s=0.3)
     names = {"engine", "fork-server", "sink", "compute-0", "compute-1"}
-    assert [set(look["processes"]) for look in result["minutes"]] == [names] * 3
+    assert [set(sample["processes"]) for sample in result["minutes"]] == [names] * 3
     assert set(result["growth_mb"]) == names
-    seconds = [look["at_s"] for look in result["minutes"]]
+    seconds = [sample["at_s"] for sample in result["minutes"]]
     assert seconds == sorted(seconds)
     assert seconds[0] >= 0.3
-    processed = [look["events"] for look in result["minutes"]]
+    processed = [sample["events"] for sample in result["minutes"]]
     assert processed == sorted(processed)
     assert processed[0] > 0
     assert result["events"]["offered"] > 500  # the recording was read more than once
-    for look in result["minutes"]:
-        for held in look["processes"].values():
+    for sample in result["minutes"]:
+        for held in sample["processes"].values():
             assert 20 < held["rss_mb"] < 4000
             assert held["fds"] > 3
             assert held["threads"] >= 1

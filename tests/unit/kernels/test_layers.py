@@ -112,5 +112,5 @@ def test_shapes_that_do_not_fit_are_refused():
     rest = (net.steps, net.sources, net.numbers, net.rows)
     with pytest.raises(ValueError, match="expected x"):
         run(np.zeros((3, 8), np.float32), none, NONE, False, *rest, workspace(net), y)
-    with pytest.raises(ValueError, match="scratch"):
+    with pytest.raises(ValueError, match="working memory"):
         run(np.zeros((4, 400), np.float32), none, NONE, False, *rest, workspace(net), y)

@@ -26,7 +26,7 @@ class Chunk(NamedTuple):
         return f"{self.sample.name}-{self.number:04d}.npz"
 
     def seed(self, seed: int) -> int:
-        """Of its random streams, given that of the data set."""
+        """Seed of the chunk's random streams, from that of the data set."""
         key = (seed, self.sample.mass, self.sample.hardness, self.number)
         return int(np.random.SeedSequence(key).generate_state(1)[0])
 
@@ -46,7 +46,7 @@ def produce(folder: Path, chunks: list[Chunk], seed: int, workers: int = 1) -> N
 
 def _make(folder: Path, chunk: Chunk, seed: int) -> None:
     path = folder / chunk.name
-    # Written aside and renamed: what has its name is whole.
+    # Written under another name and renamed, so that a file with this name is complete.
     aside = path.with_suffix(".part")
     with aside.open("wb") as file:
         np.savez(file, **cast(Any, jets(chunk.sample, chunk.jets, chunk.seed(seed))))

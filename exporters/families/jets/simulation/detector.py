@@ -1,4 +1,4 @@
-"""A toy particle-flow detector: what a tracker and a calorimeter make of an event's particles."""
+"""A toy particle-flow detector: a tracker and a calorimeter turn particles into candidates."""
 
 from __future__ import annotations
 

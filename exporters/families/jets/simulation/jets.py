@@ -45,7 +45,7 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """Short name."""
+        """Short name, such as ``z100-400`` or ``qcd-400``."""
         return f"z{self.mass}-{self.hardness}" if self.mass else f"qcd-{self.hardness}"
 
     @property
@@ -151,7 +151,7 @@ def generate_jets(
     Parameters
     ----------
     seen
-        Columns of the candidates that `candidates` returned.
+        Columns of candidates that `reconstruct_candidates` returned.
     events
         Number of events.
     axis

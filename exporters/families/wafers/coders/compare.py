@@ -1,4 +1,4 @@
-"""Ways to send a wafer over a link, all as functions from wafers to decoded charge.
+"""Codecs of a wafer, all as functions from wafers to decoded charge.
 
 Encoders that ship run as the models they are; those only trained for comparison run here, in the
 chip's integers and in NumPy.
@@ -29,7 +29,7 @@ Decode = Callable[[Wafers], F32]
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to send a wafer.
+    """One way to send a wafer over the link.
 
     Attributes
     ----------

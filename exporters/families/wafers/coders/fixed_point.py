@@ -1,4 +1,4 @@
-"""The front-end chip's encoder in integers alone: what models must reproduce bit by bit."""
+"""The front-end chip's encoder in integers, which models must reproduce bit by bit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def encode_truncating(held: Mapping[str, NDArray[np.int8]], image: NDArray[np.fl
     Parameters
     ----------
     held, image
-        As for `codes`.
+        Weights of the encoder and (N, 8, 8) images, as for `encode`.
 
     Returns
     -------

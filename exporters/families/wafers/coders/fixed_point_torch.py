@@ -1,4 +1,4 @@
-"""Fixed-point arithmetic of the front-end chip's encoder, in torch; `integers` has it in NumPy.
+"""Fixed-point arithmetic of the front-end chip's encoder, in torch; `fixed_point` has it in NumPy.
 
 Image: 8 bits, 7 of them behind the point. Weights and biases: 6 bits, signed, 5 behind the point.
 Sums are exact; the convolution's are cut to 7 bits behind the point after the ReLU, and stay below

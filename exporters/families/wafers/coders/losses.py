@@ -1,4 +1,4 @@
-"""What encoders are trained to make small: four losses between charge fractions.
+"""Losses of encoders: four distances between charge fractions.
 
 References
 ----------

@@ -93,7 +93,7 @@ def filters(share: float) -> int:
 
 
 def narrow_encoder(encoder: Encoder, share: float) -> Encoder:
-    """Return the encoder with the filters beyond its share, and what reads them, at zero."""
+    """Return the encoder with the filters beyond its share, and the weights on them, at zero."""
     kept, narrow = filters(share), deepcopy(encoder)
     with torch.no_grad():
         narrow.conv.weight[kept:] = 0.0
@@ -131,7 +131,7 @@ def cut_tagger(tagger: Tagger, share: float) -> Tagger:
 
 
 def train(run: TrainingRun) -> list[Task]:
-    """Return the training of all widths; it begins where the shipped 9-bit encoder has ended."""
+    """Return the training of all widths; it starts from the shipped 9-bit encoder."""
     return [(learn, ())]
 
 
@@ -156,7 +156,7 @@ def learn(run: TrainingRun) -> Scores:
 
 
 def start(run: TrainingRun) -> NestedCoder:
-    """Return the nets as the shipped encoder's training left them."""
+    """Return the nets at the end of the shipped encoder's training."""
     stem = coding.checkpoint_name(coding.SHIPPED, _BITS, 0)
     coder = Autoencoder(_BITS, run.recipe.autoencoder.width)
     return NestedCoder(coding.load(run.folder / f"{stem}.pt", coder))
@@ -187,7 +187,7 @@ def _tag(run: TrainingRun, nested: NestedCoder, train: Wafers, valid: Wafers) ->
 
 
 def coders(runners: Mapping[str, Runner]) -> dict[str, compare.Codec]:
-    """Return the encoders of each width that are there, with the shipped decoder."""
+    """Return the encoder of each width in the repository, with the shipped decoder."""
     decoder = runners[f"wafer-decoder-{_BITS}b"]
     return {
         name: compare.shipped(runners[encoder], decoder, _LINKS)
@@ -197,7 +197,7 @@ def coders(runners: Mapping[str, Runner]) -> dict[str, compare.Codec]:
 
 
 def table(runners: Mapping[str, Runner], hard: Wafers, simulated: Wafers) -> list[dict[str, Any]]:
-    """Return what each width is worth: mean EMD on `hard`, the tagger's curves on `simulated`."""
+    """Return the quality of each width: mean EMD on `hard`, the tagger's curves on `simulated`."""
     found = []
     for name, coder in coders(runners).items():
         line = metrics.codec(coder, hard)

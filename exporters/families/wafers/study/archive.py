@@ -1,4 +1,4 @@
-"""Encoders trained only for comparison, in one small file a seed; and what was trained on."""
+"""Archive of encoders trained for comparison, a file per seed, and digests of training images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of wafers with their exact Earth mover's distance: what the surrogate learns from."""
+"""Pairs of wafers with their exact Earth mover's distance, on which surrogates are trained."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _near(p: F64, rng: np.random.Generator) -> F64:
     return fractions(p * np.exp(width * rng.normal(size=p.shape)))
 
 
-#: Kinds of pairs: function of (N, 48) fractions and a random generator to their partners' fractions.
+#: Kinds of pairs: functions of (N, 48) fractions and a random generator that return partners' ones.
 PAIR_KINDS: dict[str, Callable[[F64, np.random.Generator], F64]] = {
     "random": _shuffled,
     "best_choice": _best_choice,

@@ -151,7 +151,7 @@ def test_the_menu_s_version_changes_with_every_part_of_it(tables, to_toml, words
     assert len(set(seen)) == len(seen) - 1
 
 
-def test_smallest_prescale_against_an_oracle():
+def test_smallest_prescales_against_an_oracle():
     rng = np.random.default_rng(3)
     decision = rng.integers(0, 2**64, 1000, np.uint64) & rng.integers(0, 2**64, 1000, np.uint64)
     decision[:65] = [0, *(1 << bit for bit in range(64))]
