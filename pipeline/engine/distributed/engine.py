@@ -37,6 +37,7 @@ from .swap_coordinator import SwapCoordinator
 from .worker_pool import WorkerPool
 
 _LOG = logging.getLogger("sluice.engine")
+_PROTOCOL_ERRORS = "{count:,} protocol errors of workers, the latest: {reason}"
 #: Longest wait for messages, s.
 _MAX_POLL_S = 0.05
 #: Interval at which processes, swaps and the ladder are checked, s. One check takes as long as one
@@ -58,9 +59,8 @@ class DistributedEngine:
         workers = context.graph.config.workers
         self._context = context
         self._accounting = context.accounting
-        self._watchdog = StallWatchdog(
-            parse_duration(workers.stall_timeout, "workers.stall_timeout")
-        )
+        stall_timeout_s = parse_duration(workers.stall_timeout, "workers.stall_timeout")
+        self._watchdog = StallWatchdog(stall_timeout_s)
         self._swaps = SwapCoordinator(context, self._send_swap)
         self._sink = SinkChannel(context.accounting.run, context.control)
         self._failure: SluiceError | None = None
@@ -106,9 +106,8 @@ class DistributedEngine:
             # Keeps the workers that are ready first from timing out.
             self._pool.remote.send_heartbeats(time.monotonic())
             for process in self._pool.local.exited:
-                self._poll(
-                    _MAX_POLL_S
-                )  # its ERROR message may have more information than its exit code
+                # Its ERROR message may have more information than its exit code.
+                self._poll(_MAX_POLL_S)
                 raise self._failure or RunError(process.exit_description)
 
     def run(self) -> None:
@@ -236,9 +235,7 @@ class DistributedEngine:
                     return
                 self._dispatch_message(*message)
             except ProtocolError as error:
-                self._accounting.record_protocol_error()
-                limiter.warn(_LOG, "protocol-error", "{count:,} protocol errors of workers, "
-                             "the latest: {reason}", reason=error.message)  # fmt: skip
+                self._record_protocol_error(error.message)
 
     def _dispatch_message(self, message: Message, remote: bool) -> None:
         peer, header, payload = message
@@ -250,11 +247,12 @@ class DistributedEngine:
         elif name in self._pool.local and handler is not None:
             handler(name, header, payload)
         else:
-            self._accounting.record_protocol_error()
-            limiter.warn(_LOG, "protocol-error", "{count:,} protocol errors of workers, the "
-                         "latest: unexpected {kind} of {peer!r}",
-                         kind=kind.name, peer=name)  # fmt: skip
+            self._record_protocol_error(f"unexpected {kind.name} of {name!r}")
         self._pool.record_message(name)
+
+    def _record_protocol_error(self, reason: str) -> None:
+        self._accounting.record_protocol_error()
+        limiter.warn(_LOG, "protocol-error", _PROTOCOL_ERRORS, reason=reason)
 
     def _on_credit(self, name: str, header: Header, _: list[memoryview]) -> None:
         self._dispatcher.on_credit(name, Credit.from_header(header))
@@ -272,11 +270,8 @@ class DistributedEngine:
         if name == SINK:
             self._sink.on_ready()
         else:
-            times, segment = (
-                unpack_json(payload, ServiceTimes, "HELLO"),
-                self._pool.local[name].spec.segment,
-            )
-            self._dispatcher.on_worker_ready(name, times, segment)
+            times = unpack_json(payload, ServiceTimes, "HELLO")
+            self._dispatcher.on_worker_ready(name, times, self._pool.local[name].spec.segment)
 
     def _on_swap_reply(self, name: str, _: Header, payload: list[memoryview]) -> None:
         self._swaps.on_reply(name, msgspec.json.decode(payload[0], type=SwapReply))

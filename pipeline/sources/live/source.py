@@ -17,7 +17,7 @@ from sluice.pipeline.core.log import limiter
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Array, Schema
 from sluice.pipeline.sources.base import NONE, Available, Losses, Rejected, within_limits
 from sluice.pipeline.sources.column_spec import parse_column
-from sluice.pipeline.transport.codec import Codec, record_dtype, unpack_schema
+from sluice.pipeline.transport.codec import unpack_schema
 from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.front_end_messages import (
     BeginOfRun,
@@ -32,6 +32,7 @@ from sluice.pipeline.transport.socket import Limits, Message, Socket
 
 from .backlog import RaggedBacklog, RecordBacklog
 from .front_ends import FrontEnd, FrontEnds
+from .record_type import RecordType
 
 _LOG = logging.getLogger("sluice.source")
 #: Maximum number of messages that one call of `receive` handles.
@@ -90,8 +91,7 @@ class LiveSource:
         self._refused = 0
         self._front_ends = FrontEnds(options.front_ends)
         self._limits = Limits(options.message_bytes, _QUEUE)
-        self._dtype = record_dtype(self._record)
-        self._codec = Codec(self._record)
+        self._record_type = RecordType(self._record)
         self._backlog: RecordBacklog | RaggedBacklog
         #: One of the two is the backlog, the other None: ragged columns are not sent as records.
         self._packed: RecordBacklog | None = None
@@ -113,7 +113,7 @@ class LiveSource:
         if self._packed is not None:
             peers = self._front_ends.peers
             self._receiver = open_record_receiver(
-                self.socket, Kind.RAW, self._dtype.itemsize, peers
+                self.socket, Kind.RAW, self._record_type.dtype.itemsize, peers
             )
 
     def receive(self) -> None:
@@ -206,7 +206,8 @@ class LiveSource:
                 if self._lists is not None:
                     self._keep(self._lists, data, payload)
                 elif self._packed is not None:
-                    self._append(self._packed, self._records(data, payload), data.events)
+                    records = self._record_type.packed(data, payload)
+                    self._append(self._packed, records, data.events)
             except ProtocolError as error:
                 where = f"{self.name}: source {data.source}: events from {data.first_event}"
                 bytes_ = b"".join(payload)
@@ -217,7 +218,7 @@ class LiveSource:
 
     def _begin(self, peer: bytes, begin: BeginOfRun, payload: list[memoryview]) -> None:
         try:
-            self._compare(unpack_schema(payload[0]) if payload else Schema())
+            self._record_type.require_same(unpack_schema(payload[0]) if payload else Schema())
             if self.socket is not None:
                 self._front_ends.register(peer, begin, self.socket)
         except ProtocolError as error:
@@ -227,39 +228,9 @@ class LiveSource:
         if self._busy:
             self._answer(peer, Busy(True).to_header())
 
-    def _compare(self, schema: Schema) -> None:
-        for column in self._record:
-            got = schema[column.name].spec if column.name in schema else "no such column"
-            if got != column.spec:
-                raise ProtocolError(
-                    f"BOR: column {column.name!r}: expected {column.spec}, got {got}"
-                )
-        if schema.names != self._record.names:
-            raise ProtocolError(
-                f"BOR: expected the columns {self._record.names} in this order, got {schema.names}"
-            )
-
     def _count_gap(self, front_end: FrontEnd, first_event: int) -> None:
         self._losses.lost += front_end.gap(first_event)
         front_end.next_event = first_event
-
-    def _records(self, message: EventData, payload: list[memoryview]) -> memoryview:
-        """Return the packed records of a message."""
-        if len(payload) != 1:
-            raise ProtocolError(f"message: expected 1 payload frame, got {len(payload)}")
-        if message.kind == Kind.RAW:
-            wanted = message.events * self._dtype.itemsize
-            if message.length != wanted:
-                raise ProtocolError(
-                    f"RAW message: expected {wanted} bytes for {message.events} events, "
-                    f"got {message.length}"
-                )
-            return payload[0]
-        batch = self._codec.unpack(payload[0], message.events, message.seq)
-        records = np.empty(batch.events, self._dtype)
-        for name in self._record.names:
-            records[name] = batch[name]
-        return records.view(np.uint8).data
 
     def _keep(self, lists: RaggedBacklog, message: EventData, payload: list[memoryview]) -> None:
         """Append the valid events of a message to the backlog; reject the others."""
@@ -268,7 +239,7 @@ class LiveSource:
                 f"message: expected DATA in 1 payload frame, for records with lists, got "
                 f"{Kind(message.kind).name} in {len(payload)}"
             )
-        batch = self._codec.unpack(payload[0], message.events, message.seq)
+        batch = self._record_type.codec.unpack(payload[0], message.events, message.seq)
         at = f"{self.name}: source {message.source}: event"
         batch, refused = within_limits(
             batch, self._record, lambda row: f"{at} {message.first_event + row}"
@@ -284,7 +255,7 @@ class LiveSource:
     def _append(self, packed: RecordBacklog, records: memoryview, events: int) -> None:
         """Append records to the backlog; shed those that do not fit."""
         if events > packed.free_events:
-            whole = np.frombuffer(records, self._dtype, events)
+            whole = np.frombuffer(records, self._record_type.dtype, events)
             kept = whole[self._protected_rows(whole[EVENT_ID.name])]
             self._losses.shed += events - len(kept)
             events, records = len(kept), kept.view(np.uint8).data
