@@ -123,7 +123,7 @@ def _complaints(described: dict[str, Any], folder: Path) -> list[str]:
 
 
 def test_our_code_uses_only_what_the_binding_has(described: Any, tmp_path: Path) -> None:
-    assert {file.name for file in _ours()} == {"engine.py", "tensorrt.py"}
+    assert {file.name for file in _ours()} == {"tensorrt.py", "tensorrt_engine.py"}
     assert not "\n".join(_complaints(described, tmp_path))
 
 
@@ -162,7 +162,7 @@ import json, sys
 import tensorrt_bindings as trt
 sys.modules["tensorrt"] = trt
 from rich.progress import Progress
-from sluice.exporters import tensorrt as ours
+from sluice.exporters.conversion import tensorrt as ours
 log = ours._Log()
 log.log(trt.ILogger.Severity.ERROR, "an error")
 log.log(trt.ILogger.Severity.WARNING, "a warning")

@@ -73,6 +73,7 @@ def test_a_sink_that_hangs_is_killed_and_the_next_goes_on(
     np.testing.assert_array_equal(recorded(tmp_path / "o.arrows"), np.arange(1, EVENTS + 1))
 
 
+@pytest.mark.long  # beside one that hangs in mid-run
 def test_a_sink_that_hangs_over_the_end_of_the_run_is_killed_too(
     replay, http, small_batches, tmp_path, load_report
 ):

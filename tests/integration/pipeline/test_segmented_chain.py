@@ -71,6 +71,7 @@ def test_killing_a_worker_of_each_segment_and_the_sink_loses_nothing(
     assert assert_same_recording(tmp_path / "chain.arrows", tmp_path / "quiet.arrows") == 20_000
 
 
+@pytest.mark.long  # test_hung_workers has one without segments
 def test_a_worker_that_hangs_in_a_segment_is_replaced(
     replay, http, chained, make_graph, tmp_path, load_report
 ):
