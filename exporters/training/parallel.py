@@ -11,7 +11,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
@@ -42,6 +41,8 @@ def run_all(run: object, tasks: Iterable[Task], pool: Executor | None) -> Scores
 
 
 def _one_core() -> None:
+    import torch  # not for simulations, which use these processes too and need no training
+
     torch.set_num_threads(1)
 
 
