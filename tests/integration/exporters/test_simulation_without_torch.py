@@ -18,7 +18,8 @@ class Absent:
         if name.partition(".")[0] in {absent!r}:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 sys.meta_path.insert(0, Absent())
-sys.argv = ["sluice", "simulate", {family!r}, "--events", "300", "--processes", "1", "--out", {out!r}]
+sys.argv = ["sluice", "simulate", {family!r}, "--events", "300"]
+sys.argv += ["--processes", "1", "--out", {out!r}]
 from sluice.pipeline.cli import main
 main()
 """
