@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from sluice.pipeline.inference.onnxruntime import EXACT_INT8
+
 Runner = Callable[..., NDArray[Any]]
 
 
@@ -32,6 +34,7 @@ def runner(model: bytes | Path, threads: int = 1) -> Runner:
     options.intra_op_num_threads = threads
     # Errors only: it warns of every input that may be left out.
     options.log_severity_level = 3
+    options.add_session_config_entry(*EXACT_INT8)
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     names = [tensor.name for tensor in session.get_inputs()]

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Metrics = dict[str, float]
 
-#: Greatest difference from the golden outputs: processors round 8-bit sums differently.
-TOLERANCE = {"int8": 5e-2, "fp16": 5e-3}
+#: Greatest difference from the golden outputs: sums of 8-bit products are exact, but an activation
+#: between two steps of its 8-bit scale may be rounded to either, as floats before it differ.
+TOLERANCE = {"int8": 1e-2, "fp16": 5e-3}
 #: Operators that compute in 8 bits. Not those before them, since raw inputs may span orders of
 #: magnitude and share one scale; and not pooling, which gains nothing and costs time.
 _WEIGHED = ("Conv", "Gemm", "MatMul")

@@ -15,6 +15,9 @@ from .session import Session
 
 _PROVIDER = "CPUExecutionProvider"
 _GPU = ("cuda", "tensorrt")
+#: Session option for exact sums of 8-bit products. Without it, processors that lack VNNI add pairs
+#: of products in 16 bits, which saturate: an int8 model would then depend on the processor.
+EXACT_INT8 = ("session.x64quantprecision", "1")
 
 Infer = Callable[[Mapping[str, Array], Mapping[str, Array]], None]
 
@@ -85,6 +88,7 @@ class OnnxRuntimeCpuSession:
         options.intra_op_num_threads = 1  # the workers run in parallel
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry(*EXACT_INT8)
         try:
             self._session = ort.InferenceSession(str(model.path), options, providers=[_PROVIDER])
         except Exception as error:  # its exceptions share no base class

@@ -79,6 +79,17 @@ def test_inputs_of_all_sizes_survive_8_bits(export):
     assert np.corrcoef(got, expected)[0, 1] > 0.999
 
 
+def test_sums_of_8_bit_products_do_not_saturate(export):
+    layer = torch.nn.Linear(32, 1)
+    torch.nn.init.ones_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    x = np.ones((4, 32), np.float32)  # all weights and inputs at the top of their 8-bit scales
+    model = serialise(
+        replace(export, module=torch.nn.Sequential(layer, torch.nn.Flatten(0)), golden={"x": x})
+    )
+    np.testing.assert_allclose(runner(int8(model, {"x": x}))(x), 32.0, rtol=1e-3)
+
+
 def test_variants_tell_what_they_lose(export, model, tmp_path):
     x = events(300)
     truth = runner(model)(x)

@@ -78,6 +78,7 @@ class ICudaEngine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.x64quantprecision", "1")  # exact on any processor
         self._runtime, self._about = runtime, about
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         ALIVE.add(self)
