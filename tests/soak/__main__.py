@@ -16,6 +16,7 @@ from .faults import FAULTS
 from .growth import Watch
 from .schedule import Fault, make_schedule
 from .stand import Stand
+from .truth import live_differences, replay_differences
 from .verdict import evaluate
 
 _READY_S = 300.0
@@ -49,7 +50,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _soak(folder: Path, options: argparse.Namespace, plan: list[Fault]) -> dict[str, Any]:
-    stand = Stand(folder, options.rate)
+    stand = Stand(folder, options.rate, options.seconds)
     watch = None
     try:
         _wait_ready(stand)
@@ -60,9 +61,13 @@ def _soak(folder: Path, options: argparse.Namespace, plan: list[Fault]) -> dict[
         watch.close()
         stand.run.send_signal(signal.SIGTERM)
         code = stand.run.wait(_END_S)
-        outcome = json.loads(stand.report.read_text())
+        stand.replay.finish(_END_S)
+        outcome, replayed = (
+            json.loads(path.read_text()) for path in (stand.report, stand.replay.report)
+        )
         growth = watch.report()
-        checks = evaluate(stand, outcome, growth, injected)
+        wrong = {"live": live_differences(stand, outcome), "replay": replay_differences(stand)}
+        checks = evaluate(stand, outcome, growth, injected, replayed, wrong)
     finally:
         if watch is not None:
             watch.close()
@@ -72,7 +77,8 @@ def _soak(folder: Path, options: argparse.Namespace, plan: list[Fault]) -> dict[
         "load": os.getloadavg()[0], "exit_code": code, "injected": injected,
         "events": outcome["events"], "latency_s": outcome["latency_s"],
         "output": outcome["output"], "restarts": outcome["restarts"],
-        "protocol_errors": outcome["protocol_errors"],
+        "protocol_errors": outcome["protocol_errors"], "swaps": len(outcome["swaps"]),
+        "ladder": outcome.get("rungs"), "replay": replayed["events"],
         "growth": growth, "checks": checks,
         "passed": code == 0 and all(check["good"] for check in checks.values()),
     }  # fmt: skip
@@ -93,6 +99,7 @@ def _inject(stand: Stand, plan: list[Fault], seconds: float) -> list[dict[str, A
     for fault in plan:
         time.sleep(max(0.0, begun + fault.at_s - time.monotonic()))
         at = round(time.monotonic() - begun, 2)
+        stand.keep_remote_worker()
         what = FAULTS[fault.kind](stand, fault.detail)
         injected.append({"planned_s": fault.at_s, "at_s": at, "fault": fault.kind,
                          **fault.detail, **what})  # fmt: skip

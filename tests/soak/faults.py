@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
-import zmq
 
-from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
-from sluice.pipeline.transport.codec import pack_schema
-from sluice.pipeline.transport.front_end_messages import EventData
-from sluice.pipeline.transport.protocol import Header, Kind, encode
+from .garbage import garbage
+from .stand import TAGGERS, Stand
 
-from .stand import Stand
-
-_RECORD = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,))))
-#: Events that a message of `mismatch` claims to carry; its payload has another size.
-_CLAIMED = 3
 #: How long a process may take to be there, and its successor after its exit.
 _PRESENT_S = _KILLED_S = 30.0
 _NONE = "there was no such process"
-_TAGGERS = ("wafer-tagger", "wafer-tagger-half")
 
 Detail = dict[str, Any]
 
@@ -56,6 +44,40 @@ def stall_sink(stand: Stand, detail: Detail) -> Detail:
 def stall_worker(stand: Stand, detail: Detail) -> Detail:
     """Stop a worker for a while: its batches wait."""
     return _stall(stand, "compute-0", detail["seconds"])
+
+
+def stall_fork_server(stand: Stand, detail: Detail) -> Detail:
+    """Stop for a while what processes come from: the run goes on with those that it has."""
+    return _stall(stand, "fork-server", detail["seconds"])
+
+
+def stall_engine(stand: Stand, detail: Detail) -> Detail:
+    """Stop the engine's own process for a while: front ends wait, workers and sink idle."""
+    return _stall(stand, "engine", detail["seconds"])
+
+
+def kill_remote_worker(stand: Stand, _: Detail) -> Detail:
+    """Kill the remote worker; another one of the same name joins."""
+    return stand.restart_remote_worker(signal.SIGKILL)
+
+
+def stall_remote_worker(stand: Stand, detail: Detail) -> Detail:
+    """Stop the remote worker, maybe for longer than the timeout, then let it go on.
+
+    What it still sends belongs to batches that others have processed meanwhile.
+    """
+    pid = stand.remote_worker.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(detail["seconds"])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    return {"pid": pid}
+
+
+def kill_replay(stand: Stand, _: Detail) -> Detail:
+    """Kill the engine of the replay and resume its recording."""
+    return stand.replay.kill_and_resume()
 
 
 def full_disk(stand: Stand, detail: Detail) -> Detail:
@@ -91,68 +113,9 @@ def pause(stand: Stand, detail: Detail) -> Detail:
 def swap(stand: Stand, _: Detail) -> Detail:
     """Swap the tagger for the other one, while the run goes on."""
     now = json.loads(stand.page("/status")[1])["report"]["models"]["tag"]["name"]
-    other = next(model for model in _TAGGERS if model != now)
+    other = next(model for model in TAGGERS if model != now)
     return {"from": now, "to": other, "said": stand.control("swap", "tag", other)}
 
-
-def garbage(stand: Stand, detail: Detail) -> Detail:
-    """Send what is no message of the protocol, or one whose payload is not what its header says."""
-    draw = random.Random(detail["seed"])
-    if detail["what"] == "tcp":
-        for _ in range(detail["messages"]):
-            with socket.create_connection(("127.0.0.1", stand.port), timeout=5) as connection:
-                connection.sendall(draw.randbytes(draw.randint(1, 2000)))
-        return {}
-    peer = zmq.Context.instance().socket(zmq.DEALER)
-    peer.setsockopt(zmq.IDENTITY, f"soak-{detail['seed']}".encode())
-    peer.setsockopt(zmq.LINGER, 2000)
-    try:
-        peer.connect(stand.endpoint)
-        for number in range(detail["messages"]):
-            for frames in _GARBAGE[detail["what"]](draw, number):
-                peer.send_multipart(frames)
-    finally:
-        peer.close()
-    claimed = _CLAIMED * detail["messages"] if detail["what"] == "mismatch" else 0
-    stand.claimed_events += claimed
-    return {"claimed_events": claimed}
-
-
-def _noise(draw: random.Random, _: int) -> list[list[bytes]]:
-    return [[draw.randbytes(draw.randint(0, 2000)) for _ in range(draw.randint(1, 4))]]
-
-
-def _version(draw: random.Random, _: int) -> list[list[bytes]]:
-    """Return a sound header but for its version or kind."""
-    header = bytearray(encode(Header(Kind.RAW, events=1))[0])
-    header[draw.choice([4, 5])] = draw.randint(100, 255)
-    return [[bytes(header)]]
-
-
-def _early(draw: random.Random, number: int) -> list[list[bytes]]:
-    """Return events before any BOR."""
-    payload = draw.randbytes(64)
-    return [encode(EventData(Kind.RAW, 0, number, number, 1).to_header(), payload)]
-
-
-def _huge(draw: random.Random, _: int) -> list[list[bytes]]:
-    """Return a header that promises more than may be."""
-    header = bytearray(encode(Header(Kind.RAW, events=1))[0])
-    struct.pack_into("<II", header, 32, draw.randrange(2**20 + 1, 2**32), 2**32 - 1)
-    return [[bytes(header), b"x"]]
-
-
-def _mismatch(draw: random.Random, number: int) -> list[list[bytes]]:
-    """Return a right BOR at first, then messages whose payload is not what the header says."""
-    header = EventData(Kind.RAW, 0, number, number * _CLAIMED, _CLAIMED).to_header()
-    message = encode(header, draw.randbytes(draw.randint(0, 50)))
-    opening = [encode(Header(Kind.BOR), pack_schema(_RECORD))] if number == 0 else []
-    return [*opening, message]
-
-
-_GARBAGE: dict[str, Callable[[random.Random, int], list[list[bytes]]]] = {
-    "noise": _noise, "version": _version, "early": _early, "huge": _huge, "mismatch": _mismatch,
-}  # fmt: skip
 
 FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
     "kill worker": kill_worker,
@@ -160,6 +123,11 @@ FAULTS: dict[str, Callable[[Stand, Detail], Detail]] = {
     "kill fork server": kill_fork_server,
     "stall sink": stall_sink,
     "stall worker": stall_worker,
+    "stall fork server": stall_fork_server,
+    "stall engine": stall_engine,
+    "kill remote worker": kill_remote_worker,
+    "stall remote worker": stall_remote_worker,
+    "kill replay": kill_replay,
     "full disk": full_disk,
     "burst": burst,
     "pause": pause,

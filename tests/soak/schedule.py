@@ -10,6 +10,8 @@ QUIET_S = (10.0, 10.0)
 #: Between two faults.
 GAP_S = (3.0, 9.0)
 WORKERS = 2
+#: Time without a message after which a worker counts as gone.
+HANG_TIMEOUT_S = 5.0
 GARBAGE = ("noise", "version", "early", "huge", "tcp", "mismatch")
 
 
@@ -24,7 +26,9 @@ class Fault(NamedTuple):
 def _detail(kind: str, draw: random.Random) -> dict[str, Any]:
     if kind == "kill worker":
         return {"worker": f"compute-{draw.randrange(WORKERS)}"}
-    if kind in ("stall sink", "stall worker", "full disk", "pause"):
+    if kind == "stall remote worker":  # HANG_TIMEOUT_S lies between
+        return {"seconds": round(draw.uniform(1.0, 9.0), 2)}
+    if kind.startswith("stall") or kind in ("full disk", "pause"):
         return {"seconds": round(draw.uniform(0.5, 3.0), 2)}
     if kind == "burst":
         return {"seconds": round(draw.uniform(1.0, 3.0), 2), "times": 10}

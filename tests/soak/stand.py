@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 import tomllib
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,19 @@ import tomli_w
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.recording import find_parts
 
-from .schedule import WORKERS
+from .replay import Replay
+from .schedule import HANG_TIMEOUT_S, WORKERS
 
 SLUICE = str(Path(sys.executable).with_name("sluice"))
 #: Ids of front ends are this far apart, so that no two events have the same.
-_IDS = 1 << 40
+IDS = 1 << 40
+#: Events that every front end sends again and again.
+EVENTS = 20_000
+#: Models of the stage `tag`, the first at the start; a swap goes to the other.
+TAGGERS = ("wafer-tagger", "wafer-tagger-half")
+#: Columns of the recording that depend on the event and on its batch alone.
+COLUMNS = ("event_id", "t_event", "packed", "sum_q", "score", "decision", "outcome", "prescale",
+           "rung", "batch_events")  # fmt: skip
 #: How long run control may take: a swap as long as it may, a busy machine included.
 _CONTROL_S = 120.0
 
@@ -39,7 +49,7 @@ def held_port() -> socket.socket:
 
 
 class Stand:
-    """A run on a live source, and the front ends that feed it.
+    """A live run with a remote worker, the front ends that feed it, and a replay beside it.
 
     Parameters
     ----------
@@ -47,13 +57,16 @@ class Stand:
         Where everything is written.
     rate_hz
         Of the steady front end.
+    seconds
+        Duration of the soak, for which the replay lasts.
     """
 
-    def __init__(self, folder: Path, rate_hz: float) -> None:
+    def __init__(self, folder: Path, rate_hz: float, seconds: float) -> None:
         self.folder = folder
         self.rate_hz = rate_hz
-        self._held = held_port(), held_port()
-        self.port, self.http = (int(holder.getsockname()[1]) for holder in self._held)
+        self._held = [held_port() for _ in range(4)]
+        ports = [int(holder.getsockname()[1]) for holder in self._held]
+        self.port, self.http, self._join, self._results = ports
         #: Where the run has its sockets and shared memory.
         self.runtime = Path(tempfile.mkdtemp(prefix="soak-", dir="/dev/shm"))
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
@@ -63,25 +76,50 @@ class Stand:
         self.claimed_events = 0
         self._senders: list[subprocess.Popen[str]] = []
         self._started = 0
-        self._say("simulate", "wafers", "--events", "20000", "--out", str(folder / "w.arrows"))
+        self.graph, self.events = folder / "soak.toml", folder / "w.arrows"
+        self.environment = {
+            **os.environ, "SLUICE_STATE": str(folder / "state"), "SLUICE_RUNTIME": str(self.runtime)
+        }  # fmt: skip
+        self.say("simulate", "wafers", "--events", str(EVENTS), "--out", str(self.events))
         self.run = self._start_run()
+        self.remote_worker = self._start_remote_worker()
+        self.replay = Replay(self, seconds)
 
     def _start_run(self) -> psutil.Popen:
         graph = tomllib.loads(Path(load_graph("hgcal").origin).read_text())
         graph["source"] |= {"listen": self.endpoint, "backlog": 65_536}
         graph["graph"]["batch_events"] = 1024
-        graph["sink"]["rotate_bytes"] = 1_000_000
-        graph["workers"] = {"compute": WORKERS, "restarts": 100_000, "restart_window": "1 s"}
-        path = self.folder / "soak.toml"
-        path.write_text(tomli_w.dumps(graph))
-        run = psutil.Popen(
-            [SLUICE, "run", str(path), "--report", str(self.report), "--out", str(self.recording),
-             "--http", f"127.0.0.1:{self.http}", "--json"],
-            stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            env={**os.environ, "SLUICE_STATE": str(self.folder / "state"),
-                 "SLUICE_RUNTIME": str(self.runtime)},
+        graph["sink"] |= {"rotate_bytes": 4_000_000, "keep": "all", "columns": [*COLUMNS, "epoch"]}
+        graph["workers"] = {
+            "compute": WORKERS, "restarts": 100_000, "restart_window": "1 s",
+            "hang_timeout": f"{HANG_TIMEOUT_S:g} s", "listen": f"tcp://127.0.0.1:{self._join}",
+            "results": f"tcp://127.0.0.1:{self._results}",
+        }  # fmt: skip
+        self.graph.write_text(tomli_w.dumps(graph))
+        return psutil.Popen(
+            [SLUICE, "run", str(self.graph), "--report", str(self.report),
+             "--out", str(self.recording), "--http", f"127.0.0.1:{self.http}", "--json"],
+            stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=self.environment,
         )  # fmt: skip
-        return run
+
+    def _start_remote_worker(self) -> subprocess.Popen[bytes]:
+        command = [SLUICE, "worker", f"tcp://127.0.0.1:{self._join}", "--name", "remote",
+                   "--patience", "300"]  # fmt: skip
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def restart_remote_worker(self, how: int = signal.SIGTERM) -> dict[str, Any]:
+        """End the remote worker and start it again; return what happened."""
+        before, ended = self.remote_worker, self.remote_worker.poll()
+        if ended is None:
+            before.send_signal(how)
+        before.wait(_CONTROL_S)
+        self.remote_worker = self._start_remote_worker()
+        return {"pid": before.pid, "had_ended": ended, "successor": self.remote_worker.pid}
+
+    def keep_remote_worker(self) -> None:
+        """Start the remote worker again if it has ended, as one does that was away for too long."""
+        if self.remote_worker.poll() is not None:
+            self.restart_remote_worker()
 
     def parts(self) -> list[Path]:
         """Return the files of the recording so far, in order."""
@@ -107,7 +145,7 @@ class Stand:
         self._started += 1
         arguments = ["emulate", "--to", self.endpoint, "--from", str(self.folder / "w.arrows"),
                      "--rate", str(rate_hz), "--seconds", str(seconds), "--per-message", "4",
-                     "--first-id", str(self._started * _IDS), "--json"]  # fmt: skip
+                     "--first-id", str(self._started * IDS), "--json"]  # fmt: skip
         self._senders.append(
             subprocess.Popen([SLUICE, *arguments], stdout=subprocess.PIPE, text=True)
         )
@@ -125,11 +163,11 @@ class Stand:
 
     def collect(self, timeout_s: float) -> None:
         """Wait for every front end's end and keep what it says."""
-        for sender in self._senders:
+        for number, sender in enumerate(self._senders, 1):
             said, _ = sender.communicate(timeout=timeout_s)
             if sender.returncode:
                 raise RuntimeError(f"a front end ended with exit code {sender.returncode}")
-            self.sent.append(json.loads(said))
+            self.sent.append(json.loads(said) | {"first_id": number * IDS})
 
     def processes(self) -> dict[str, psutil.Process]:
         """Return the run's processes by name: engine, sink, compute-0 and so on."""
@@ -146,15 +184,18 @@ class Stand:
 
     def end(self) -> None:
         """Kill what still lives of what was started here."""
-        for process in [*self.processes().values(), *self._senders]:
-            try:
+        self.replay.end()
+        for process in [*self.processes().values(), *self._senders, self.remote_worker]:
+            with suppress(psutil.Error, OSError):
                 process.kill()
-            except (psutil.Error, OSError):
-                continue
         for holder in self._held:
             holder.close()
         shutil.rmtree(self.runtime, ignore_errors=True)
 
-    def _say(self, *arguments: str) -> None:
-        subprocess.run([SLUICE, *arguments], check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)  # fmt: skip
+    def say(self, *arguments: str) -> None:
+        """Run a command of Sluice to its end; RuntimeError with its message if it fails."""
+        done = subprocess.run(
+            [SLUICE, *arguments], capture_output=True, text=True, check=False, env=self.environment
+        )
+        if done.returncode:
+            raise RuntimeError(f"sluice {' '.join(arguments)}: {done.returncode}: {done.stderr}")

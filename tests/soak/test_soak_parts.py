@@ -12,9 +12,11 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, Schema
 from sluice.pipeline.recording import RecordingWriter
 
-from .faults import _GARBAGE, FAULTS
+from .faults import FAULTS
+from .garbage import KINDS as GARBAGE_KINDS
 from .growth import ALLOWED, _ends, _settled, grown
 from .schedule import GAP_S, GARBAGE, QUIET_S, make_schedule
+from .truth import count_differences
 from .verdict import evaluate
 
 KINDS = tuple(FAULTS)
@@ -35,7 +37,7 @@ def test_a_schedule_is_its_seed_s_alone_and_has_every_kind(seed):
 
 
 def test_every_kind_of_garbage_can_be_made():
-    assert {*_GARBAGE, "tcp"} == set(GARBAGE)
+    assert {*GARBAGE_KINDS, "tcp"} == set(GARBAGE)
 
 
 def process(**changed):
@@ -60,7 +62,7 @@ def test_a_process_that_ran_too_briefly_is_not_checked():
 
 @pytest.fixture
 def stand(tmp_path):
-    """What a run that ended well leaves: 30 events sent, 2 dropped, 3 claimed; 10 accepted."""
+    """What a run that ended well leaves: 10 events recorded, 2 dropped, 3 claimed, 4 accepted."""
 
     def write(ids):
         path = tmp_path / "run.arrows"
@@ -72,24 +74,29 @@ def stand(tmp_path):
         recording=write(range(10)),
         write=write,
         claimed_events=3,
-        sent=[{"events": 30, "dropped": 2}],
+        sent=[{"events": 10, "dropped": 2, "first_id": 0}],
+        replay=SimpleNamespace(events=40),
     )
 
 
 @pytest.fixture
 def report():
-    events = {"offered": 35, "accepted": 10, "rejected": 20, "lost": 2, "invalid": 3, "failed": 0}
+    events = {"offered": 15, "accepted": 4, "rejected": 5, "prescaled": 1, "lost": 2, "invalid": 3,
+              "failed": 0}  # fmt: skip
     return {"state": "STOPPED", "error": None, "closed": True, "events": events,
             "output": {"events": 10}, "swaps": [{"to": {"name": "half"}}]}  # fmt: skip
 
 
 INJECTED = [{"fault": "pause", "pause": "done", "resume": "done"},
             {"fault": "swap", "to": "half", "said": "done"}]  # fmt: skip
+REPLAYED = {"state": "STOPPED", "error": None, "closed": True, "events": {"offered": 40},
+            "output": {"events": 40}}  # fmt: skip
+RIGHT = {"live": {}, "replay": {}}
 QUIET = {"processes": [process()], "shm_mb": [2, 2]}
 
 
-def bad(stand, report, growth=QUIET, injected=INJECTED):
-    checks = evaluate(stand, report, growth, injected)
+def bad(stand, report, growth=QUIET, injected=INJECTED, replayed=REPLAYED, wrong=RIGHT):
+    checks = evaluate(stand, report, growth, injected, replayed, wrong)
     return {name for name, check in checks.items() if not check["good"]}
 
 
@@ -104,7 +111,7 @@ def test_a_good_run_passes(stand, report):
         ("lost", "lost is what front ends dropped"),
         ("invalid", "invalid is what mismatched messages claimed"),
         ("failed", "nothing failed"),
-        ("accepted", "recorded is accepted"),
+        ("accepted", "recorded is decided"),
     ],
 )
 def test_each_count_that_is_off_is_found(stand, report, event, check):
@@ -148,10 +155,49 @@ def test_a_process_counts_from_when_it_is_up():
 
 def test_an_event_recorded_twice_is_found(stand, report):
     stand.write([*range(9), 3])
-    assert bad(stand, report) == {"no event is recorded twice"}
+    assert bad(stand, report) == {"no event is recorded twice", "every event sent is recorded"}
 
 
 def test_a_recording_cut_short_is_found(stand, report):
     content = stand.recording.read_bytes()
     stand.recording.write_bytes(content[:-20])
     assert "the recording is whole" in bad(stand, report)
+
+
+def test_an_event_of_nobody_in_place_of_one_that_was_sent_is_found(stand, report):
+    stand.write([*range(9), 77])
+    assert bad(stand, report) == {"every event sent is recorded"}
+
+
+@pytest.mark.parametrize(
+    ("recording", "check"),
+    [("live", "every recorded event is right"), ("replay", "every replayed event is right")],
+)
+def test_wrong_content_is_found(stand, report, recording, check):
+    assert bad(stand, report, wrong=RIGHT | {recording: {"score": 1}}) == {check}
+
+
+def test_a_replay_that_lacks_an_event_or_failed_is_found(stand, report):
+    short = REPLAYED | {"output": {"events": 39}}
+    assert bad(stand, report, replayed=short) == {"every event of the replay is recorded"}
+    failed = REPLAYED | {"state": "FAILED"}
+    assert bad(stand, report, replayed=failed) == {"the replay ended well"}
+
+
+def columns(**changed):
+    made = {"event_id": np.arange(4, dtype=np.uint64), "score": np.ones((4, 3), np.float32)}
+    return EventBatch(made | changed, 4)
+
+
+def test_columns_are_compared_bit_by_bit():
+    score = columns()["score"].copy()
+    assert count_differences(columns(), columns(), ("event_id", "score")) == {
+        "event_id": 0,
+        "score": 0,
+    }
+    score[2, 1] = np.nextafter(np.float32(1), np.float32(2))
+    assert count_differences(columns(score=score), columns(), ("score",)) == {"score": 1}
+    rows = np.arange(4) < 2
+    assert count_differences(columns(score=score), columns(), ("score",), rows) == {"score": 0}
+    assert count_differences(columns(), columns(score=np.ones((4, 3))), ("score",)) == {"score": 4}
+    assert count_differences(columns(), columns().slice(0, 3), ("score",)) == {"events": 1}
