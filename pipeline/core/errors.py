@@ -76,6 +76,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return f"known here: {', '.join(words)}" if words else None
 
 
+def shorten(text: str, max_characters: int) -> str:
+    """Return a text without its middle if it is longer than `max_characters`.
+
+    Examples
+    --------
+    >>> shorten("expected 12 fields, got 7", 15)
+    'expecte … got 7'
+    """
+    if len(text) <= max_characters:
+        return text
+    half = (max_characters - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 class ProtocolError(DataError):
     """A message that breaks the protocol; it is counted and dropped, the run goes on.
 
@@ -88,6 +102,8 @@ class ProtocolError(DataError):
     peer: bytes = b""
 
 
+#: Largest message and largest hint in an `ErrorRecord`, characters: both fit an ERROR message.
+_MAX_TEXT = 50_000
 _KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
 
 
@@ -104,8 +120,9 @@ class ErrorRecord(Struct, frozen=True):
         """Return the record of an error that ends a process."""
         name = type(error).__name__
         if isinstance(error, SluiceError):
-            return cls(process, name, error.message, error.hint)
-        return cls(process, name, f"{name}: {error}")
+            hint = error.hint and shorten(error.hint, _MAX_TEXT)
+            return cls(process, name, shorten(error.message, _MAX_TEXT), hint)
+        return cls(process, name, shorten(f"{name}: {error}", _MAX_TEXT))
 
     def error(self) -> SluiceError:
         """Return the error, of its original class if that is a class of Sluice."""

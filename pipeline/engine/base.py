@@ -21,6 +21,9 @@ from sluice.pipeline.system.fork_server.client import ForkServer
 
 from .swap_requests import SwapQueue
 
+#: Model swaps in an end-of-run record, which is sent in one message; commit records have all.
+_MAX_SWAPS = 500
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
@@ -86,9 +89,10 @@ class RunContext:
         self.accounting.record_losses(self.source.losses(), "source")
 
     def eor(self) -> dict[str, Any]:
-        """Return the end-of-run record."""
+        """Return the end-of-run record, with the latest model swaps."""
         now = self.accounting.snapshot()
-        return {"run": now.run, "ledger": now.events, "closed": now.closed, "swaps": now.swaps}
+        swaps = now.swaps[-_MAX_SWAPS:]
+        return {"run": now.run, "ledger": now.events, "closed": now.closed, "swaps": swaps}
 
 
 class Engine(Protocol):

@@ -11,10 +11,13 @@ from sluice.pipeline.core.batch import EventBatch, concatenate
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.journal.commit import BatchResult, CommitRecord, Journal, ModelSwapRecord
 from sluice.pipeline.sinks.base import Sink
+from sluice.pipeline.transport.protocol import MAX_SUMMARY_BYTES
 
 #: Longest delay of a group without kept events, s: its commit costs a write and stores no event.
 _EMPTY_GROUP_DELAY_S = 0.250
 
+#: Largest size of the summaries of a group, bytes: a little less than an ACK may have.
+_MAX_SUMMARY_BYTES = MAX_SUMMARY_BYTES - 64
 #: Called after a commit: number of the first batch, number of batches, payload of the ACK.
 Acknowledge = Callable[[int, int, bytes], None]
 
@@ -22,8 +25,9 @@ Acknowledge = Callable[[int, int, bytes], None]
 class GroupCommit:
     """Writes results to the sink in groups, each with its commit record; then acknowledges them.
 
-    A group closes when it has enough events, when it holds a quarter of the window, or when it is
-    old enough. A large result is a group by itself and is not copied.
+    A group closes when it has enough events, when it holds a quarter of the window, when its
+    summaries fill an ACK, or when it is old enough. A large result is a group by itself and is not
+    copied.
 
     Parameters
     ----------
@@ -67,6 +71,7 @@ class GroupCommit:
         self._results: list[BatchResult] = []
         self._events = 0
         self._kept = 0
+        self._summary_bytes = 0
         self._close_at = math.inf
 
     @property
@@ -76,8 +81,9 @@ class GroupCommit:
 
     def add(self, result: BatchResult, now_s: float) -> None:
         """Add the result of batch `next`; OSError if a closed group could not be written."""
-        events = result.kept.events
-        if events >= self._large_events and self._kept:
+        events, summary_bytes = result.kept.events, len(result.summary)
+        fits = self._summary_bytes + summary_bytes <= _MAX_SUMMARY_BYTES
+        if self._results and not (fits and (events < self._large_events or not self._kept)):
             self._close_group()
         self._close_at = min(
             self._close_at,
@@ -86,6 +92,7 @@ class GroupCommit:
         self._results.append(result)
         self._events += result.events
         self._kept += events
+        self._summary_bytes += summary_bytes
         if (
             self._eager
             or self._kept >= self._large_events

@@ -18,7 +18,13 @@ from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.segment_state import EMPTY, SegmentState
 
 from .decision_record import BatchFacts
-from .isolation import StageError, blank_failed_rows, describe_exception, isolate_failures
+from .isolation import (
+    StageError,
+    blank_failed_rows,
+    describe_exception,
+    isolate_failures,
+    limit_flags,
+)
 from .monitor_runner import MonitorRunner
 from .summarise import BatchSummariser
 from .warm_up import measure_service_s
@@ -166,7 +172,9 @@ class Chain:
         if state.flags and (failed := state.failed()):
             added = [column for join in self._graph.joins for column in join.outputs]
             processed, flags = blank_failed_rows(processed, flags, failed, added)
-        return processed, SegmentState((*state.flags, *flags), state.started_ns or started_ns)
+        if flags:
+            flags = limit_flags((*state.flags, *flags), batch.events)
+        return processed, SegmentState(flags or state.flags, state.started_ns or started_ns)
 
     def _set_rung(self, rung: int) -> None:
         """Process on another rung of the ladder from now on."""

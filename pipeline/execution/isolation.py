@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
+from sluice.pipeline.core.errors import shorten
 from sluice.pipeline.core.schema import DECISION, OUTCOME, Column
 
 #: Events that may be isolated in one batch; all that is left of it then fails together. Bounds the
 #: time of the search, which processes up to log2(N) parts of the batch for each of them.
 MAX_ISOLATED_EVENTS = 16
+#: Reasons that the flags of one batch may have, and characters of each: the flags travel with the
+#: batch's summary, whose size is limited.
+MAX_REASONS, MAX_REASON_CHARACTERS = 256, 500
+OTHER_REASONS = "other reasons"
 
 
 class StageError(Exception):
@@ -119,6 +124,44 @@ def blank_failed_rows(
     ]
     cleaned = batch.with_columns(**{**columns, OUTCOME.name: outcome})
     return cleaned, tuple(flag for flag in left if flag.rows)
+
+
+def limit_flags(flags: tuple[Flag, ...], events: int) -> tuple[Flag, ...]:
+    """Return flags that fit a batch summary, whatever the stages wrote into them.
+
+    Long reasons are shortened, and those beyond `MAX_REASONS` become "other reasons". If there are
+    more rows than events, each event stays with the first flag that names it.
+
+    Parameters
+    ----------
+    flags
+        Flags of a batch.
+    events
+        Number of events of the batch.
+    """
+    if sum(len(flag.rows) for flag in flags) > events:
+        flags = _first_flag_only(flags, events)
+    others: dict[tuple[str, int], list[int]] = {}
+    for flag in flags[MAX_REASONS:]:
+        others.setdefault((flag.stage, flag.outcome), []).extend(flag.rows)
+    limited = [
+        Flag(flag.stage, shorten(flag.reason, MAX_REASON_CHARACTERS), flag.outcome, flag.rows)
+        for flag in flags[:MAX_REASONS]
+    ]
+    limited += [Flag(stage, OTHER_REASONS, out, rows) for (stage, out), rows in others.items()]
+    return tuple(limited)
+
+
+def _first_flag_only(flags: tuple[Flag, ...], events: int) -> tuple[Flag, ...]:
+    """Return the flags with each event in the first that names it."""
+    free = np.ones(events, np.bool_)
+    kept = []
+    for flag in flags:
+        rows = np.unique(flag.rows)
+        rows = rows[free[rows]]
+        free[rows] = False
+        kept.append(Flag(flag.stage, flag.reason, flag.outcome, rows.tolist()))
+    return tuple(flag for flag in kept if flag.rows)
 
 
 def _failed(part: EventBatch, names: Iterable[str], added: Mapping[str, Column]) -> EventBatch:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.errors import ProtocolError
+
+from .protocol import MAX_SUMMARY_BYTES
 
 
 class BatchSummary(msgspec.Struct, array_like=True):
@@ -34,6 +36,8 @@ class BatchSummary(msgspec.Struct, array_like=True):
     batch_record: bytes = b""
 
 
+#: Bytes of a MessagePack array before its elements, at most.
+_ARRAY_BYTES = 5
 _summary_encoder = msgspec.msgpack.Encoder()
 #: Sizes of `counts` and `paths`: an int64 for each outcome, and for each bit of the decision word.
 _COUNT_BYTES = (8 * len(Outcome), 8 * 64)
@@ -62,13 +66,32 @@ def join_summaries(packed: Sequence[memoryview | bytes]) -> bytes:
     return _summary_encoder.encode([msgspec.Raw(summary) for summary in packed])
 
 
-def merge_acks(payloads: Sequence[bytes]) -> bytes:
-    """Return one payload for several ACKs whose batches follow each other."""
-    if len(payloads) == 1:
-        return payloads[0]
-    return join_summaries(
-        [raw for payload in payloads for raw in _packed_summaries_decoder.decode(payload)]
-    )
+def merge_acks(
+    acks: Sequence[tuple[int, bytes]], max_bytes: int = MAX_SUMMARY_BYTES
+) -> Iterator[tuple[int, bytes]]:
+    """Yield number of batches and payload of as few ACKs as can hold those of `acks`.
+
+    Parameters
+    ----------
+    acks
+        Number of batches and payload of each ACK; their batches follow each other.
+    max_bytes
+        Largest payload to yield, bytes; a single summary is always smaller.
+    """
+    if len(acks) == 1 and len(acks[0][1]) <= max_bytes:
+        yield acks[0]
+        return
+    group: list[msgspec.Raw] = []
+    size = _ARRAY_BYTES
+    for _, payload in acks:
+        for summary in _packed_summaries_decoder.decode(payload):
+            length = memoryview(summary).nbytes
+            if group and size + length > max_bytes:
+                yield len(group), _summary_encoder.encode(group)
+                group, size = [], _ARRAY_BYTES
+            group.append(summary)
+            size += length
+    yield len(group), _summary_encoder.encode(group)
 
 
 def unpack_summaries(frame: memoryview | bytes) -> list[BatchSummary]:

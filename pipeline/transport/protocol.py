@@ -95,13 +95,31 @@ Frames = list[Any]
 
 
 def encode(header: Header, *payload: Any) -> Frames:
-    """Return the frames of a message: the packed header, then the payload's frames."""
+    """Return the frames of a message: the packed header, then the payload's frames.
+
+    Raises
+    ------
+    ProtocolError
+        If the receiver would refuse the message, as it is beyond the limits of its kind.
+    """
     length = sum([memoryview(frame).nbytes for frame in payload])
     packed = _LAYOUT.pack(
         MAGIC, VERSION, header.kind, 0, header.run, header.source, header.seq, header.arg1,
         header.events, length, header.t_ingest, header.t_sent, header.arg2,
     )  # fmt: skip
+    if length > _MAX_PAYLOAD_BYTES[header.kind] or header.events > MAX_EVENTS:
+        raise _too_large(header, length)
     return [packed, *payload]
+
+
+def _too_large(header: Header, length: int) -> ProtocolError:
+    """Return the error of a message that must not be sent."""
+    kind, max_bytes = Kind(header.kind), _MAX_PAYLOAD_BYTES[header.kind]
+    return ProtocolError(
+        f"cannot send {kind.name}: expected at most {max_bytes} bytes and {MAX_EVENTS} events, "
+        f"got {length} bytes and {header.events} events",
+        hint="lower graph.batch_events" if kind in (Kind.DATA, Kind.RESULT) else None,
+    )
 
 
 def decode(frames: Sequence[Any]) -> tuple[Header, list[memoryview]]:

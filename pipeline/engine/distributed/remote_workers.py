@@ -19,7 +19,7 @@ from sluice.pipeline.engine.workers.process_spec import ServiceTimes
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.graph.segments import split
 from sluice.pipeline.metrics.meters import MeterBlock
-from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_json
+from sluice.pipeline.transport.protocol import MAX_TEXT_BYTES, Header, Kind, pack_json, unpack_json
 
 from .dispatcher import Dispatcher
 from .swap_coordinator import SwapCoordinator
@@ -129,15 +129,18 @@ class RemoteWorkers:
             sent_ns=time.clock_gettime_ns(time.CLOCK_TAI),
             timeout_s=max(self._timeout_s, _MIN_TIMEOUT_S),
         )  # fmt: skip
+        answer = pack_json(reply)
+        if len(answer) > MAX_TEXT_BYTES:
+            self.reject(
+                name, f"expected a graph of at most {MAX_TEXT_BYTES} bytes, got {len(answer)}"
+            )
         self._router.add_remote(name.encode())
         self._ready.discard(name)
         self._replies[name] = reply
         self._joined_s[name] = time.monotonic()
         graph = self._graphs[segment]
         self._blocks[name] = MeterBlock(*graph.meter_names(), shadows=graph.shadow_names())
-        self._router.send(
-            Header(Kind.SPEC, context.accounting.run), pack_json(reply), to=name.encode()
-        )
+        self._router.send(Header(Kind.SPEC, context.accounting.run), answer, to=name.encode())
 
     def _segment_in_need(self) -> int:
         """Return the segment with the fewest workers; if equal, with the fewest local ones."""

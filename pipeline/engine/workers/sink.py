@@ -99,8 +99,10 @@ class SinkWorker:
         self._eor: dict[str, Any] | None = None
         self._results = open_result_socket(spec)
         self._heartbeat = Heartbeat(ingest)
-        #: Commits not acknowledged to ingest yet: first batch, number of batches, summaries.
-        self._acks: list[tuple[int, int, bytes]] = []
+        #: First batch that is not acknowledged to ingest yet; number of batches and summaries of
+        #: each commit from there on.
+        self._first_ack = 0
+        self._acks: list[tuple[int, bytes]] = []
         for record in commits:  # the previous attempt may not have sent their ACKs
             self._acknowledge(record.first, len(record.events_by_batch), record.payload())
         self._send_acks()
@@ -206,16 +208,19 @@ class SinkWorker:
             self._ingest.send(full, msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
-        self._acks.append((first, batches, payload))
+        if not self._acks:
+            self._first_ack = first
+        self._acks.append((batches, payload))
         if len(self._acks) >= _MAX_PENDING_ACKS:
             self._send_acks()
 
     def _send_acks(self) -> None:
-        """Acknowledge all pending commits in one message, as each wakes three threads."""
+        """Acknowledge all pending commits in few messages, as each wakes three threads."""
         if self._acks:
-            firsts, batches, payloads = zip(*self._acks, strict=True)
-            ack = CommitAck(firsts[0], sum(batches), self._run)
-            self._ingest.send(ack.to_header(), merge_acks(payloads))
+            for batches, payload in merge_acks(self._acks):
+                ack = CommitAck(self._first_ack, batches, self._run)
+                self._ingest.send(ack.to_header(), payload)
+                self._first_ack += batches
             self._acks.clear()
 
     def _on_ingest_message(self) -> bool:

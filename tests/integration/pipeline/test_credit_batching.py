@@ -26,9 +26,10 @@ SUMMARIES = st.lists(st.builds(BatchSummary, st.binary(), st.binary(), st.intege
 
 @given(st.lists(SUMMARIES, min_size=1, max_size=5))
 def test_joined_payloads_are_the_payload_of_all(groups):
-    joined = merge_acks([join_summaries(list(map(pack_summary, group))) for group in groups])
+    acks = [(len(group), join_summaries(list(map(pack_summary, group)))) for group in groups]
+    ((batches, joined),) = merge_acks(acks)
     assert joined == join_summaries([pack_summary(one) for group in groups for one in group])
-    assert len(msgspec.msgpack.decode(joined)) == sum(map(len, groups))
+    assert len(msgspec.msgpack.decode(joined)) == batches == sum(map(len, groups))
 
 
 @given(st.integers(0, 1 << 22))

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sluice.pipeline.config.graph_file import GraphTable
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
+from sluice.pipeline.engine import group_commit
 from sluice.pipeline.engine.group_commit import GroupCommit
 from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.sinks.base import MAX_GROUP_DELAY_S
@@ -185,3 +186,17 @@ def test_a_window_of_one_never_waits_for_company(sink, acks):
     )
     committer.add(result(0, 0, 400), 0.0)
     assert acks == [0]
+
+
+def test_a_group_closes_before_its_summaries_exceed_an_acknowledgement(
+    committer, sink, acks, monkeypatch
+):
+    size = len(result(0, 1).summary)
+    monkeypatch.setattr(group_commit, "_MAX_SUMMARY_BYTES", 3 * size)
+    for seq in range(7):
+        committer.add(result(seq, 1), 0.0)
+    committer.flush()
+    assert [len(commit.events_by_batch) for _, commit in sink.writes] == [3, 3, 1]
+    assert [event for batch, _ in sink.writes for event in batch["event_id"]] == [
+        1000 * seq for seq in range(7)
+    ]

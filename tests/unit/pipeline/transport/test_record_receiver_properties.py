@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.transport import record_receiver
 from sluice.pipeline.transport.peer_table import PeerTable
-from sluice.pipeline.transport.protocol import MAX_EVENTS, Header, Kind, decode, encode
+from sluice.pipeline.transport.protocol import (
+    EVENTS_LENGTH_WORD,
+    MAX_EVENTS,
+    Header,
+    Kind,
+    decode,
+    encode,
+)
 from sluice.pipeline.transport.record_receiver import RecordReceiver, open_record_receiver
 from sluice.pipeline.transport.socket import Socket
 
@@ -170,7 +177,9 @@ def test_a_message_of_more_events_than_the_protocol_allows_is_not_plain(line):
     peers.add(b"a", 0)
     receiver = RecordReceiver(router, Kind.RAW, 1, peers)
     events = MAX_EVENTS + 1
-    senders[b"a"].send_multipart(encode(Header(Kind.RAW, events=events), bytes(events)))
+    words = np.frombuffer(encode(Header(Kind.RAW))[0], np.uint64).copy()
+    words[EVENTS_LENGTH_WORD] = events | events << 32
+    senders[b"a"].send_multipart([words.tobytes(), bytes(events)])
     wait_for(router)
     assert receiver.receive_records(np.zeros(2 * events, np.uint8), 0, 2 * events, 1) == (
         0,

@@ -17,6 +17,7 @@ from sluice.pipeline.testing import batches
 from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summary
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.protocol import (
+    EVENTS_LENGTH_WORD,
     HEADER_BYTES,
     MAGIC,
     MAX_BYTES,
@@ -112,10 +113,17 @@ def test_lengths_and_counts_beyond_the_limits():
     with pytest.raises(ProtocolError, match="expected 3 payload bytes"):
         decode([header])
     with pytest.raises(ProtocolError, match=f"at most {MAX_EVENTS} events"):
-        decode(frames_of(Header(Kind.DATA, events=MAX_EVENTS + 1)))
-    huge = np.broadcast_to(np.uint8(0), (1,)).tobytes() * (MAX_BYTES + 1)
+        decode([with_counts(header, MAX_EVENTS + 1, 0)])
+    huge = np.zeros(MAX_BYTES + 1, np.uint8)
     with pytest.raises(ProtocolError, match=f"at most {MAX_BYTES}"):
-        decode(encode(Header(Kind.DATA), huge))
+        decode([with_counts(header, 0, MAX_BYTES + 1), huge])
+
+
+def with_counts(header, events, length):
+    """Return a header with other counts, as only another program sends them."""
+    words = np.frombuffer(header, np.uint64).copy()
+    words[EVENTS_LENGTH_WORD] = events | length << 32
+    return words.tobytes()
 
 
 def test_a_number_beyond_its_field_is_refused_when_sent():
