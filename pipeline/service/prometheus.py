@@ -190,6 +190,13 @@ class _SnapshotMetrics:
         for worker, number in now.restarts.items():
             restarts.add_metric([worker], number)
         yield restarts
+        quarantine = CounterMetricFamily(
+            "sluice_quarantine_rows", "Refused events and messages, by whether they were kept.",
+            labels=["kept"],
+        )  # fmt: skip
+        quarantine.add_metric(["yes"], now.quarantine["rows"])
+        quarantine.add_metric(["no"], now.quarantine["rows_not_kept"])
+        yield quarantine
         gaps = CounterMetricFamily(
             "sluice_source_gap_events", "Events that upstream sent and that never came.",
             labels=["source"],
