@@ -187,7 +187,7 @@ def _fingerprint(
     model: Model, precision: str, gpu: GpuInfo, ranges: dict[str, Range]
 ) -> Fingerprint:
     return Fingerprint(
-        model=model.label, sha256=model.manifest.sha256, precision=precision,
+        model=model.label, sha256=model.manifest.digest, precision=precision,
         tensorrt=trt.__version__, gpu=gpu.name, capability=gpu.capability,
         driver=gpu.driver, profile=ranges,
     )  # fmt: skip

@@ -58,7 +58,7 @@ class ModelEpochs:
         self._request = request
         self.pending = Swap(
             attempt=self._attempts, epoch=self.epoch + 1, stage=request.stage, model=manifest.name,
-            version=manifest.version, sha256=manifest.sha256,
+            version=manifest.version, sha256=manifest.digest,
         )  # fmt: skip
         return self.pending
 

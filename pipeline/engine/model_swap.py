@@ -54,10 +54,10 @@ class Swap(Struct, frozen=True, kw_only=True):
     def load(self) -> Model:
         """Return the model; ModelError if its file in the repository has changed."""
         model = find_model(self.model, self.version)
-        if model.manifest.sha256 != self.sha256:
+        if model.manifest.digest != self.sha256:
             raise ModelError(
                 f"model {model.label}: expected sha256 {self.sha256[:16]}…, the repository now "
-                f"has {model.manifest.sha256[:16]}…"
+                f"has {model.manifest.digest[:16]}…"
             )
         return model
 
@@ -103,7 +103,7 @@ def request_swap(context: RunContext, stage: str, label: str) -> SwapRequest:
     model = find_model_by_label(label)
     swappable[stage].check_swap(model)
     current = context.accounting.models[stage]
-    if current["sha256"] == model.manifest.sha256 and current["version"] == str(
+    if current["sha256"] == model.manifest.digest and current["version"] == str(
         model.manifest.version
     ):
         raise ModelError(f"stage {stage!r}: runs {model.label} already")

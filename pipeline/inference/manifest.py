@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from msgspec import Struct
 
 from sluice.pipeline.core.errors import ModelError, did_you_mean
 from sluice.pipeline.core.schema import Column
+
+from .onnx_file import require_inside
 
 _TENSOR = {"most": "max_items"}
 #: Current names of keys that an earlier release wrote, by table of the manifest.
@@ -114,6 +118,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     file: str = "model.onnx"
     opset: int = 0
     precision: str = "fp32"
+    #: Further files that the model file refers to, its weights, with the hash of each.
+    external: dict[str, str] = {}
     golden: str = "golden.npz"
     golden_sha256: str = ""
     #: File of the model as plain layers, for the backend of that name; empty if it has none.
@@ -129,6 +135,14 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     metrics: dict[str, float] = {}
     card: ModelCard = ModelCard()
 
+    @property
+    def digest(self) -> str:
+        """Hash of all that is computed: of the model file, and of the weights outside it."""
+        if not self.external:
+            return self.sha256
+        hashes = [self.sha256, *(f"{name} {self.external[name]}" for name in sorted(self.external))]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
 
 def validate_manifest(manifest: Manifest, where: str) -> None:
     """Raise ModelError if a manifest contradicts itself.
@@ -138,6 +152,8 @@ def validate_manifest(manifest: Manifest, where: str) -> None:
     ModelError
         The message has `where`, the tensor, what was expected and what was found.
     """
+    for name in (manifest.file, manifest.golden, manifest.layers or "none", *manifest.external):
+        require_inside(name, where)
     for tensor in (*manifest.inputs, *manifest.outputs):
         _require_numbers(tensor, where)
     _require_lists(manifest, where)

@@ -243,6 +243,6 @@ def engine_cache(root: Path, model: Model, gpu: GpuInfo) -> Path:
     """Return the folder of a model's plans, specific to GPU, driver, versions and model file."""
     sizes = model.manifest.batch
     here = f"{gpu.name} {gpu.capability} {gpu.driver} {ort.__version__}"
-    what = f"{model.manifest.sha256} {sizes.min} {sizes.opt} {sizes.max}"
+    what = f"{model.manifest.digest} {sizes.min} {sizes.opt} {sizes.max}"
     digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (here, what)]
     return root / "onnxruntime" / digests[0] / f"{model.manifest.name}-{digests[1]}"

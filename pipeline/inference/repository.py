@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +22,11 @@ from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array
 
 from .manifest import RENAMED_KEYS, Manifest, validate_manifest
+from .onnx_file import read_onnx_file
 
 MANIFEST = "manifest.toml"
+#: Names of models; those that begin with a dot or an underscore are hidden folders.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LAYERS = "layers.npz"
 
 
@@ -108,9 +114,10 @@ def find_model(name: str, version: int | None = None) -> Model:
     Raises
     ------
     ModelError
-        If there is no such model, its manifest is missing or invalid, or the hash of its file
-        differs from the manifest.
+        If `name` is a path, there is no such model, its manifest is missing or invalid, or the
+        hash of a file differs from the manifest.
     """
+    require_plain_name(name)
     found = [path for root in repositories() for path in (root / name,) if path.is_dir()]
     if not found:
         known = {path.name for root in repositories() for path in _folders(root)}
@@ -124,6 +131,22 @@ def find_model(name: str, version: int | None = None) -> Model:
     if chosen not in versions:
         raise ModelError(f"model {name!r}: expected a version of {versions}, got {version}")
     return read_model(found[0] / str(chosen))
+
+
+def require_plain_name(name: str) -> None:
+    """Raise ModelError if the name of a model could lead out of a repository.
+
+    Examples
+    --------
+    >>> require_plain_name("wafer-tagger")
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"model {name!r}: expected the name of a model, of letters, digits, '.', '_' and '-', "
+            "got a path or other characters",
+            hint="models are found by name in the folders of SLUICE_MODELS; "
+            "`sluice models` lists them",
+        )
 
 
 def find_model_by_label(label: str) -> Model:
@@ -151,8 +174,34 @@ def read_model(folder: Path) -> Model:
     except ConfigError as error:
         raise ModelError(error.message, error.hint) from error
     validate_manifest(model.manifest, str(path))
+    _require_folder(model)
     _verify(model.path, model.manifest.sha256, model.label)
+    _verify_external(model)
     return model
+
+
+def _require_folder(model: Model) -> None:
+    """Raise ModelError unless a model lies in the folder of its name and version."""
+    version, name = model.folder.name, model.folder.parent.name
+    if (model.manifest.name, str(model.manifest.version)) != (name, version):
+        raise ModelError(
+            f"{model.folder / MANIFEST}: expected the name and version of its folder, "
+            f"{name}/{version}, got {model.label}"
+        )
+
+
+def _verify_external(model: Model) -> None:
+    """Check the files with weights that the model file refers to; each must be in the manifest."""
+    known = model.manifest.external
+    for name in read_onnx_file(model.path, model.label).external:
+        if name not in known:
+            raise ModelError(
+                f"model {model.label}: {model.path.name} has weights in {name!r}, whose hash is "
+                "not in the manifest",
+                hint="`sluice add-model` writes the manifest with the hash of every file",
+            )
+    for name, digest in known.items():
+        _verify(model.folder / name, digest, model.label)
 
 
 def all_models() -> list[Path]:
@@ -174,6 +223,7 @@ def write_model(
     inputs: dict[str, Array],
     outputs: dict[str, Array],
     layers: dict[str, Array] | None = None,
+    external: Mapping[str, Path] | None = None,
 ) -> Model:
     """Write ``root/<name>/<version>/{model.onnx, manifest.toml, golden.npz}`` with their hashes.
 
@@ -189,6 +239,8 @@ def write_model(
         The golden arrays by tensor name.
     layers
         Arrays of the layers file; None to write none.
+    external
+        Files with weights outside the model file, to copy, by their location in its folder.
     """
     folder = root / manifest.name / str(manifest.version)
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,8 +253,12 @@ def write_model(
         manifest = msgspec.structs.replace(
             manifest, layers=_LAYERS, layers_sha256=sha256(folder / _LAYERS)
         )
+    for location, source in (external or {}).items():
+        (folder / location).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / location)
     manifest = msgspec.structs.replace(
         manifest,
+        external={name: sha256(folder / name) for name in external or manifest.external},
         sha256=sha256(folder / manifest.file),
         golden_sha256=sha256(folder / manifest.golden),
     )

@@ -140,7 +140,7 @@ def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> byte
     """
     file = plan_file(folder(), model, precision, gpu)
     here = Fingerprint(
-        model=model.label, sha256=model.manifest.sha256, precision=precision,
+        model=model.label, sha256=model.manifest.digest, precision=precision,
         tensorrt=tensorrt, gpu=gpu.name, capability=gpu.capability,
         driver=gpu.driver, profile={},
     )  # fmt: skip

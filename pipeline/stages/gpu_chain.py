@@ -206,7 +206,7 @@ class GpuChain:
         manifest = self.model.manifest
         device = f":{self._device}" if self._device else ""
         return {"name": manifest.name, "version": str(manifest.version),
-                "sha256": manifest.sha256, "backend": f"{_RUNTIME}{device}"}  # fmt: skip
+                "sha256": manifest.digest, "backend": f"{_RUNTIME}{device}"}  # fmt: skip
 
     def backends(self) -> tuple[str, ...]:
         """Return TensorRT, the only backend that reads arrays in device memory."""

@@ -214,7 +214,7 @@ class Infer:
     def _info(self, model: Model) -> dict[str, str]:
         manifest = model.manifest
         return {"name": manifest.name, "version": str(manifest.version),
-                "sha256": manifest.sha256, "backend": self._backend}  # fmt: skip
+                "sha256": manifest.digest, "backend": self._backend}  # fmt: skip
 
 
 def _describe(part: tuple[Tensor, ...] | Preprocessing) -> str:
