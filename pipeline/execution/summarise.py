@@ -9,9 +9,13 @@ from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.core.schema import DECISION, DECISION_RECORD_COLUMNS, EVENT_ID, OUTCOME, Array
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.stages.menu import PASS_THROUGH_BIT
 from sluice.pipeline.transport.batch_summary import BatchSummary
 
 from .decision_record import BatchFacts, DecisionRecord
+
+#: Decision of an event that pass-through keeps and no path.
+_PASS_THROUGH_ALONE = np.uint64(1 << PASS_THROUGH_BIT)
 
 
 class BatchSummariser:
@@ -71,6 +75,8 @@ class BatchSummariser:
         counts, paths = np.zeros(len(Outcome), np.int64), np.zeros(64, np.int64)
         count_outcomes(outcome, counts)
         count_bits(batch[DECISION.name], paths)
+        if paths[PASS_THROUGH_BIT]:  # it counts only what no path keeps: classes that add up
+            paths[PASS_THROUGH_BIT] = np.count_nonzero(batch[DECISION.name] == _PASS_THROUGH_ALONE)
         rows = self._accepted_rows(outcome) if self._keeps and not self._keep_all else None
         kept = batch.select(self.names)
         if not self._keeps:

@@ -20,6 +20,7 @@ from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.reference_band import ReferenceBand
 from sluice.pipeline.metrics.totals import monitor_totals, shadow_report, stage_totals
 from sluice.pipeline.sources.base import Losses, Rejected
+from sluice.pipeline.stages.menu import PASS_THROUGH_BIT
 from sluice.pipeline.transport.batch_summary import BatchSummary
 
 from .ladder_time import LadderTime
@@ -50,7 +51,7 @@ class RunAccounting:
     """
 
     __slots__ = (
-        "_bands", "_blocks", "_clock", "_graph", "_in_flight", "_ladder", "_latency",
+        "_bands", "_blocks", "_clock", "_ended", "_graph", "_in_flight", "_ladder", "_latency",
         "_latency_max_ns", "_latency_sum_ns", "_ledger", "_lock", "_models", "_paths",
         "_protocol_errors", "_quarantine", "_refused_connections", "_remote_workers", "_restarts",
         "_resumed", "_run", "_swaps",
@@ -73,6 +74,7 @@ class RunAccounting:
         self._protocol_errors = self._refused_connections = self._remote_workers = 0
         self._clock = "CLOCK_MONOTONIC"
         self._in_flight = 0
+        self._ended = False
         self._resumed: CommitRecord | None = None
         self._lock = threading.Lock()
 
@@ -96,6 +98,11 @@ class RunAccounting:
         """Begin the run's time at `now_ns`, CLOCK_MONOTONIC."""
         with self._lock:
             self._ledger.start(now_ns)
+
+    def end(self) -> None:
+        """Note that the run has ended: from now on its numbers have to add up."""
+        with self._lock:
+            self._ended = True
 
     def enter_state(self, state: RunTime, now_ns: int) -> None:
         """Count the time since the last call in its state and go to `state`."""
@@ -236,6 +243,7 @@ class RunAccounting:
                 graph=graph.config.graph.name,
                 run=self._run,
                 events=ledger.events(),
+                ended=self._ended,
                 closed=ledger.closed,
                 seconds=ledger.seconds(),
                 resumed_events=resumed.events if resumed else None,
@@ -246,6 +254,7 @@ class RunAccounting:
                 monitors=monitors,
                 shadows=shadows,
                 paths=dict(zip(graph.paths(), self._paths.tolist(), strict=False)),
+                pass_through=int(self._paths[PASS_THROUGH_BIT]),
                 models=dict(self._models),
                 swaps=[dict(swap) for swap in self._swaps],
                 rung=ladder.rung,

@@ -58,6 +58,8 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
         Run number.
     events
         Number of events by key of the report: ``offered`` and one for each outcome but OPEN.
+    ended
+        Whether the run has ended; until then its numbers need not add up.
     closed
         Whether every offered event has an outcome and every nanosecond a state.
     seconds
@@ -73,7 +75,9 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     shadows
         The report's entry of each shadow by name.
     paths
-        Number of accepted events by path of the menu.
+        Number of accepted events by path of the menu; one that several paths keep counts in each.
+    pass_through
+        Number of accepted events that no path keeps, but pass-through.
     models
         Name, version, sha256 and backend of the model of each stage.
     swaps
@@ -101,6 +105,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     graph: str
     run: int
     events: dict[str, int]
+    ended: bool
     closed: bool
     seconds: dict[str, float]
     resumed_events: int | None
@@ -111,6 +116,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     monitors: dict[str, MonitorTotals]
     shadows: dict[str, dict[str, Any]]
     paths: dict[str, int]
+    pass_through: int
     models: dict[str, dict[str, str]]
     swaps: list[dict[str, Any]]
     rung: int
@@ -146,20 +152,24 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
         ]
 
     def report(self) -> dict[str, Any]:
-        """Return the run report without the keys that are known at the end of the run only."""
+        """Return the run report without the keys that are known at the end of the run only.
+
+        ``closed`` is one of them: it is there as soon as the run has ended.
+        """
         resumed = {"events": self.resumed_events, "batches": self.resumed_batches}
         ladder = {"rung": self.rung, "events": self.rung_events, "seconds": self.rung_seconds}
         report: dict[str, Any] = {
             "graph": self.graph,
             "run": self.run,
             "events": self.events,
-            "closed": self.closed,
+            **({"closed": self.closed} if self.ended else {}),
             "seconds": self.seconds,
             "resumed": None if self.resumed_events is None else resumed,
             "rate_hz": self.rate_hz,
             "latency_s": self.latency.report(),
             "stages": stage_report(self.stages),
             "paths": self.paths,
+            "pass_through": self.pass_through,
             "models": self.models,
             "swaps": self.swaps,
             "shadows": self.shadows,

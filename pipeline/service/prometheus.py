@@ -96,6 +96,10 @@ class _SnapshotMetrics:
         for path, number in now.paths.items():
             accepts.add_metric([path], number)
         yield accepts
+        yield CounterMetricFamily(
+            "sluice_pass_through_accepts", "Events that only pass-through accepted.",
+            now.pass_through,
+        )  # fmt: skip
         rung = GaugeMetricFamily(
             "sluice_ladder_rung", "Rung in use: 0 is the full model.", labels=["stage"]
         )

@@ -167,6 +167,7 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
     except SluiceError as error:
         control.fail(error.message)
         hint = hint or error.hint
+    context.accounting.end()
     report = context.accounting.snapshot().report()
     if not report["closed"]:
         control.fail(f"the ledger does not close: {report['events']}")

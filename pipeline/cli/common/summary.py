@@ -44,6 +44,8 @@ def show(report: dict[str, Any], path: Path | None) -> None:
     _stages(console, report)
     for name, number in report["paths"].items():
         console.print(f"  path {name}: {number:,}", highlight=False)
+    if report["paths"]:
+        console.print(f"  pass-through alone: {report['pass_through']:,}", highlight=False)
     if "comparison" in report["output"]:
         comparison.print_comparison(report["output"]["comparison"], console)
     elif report["output"]:
