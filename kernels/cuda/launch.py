@@ -47,16 +47,6 @@ class Traffic(NamedTuple):
     written: float
 
 
-def array(dtype: str) -> Any:
-    """Declare an array argument, which the kernel sees flat."""
-    return types.Array(_TYPES[dtype], 1, "C")
-
-
-def value(dtype: str) -> Any:
-    """Declare a scalar argument."""
-    return _TYPES[dtype]
-
-
 def threads(wanted: int) -> int:
     """Return the threads of a block: `wanted`, but one warp in the simulator."""
     return WARP if SIMULATED else wanted
@@ -78,7 +68,8 @@ class Kernel:
     function
         Python source of the kernel, run by each thread.
     arguments
-        Declarations of its arguments, made by `array` and `value`.
+        Its arguments in order, for example ``"f4[], i8"``: an array, which the kernel sees flat,
+        and a scalar.
     threads
         Threads of a block, on a GPU.
     resident
@@ -92,7 +83,7 @@ class Kernel:
     def __init__(
         self,
         function: Callable[..., None],
-        arguments: Sequence[Any],
+        arguments: str,
         threads: int,
         resident: int,
         traffic: Traffic,
@@ -100,7 +91,7 @@ class Kernel:
     ) -> None:
         self.name = name or function.__name__.strip("_")
         self.function = function
-        self.arguments = tuple(arguments)
+        self.arguments = tuple(map(_type, arguments.split(", ")))
         self.threads = threads
         self.launch_bounds = (threads, resident)
         self._scalars = [
@@ -130,10 +121,16 @@ class Kernel:
 
 
 def kernel(
-    *arguments: Any, threads: int, resident: int, traffic: Traffic
+    arguments: str, *, threads: int, resident: int, traffic: Traffic
 ) -> Callable[[Any], Kernel]:
     """Declare the decorated function as a `Kernel`, whose parameters these are."""
     return lambda function: Kernel(function, arguments, threads, resident, traffic)
+
+
+def _type(argument: str) -> Any:
+    """Return numba's type of an argument, declared as `Kernel` says."""
+    scalar = _TYPES[argument.removesuffix("[]")]
+    return types.Array(scalar, 1, "C") if argument.endswith("[]") else scalar
 
 
 class _Flat:
@@ -142,7 +139,7 @@ class _Flat:
     def __init__(self, owner: Any, interface: dict[str, Any], dtype: str) -> None:
         size = prod(interface["shape"]) * int(interface["typestr"][2:]) // int(dtype[1:])
         self._owner = owner
-        self._numba_type_ = array(dtype)
+        self._numba_type_ = _type(f"{dtype}[]")
         described = {
             "shape": (size,),
             "typestr": np.dtype(dtype).str,

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from .launch import WARP, DeviceArray, Kernel, Stream, Traffic, array, flat, shape, threads, value
+from . import launch
+from .launch import WARP, DeviceArray, Kernel, Stream
 
 __all__ = ["pad"]
 
-_LISTS = threads(128) // WARP
+_LISTS = launch.threads(128) // WARP
 
 
 def _pad(
@@ -41,14 +42,11 @@ def _pad(
         lengths[i] = count
 
 
-_LISTS_OF = Traffic("list of 7 float32, 64 of 128 there", 64 * 28 + 24, 128 * 28 + 8)
+_LISTS_OF = launch.Traffic("list of 7 float32, 64 of 128 there", 64 * 28 + 24, 128 * 28 + 8)
 
 
 def _for(name: str, dtype: str) -> Kernel:
-    arguments = (
-        *(array(dtype), array("i8"), array("i8"), array(dtype), array(dtype), array("i8")),
-        *(value("i8"), value("i8")),
-    )
+    arguments = f"{dtype}[], i8[], i8[], {dtype}[], {dtype}[], i8[], i8, i8"
     return Kernel(_pad, arguments, 128, 12, _LISTS_OF, name)
 
 
@@ -90,20 +88,20 @@ def pad(
     stream : stream
         CUDA stream: an object of numba, or the stream's address.
     """
-    (many,), (size,), (wide, width) = shape(rows), shape(filler), shape(out)
+    (many,), (size,), (wide, width) = launch.shape(rows), launch.shape(filler), launch.shape(out)
     if size == 0 or wide != many or width % size:
         raise ValueError("pad: expected rows (R,), out (R, K * item_bytes) and lengths (R,)")
-    step = 1 if size % 4 or shape(values)[0] % 4 else 4
-    dtype, launch = ("u1", _pad_bytes) if step == 1 else ("u4", _pad_words)
-    launch(
+    step = 1 if size % 4 or launch.shape(values)[0] % 4 else 4
+    dtype, kernel = ("u1", _pad_bytes) if step == 1 else ("u4", _pad_words)
+    kernel(
         -(-many // _LISTS),
         stream,
-        flat("pad: values", values, "u1", shape(values), dtype),
-        flat("pad: offsets", offsets, "i8", shape(offsets)),
-        flat("pad: rows", rows, "i8", (many,)),
-        flat("pad: filler", filler, "u1", (size,), dtype),
-        flat("pad: out", out, "u1", (many, width), dtype),
-        flat("pad: lengths", lengths, "i8", (many,)),
+        launch.flat("pad: values", values, "u1", launch.shape(values), dtype),
+        launch.flat("pad: offsets", offsets, "i8", launch.shape(offsets)),
+        launch.flat("pad: rows", rows, "i8", (many,)),
+        launch.flat("pad: filler", filler, "u1", (size,), dtype),
+        launch.flat("pad: out", out, "u1", (many, width), dtype),
+        launch.flat("pad: lengths", lengths, "i8", (many,)),
         size // step,
         width // step,
     )

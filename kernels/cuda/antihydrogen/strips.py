@@ -17,38 +17,28 @@ from sluice.kernels.antihydrogen.strips import (
     VIEWS,
     Z,
 )
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import product, store4
-from sluice.kernels.cuda.launch import (
-    DeviceArray,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    kernel,
-    shape,
-    threads,
-    value,
-)
+from sluice.kernels.cuda.launch import DeviceArray, Stream
 
 __all__ = ["to_images", "unpack_strips"]
 
-_THREADS = threads(256)
-_EVENT = threads(128)
+_THREADS = launch.threads(256)
+_EVENT = launch.threads(128)
 _SCALE = np.float32(OUTER_MM / INNER_MM)
 _OUTER_Z, _OUTER_PHI = VIEWS[2], VIEWS[3]
 
 
-@building_block
+@launch.building_block
 def _bit(packed: Any, first: Any, strip: Any) -> Any:
     return (np.uint32(packed[first + (strip >> 3)]) >> np.uint32(7 - (strip & 7))) & np.uint32(1)
 
 
-@kernel(
-    *(array("u1"), array("u1"), value("i8")),
+@launch.kernel(
+    "u1[], u1[], i8",
     threads=256,
     resident=8,
-    traffic=Traffic("event", BYTES, STRIPS),
+    traffic=launch.Traffic("event", BYTES, STRIPS),
 )
 def _unpack_strips(packed: Any, bits: Any, count: Any) -> None:
     at = 4 * cuda.grid(1)
@@ -73,18 +63,18 @@ def unpack_strips(packed: DeviceArray, bits: DeviceArray, *, stream: Stream = 0)
 
     A thread makes four strips: a warp writes 128 bytes in a row, from 16 or 17 in a row.
     """
-    events = shape(packed)[0]
+    events = launch.shape(packed)[0]
     count = STRIPS * events
     _unpack_strips(
         -(-count // (4 * _THREADS)),
         stream,
-        flat("unpack_strips: packed", packed, "u1", (events, BYTES)),
-        flat("unpack_strips: bits", bits, "u1", (events, STRIPS)),
+        launch.flat("unpack_strips: packed", packed, "u1", (events, BYTES)),
+        launch.flat("unpack_strips: bits", bits, "u1", (events, STRIPS)),
         count,
     )
 
 
-@building_block
+@launch.building_block
 def _outer(seen: Any, k: Any) -> Any:
     """Return the outer φ strips where the inner strip k looks, between two strips' centres."""
     # Fused with the subtraction, the product would look elsewhere than on the CPU.
@@ -100,11 +90,11 @@ def _outer(seen: Any, k: Any) -> Any:
     return np.float32(product(left, np.float32(np.float32(1) - share)) + product(right, share))
 
 
-@kernel(
-    *(array("u1"), array("f4"), array("f4"), array("u1"), array("u1")),
+@launch.kernel(
+    "u1[], f4[], f4[], u1[], u1[]",
     threads=128,
     resident=16,
-    traffic=Traffic("event", BYTES, 8 * (Z + PHI) + 2),
+    traffic=launch.Traffic("event", BYTES, 8 * (Z + PHI) + 2),
 )
 def _images(packed: Any, z: Any, phi: Any, layers: Any, status: Any) -> None:
     seen = cuda.shared.array(BYTES, np.uint8)
@@ -153,13 +143,13 @@ def to_images(
     A block takes an event. It reads the 179 bytes in a row into shared memory; its warps write 128
     bytes of an image in a row.
     """
-    events = shape(packed)[0]
+    events = launch.shape(packed)[0]
     _images(
         events,
         stream,
-        flat("images: packed", packed, "u1", (events, BYTES)),
-        flat("images: z", z, "f4", (events, 2, Z)),
-        flat("images: phi", phi, "f4", (events, 2, PHI)),
-        flat("images: layers", layers, "u1", (events,)),
-        flat("images: status", status, "u1", (events,)),
+        launch.flat("images: packed", packed, "u1", (events, BYTES)),
+        launch.flat("images: z", z, "f4", (events, 2, Z)),
+        launch.flat("images: phi", phi, "f4", (events, 2, PHI)),
+        launch.flat("images: layers", layers, "u1", (events,)),
+        launch.flat("images: status", status, "u1", (events,)),
     )

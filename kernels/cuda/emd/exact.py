@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import (
     ballot,
     bits_of_double,
@@ -18,18 +19,7 @@ from sluice.kernels.cuda.intrinsics import (
     sum_of_warp,
     sync_warp,
 )
-from sluice.kernels.cuda.launch import (
-    WARP,
-    DeviceArray,
-    Kernel,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    shape,
-    value,
-)
+from sluice.kernels.cuda.launch import WARP, DeviceArray, Kernel, Stream
 from sluice.kernels.emd.network_simplex import MAX_CELLS
 
 from .shortest_paths import Network, send
@@ -43,14 +33,14 @@ _NOTHING = 2.0**-960
 _ONE = np.uint64(1)
 
 
-@building_block
+@launch.building_block
 def _mass(masses: Any, at: Any) -> Any:
     """Return a mass; NaN if it is negative."""
     mass = np.float64(masses[at])
     return mass if mass >= 0.0 else np.nan
 
 
-@building_block
+@launch.building_block
 def _units(p: Any, q: Any, start: Any, cells: Any, lane: Any, normalised: Any) -> Any:
     """Return the divisors of the masses of p and of q; NaN where the distance is undefined."""
     total_p, total_q = 0.0, 0.0
@@ -68,7 +58,7 @@ def _units(p: Any, q: Any, start: Any, cells: Any, lane: Any, normalised: Any) -
     return (total_p, total_q) if fine else (np.nan, np.nan)
 
 
-@building_block
+@launch.building_block
 def _excess(p: Any, q: Any, at: Any, end: Any, unit_p: Any, unit_q: Any) -> Any:
     """Return the mass of a cell in p less that in q; 0 beyond the last cell."""
     if at >= end:
@@ -76,12 +66,12 @@ def _excess(p: Any, q: Any, at: Any, end: Any, unit_p: Any, unit_q: Any) -> Any:
     return np.float64(p[at]) / unit_p - np.float64(q[at]) / unit_q
 
 
-@building_block
+@launch.building_block
 def _whole(number: Any) -> Any:
     return np.float64(np.int64(number + 0.5 if number >= 0.0 else number - 0.5))
 
 
-@building_block
+@launch.building_block
 def _balanced(a: Any, b: Any, lane: Any) -> Any:
     """Return both integer masses of each lane; the largest is adjusted so that all sum to 0."""
     balance = sum_of_warp(a + b)
@@ -94,7 +84,7 @@ def _balanced(a: Any, b: Any, lane: Any) -> Any:
     return a, b
 
 
-@building_block
+@launch.building_block
 def _place(mass: Any, is_row: Any, cell: Any, rows: Any, columns: Any, s: Network) -> None:
     """Give a cell its row or column: its number among the `rows` or `columns` before it."""
     if mass != 0.0 and is_row:
@@ -103,12 +93,12 @@ def _place(mass: Any, is_row: Any, cell: Any, rows: Any, columns: Any, s: Networ
         s.column_cell[columns], s.capacity[columns], s.fed_by[columns] = cell, abs(mass), 0
 
 
-@building_block
+@launch.building_block
 def _count(bits: Any) -> Any:
     return np.int64(cuda.popc(np.uint32(bits)))
 
 
-@building_block
+@launch.building_block
 def _number(a: Any, b: Any, lane: Any, s: Network) -> Any:
     """Set rows and columns; return their numbers, and whether rows are sources."""
     more_a, more_b = np.uint32(ballot(a > 0.0)), np.uint32(ballot(b > 0.0))
@@ -129,7 +119,7 @@ def _number(a: Any, b: Any, lane: Any, s: Network) -> Any:
     return rows, columns, upright
 
 
-@building_block
+@launch.building_block
 def _cost(columns: Any, lane: Any, along: Any, across: Any, distance: Any, s: Network) -> Any:
     """Return the sum over all flows of mass times distance."""
     total = 0.0
@@ -142,7 +132,7 @@ def _cost(columns: Any, lane: Any, along: Any, across: Any, distance: Any, s: Ne
     return sum_of_warp(total)
 
 
-@building_block
+@launch.building_block
 def _network(a: Any, b: Any, lane: Any, s: Network) -> Any:
     """Set rows and columns from the surplus or deficit of each lane's two cells.
 
@@ -190,13 +180,12 @@ def _pair(p: Any, q: Any, distance: Any, out: Any, cells: Any, normalised: Any) 
         out[pair] = found
 
 
-def _for(name: str, dtype: str, traffic: Traffic) -> Kernel:
-    arguments = (*(array(dtype), array(dtype), array("f8"), array("f8")), value("i4"), value("i4"))
-    return Kernel(_pair, arguments, WARP, 16, traffic, name)
+def _for(name: str, dtype: str, traffic: launch.Traffic) -> Kernel:
+    return Kernel(_pair, f"{dtype}[], {dtype}[], f8[], f8[], i4, i4", WARP, 16, traffic, name)
 
 
-_of_masses = _for("emd", "f8", Traffic("pair of 48 cells", 768, 8))
-_of_charges = _for("emd_pairs", "f4", Traffic("pair of 48 cells", 384, 8))
+_of_masses = _for("emd", "f8", launch.Traffic("pair of 48 cells", 768, 8))
+_of_charges = _for("emd_pairs", "f4", launch.Traffic("pair of 48 cells", 384, 8))
 
 
 def emd(
@@ -241,7 +230,7 @@ def emd_pairs(
 
 
 def _launch(
-    launch: Kernel,
+    kernel: Kernel,
     name: str,
     dtype: str,
     p: DeviceArray,
@@ -251,16 +240,16 @@ def _launch(
     normalised: bool,
     stream: Stream,
 ) -> None:
-    pairs, cells = shape(p)
+    pairs, cells = launch.shape(p)
     if not 1 <= cells <= MAX_CELLS:
         raise ValueError(f"{name}: expected a distance (K, K) of 1 to 64 cells")
-    launch(
+    kernel(
         pairs,
         stream,
-        flat(f"{name}: p", p, dtype, (pairs, cells)),
-        flat(f"{name}: q", q, dtype, (pairs, cells)),
-        flat(f"{name}: distance", distance, "f8", (cells, cells)),
-        flat(f"{name}: out", out, "f8", (pairs,)),
+        launch.flat(f"{name}: p", p, dtype, (pairs, cells)),
+        launch.flat(f"{name}: q", q, dtype, (pairs, cells)),
+        launch.flat(f"{name}: distance", distance, "f8", (cells, cells)),
+        launch.flat(f"{name}: out", out, "f8", (pairs,)),
         cells,
         normalised,
     )

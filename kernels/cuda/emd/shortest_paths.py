@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import lowest_bit, min_of_warp, sync_warp
-from sluice.kernels.cuda.launch import WARP, building_block
+from sluice.kernels.cuda.launch import WARP
 
 _FAR = np.inf
 _ONE = np.uint64(1)
@@ -38,14 +39,14 @@ class Network(NamedTuple):
     fed_by: Any  # rows with a flow into the column, a bit each
 
 
-@building_block
+@launch.building_block
 def _reduced(row: Any, column: Any, price: Any, step: Any, distance: Any, s: Network) -> Any:
     """Return the reduced cost of an arc; infinite where it is NaN."""
     cost = distance[s.cell[row] * step + column] - s.price[row] - price
     return cost if cost < _FAR else _FAR
 
 
-@building_block
+@launch.building_block
 def _search(
     row: Any, columns: Any, lane: Any, price: Any, at: Any, step: Any, distance: Any, s: Network
 ) -> Any:
@@ -81,7 +82,7 @@ def _search(
                     s.reached_from[lane] = i
 
 
-@building_block
+@launch.building_block
 def _amount(row: Any, columns: Any, end: Any, s: Network) -> Any:
     """Return the mass that the path to a column can carry."""
     amount = min(s.left[row], s.capacity[end])
@@ -93,7 +94,7 @@ def _amount(row: Any, columns: Any, end: Any, s: Network) -> Any:
     return amount
 
 
-@building_block
+@launch.building_block
 def _augment(row: Any, columns: Any, end: Any, amount: Any, s: Network) -> None:
     """Send an amount along the path to a column."""
     s.left[row] -= amount
@@ -111,7 +112,7 @@ def _augment(row: Any, columns: Any, end: Any, amount: Any, s: Network) -> None:
                 s.fed_by[column] &= ~bit
 
 
-@building_block
+@launch.building_block
 def send(
     rows: Any, columns: Any, lane: Any, along: Any, across: Any, distance: Any, s: Network
 ) -> Any:

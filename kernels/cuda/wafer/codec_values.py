@@ -4,19 +4,20 @@ from typing import Any
 
 import numpy as np
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import bits_of_double
-from sluice.kernels.cuda.launch import building_block
 
+CELLS = 48
 _CEILING = np.float32(1 << 40)
 
 
-@building_block
+@launch.building_block
 def whole(charge: Any) -> Any:
     """Return a charge without its fraction."""
     return np.int64(charge if charge < _CEILING else _CEILING)
 
 
-@building_block
+@launch.building_block
 def coded(charge: Any, drop: Any, exponents: Any, mantissa: Any) -> Any:
     """Return a charge as it comes back from a truncating float of `exponents` powers of two."""
     if drop < 0:
@@ -37,7 +38,7 @@ def coded(charge: Any, drop: Any, exponents: Any, mantissa: Any) -> Any:
     return np.float32(np.float64(lowest) + 0.5 * np.float64((1 << shift) - 1))
 
 
-@building_block
+@launch.building_block
 def not_sent(charge: Any, kept: Any, drop: Any) -> Any:
     """Return the contribution of a cell to the sum of the cells that are not sent."""
     if kept:
@@ -45,7 +46,7 @@ def not_sent(charge: Any, kept: Any, drop: Any) -> Any:
     return np.float64(charge) if drop < 0 else np.float64((whole(charge) >> drop) << drop)
 
 
-@building_block
+@launch.building_block
 def share(rest: Any, drop: Any, cells: Any) -> Any:
     """Return the share of each cell that is not sent in their sum."""
     return np.float32(coded(np.float32(rest), drop, 32, 3) / np.float32(cells if cells > 0 else 1))

@@ -9,70 +9,59 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import load4, store4, sum_of_16
-from sluice.kernels.cuda.launch import (
-    DeviceArray,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    kernel,
-    shape,
-    threads,
-    value,
-)
+from sluice.kernels.cuda.launch import DeviceArray, Stream
 
 from .codec_best_choice import best_choice
-from .codec_values import coded, not_sent, share
+from .codec_values import CELLS, coded, not_sent, share
 
 __all__ = ["best_choice", "repeater", "super_trigger_cell", "threshold"]
 
-_CELLS = 48
-_THREADS = threads(128)
+_THREADS = launch.threads(128)
 _WAFERS = _THREADS // 16
-_NUMBERS = _WAFERS * _CELLS
-_TRAFFIC = Traffic("wafer", 192, 192)
+_NUMBERS = _WAFERS * CELLS
+_TRAFFIC = launch.Traffic("wafer", 192, 192)
 
 
-@building_block
+@launch.building_block
 def _read(charge: Any, seen: Any, rows: Any) -> None:
     """Copy the charges of a block's wafers to shared memory; zero beyond the last wafer."""
     start = cuda.blockIdx.x * _NUMBERS
     for at in range(4 * cuda.threadIdx.x, _NUMBERS, 4 * _THREADS):
         a = b = c = d = np.float32(0)
-        if start + at < _CELLS * rows:
+        if start + at < CELLS * rows:
             a, b, c, d = load4(charge, start + at)
         seen[at], seen[at + 1], seen[at + 2], seen[at + 3] = a, b, c, d
     cuda.syncthreads()
 
 
-@building_block
+@launch.building_block
 def _write(seen: Any, decoded: Any, rows: Any) -> None:
     """Copy the decoded charges of a block's wafers from shared memory."""
     cuda.syncthreads()
     start = cuda.blockIdx.x * _NUMBERS
     for at in range(4 * cuda.threadIdx.x, _NUMBERS, 4 * _THREADS):
-        if start + at < _CELLS * rows:
+        if start + at < CELLS * rows:
             store4(decoded, start + at, seen[at], seen[at + 1], seen[at + 2], seen[at + 3])
 
 
-@building_block
+@launch.building_block
 def _decoded(charge: Any, kept: Any, drop: Any, other: Any) -> Any:
     return coded(charge, drop, 16, 3) if kept else other
 
 
-@building_block
+@launch.building_block
 def _threshold_bits(cells: Any) -> Any:
-    addresses = min(3 + 6 * cells, _CELLS) if cells > 0 else 0
+    addresses = min(3 + 6 * cells, CELLS) if cells > 0 else 0
     return 16 * (1 + (addresses + 7 * cells + 15) // 16) - 5
 
 
-@kernel(
-    *(array("f4"), value("f4"), value("i4"), value("i4"), array("f4"), array("i8"), value("i8")),
+@launch.kernel(
+    "f4[], f4, i4, i4, f4[], i8[], i8",
     threads=128,
     resident=16,
-    traffic=Traffic("wafer", 192, 200),
+    traffic=launch.Traffic("wafer", 192, 200),
 )
 def _threshold(
     charge: Any, level: Any, spread: Any, drop: Any, decoded: Any, bits: Any, rows: Any
@@ -80,7 +69,7 @@ def _threshold(
     seen = cuda.shared.array(_NUMBERS, np.float32)
     _read(charge, seen, rows)
     lane, wafer = cuda.threadIdx.x % 16, cuda.threadIdx.x // 16
-    first = wafer * _CELLS + lane
+    first = wafer * CELLS + lane
     a, b, c = seen[first], seen[first + 16], seen[first + 32]
     keep_a, keep_b, keep_c = a >= level, b >= level, c >= level
     cells = np.int64(sum_of_16(np.float64(np.int32(keep_a) + np.int32(keep_b) + np.int32(keep_c))))
@@ -90,7 +79,7 @@ def _threshold(
         rest = sum_of_16(
             not_sent(a, keep_a, low) + not_sent(b, keep_b, low) + not_sent(c, keep_c, low)
         )
-        other = share(rest, low, _CELLS - cells)
+        other = share(rest, low, CELLS - cells)
     seen[first] = _decoded(a, keep_a, drop, other)
     seen[first + 16] = _decoded(b, keep_b, drop, other)
     seen[first + 32] = _decoded(c, keep_c, drop, other)
@@ -114,14 +103,14 @@ def threshold(
 
     Half a warp takes a wafer, three cells a lane.
     """
-    rows = shape(charge)[0]
+    rows = launch.shape(charge)[0]
     given, made = _arrays("threshold", charge, decoded)
-    sizes = flat("threshold: bits", bits, "i8", (rows,))
+    sizes = launch.flat("threshold: bits", bits, "i8", (rows,))
     _threshold(-(-rows // _WAFERS), stream, given, level, spread, drop, made, sizes, rows)
 
 
-@kernel(
-    *(array("f4"), array("i8"), value("i4"), value("i4"), value("i4"), array("f4"), value("i8")),
+@launch.kernel(
+    "f4[], i8[], i4, i4, i4, f4[], i8",
     threads=128,
     resident=10,
     traffic=_TRAFFIC,
@@ -131,14 +120,14 @@ def _super_trigger_cell(
 ) -> None:
     seen = cuda.shared.array(_NUMBERS, np.float32)
     _read(charge, seen, rows)
-    count = _CELLS // size
+    count = CELLS // size
     for task in range(cuda.threadIdx.x, _WAFERS * count, _THREADS):
         # Each group belongs to one thread, which may overwrite its charges with the decoded ones.
-        first, start = task // count * _CELLS, task % count * size
+        first, start = task // count * CELLS, task % count * size
         total, largest = 0.0, -1
         for at in range(start, start + size):
             cell = groups[at]
-            if 0 <= cell < _CELLS:
+            if 0 <= cell < CELLS:
                 total += np.float64(seen[first + cell])
                 if largest < 0 or seen[first + cell] >= seen[first + largest]:
                     largest = cell
@@ -146,7 +135,7 @@ def _super_trigger_cell(
         each = np.float32(back / np.float32(size)) if spread else np.float32(0)
         for at in range(start, start + size):
             cell = groups[at]
-            if 0 <= cell < _CELLS:
+            if 0 <= cell < CELLS:
                 seen[first + cell] = back if not spread and cell == largest else each
     _write(seen, decoded, rows)
 
@@ -166,19 +155,19 @@ def super_trigger_cell(
     A thread takes a group. `groups` lies on the device and is not checked: a cell that is none is
     passed over, and of a cell in two groups the result is either's.
     """
-    sizes = shape(groups)
-    if len(sizes) != 2 or sizes[0] * sizes[1] != _CELLS:
+    sizes = launch.shape(groups)
+    if len(sizes) != 2 or sizes[0] * sizes[1] != CELLS:
         raise ValueError("super_trigger_cell: expected groups (G, S) of all 48 cells")
-    rows = shape(charge)[0]
+    rows = launch.shape(charge)[0]
     given, made = _arrays("super_trigger_cell", charge, decoded)
-    cells = flat("super_trigger_cell: groups", groups, "i8", sizes)
+    cells = launch.flat("super_trigger_cell: groups", groups, "i8", sizes)
     _super_trigger_cell(
         -(-rows // _WAFERS), stream, given, cells, sizes[1], spread, drop, made, rows
     )
 
 
-@kernel(
-    *(array("f4"), value("i4"), array("f4"), value("i8")),
+@launch.kernel(
+    "f4[], i4, f4[], i8",
     threads=256,
     resident=8,
     traffic=_TRAFFIC,
@@ -197,16 +186,16 @@ def repeater(charge: DeviceArray, drop: int, decoded: DeviceArray, *, stream: St
 
     A thread takes four cells: a warp reads and writes 512 bytes in a row.
     """
-    count = _CELLS * shape(charge)[0]
+    count = CELLS * launch.shape(charge)[0]
     given, made = _arrays("repeater", charge, decoded)
-    _repeater(-(-count // (4 * threads(256))), stream, given, drop, made, count)
+    _repeater(-(-count // (4 * launch.threads(256))), stream, given, drop, made, count)
 
 
 def _arrays(
     codec: str, charge: DeviceArray, decoded: DeviceArray
 ) -> tuple[DeviceArray, DeviceArray]:
-    rows = shape(charge)[0]
+    rows = launch.shape(charge)[0]
     return (
-        flat(f"{codec}: charge", charge, "f4", (rows, _CELLS)),
-        flat(f"{codec}: decoded", decoded, "f4", (rows, _CELLS)),
+        launch.flat(f"{codec}: charge", charge, "f4", (rows, CELLS)),
+        launch.flat(f"{codec}: decoded", decoded, "f4", (rows, CELLS)),
     )

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import (
     any_of_16,
     bits_of,
@@ -14,22 +15,10 @@ from sluice.kernels.cuda.intrinsics import (
     store4,
     sum_of_16,
 )
-from sluice.kernels.cuda.launch import (
-    WARP,
-    DeviceArray,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    kernel,
-    shape,
-    threads,
-    value,
-)
+from sluice.kernels.cuda.launch import WARP, DeviceArray, Stream
 from sluice.kernels.wafer.image import NEGATIVE, NOT_FINITE, OK
 
-_THREADS = threads(256)
+_THREADS = launch.threads(256)
 _PASSES = 4
 # Wafers per block; a warp processes two in each pass.
 _WAFERS = _THREADS // WARP * 2 * _PASSES
@@ -37,7 +26,7 @@ _LARGEST = 2.0**127
 _SMALLEST = 2.0**-126
 
 
-@building_block
+@launch.building_block
 def _toward_zero(total: Any) -> Any:
     rounded = np.float32(total)
     if np.float64(rounded) > total:
@@ -45,21 +34,21 @@ def _toward_zero(total: Any) -> Any:
     return rounded
 
 
-@building_block
+@launch.building_block
 def _status(total: Any, negative: Any) -> Any:
     if not abs(total) < _LARGEST:
         return NOT_FINITE
     return NEGATIVE if negative else OK
 
 
-@building_block
+@launch.building_block
 def _scale(total: Any) -> Any:
     """Return the power of two that makes `total` 1 to 2."""
     exponent = bits_of_double(total) >> 52
     return np.float32(double_of((2046 - exponent) << 52))
 
 
-@building_block
+@launch.building_block
 def _first_cell(row: Any, right: Any) -> Any:
     """Return the first of four neighbours of an image row, and the step to the next."""
     if row >= 4:
@@ -67,11 +56,11 @@ def _first_cell(row: Any, right: Any) -> Any:
     return (row, 4) if right else (28 - 4 * row, 1)
 
 
-@kernel(
-    *(array("f4"), array("f4"), array("f4"), array("u1"), value("i8")),
+@launch.kernel(
+    "f4[], f4[], f4[], u1[], i8",
     threads=256,
     resident=6,
-    traffic=Traffic("wafer", 192, 261),
+    traffic=launch.Traffic("wafer", 192, 261),
 )
 def _normalise(charge: Any, image: Any, charge_sum: Any, status: Any, rows: Any) -> None:
     warp = cuda.grid(1) // WARP
@@ -143,13 +132,13 @@ def normalise(
     stream : stream
         CUDA stream: an object of numba, or the stream's address.
     """
-    rows = shape(charge)[0]
+    rows = launch.shape(charge)[0]
     _normalise(
         -(-rows // _WAFERS),
         stream,
-        flat("normalise: charge", charge, "f4", (rows, 48)),
-        flat("normalise: image", image, "f4", (rows, 8, 8)),
-        flat("normalise: charge_sum", charge_sum, "f4", (rows,)),
-        flat("normalise: status", status, "u1", (rows,)),
+        launch.flat("normalise: charge", charge, "f4", (rows, 48)),
+        launch.flat("normalise: image", image, "f4", (rows, 8, 8)),
+        launch.flat("normalise: charge_sum", charge_sum, "f4", (rows,)),
+        launch.flat("normalise: status", status, "u1", (rows,)),
         rows,
     )

@@ -5,25 +5,15 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import float_of, store4
-from sluice.kernels.cuda.launch import (
-    DeviceArray,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    kernel,
-    shape,
-    threads,
-    value,
-)
+from sluice.kernels.cuda.launch import DeviceArray, Stream
 
-_THREADS = threads(256)
+_THREADS = launch.threads(256)
 _EXPONENT_BIAS = np.uint32((132 << 23) | (1 << 19))
 
 
-@building_block
+@launch.building_block
 def _cell(word: Any, shift: Any) -> Any:
     # As on the CPU: a code is the top of a float32 pattern, and the lowest eight borrow.
     code = np.uint32((word >> np.uint32(shift)) & np.uint32(127))
@@ -33,13 +23,11 @@ def _cell(word: Any, shift: Any) -> Any:
     return np.float32(float_of(np.uint32(shifted << np.uint32(20)) + _EXPONENT_BIAS) - borrowed)
 
 
-@kernel(
-    array("u4"),
-    array("f4"),
-    value("i8"),
+@launch.kernel(
+    "u4[], f4[], i8",
     threads=256,
     resident=8,
-    traffic=Traffic("wafer", 48, 192),
+    traffic=launch.Traffic("wafer", 48, 192),
 )
 def _unpack(words: Any, charge: Any, count: Any) -> None:
     at = cuda.grid(1)
@@ -62,11 +50,11 @@ def unpack(words: DeviceArray, charge: DeviceArray, *, stream: Stream = 0) -> No
     stream : stream
         CUDA stream: an object of numba, or the stream's address.
     """
-    rows = shape(words)[0]
+    rows = launch.shape(words)[0]
     _unpack(
         -(-12 * rows // _THREADS),
         stream,
-        flat("unpack: words", words, "u4", (rows, 12)),
-        flat("unpack: charge", charge, "f4", (rows, 48)),
+        launch.flat("unpack: words", words, "u4", (rows, 12)),
+        launch.flat("unpack: charge", charge, "f4", (rows, 48)),
         12 * rows,
     )

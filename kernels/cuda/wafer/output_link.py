@@ -5,30 +5,20 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import bits_of, float_of, load4, store4
-from sluice.kernels.cuda.launch import (
-    DeviceArray,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    kernel,
-    shape,
-    threads,
-    value,
-)
+from sluice.kernels.cuda.launch import DeviceArray, Stream
 from sluice.kernels.wafer.output_link import SUM_BITS, packed_bytes
 
 # Four threads take a wafer.
-_THREADS = threads(128)
+_THREADS = launch.threads(128)
 _WAFERS = _THREADS // 4
 _MAX_WORDS = _WAFERS * packed_bytes(16) // 4
 _SUM_BIAS = 130 << 4
 _SUM_MAX = 511
 
 
-@building_block
+@launch.building_block
 def _encode_sum(charge_sum: Any) -> Any:
     if not charge_sum >= np.float32(16):
         return np.int32(charge_sum) if charge_sum > np.float32(0) else np.int32(0)
@@ -36,7 +26,7 @@ def _encode_sum(charge_sum: Any) -> Any:
     return np.int32(_SUM_MAX if code > _SUM_MAX else code)
 
 
-@building_block
+@launch.building_block
 def decode_sum(code: Any) -> Any:
     """Return the module sum, in transverse ADC counts, of a 9-bit code (the bottom of its bin)."""
     if code < 16:
@@ -44,7 +34,7 @@ def decode_sum(code: Any) -> Any:
     return float_of(np.uint32((code + _SUM_BIAS) << 19))
 
 
-@building_block
+@launch.building_block
 def _quantised(latent: Any, scale: Any, largest: Any) -> Any:
     # Clipped first, so that all that follows is exact; NaN and negative numbers become 0.
     clipped = latent if latent > np.float32(0) else np.float32(0)
@@ -55,7 +45,7 @@ def _quantised(latent: Any, scale: Any, largest: Any) -> Any:
     return np.int32(min(below + 1 if up else below, largest))
 
 
-@building_block
+@launch.building_block
 def window(at: Any, number: Any, bits: Any) -> Any:
     """Return where a number of so many bits lies from bit `at` on: first word, and three words.
 
@@ -69,7 +59,7 @@ def window(at: Any, number: Any, bits: Any) -> Any:
     return at >> 5, high, middle, low
 
 
-@building_block
+@launch.building_block
 def _merge(words: Any, at: Any, high: Any, middle: Any, low: Any) -> None:
     cuda.atomic.or_(words, at, high)
     # What reaches into the next words; the last of all has none behind it.
@@ -79,7 +69,7 @@ def _merge(words: Any, at: Any, high: Any, middle: Any, low: Any) -> None:
         cuda.atomic.or_(words, at + 2, low)
 
 
-@building_block
+@launch.building_block
 def _write(packed: Any, start: Any, at: Any, end: Any, word: Any) -> None:
     """Write bytes `at` to `at` + 3 of a block, the highest first, but none from `end` on."""
     a, b = np.uint8(word >> np.uint32(24)), np.uint8((word >> np.uint32(16)) & np.uint32(255))
@@ -94,11 +84,11 @@ def _write(packed: Any, start: Any, at: Any, end: Any, word: Any) -> None:
         packed[start + at + 2] = c
 
 
-@kernel(
-    *(array("f4"), array("f4"), value("i4"), array("u1"), array("f4"), array("f4"), value("i8")),
+@launch.kernel(
+    "f4[], f4[], i4, u1[], f4[], f4[], i8",
     threads=128,
     resident=16,
-    traffic=Traffic("wafer, 9 bits", 68, 88),
+    traffic=launch.Traffic("wafer, 9 bits", 68, 88),
 )
 def _quantise_pack(
     latent: Any, charge_sum: Any, bits: Any, packed: Any, latent_q: Any, sum_q: Any, rows: Any
@@ -177,15 +167,15 @@ def quantise_pack(
     """
     if not 1 <= bits <= 16:
         raise ValueError("quantise_pack: bits must be 1 to 16")
-    rows = shape(latent)[0]
+    rows = launch.shape(latent)[0]
     _quantise_pack(
         -(-rows // _WAFERS),
         stream,
-        flat("quantise_pack: latent", latent, "f4", (rows, 16)),
-        flat("quantise_pack: charge_sum", charge_sum, "f4", (rows,)),
+        launch.flat("quantise_pack: latent", latent, "f4", (rows, 16)),
+        launch.flat("quantise_pack: charge_sum", charge_sum, "f4", (rows,)),
         bits,
-        flat("quantise_pack: packed", packed, "u1", (rows, packed_bytes(bits))),
-        flat("quantise_pack: latent_q", latent_q, "f4", (rows, 16)),
-        flat("quantise_pack: sum_q", sum_q, "f4", (rows,)),
+        launch.flat("quantise_pack: packed", packed, "u1", (rows, packed_bytes(bits))),
+        launch.flat("quantise_pack: latent_q", latent_q, "f4", (rows, 16)),
+        launch.flat("quantise_pack: sum_q", sum_q, "f4", (rows,)),
         rows,
     )

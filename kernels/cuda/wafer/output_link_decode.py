@@ -5,31 +5,21 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sluice.kernels.cuda import launch
 from sluice.kernels.cuda.intrinsics import load4, store4
-from sluice.kernels.cuda.launch import (
-    DeviceArray,
-    Stream,
-    Traffic,
-    array,
-    building_block,
-    flat,
-    kernel,
-    shape,
-    threads,
-    value,
-)
+from sluice.kernels.cuda.launch import DeviceArray, Stream
 from sluice.kernels.wafer.output_link import SUM_BITS, packed_bytes
 
 from .output_link import decode_sum
 
 # Four threads take a wafer.
-_THREADS = threads(128)
+_THREADS = launch.threads(128)
 _WAFERS = _THREADS // 4
 # One more than the records have, since a window reaches into the words behind.
 _MAX_WORDS = _WAFERS * packed_bytes(16) // 4 + 2
 
 
-@building_block
+@launch.building_block
 def _word(packed: Any, start: Any, at: Any, end: Any) -> Any:
     """Return bytes `at` to `at` + 3 of a block, the first highest, 0 from `end` on."""
     if at + 4 <= end:
@@ -43,7 +33,7 @@ def _word(packed: Any, start: Any, at: Any, end: Any) -> Any:
     return np.uint32(high | (np.uint32(c) << np.uint32(8)) | np.uint32(d))
 
 
-@building_block
+@launch.building_block
 def _field(words: Any, at: Any, bits: Any) -> Any:
     """Return `bits` bits from bit `at` on."""
     first, skipped = at >> 5, np.uint64(at & 31)
@@ -52,11 +42,11 @@ def _field(words: Any, at: Any, bits: Any) -> Any:
     return ((high << skipped) | low) >> np.uint64(64 - bits)
 
 
-@kernel(
-    *(array("u1"), value("i4"), array("f4"), array("f4"), value("i8")),
+@launch.kernel(
+    "u1[], i4, f4[], f4[], i8",
     threads=128,
     resident=16,
-    traffic=Traffic("wafer, 9 bits", 20, 68),
+    traffic=launch.Traffic("wafer, 9 bits", 20, 68),
 )
 def _unpack_latents(packed: Any, bits: Any, latent_q: Any, sum_q: Any, rows: Any) -> None:
     words = cuda.shared.array(_MAX_WORDS, np.uint32)
@@ -114,13 +104,13 @@ def unpack_latents(
     """
     if not 1 <= bits <= 16:
         raise ValueError("unpack_latents: bits must be 1 to 16")
-    rows = shape(packed)[0]
+    rows = launch.shape(packed)[0]
     _unpack_latents(
         -(-rows // _WAFERS),
         stream,
-        flat("unpack_latents: packed", packed, "u1", (rows, packed_bytes(bits))),
+        launch.flat("unpack_latents: packed", packed, "u1", (rows, packed_bytes(bits))),
         bits,
-        flat("unpack_latents: latent_q", latent_q, "f4", (rows, 16)),
-        flat("unpack_latents: sum_q", sum_q, "f4", (rows,)),
+        launch.flat("unpack_latents: latent_q", latent_q, "f4", (rows, 16)),
+        launch.flat("unpack_latents: sum_q", sum_q, "f4", (rows,)),
         rows,
     )
