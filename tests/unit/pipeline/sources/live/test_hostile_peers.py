@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import psutil
@@ -16,7 +17,6 @@ import zmq
 
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.config.plugins import build
-from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.arrow import MAX_COLUMNS, to_arrow
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ProtocolError, RunError
@@ -24,7 +24,6 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
-from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.front_end_messages import BeginOfRun, EndOfRun, EventAck, EventData
@@ -40,7 +39,7 @@ from sluice.pipeline.transport.protocol import (
     encode,
     unpack_json,
 )
-from sluice.pipeline.transport.socket import Limits, Socket
+from sluice.pipeline.transport.socket import Limits
 
 RECORD = Schema((EVENT_ID, T_EVENT, Column("q", "float32")))
 ITEM = 20
@@ -49,42 +48,9 @@ ME = psutil.Process()
 
 
 @pytest.fixture
-def listen():
-    """Open a source on loopback; closed at the end."""
-    sources = []
-
-    def make(endpoint="tcp://127.0.0.1:0", **options):
-        options = {"columns": {"q": "float32"}, "listen": endpoint, **options}
-        source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
-        source.open()
-        sources.append(source)
-        return source
-
-    yield make
-    for source in sources:
-        source.close()
-
-
-@pytest.fixture
-def connect():
-    """Connect front ends; closed at the end."""
-    sockets = []
-
-    def make(source, name, **named):
-        sockets.append(Socket(source.socket.endpoint, name, **named))
-        return sockets[-1]
-
-    yield make
-    for opened in sockets:
-        opened.close()
-
-
-def serve(source, until, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not until():
-        assert time.monotonic() < deadline, "nothing came"
-        if source.socket.poll(0.02):
-            source.receive()
+def listen(listen):
+    """Open sources on loopback, where anybody may connect."""
+    return partial(listen, listen="tcp://127.0.0.1:0")
 
 
 def answers(source, peer, kind):
@@ -97,7 +63,7 @@ def answers(source, peer, kind):
             found.append(message)
         return found
 
-    serve(source, heard)
+    source.serve(heard)
     return found[0]
 
 
@@ -116,12 +82,12 @@ def test_ack_tells_the_limit_and_a_longer_frame_ends_the_connection(listen, conn
     _, header, _ = begin(source, peer)
     assert EventAck.from_header(header).max_message_bytes == 4096
     peer.send(*raw(0, 204))  # 4080 bytes
-    serve(source, lambda: source.available().events == 204)
+    source.serve(lambda: source.available().events == 204)
     peer.send(*raw(204, 205))
     other = connect(source, "other")
     begin(source, other)
     other.send(*raw(0, 3))
-    serve(source, lambda: source.available().events == 207)
+    source.serve(lambda: source.available().events == 207)
     assert source._front_ends.get(b"long").next_event == 204
 
 
@@ -140,7 +106,7 @@ def test_a_front_end_does_not_send_what_is_too_long(listen):
 
     thread = threading.Thread(target=run)
     thread.start()
-    serve(source, lambda: caught)
+    source.serve(lambda: caught)
     thread.join(5)
     assert "at most 4096 bytes" in caught[0].message
     assert "message_bytes" in caught[0].hint
@@ -164,7 +130,7 @@ def test_the_number_of_front_ends_is_bounded_and_the_gone_do_not_count(listen, c
     assert len(source._front_ends) == 3
     assert source._front_ends.get(b"p1") is None
     peers[0].send(*raw(0, 2))
-    serve(source, lambda: source.available().events == 2)
+    source.serve(lambda: source.available().events == 2)
 
 
 def test_many_peers_that_never_begin_leave_nothing_behind(listen, connect):
@@ -188,7 +154,7 @@ def test_many_peers_that_never_begin_leave_nothing_behind(listen, connect):
             errors += len(losses.invalid) + losses.unlisted_errors
             return errors == 300
 
-        serve(source, all_refused)
+        source.serve(all_refused)
         assert len(source._front_ends) == 0
         other = connect(source, "other")
         begin(source, other)
@@ -208,7 +174,7 @@ def test_refused_messages_are_kept_up_to_a_bound_and_all_counted(listen, connect
             source.receive()
         if number % 100 == 0:
             source.receive()
-    serve(source, lambda: source._front_ends.get(b"mismatch").next_event == 3000)
+    source.serve(lambda: source._front_ends.get(b"mismatch").next_event == 3000)
     losses = source.losses()
     assert len(losses.invalid) == 1000
     assert losses.unlisted_events == 1000
@@ -238,7 +204,7 @@ def test_refused_events_without_number_are_counted_as_errors(listen, connect):
 
     graph = _graph()
     graph_account = RunAccounting(graph, 1, Quarantine(None, graph.inputs))
-    serve(source, all_seen)
+    source.serve(all_seen)
     assert graph_account.snapshot().events["offered"] == 0
 
 
@@ -363,10 +329,10 @@ def test_an_event_counter_at_its_end_wraps(listen, connect):
     begin(source, peer, first=2**64 - 1)
     known = source._front_ends.get(b"old")
     peer.send(EventData(Kind.RAW, 1, 0, 2**64 - 1, 2).to_header(), b"x")  # refused by Python
-    serve(source, lambda: known.next_event == 1)
+    source.serve(lambda: known.next_event == 1)
     assert sum(rejected.events for rejected in source.losses().invalid) == 2
     peer.send(*raw(1, 3))  # taken by the kernel
-    serve(source, lambda: source.available().events == 3)
+    source.serve(lambda: source.available().events == 3)
     assert known.next_event == 4
     peer.send(EndOfRun(4, 1).to_header())
     _, header, _ = answers(source, peer, Kind.ACK)

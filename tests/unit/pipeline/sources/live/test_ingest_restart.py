@@ -8,38 +8,30 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
-from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import pack_schema
 from sluice.pipeline.transport.front_end_messages import EventAck, EventData
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.socket import Socket
 
 RECORD = Schema((EVENT_ID, T_EVENT, Column("q", "float32")))
 EVENTS = EventBatch({c.name: np.zeros_like(c.empty(10)) for c in RECORD}, 10)
 
 
-def listen(endpoint):
-    options = {"columns": {"q": "float32"}, "listen": endpoint}
-    source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
-    source.open()
-    return source
-
-
 def collect(source, ids, until, timeout=20.0):
     """Serve until something is so; events go to `ids`, the losses are returned."""
-    lost, deadline = 0, time.monotonic() + timeout
-    while not until():
-        assert time.monotonic() < deadline, "nothing came"
-        if source.socket.poll(0.02):
-            source.receive()
+    lost = 0
+
+    def enough():
+        nonlocal lost
         batch = source.read(100_000)
         if batch is not None:
             ids.extend(batch["event_id"].tolist())
         lost += source.losses().lost
+        return until()
+
+    source.serve(enough, timeout)
     return lost
 
 
@@ -63,9 +55,9 @@ def sender(tmp_path):
     thread.join(15)
 
 
-def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender):
+def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender, listen):
     endpoint, thread, said = sender
-    first = listen(endpoint)
+    first = listen(listen=endpoint)
     before, after = [], []
     thread.start()
     lost = collect(first, before, lambda: len(before) >= 500)
@@ -74,12 +66,9 @@ def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender):
     time.sleep(0.1)  # a run drains now: the last message gets through before the socket closes
     first.close()
     time.sleep(0.3)
-    second = listen(endpoint)
-    try:
-        lost += collect(second, after, lambda: said)
-        lost += collect(second, after, lambda: not second.socket.poll(0.1))
-    finally:
-        second.close()
+    second = listen(listen=endpoint)
+    lost += collect(second, after, lambda: said)
+    lost += collect(second, after, lambda: not second.socket.poll(0.1))
     sent = said[0]
     assert not isinstance(sent, Exception), sent
     assert sent.acknowledged == 4_000
@@ -89,20 +78,17 @@ def test_a_stop_and_a_start_lose_exactly_what_was_sent_between(sender):
     assert len(before) + len(after) + lost == 4_000
 
 
-def test_a_kill_counts_no_more_than_a_second_too_much(sender):
+def test_a_kill_counts_no_more_than_a_second_too_much(sender, listen):
     endpoint, thread, said = sender
-    first = listen(endpoint)
+    first = listen(listen=endpoint)
     before, after = [], []
     thread.start()
     lost = collect(first, before, lambda: len(before) >= 1_000)
     first.close()  # says nothing to anybody
     time.sleep(0.2)
-    second = listen(endpoint)
-    try:
-        lost += collect(second, after, lambda: said)
-        lost += collect(second, after, lambda: not second.socket.poll(0.1))
-    finally:
-        second.close()
+    second = listen(listen=endpoint)
+    lost += collect(second, after, lambda: said)
+    lost += collect(second, after, lambda: not second.socket.poll(0.1))
     sent = said[0]
     assert not isinstance(sent, Exception), sent
     assert sent.acknowledged == 4_000
@@ -111,9 +97,9 @@ def test_a_kill_counts_no_more_than_a_second_too_much(sender):
     assert sorted(set(before + after)) == sorted(before + after)
 
 
-def test_ingest_tells_how_far_it_understood(tmp_path):
-    source = listen(f"ipc://{tmp_path}/ingest")
-    peer = Socket(source.socket.endpoint, "fe")
+def test_ingest_tells_how_far_it_understood(listen, connect):
+    source = listen()
+    peer = connect(source)
     acknowledged = []
 
     def heard():
@@ -122,36 +108,30 @@ def test_ingest_tells_how_far_it_understood(tmp_path):
             acknowledged.append(EventAck.from_header(message[1]).next_event)
         return acknowledged and acknowledged[-1] == 30
 
-    try:
-        peer.send(Header(Kind.BOR, source=1), pack_schema(RECORD))
-        for first in range(0, 30, 10):
-            peer.send(EventData(Kind.RAW, 1, 0, first, 10).to_header(), bytes(200))
-        ids = []
-        collect(source, ids, lambda: len(ids) == 30)
-        source.stop()
-        deadline = time.monotonic() + 3
-        while not heard():
-            assert time.monotonic() < deadline
-            peer.poll(0.05)
-        assert acknowledged[0] == 0
-    finally:
-        peer.close()
-        source.close()
+    peer.send(Header(Kind.BOR, source=1), pack_schema(RECORD))
+    for first in range(0, 30, 10):
+        peer.send(EventData(Kind.RAW, 1, 0, first, 10).to_header(), bytes(200))
+    ids = []
+    collect(source, ids, lambda: len(ids) == 30)
+    source.stop()
+    deadline = time.monotonic() + 3
+    while not heard():
+        assert time.monotonic() < deadline
+        peer.poll(0.05)
+    assert acknowledged[0] == 0
 
 
-def test_an_unknown_front_end_is_asked_to_begin(tmp_path):
-    source = listen(f"ipc://{tmp_path}/ingest")
-    peer = Socket(source.socket.endpoint, "fe")
-    try:
-        peer.send(EventData(Kind.RAW, 1, 0, 7, 1).to_header(), bytes(20))
-        deadline = time.monotonic() + 3
-        while (message := peer.receive()) is None:
-            assert time.monotonic() < deadline
-            if source.socket.poll(0.02):
-                source.receive()
-        assert message[1].kind == Kind.HELLO
-        (refused,) = source.losses().invalid
-        assert refused.events == 0
-    finally:
-        peer.close()
-        source.close()
+def test_an_unknown_front_end_is_asked_to_begin(listen, connect):
+    source = listen()
+    peer = connect(source)
+    answers = []
+
+    def answered():
+        answers.append(peer.receive())
+        return answers[-1] is not None
+
+    peer.send(EventData(Kind.RAW, 1, 0, 7, 1).to_header(), bytes(20))
+    source.serve(answered, 3)
+    assert answers[-1][1].kind == Kind.HELLO
+    (refused,) = source.losses().invalid
+    assert refused.events == 0

@@ -8,65 +8,38 @@ import time
 import numpy as np
 import pytest
 
-from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.ragged import Ragged
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.recording import RecordingWriter
-from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.sources.recording import RecordingSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
 from sluice.pipeline.transport.codec import Codec, pack_schema
 from sluice.pipeline.transport.front_end_messages import EventData
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.socket import Socket
 
 COLUMNS = {"hits": "float32[<=6,2]", "q": "float32"}
 RECORD = Schema((EVENT_ID, T_EVENT, Column("hits", "float32", (None, 2)), Column("q", "float32")))
 
 
 @pytest.fixture
-def listen(tmp_path):
-    """Open a source on a Unix socket; closed at the end."""
-    sources = []
-
-    def make(**options):
-        options = {"columns": COLUMNS, "listen": f"ipc://{tmp_path}/{len(sources)}", **options}
-        source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
-        source.open()
-        sources.append(source)
-        return source
-
-    yield make
-    for source in sources:
-        source.close()
+def columns():
+    return COLUMNS
 
 
 @pytest.fixture
-def begun(listen):
-    """Connect a front end that has said BOR; closed at the end."""
-    peers = []
+def begun(listen, connect):
+    """Connect a front end that has said BOR."""
 
     def make(**options):
         source = listen(**options)
-        peers.append(Socket(source.socket.endpoint, "fe"))
-        peers[-1].send(Header(Kind.BOR, source=3), pack_schema(RECORD))
-        serve(source, lambda: len(source._front_ends) == 1)
-        return source, peers[-1]
+        peer = connect(source)
+        peer.send(Header(Kind.BOR, source=3), pack_schema(RECORD))
+        source.serve(lambda: len(source._front_ends) == 1)
+        return source, peer
 
-    yield make
-    for peer in peers:
-        peer.close()
-
-
-def serve(source, until, timeout=10.0):
-    """Let the source take messages until something is so."""
-    deadline = time.monotonic() + timeout
-    while not until():
-        assert time.monotonic() < deadline, "nothing came"
-        if source.socket.poll(0.02):
-            source.receive()
+    return make
 
 
 def batch_of(counts, first=0):
@@ -92,7 +65,7 @@ def test_lists_come_out_as_they_went_in(begun):
     send(peer, batch_of(counts[:3]), 0)
     send(peer, batch_of([]), 3)
     send(peer, batch_of(counts[3:], 3), 3)
-    serve(source, lambda: source.available().events == 7)
+    source.serve(lambda: source.available().events == 7)
     before = time.monotonic_ns()
     got = []
     while (batch := source.read(2)) is not None:
@@ -108,7 +81,7 @@ def test_lists_come_out_as_they_went_in(begun):
 def test_events_with_too_many_items_are_refused_one_by_one(begun):
     source, peer = begun()
     send(peer, batch_of([1, 7, 6, 100]), 0)
-    serve(source, lambda: source.available().events == 2)
+    source.serve(lambda: source.available().events == 2)
     assert source.read(9)["event_id"].tolist() == [0, 2]
     bad = source.losses().invalid
     assert [b.reason for b in bad] == [
@@ -129,7 +102,7 @@ def test_messages_that_are_broken_are_counted_and_the_next_are_taken(begun):
     send(peer, batch_of([2, 2, 2]), 0, broken)
     send(peer, batch_of([1]), 3, b"x" * 24, Kind.RAW)
     send(peer, batch_of([3], 4), 4)
-    serve(source, lambda: source.available().events == 1)
+    source.serve(lambda: source.available().events == 1)
     assert source.read(9)["hits"].tolist() == batch_of([3], 4)["hits"].tolist()
     losses = source.losses()
     assert [b.events for b in losses.invalid] == [3, 1]
@@ -144,13 +117,13 @@ def test_a_full_backlog_sheds_all_but_what_is_spared(begun):
     source.protect(1.0, 0)  # as a menu would that passes all through
     send(peer, batch_of([1] * 8), 0)
     send(peer, batch_of([1] * 8, 8), 8)
-    serve(source, lambda: source.available().events == 16)
+    source.serve(lambda: source.available().events == 16)
     send(peer, batch_of([1] * 8, 16), 16)
-    serve(source, lambda: source.available().events == 20)
+    source.serve(lambda: source.available().events == 20)
     assert source.losses().shed == 4
     source.protect(0.0, 0)
     send(peer, batch_of([1] * 8, 24), 24)
-    serve(source, lambda: source._losses.shed == 8)
+    source.serve(lambda: source._losses.shed == 8)
     assert source.read(100)["event_id"].tolist() == list(range(20))
 
 
@@ -163,7 +136,7 @@ def test_the_emulator_sends_lists(listen, per_message):
     thread = threading.Thread(target=lambda: sent.append(front_end.run(50_000, 50, per_message)))
     thread.start()
     try:
-        serve(source, lambda: sent)
+        source.serve(lambda: sent)
     finally:
         thread.join(5)
         front_end.close()
@@ -188,7 +161,7 @@ def test_the_emulator_says_which_message_is_too_long(listen):
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        serve(source, lambda: failure)
+        source.serve(lambda: failure)
     finally:
         thread.join(5)
         front_end.close()

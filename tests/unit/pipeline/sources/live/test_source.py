@@ -25,58 +25,21 @@ from sluice.pipeline.transport.front_end_messages import (
     EventData,
 )
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.socket import Socket
 
 COLUMNS = {"words": "uint32[12]", "q": "float32"}
 RECORD = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,)), Column("q", "float32")))
 DTYPE = record_dtype(RECORD)
 
 
+@pytest.fixture
+def columns():
+    return COLUMNS
+
+
 @pytest.fixture(params=["1", "0"], ids=["compiled", "one-by-one"], autouse=True)
 def compiled_receive(request, monkeypatch):
     """Every test runs with the compiled receive loop and without: the results are the same."""
     monkeypatch.setenv("SLUICE_COMPILED_RECEIVE", request.param)
-
-
-@pytest.fixture
-def listen(tmp_path):
-    """Open a source on a Unix socket; closed at the end."""
-    sources = []
-
-    def make(**options):
-        endpoint = f"ipc://{tmp_path}/ingest{len(sources)}"
-        options = {"columns": COLUMNS, "listen": endpoint, **options}
-        source = LiveSource("source", strict_convert(options, LiveSource.Options, "here"))
-        source.open()
-        sources.append(source)
-        return source
-
-    yield make
-    for source in sources:
-        source.close()
-
-
-@pytest.fixture
-def connect():
-    """Connect raw front ends; closed at the end."""
-    sockets = []
-
-    def make(source, name="fe"):
-        sockets.append(Socket(source.socket.endpoint, name))
-        return sockets[-1]
-
-    yield make
-    for socket in sockets:
-        socket.close()
-
-
-def serve(source, until, timeout=5.0):
-    """Let the source take messages until something is so."""
-    deadline = time.monotonic() + timeout
-    while not until():
-        assert time.monotonic() < deadline, "nothing came"
-        if source.socket.poll(0.02):
-            source.receive()
 
 
 def answer(source, peer):
@@ -88,7 +51,7 @@ def answer(source, peer):
             found.append(message)
         return found
 
-    serve(source, heard)
+    source.serve(heard)
     _, header, payload = found[0]
     return header, [bytes(frame) for frame in payload]
 
@@ -139,7 +102,7 @@ class Received:
         return self
 
     def until(self, check):
-        serve(self.source, lambda: check(self.collect()))
+        self.source.serve(lambda: check(self.collect()))
         return self
 
 
@@ -156,7 +119,7 @@ def test_events_come_out_as_they_went_in(listen, connect):
     data(peer, 3, 5)
     raw(peer, 8, 0, b"")
     raw(peer, 8, 1)
-    serve(source, lambda: source.available().events == 9)
+    source.serve(lambda: source.available().events == 9)
     before = time.monotonic_ns()
     batch = source.read(100)
     batch.check(source.schema, "live")
@@ -360,7 +323,7 @@ def test_full_backlog_sheds_and_counts(listen, connect):
         shed += source.losses().shed
         return shed == 6
 
-    serve(source, all_taken)
+    source.serve(all_taken)
     assert received.collect().ids == list(range(10))
     raw(peer, 16, 3)  # there is space again
     received.until(lambda t: len(t.ids) == 13)
@@ -386,7 +349,7 @@ def test_shedding_spares_what_the_pass_through_draws(listen, connect):
         shed += source.losses().shed
         return shed + source.available().events == 800
 
-    serve(source, all_seen)
+    source.serve(all_seen)
     ids = received.collect().ids
     assert ids == list(range(100)) + [i for i in range(100, 800) if drawn[i]]
     assert shed == 800 - len(ids)
@@ -399,7 +362,7 @@ def test_what_is_spared_is_bounded_too(listen, connect):
     begin(source, peer)
     raw(peer, 0, 15)
     raw(peer, 15, 15)
-    serve(source, lambda: source.available().events == 20)
+    source.serve(lambda: source.available().events == 20)
     received = Received(source).collect()
     assert received.ids == list(range(20))
     assert received.shed == 10
@@ -418,11 +381,11 @@ def test_a_filling_backlog_raises_busy_and_an_empty_one_ends_it(listen, connect)
     one, two = connect(source, "one"), connect(source, "two")
     begin(source, one)
     raw(one, 0, 75)
-    serve(source, lambda: source.available().events == 75)
+    source.serve(lambda: source.available().events == 75)
     time.sleep(0.05)
     assert busy_words(one) == []
     raw(one, 75, 1)
-    serve(source, lambda: source.available().events == 76)
+    source.serve(lambda: source.available().events == 76)
     begin(source, two)  # who comes later hears of it too
     time.sleep(0.05)
     assert busy_words(one) == [1]
@@ -443,7 +406,7 @@ def test_the_backlog_is_a_ring_that_keeps_order(listen, connect):
     for size in (5, 3, 4, 6, 2, 7, 1, 5):
         raw(peer, sent, size)
         sent += size
-        serve(source, lambda sent=sent: source._front_ends.get(b"fe").next_event == sent)
+        source.serve(lambda sent=sent: source._front_ends.get(b"fe").next_event == sent)
         batch = source.read(size)
         given += batch["event_id"].tolist()
     assert given == list(range(sent))
@@ -473,11 +436,11 @@ def test_what_waits_is_reported_with_the_age_of_the_oldest(listen, connect):
     assert source.available() == (0, 0, math.inf)
     before = time.monotonic_ns()
     raw(peer, 0, 2)
-    serve(source, lambda: source.available().events == 2)
+    source.serve(lambda: source.available().events == 2)
     oldest = source.available().oldest_ns
     assert before < oldest <= time.monotonic_ns()
     raw(peer, 2, 1)
-    serve(source, lambda: source.available().events == 3)
+    source.serve(lambda: source.available().events == 3)
     assert source.available().oldest_ns == oldest
     batch = source.read(2)
     assert batch["t_ingest"][0] == oldest
