@@ -137,10 +137,10 @@ class RunAccounting:
             restarts = self._restarts[process] = self._restarts.get(process, 0) + 1
         return restarts
 
-    def record_protocol_error(self) -> None:
-        """Count a message that broke the protocol."""
+    def record_protocol_error(self, messages: int = 1) -> None:
+        """Count messages that broke the protocol."""
         with self._lock:
-            self._protocol_errors += 1
+            self._protocol_errors += messages
 
     def record_refused_connections(self, connections: int) -> None:
         """Count connections without an allowed key."""

@@ -1,8 +1,8 @@
 """Messages between the processes of one run, with named fields, and their places in the header.
 
-STOP, HEARTBEAT, ERROR, CONTROL, READY, JOIN, SPEC, FLUSH and EOR have no fields beside the run
-number and are sent as ``Header(kind, run)``. Only the modules of messages read and write
-`Header.arg1` and `Header.arg2`.
+STOP, ERROR, CONTROL, READY, JOIN, SPEC, FLUSH, EOR and the HEARTBEAT of any process but the sink
+have no fields and are sent as ``Header(kind)``. Who sends a message adds the session with
+`Header.of`. Only the modules of messages read and write `Header.arg1` and `Header.arg2`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from .protocol import Header, Kind
 
-_DATA, _RESULT, _ACK, _CREDIT, _HELLO = Kind.DATA, Kind.RESULT, Kind.ACK, Kind.CREDIT, Kind.HELLO
+_DATA, _RESULT, _CREDIT = Kind.DATA, Kind.RESULT, Kind.CREDIT
 
-#: `Data` has the rung in the lowest byte of `arg2` and the epoch above it.
-_RUNG_BITS = 8
-_RUNG_MASK = (1 << _RUNG_BITS) - 1
+#: `arg2` has the rung in its lowest byte and the epoch in the 32 bits above it; in a RESULT the
+#: number of processed events above that.
+_RUNG_BITS, _MODEL_BITS = 8, 40
+_RUNG_MASK, _EPOCH_MASK = (1 << _RUNG_BITS) - 1, (1 << 32) - 1
 
 
 class Data(NamedTuple):
@@ -23,8 +24,6 @@ class Data(NamedTuple):
 
     Attributes
     ----------
-    run
-        Run number.
     seq
         Number of the batch.
     events
@@ -35,33 +34,34 @@ class Data(NamedTuple):
         Rung of the ladder to process it with; 0 for the full models.
     epoch
         Epoch of the models to process it with.
-    t_ingest, t_sent
-        Times, ns of CLOCK_MONOTONIC on ingest's host.
+    token
+        Token of this assignment of the batch, which its RESULT repeats.
+    t_sent
+        Time of sending, ns of CLOCK_MONOTONIC on ingest's host.
     """
 
-    run: int = 0
     seq: int = 0
     events: int = 0
     slot: int | None = None
     rung: int = 0
     epoch: int = 0
-    t_ingest: int = 0
+    token: int = 0
     t_sent: int = 0
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        run, seq, events, slot, rung, epoch, t_ingest, t_sent = self
+        seq, events, slot, rung, epoch, token, t_sent = self
         arg1 = 0 if slot is None else slot + 1
         models = rung | epoch << _RUNG_BITS
-        return Header(_DATA, run, 0, seq, arg1, events, t_ingest, t_sent, models)
+        return Header(_DATA, 0, 0, seq, arg1, events, token, t_sent, models)
 
     @classmethod
     def from_header(cls, header: Header) -> Data:
         """Return the message that has this header."""
-        _, run, _, seq, arg1, events, t_ingest, t_sent, models, _ = header
+        _, _, _, seq, arg1, events, token, t_sent, models, _ = header
         slot = arg1 - 1 if arg1 else None
-        rung, epoch = models & _RUNG_MASK, models >> _RUNG_BITS
-        return cls(run, seq, events, slot, rung, epoch, t_ingest, t_sent)
+        rung, epoch = models & _RUNG_MASK, models >> _RUNG_BITS & _EPOCH_MASK
+        return cls(seq, events, slot, rung, epoch, token, t_sent)
 
 
 class Result(NamedTuple):
@@ -69,40 +69,43 @@ class Result(NamedTuple):
 
     Attributes
     ----------
-    run
-        Run number.
     seq
         Number of the batch.
     events
         Events of the result.
     slot
         Shared-memory slot that holds the result; None when it is in the payload.
+    rung, epoch, token
+        The same as in the `Data`.
     processed_events
         Events of the batch that was processed.
-    t_ingest, t_sent
-        Times, ns of CLOCK_MONOTONIC on the worker's host.
+    t_sent
+        Time of sending, ns of CLOCK_MONOTONIC on the worker's host.
     """
 
-    run: int = 0
     seq: int = 0
     events: int = 0
     slot: int | None = None
+    rung: int = 0
+    epoch: int = 0
     processed_events: int = 0
-    t_ingest: int = 0
+    token: int = 0
     t_sent: int = 0
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        run, seq, events, slot, processed_events, t_ingest, t_sent = self
+        seq, events, slot, rung, epoch, processed_events, token, t_sent = self
         arg1 = 0 if slot is None else slot + 1
-        return Header(_RESULT, run, 0, seq, arg1, events, t_ingest, t_sent, processed_events)
+        arg2 = rung | epoch << _RUNG_BITS | processed_events << _MODEL_BITS
+        return Header(_RESULT, 0, 0, seq, arg1, events, token, t_sent, arg2)
 
     @classmethod
     def from_header(cls, header: Header) -> Result:
         """Return the message that has this header."""
-        _, run, _, seq, arg1, events, t_ingest, t_sent, processed_events, _ = header
+        _, _, _, seq, arg1, events, token, t_sent, arg2, _ = header
         slot = arg1 - 1 if arg1 else None
-        return cls(run, seq, events, slot, processed_events, t_ingest, t_sent)
+        rung, epoch = arg2 & _RUNG_MASK, arg2 >> _RUNG_BITS & _EPOCH_MASK
+        return cls(seq, events, slot, rung, epoch, arg2 >> _MODEL_BITS, token, t_sent)
 
 
 class Credit(NamedTuple):
@@ -111,7 +114,8 @@ class Credit(NamedTuple):
     Attributes
     ----------
     batches
-        Batches that the worker asks for, beside those it asked for before.
+        Batches that the worker has asked for since its start, so that a message that comes twice or
+        late asks for nothing.
     processed_seq
         Number of the batch that was processed last; not meaningful if `processed_events` is 0.
     processed_events
@@ -145,22 +149,19 @@ class CommitAck(NamedTuple):
         Number of the first batch.
     batches
         Number of consecutive batches, from `first_seq` on.
-    run
-        Run number.
     """
 
     first_seq: int
     batches: int
-    run: int = 0
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        return Header(_ACK, self.run, seq=self.first_seq, arg2=self.batches)
+        return Header(Kind.ACK, seq=self.first_seq, arg2=self.batches)
 
     @classmethod
     def from_header(cls, header: Header) -> CommitAck:
         """Return the message that has this header."""
-        return cls(header.seq, header.arg2, header.run)
+        return cls(header.seq, header.arg2)
 
 
 class WorkerHello(NamedTuple):
@@ -176,7 +177,7 @@ class WorkerHello(NamedTuple):
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        return Header(_HELLO, arg2=self.pid)
+        return Header(Kind.HELLO, arg2=self.pid)
 
     @classmethod
     def from_header(cls, header: Header) -> WorkerHello:
@@ -191,21 +192,18 @@ class SinkHello(NamedTuple):
     ----------
     next_seq
         Number of the batch that the sink expects next.
-    run
-        Run number.
     """
 
     next_seq: int
-    run: int = 0
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        return Header(_HELLO, self.run, seq=self.next_seq)
+        return Header(Kind.HELLO, seq=self.next_seq)
 
     @classmethod
     def from_header(cls, header: Header) -> SinkHello:
         """Return the message that has this header."""
-        return cls(header.seq, header.run)
+        return cls(header.seq)
 
 
 class DiskFull(NamedTuple):
@@ -215,18 +213,36 @@ class DiskFull(NamedTuple):
     ----------
     full
         Whether it is full now.
-    run
-        Run number.
     """
 
     full: bool
-    run: int = 0
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        return Header(Kind.DISK_FULL, self.run, arg2=int(self.full))
+        return Header(Kind.DISK_FULL, arg2=int(self.full))
 
     @classmethod
     def from_header(cls, header: Header) -> DiskFull:
         """Return the message that has this header."""
-        return cls(header.arg2 != 0, header.run)
+        return cls(header.arg2 != 0)
+
+
+class SinkHeartbeat(NamedTuple):
+    """HEARTBEAT, sink → ingest: the sink runs.
+
+    Attributes
+    ----------
+    refused
+        Messages that the sink has refused since its start.
+    """
+
+    refused: int
+
+    def to_header(self) -> Header:
+        """Return the header of this message."""
+        return Header(Kind.HEARTBEAT, arg2=self.refused)
+
+    @classmethod
+    def from_header(cls, header: Header) -> SinkHeartbeat:
+        """Return the message that has this header."""
+        return cls(header.arg2)

@@ -10,13 +10,13 @@ from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.batch_reader import BatchReader
 from sluice.pipeline.engine.model_epochs import ModelEpochs
+from sluice.pipeline.engine.workers.batch_token import Assignment, TokenKey
 from sluice.pipeline.engine.workers.process_spec import (
     SLOTS_FILE,
     ServiceTimes,
     slot_count,
     slot_results,
 )
-from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.engine.workers.shared_slots import SharedSlots
 from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.transport.batch_summary import BatchSummary
@@ -24,7 +24,9 @@ from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.run_messages import Credit, Data, Result
 from sluice.pipeline.transport.segment_state import unpack_segment_state
 
-from .in_flight import InFlight, InFlightBatch
+from .in_flight import InFlight
+from .in_flight_batch import InFlightBatch
+from .sessions import Sessions
 
 
 class Dispatcher:
@@ -34,16 +36,21 @@ class Dispatcher:
     ----------
     context
         The run.
-    router
+    sessions
         Sends to the workers.
+    key
+        Key of the tokens of batches.
     epochs
         Model epochs of the run.
     """
 
-    def __init__(self, context: RunContext, router: Router, epochs: ModelEpochs) -> None:
+    def __init__(
+        self, context: RunContext, sessions: Sessions, key: TokenKey, epochs: ModelEpochs
+    ) -> None:
         graph, table = context.graph, context.graph.config.graph
         schemas = edge_schemas(graph)
-        self._context, self._router, self._epochs = context, router, epochs
+        self._context, self._sessions, self._epochs = context, sessions, epochs
+        self._key = key
         #: Codec of each edge of the chain.
         self._codecs = [Codec(schema) for schema in schemas]
         self._slots = SharedSlots(
@@ -102,8 +109,20 @@ class Dispatcher:
             took_ns = entry.service_ns + credit.service_ns
             self._batching.on_done(credit.processed_events, took_ns, round_trip_ns, entry.rung)
 
-    def on_segment_result(self, name: str, result: Result, payload: Sequence[memoryview]) -> None:
-        """Take a batch back from a worker whose segment is not the last."""
+    def verify_result(self, name: str, result: Result) -> None:
+        """Check that a RESULT of a worker whose segment is not the last answers its batch.
+
+        Raises
+        ------
+        ProtocolError
+            If its token is not that with which the batch was sent last, to this worker.
+        """
+        entry = self.in_flight.get(result.seq)
+        if entry is None or entry.worker != name or entry.token != result.token:
+            raise ProtocolError(f"batch {result.seq}: expected the token of its last assignment")
+
+    def take_result(self, name: str, result: Result, payload: Sequence[memoryview]) -> None:
+        """Take a batch back from a worker whose segment is not the last; its RESULT is verified."""
         took_ns = unpack_segment_state(payload[0]).took_ns
         in_slot = result.slot is not None
         free = self.in_flight.to_next_segment(name, result.seq, payload, took_ns, in_slot=in_slot)
@@ -132,15 +151,14 @@ class Dispatcher:
         self._context.fail_remaining(why)
 
     def check_result(self, result: Result, payload: Sequence[memoryview], segment: int) -> None:
-        """Check the RESULT of a remote worker whose segment is not the last.
+        """Check the content of a verified RESULT of a remote worker, whose segment is not the last.
 
         Raises
         ------
         ProtocolError
             If it is not a segment state with a record batch of the edge after `segment`.
         """
-        entry = self.in_flight.get(result.seq)
-        expected = result.events if entry is None else entry.batch.events
+        expected = self.in_flight[result.seq].batch.events
         if segment == self._segments - 1 or result.slot is not None or len(payload) != 2:
             raise ProtocolError(f"batch {result.seq}: expected no such RESULT")
         if result.events != expected:
@@ -160,7 +178,7 @@ class Dispatcher:
                 return
             entry = self.in_flight[seq]
             slot, payload = entry.slot, entry.segment_payload
-            if slot is not None and self._router.is_remote(worker.encode()):
+            if slot is not None and self._sessions.is_remote(worker):
                 batch = self._slots.batch(slot, segment, entry.batch.events, seq)
                 slot, payload = None, (payload[0], self._codecs[segment].pack(batch))
             if self._send_batch(entry, worker, slot, payload):
@@ -188,7 +206,7 @@ class Dispatcher:
     def _send(self, seq: int, worker: str) -> None:
         """Send a batch to a worker of the first segment."""
         entry = self.in_flight[seq]
-        slot = None if self._router.is_remote(worker.encode()) else self._slots.take(entry.batch)
+        slot = None if self._sessions.is_remote(worker) else self._slots.take(entry.batch)
         payload = [self._codecs[0].pack(entry.batch)] if slot is None else []
         if self._send_batch(entry, worker, slot, payload):
             self.in_flight.assign(seq, worker, slot)
@@ -203,12 +221,13 @@ class Dispatcher:
         self, entry: InFlightBatch, worker: str, slot: int | None, payload: Sequence[Any]
     ) -> bool:
         """Send DATA; False if the worker has disconnected or its queue is full."""
-        batch = entry.batch
-        data = Data(
-            self._context.accounting.run, batch.seq, batch.events, slot, entry.rung, entry.epoch,
-            t_sent=time.monotonic_ns(),
-        )  # fmt: skip
-        return self._router.send(data.to_header(), *payload, to=worker.encode())
+        seq, events = entry.batch.seq, entry.batch.events
+        session = self._sessions[worker].number
+        entry.token = self._key.token(
+            Assignment(seq, events, session, entry.epoch, entry.segment, entry.rung)
+        )
+        data = Data(seq, events, slot, entry.rung, entry.epoch, entry.token, time.monotonic_ns())
+        return self._sessions.send(worker, data.to_header(), *payload)
 
 
 def _sum_service_times(segments: list[ServiceTimes]) -> ServiceTimes:

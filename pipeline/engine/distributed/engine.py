@@ -8,36 +8,30 @@ flight.
 from __future__ import annotations
 
 import gc
-import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from sluice.pipeline.config.durations import parse_duration
-from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
-from sluice.pipeline.core.log import limiter
+from sluice.pipeline.core.errors import ProtocolError, RunError, SluiceError
 from sluice.pipeline.engine.base import RunContext
-from sluice.pipeline.engine.model_swap import Swap, SwapReply
-from sluice.pipeline.engine.workers.process_spec import ServiceTimes
+from sluice.pipeline.engine.model_swap import Swap
+from sluice.pipeline.engine.workers.batch_token import TokenKey, new_secret
 from sluice.pipeline.engine.workers.router import open_router
 from sluice.pipeline.run.ledger import RunTime
-from sluice.pipeline.transport.batch_summary import unpack_summaries
 from sluice.pipeline.transport.poller import Poller
-from sluice.pipeline.transport.protocol import Header, Kind, unpack_json
-from sluice.pipeline.transport.run_messages import CommitAck, Credit, Result
-from sluice.pipeline.transport.socket import Message
+from sluice.pipeline.transport.protocol import Header, Kind
 
 from .dispatcher import Dispatcher
 from .liveness import StallWatchdog
+from .message_handler import MessageHandler
+from .sessions import Sessions
 from .sink_channel import SinkChannel
-from .supervisor import READY_TIMEOUT_S, SINK
+from .supervisor import READY_TIMEOUT_S
 from .swap_coordinator import SwapCoordinator
 from .worker_pool import WorkerPool
 
-_LOG = logging.getLogger("sluice.engine")
-_PROTOCOL_ERRORS = "{count:,} protocol errors of workers, the latest: {reason}"
 #: Longest wait for messages, s.
 _MAX_POLL_S = 0.05
 #: Interval at which processes, swaps and the ladder are checked, s. One check takes as long as one
@@ -47,9 +41,6 @@ _SUPERVISE_PERIOD_S = 0.005
 _FINISH_TIMEOUT_S = 30.0
 #: Time for remote workers to send their last meters, s.
 _LAST_HEARTBEAT_S = 2.0
-
-
-Handler = Callable[[str, Header, list[memoryview]], None]
 
 
 class DistributedEngine:
@@ -62,27 +53,28 @@ class DistributedEngine:
         stall_timeout_s = parse_duration(workers.stall_timeout, "workers.stall_timeout")
         self._watchdog = StallWatchdog(stall_timeout_s)
         self._swaps = SwapCoordinator(context, self._send_swap)
-        self._sink = SinkChannel(context.accounting.run, context.control)
         self._failure: SluiceError | None = None
 
     def start(self) -> None:
         """Start sink and workers; wait until all are ready."""
         self._router = open_router(self._context)
         self._poller = Poller(self._router.sockets)
+        self._sessions, secret = Sessions(self._accounting.run, self._router), new_secret()
         try:
-            self._dispatcher = Dispatcher(self._context, self._router, self._swaps.epochs)
+            self._dispatcher = Dispatcher(
+                self._context, self._sessions, TokenKey(secret), self._swaps.epochs
+            )
         except BaseException:
             self._router.close()
             raise
-        self._pool = WorkerPool(self._context, self._router, self._dispatcher, self._swaps)
-        #: Handler of each kind of message of a local process; called with name, header, payload.
-        self._handlers: dict[Kind, Handler] = {
-            Kind.ACK: self._on_ack, Kind.CREDIT: self._on_credit,
-            Kind.HELLO: self._on_hello, Kind.READY: self._on_swap_reply,
-            Kind.ERROR: self._on_error, Kind.EOR: self._sink.on_message,
-            Kind.DISK_FULL: self._sink.on_message, Kind.HEARTBEAT: lambda *_: None,
-            Kind.RESULT: self._on_segment_result,
-        }  # fmt: skip
+        self._pool = WorkerPool(
+            self._context, self._sessions, secret, self._dispatcher, self._swaps
+        )
+        self._sink = SinkChannel(self._sessions, self._accounting, self._context.control)
+        self._messages = MessageHandler(
+            self._context.accounting, self._sessions, self._pool, self._dispatcher, self._sink,
+            self._swaps, self._watchdog,
+        )  # fmt: skip
         try:
             self._pool.local.start(self._router.endpoint)
             self._await_ready()
@@ -140,7 +132,7 @@ class DistributedEngine:
             if source.exhausted:
                 if not in_flight:
                     break
-                self._sink.request_flush(self._router, self._pool.sink)
+                self._sink.request_flush(self._pool.sink)
             if control.aborting:
                 raise RunError(f"stopped a second time with {len(in_flight)} batches in flight")
             if control.stopping and not stopped:
@@ -170,7 +162,7 @@ class DistributedEngine:
         deadline = time.monotonic() + timeout_s
         while self._sink.report is None and self._failure is None:
             sink = self._pool.sink
-            if self._sink.send_eor(self._router, sink, eor) or self._sink.disk_full:
+            if self._sink.send_eor(sink, eor) or self._sink.disk_full:
                 deadline = time.monotonic() + timeout_s
             self._poll(_MAX_POLL_S)
             if self._sink.report is not None:
@@ -219,8 +211,7 @@ class DistributedEngine:
             self._dispatcher.assign(paused=paused)
 
     def _send_swap(self, worker: str, swap: Swap) -> None:
-        control = Header(Kind.CONTROL, self._accounting.run)
-        self._router.send(control, msgspec.json.encode(swap), to=worker.encode())
+        self._sessions.send(worker, Header(Kind.CONTROL), msgspec.json.encode(swap))
 
     def _poll(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for messages, then handle all that have arrived."""
@@ -233,52 +224,10 @@ class DistributedEngine:
                 message = self._router.receive()
                 if message is None:
                     return
-                self._dispatch_message(*message)
+                self._messages.handle(*message)
             except ProtocolError as error:
-                self._record_protocol_error(error.message)
-
-    def _dispatch_message(self, message: Message, remote: bool) -> None:
-        peer, header, payload = message
-        name = peer.decode(errors="replace")
-        kind = Kind(header.kind)
-        handler = self._handlers.get(kind)
-        if remote:
-            self._pool.on_remote_message(name, header, payload)
-        elif name in self._pool.local and handler is not None:
-            handler(name, header, payload)
-        else:
-            self._record_protocol_error(f"unexpected {kind.name} of {name!r}")
-        self._pool.record_message(name)
-
-    def _record_protocol_error(self, reason: str) -> None:
-        self._accounting.record_protocol_error()
-        limiter.warn(_LOG, "protocol-error", _PROTOCOL_ERRORS, reason=reason)
-
-    def _on_credit(self, name: str, header: Header, _: list[memoryview]) -> None:
-        self._dispatcher.on_credit(name, Credit.from_header(header))
-
-    def _on_segment_result(self, name: str, header: Header, payload: list[memoryview]) -> None:
-        self._dispatcher.on_segment_result(name, Result.from_header(header), payload)
-
-    def _on_ack(self, _: str, header: Header, payload: list[memoryview]) -> None:
-        ack = CommitAck.from_header(header)
-        if self._dispatcher.commit(ack.first_seq, unpack_summaries(payload[0])):
-            self._watchdog.progress()
-
-    def _on_hello(self, name: str, _: Header, payload: list[memoryview]) -> None:
-        self._pool.on_ready(name)
-        if name == SINK:
-            self._sink.on_ready()
-        else:
-            times = unpack_json(payload, ServiceTimes, "HELLO")
-            self._dispatcher.on_worker_ready(name, times, self._pool.local[name].spec.segment)
-
-    def _on_swap_reply(self, name: str, _: Header, payload: list[memoryview]) -> None:
-        self._swaps.on_reply(name, msgspec.json.decode(payload[0], type=SwapReply))
-
-    def _on_error(self, _: str, __: Header, payload: list[memoryview]) -> None:
-        error = msgspec.json.decode(payload[0], type=ErrorRecord)
-        self._failure = self._failure or error.error()
+                self._messages.record_error(error)
+            self._failure = self._failure or self._messages.failure
 
     def _run_time(self) -> RunTime:
         if self._context.control.paused:

@@ -5,54 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.engine.workers.process_spec import max_in_flight
 
-#: Small batches that may be in flight per full batch of the window: bounds the memory for each.
-_SMALL_PER_FULL_BATCH = 64
-
-
-@dataclass(kw_only=True, slots=True)
-class InFlightBatch:
-    """A batch between ingest and sink, its worker, and the slots that have held it.
-
-    Attributes
-    ----------
-    batch
-        The events.
-    epoch
-        Model epoch to process this batch with.
-    rung
-        Ladder rung to process this batch on.
-    worker
-        Name of the worker that has the batch; empty while it waits for one.
-    sent_idle_ns
-        Time the batch was sent to an idle worker, ns of CLOCK_MONOTONIC; 0 if the worker was busy,
-        when transport time cannot be separated from queueing.
-    used_slots
-        Shared-memory slots that have held the batch.
-    slot
-        Shared-memory slot that holds the batch; None when it was sent in the message.
-    segment
-        Segment of the chain that processes the batch, or comes next.
-    service_ns
-        Service time in the earlier segments, ns.
-    segment_payload
-        Result frames of the previous segment, sent on to the next one.
-    """
-
-    batch: EventBatch
-    epoch: int = 0
-    rung: int = 0
-    worker: str = ""
-    sent_idle_ns: int = 0
-    used_slots: list[int] = field(default_factory=list)
-    slot: int | None = None
-    segment: int = 0
-    service_ns: int = 0
-    segment_payload: Sequence[Any] = ()
+from .in_flight_batch import InFlightBatch
 
 
 class InFlight:
@@ -77,7 +35,7 @@ class InFlight:
 
     def __init__(self, window: int, batch_events: int, segments: int = 1) -> None:
         self._max_events = (window - 1) * batch_events
-        self._max_batches = _SMALL_PER_FULL_BATCH * window
+        self._max_batches = max_in_flight(window)
         self._events = 0
         self._batches: dict[int, InFlightBatch] = {}
         self._requeued: deque[int] = deque()
@@ -85,6 +43,8 @@ class InFlight:
         self._waiting: list[deque[int]] = [deque() for _ in range(segments)]
         self._segments: dict[str, int] = {}
         self._credit: dict[str, int] = {}
+        #: Batches that each worker has asked for with CREDIT since its start.
+        self._asked: dict[str, int] = {}
         #: Batch and slot of what each worker has to process, in order.
         self._assigned: dict[str, deque[tuple[int, int | None]]] = {}
 
@@ -137,7 +97,7 @@ class InFlight:
         self._segments[worker] = segment
 
     def add_credit(
-        self, worker: str, batches: int, last_seq: int | None = None
+        self, worker: str, asked: int, last_seq: int | None = None
     ) -> tuple[InFlightBatch | None, list[int]]:
         """Add to the credit of a worker, by the number of batches that it has processed.
 
@@ -145,8 +105,9 @@ class InFlight:
         ----------
         worker
             Name of the worker.
-        batches
-            Number of batches to add.
+        asked
+            Number of batches that it has asked for since its start; no more than before in a
+            message that came twice or late.
         last_seq
             Number of the last batch that it has processed; None at the start.
 
@@ -155,11 +116,12 @@ class InFlight:
         entry, slots
             That batch, if it is still in flight, and the slots that became free.
         """
-        self._credit[worker] = self._credit.get(worker, 0) + batches
-        assigned = self._assigned.setdefault(worker, deque())
-        done = [assigned.popleft() for _ in range(min(batches, len(assigned)))]
+        new = asked - self._asked.get(worker, 0)
+        if new <= 0:
+            return None, []
+        self._asked[worker] = asked
         entry = None if last_seq is None else self._batches.get(last_seq)
-        return entry, self._free_slots(done)
+        return entry, self._grant(worker, new)
 
     def to_next_segment(
         self,
@@ -192,7 +154,7 @@ class InFlight:
         if not assigned or assigned[0][0] != seq:
             return []  # it was requeued meanwhile
         slot = assigned[0][1]
-        _, free = self.add_credit(worker, 1)
+        free = self._grant(worker, 1)
         entry = self._batches.get(seq)
         if entry is not None and entry.worker == worker and entry.slot == slot:
             entry.worker, entry.segment_payload = "", payload
@@ -273,6 +235,7 @@ class InFlight:
     def reclaim(self, worker: str) -> list[int]:
         """Requeue the batches of an exited worker and drop its credit; return free slots."""
         self._credit.pop(worker, None)
+        self._asked.pop(worker, None)
         self._requeue([s for s, entry in self._batches.items() if entry.worker == worker])
         return self._free_slots(self._assigned.pop(worker, ()))
 
@@ -286,6 +249,12 @@ class InFlight:
         self._events = 0
         for seq in sorted(self._batches):
             yield self._batches.pop(seq).batch
+
+    def _grant(self, worker: str, batches: int) -> list[int]:
+        """Add to a worker's credit for batches that it has processed; return free slots."""
+        self._credit[worker] = self._credit.get(worker, 0) + batches
+        assigned = self._assigned.setdefault(worker, deque())
+        return self._free_slots([assigned.popleft() for _ in range(min(batches, len(assigned)))])
 
     def _requeue(self, seqs: Iterable[int]) -> None:
         """Queue batches for the first segment again; they will get other slots."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ class Process:
         self.started_s = time.monotonic()
         self._kill_reason = ""
         path = folder / f"{spec.name}.json"
-        path.write_bytes(msgspec.json.encode(spec))
+        _write_private(path, msgspec.json.encode(spec))
         self._child = fork_server.spawn(f"{_WORKERS}.{role}", str(path))
 
     @property
@@ -132,3 +133,10 @@ class Process:
         """Kill the process if it has not ended after STOP."""
         self._child.kill()
         self.wait(_EXIT_TIMEOUT_S)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user can read: that of the sink has the secret of the run."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)

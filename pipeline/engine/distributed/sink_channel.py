@@ -11,12 +11,13 @@ import msgspec
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine.storage_retry import HOLDER
-from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.run_messages import DiskFull
+from sluice.pipeline.transport.run_messages import DiskFull, SinkHeartbeat
 
 from .process import Process
+from .sessions import Sessions
 from .supervisor import SINK
 
 _LOG = logging.getLogger("sluice.engine")
@@ -27,8 +28,10 @@ class SinkChannel:
 
     Parameters
     ----------
-    run
-        The run number.
+    sessions
+        Sends to the sink.
+    accounting
+        Counts the messages that the sink has refused.
     control
         State of the run; paused by a hold while the sink's disk is full.
 
@@ -40,8 +43,9 @@ class SinkChannel:
         Report of the sink on its output; None before its end.
     """
 
-    def __init__(self, run: int, control: RunState) -> None:
-        self._run = run
+    def __init__(self, sessions: Sessions, accounting: RunAccounting, control: RunState) -> None:
+        self._sessions, self._accounting = sessions, accounting
+        self._refused = 0
         self._control = control
         self._flush_requested = False
         self._eor_sent_to_s = 0.0
@@ -55,6 +59,7 @@ class SinkChannel:
 
     def on_ready(self) -> None:
         """Record that the sink is ready, at the start or after a restart."""
+        self._refused = 0
         self.needs_resend, self._flush_requested = True, False
         if self.disk_full:
             _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
@@ -80,15 +85,21 @@ class SinkChannel:
             self._control.remove_hold(HOLDER)
             _LOG.info("resumed: the sink can write again", extra=fields("disk-recovered"))
 
-    def request_flush(self, router: Router, sink: Process) -> None:
+    def on_heartbeat(self, _: str, header: Header, __: Sequence[memoryview]) -> None:
+        """Count the messages that the sink has refused since its last heartbeat."""
+        refused = SinkHeartbeat.from_header(header).refused
+        new, self._refused = refused - self._refused, max(refused, self._refused)
+        if new > 0:
+            self._accounting.record_protocol_error(new)
+
+    def request_flush(self, sink: Process) -> None:
         """Send FLUSH, once: no more batches come, so the sink need not wait to fill a group."""
         if not self._flush_requested and sink.ready:
-            header = Header(Kind.FLUSH, self._run)
-            self._flush_requested = router.send(header, to=SINK.encode())
+            self._flush_requested = self._sessions.send(SINK, Header(Kind.FLUSH))
 
-    def send_eor(self, router: Router, sink: Process, eor: bytes) -> bool:
+    def send_eor(self, sink: Process, eor: bytes) -> bool:
         """Send the end-of-run record, once to each started sink; return whether it was sent now."""
         if not sink.ready or self._eor_sent_to_s == sink.started_s:
             return False
         self._eor_sent_to_s = sink.started_s
-        return router.send(Header(Kind.EOR, self._run), eor, to=SINK.encode())
+        return self._sessions.send(SINK, Header(Kind.EOR), eor)

@@ -17,7 +17,6 @@ from sluice.pipeline.engine.workers.process_spec import (
     assign_cores,
     slot_count,
 )
-from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.graph.segments import split
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.sources.paced import PacedSource
@@ -26,6 +25,7 @@ from sluice.pipeline.transport.protocol import Header, Kind
 
 from .process import Process, start_fork_server
 from .restart_policy import RestartPolicy
+from .sessions import Sessions
 
 _LOG = logging.getLogger("sluice.engine")
 SINK, FORK_SERVER = "sink", "fork_server"
@@ -49,10 +49,17 @@ class Supervisor:
         The run.
     epochs
         Models with which a process starts.
+    sessions
+        Opened for each process that is started.
+    token_secret
+        Secret of the tokens of batches, for the sink.
     """
 
-    def __init__(self, context: RunContext, epochs: ModelEpochs) -> None:
-        self._epochs = epochs
+    def __init__(
+        self, context: RunContext, epochs: ModelEpochs, sessions: Sessions, token_secret: bytes
+    ) -> None:
+        self._epochs, self._sessions = epochs, sessions
+        self._token_secret = token_secret.hex()
         config = context.graph.config
         self._context = context
         self._endpoint = ""
@@ -175,13 +182,13 @@ class Supervisor:
             self._restarts.delay_s(FORK_SERVER, crash, now)
             self._context.accounting.record_restart(FORK_SERVER)
 
-    def end(self, router: Router, *, failed: bool) -> None:
+    def end(self, *, failed: bool) -> None:
         """Send STOP to every process; kill those that do not end in time."""
         os.sched_setaffinity(0, self._cores)
         if self._batch_scheduling:
             change_policy(os.SCHED_BATCH, os.SCHED_OTHER)
         for name in self._processes:
-            router.send(Header(Kind.STOP), to=name.encode())
+            self._sessions.send(name, Header(Kind.STOP))
         deadline = time.monotonic() + (_FAILED_EXIT_TIMEOUT_S if failed else _EXIT_TIMEOUT_S)
         for process in self._processes.values():
             process.wait(max(0.0, deadline - time.monotonic()) if process.ready else 0.0)
@@ -200,7 +207,8 @@ class Supervisor:
         meters = context.run_directory / f"{name}.meters"
         epochs = self._epochs
         spec = ProcessSpec(
-            name=name, config=epochs.config, source=tuple(context.source.schema),
+            name=name, session=self._sessions.open(name).number, config=epochs.config,
+            source=tuple(context.source.schema),
             ingest_endpoint=self._endpoint,
             sink_endpoint=f"ipc://{context.run_directory}/results",
             meters_path=str(meters), slots_path=str(context.run_directory / SLOTS_FILE),
@@ -208,5 +216,6 @@ class Supervisor:
             epoch=epochs.epoch, swap=epochs.latest, parent_pid=os.getpid(), cores=cores,
             credit=self._credit, first_seq=first_seq, activated_swaps=epochs.activated,
             segment=segment, batch_scheduling=self._batch_scheduling,
+            token_secret=self._token_secret if role == "sink" else "",
         )  # fmt: skip
         self._processes[name] = Process(role, spec, context.run_directory, self._fork_server)

@@ -10,14 +10,15 @@ from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.core.log import limiter
 from sluice.pipeline.engine.base import RunContext
-from sluice.pipeline.engine.workers.router import Router
-from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.engine.workers.join import JoinRequest
+from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_json
 from sluice.pipeline.transport.run_messages import Credit, Result
 
 from .dispatcher import Dispatcher
 from .liveness import Liveness
 from .process import Process
-from .remote_workers import RemoteWorkers
+from .remote_workers import MAX_WORKERS, RemoteWorkers
+from .sessions import Sessions
 from .supervisor import READY_TIMEOUT_S, SINK, Supervisor
 from .swap_coordinator import SwapCoordinator
 
@@ -31,8 +32,10 @@ class WorkerPool:
     ----------
     context
         The run.
-    router
+    sessions
         Sends to the processes.
+    token_secret
+        Secret of the tokens of batches, for the sink.
     dispatcher, swaps
         Notified of workers that become ready or exit.
 
@@ -47,17 +50,18 @@ class WorkerPool:
     """
 
     def __init__(
-        self, context: RunContext, router: Router, dispatcher: Dispatcher, swaps: SwapCoordinator
-    ) -> None:
+        self, context: RunContext, sessions: Sessions, token_secret: bytes,
+        dispatcher: Dispatcher, swaps: SwapCoordinator,
+    ) -> None:  # fmt: skip
         hang_timeout_s = parse_duration(
             context.graph.config.workers.hang_timeout, "workers.hang_timeout"
         )
-        self._router, self._dispatcher, self._swaps = router, dispatcher, swaps
+        self._sessions, self._dispatcher, self._swaps = sessions, dispatcher, swaps
         self._liveness = Liveness(hang_timeout_s)
         self._segments = set(range(max(1, len(context.graph.config.workers.chain))))
         self.hang_timeout_s = hang_timeout_s
-        self.local = Supervisor(context, swaps.epochs)
-        self.remote = RemoteWorkers(context, router, swaps, dispatcher, hang_timeout_s)
+        self.local = Supervisor(context, swaps.epochs, sessions, token_secret)
+        self.remote = RemoteWorkers(context, sessions, swaps, dispatcher, hang_timeout_s)
 
     @property
     def sink(self) -> Process:
@@ -91,6 +95,25 @@ class WorkerPool:
         if name in self.remote.ready or (name in self.local and self.local[name].ready):
             self._liveness.seen(name, time.monotonic())
 
+    def on_join(self, identity: bytes, header: Header, payload: Sequence[memoryview]) -> None:
+        """Let a worker of another host join; a newer process of a name replaces an older one.
+
+        Raises
+        ------
+        ProtocolError
+            If it may not join.
+        """
+        request = unpack_json(payload, JoinRequest, "JOIN")
+        if self._sessions.name_of(identity, remote=True) is not None:
+            raise ProtocolError(f"JOIN of {request.name!r}: it has joined already")
+        why = self._reason_to_refuse(request)
+        if why:
+            self._sessions.refuse(identity, header, why)
+            raise ProtocolError(f"JOIN of {request.name!r}: {why}")
+        if request.name in self.remote:
+            self._disconnect(request.name, "a newer process has the name of this worker")
+        self.remote.join(request, identity, header)
+
     def on_remote_message(self, name: str, header: Header, payload: Sequence[memoryview]) -> None:
         """Handle a message of a remote worker; an error costs that worker only.
 
@@ -99,26 +122,19 @@ class WorkerPool:
         ProtocolError
             If the message is not one that this worker may send now.
         """
-        if name in self.local:
-            self.remote.reject(name, f"the name {name!r} is taken")
-        elif (
-            name in self.remote and header.kind == Kind.JOIN
-        ):  # it has started again under the same name
-            self._forget(name)
-            self.remote.remove(name)
-            self.remote.on_message(name, header, payload)
-        elif name in self.remote and header.kind in (Kind.STOP, Kind.ERROR):
+        if header.kind in (Kind.STOP, Kind.ERROR):
             self._disconnect(name)
-        elif name in self.remote and header.kind == Kind.CREDIT:
+        elif header.kind == Kind.CREDIT:
             self._dispatcher.on_credit(name, Credit.from_header(header))
-        elif name in self.remote and header.kind == Kind.RESULT:
+        elif header.kind == Kind.RESULT:
             result = Result.from_header(header)
+            self._dispatcher.verify_result(name, result)
             try:
                 self._dispatcher.check_result(result, payload, self.remote.segment_of(name))
-            except ProtocolError:
-                self._disconnect(name)
+            except ProtocolError as error:
+                self._disconnect(name, error.message)
                 raise
-            self._dispatcher.on_segment_result(name, result, payload)
+            self._dispatcher.take_result(name, result, payload)
         else:
             self.remote.on_message(name, header, payload)
 
@@ -133,6 +149,7 @@ class WorkerPool:
         for process in self.local.exited:
             process.log_exit(self._dispatcher.in_flight.assigned(process.name))
             self._forget(process.name)
+            self._sessions.close(process.name)
             self.local.on_exit(process)
         self.local.restart_due(self._dispatcher.first_uncommitted)
         now = time.monotonic()
@@ -141,22 +158,35 @@ class WorkerPool:
                 self._liveness.forget(name)
                 self.local[name].kill(f"no message for {self.hang_timeout_s:g} s")
             else:
-                self._disconnect(name)
+                self._disconnect(name, f"no message for {self.hang_timeout_s:g} s")
         for name in self.remote.not_ready_since(now - READY_TIMEOUT_S):
-            self._disconnect(name)
+            self._disconnect(name, f"not ready after {READY_TIMEOUT_S:g} s")
         self.remote.send_heartbeats(now)
 
     def end(self, *, failed: bool) -> None:
         """Send STOP to every local process; kill those that do not end in time."""
-        self.local.end(self._router, failed=failed)
+        self.local.end(failed=failed)
 
-    def _disconnect(self, name: str) -> None:
-        """Remove a remote worker; send STOP in case it is still running."""
+    def _reason_to_refuse(self, request: JoinRequest) -> str:
+        """Return why a worker may not join; empty if it may."""
+        name = request.name
+        if name in self.local:
+            return f"the name {name!r} is taken by a process on the host of the run"
+        if name in self.remote:
+            if request.started_ns <= self.remote.started_ns(name):
+                return f"the name {name!r} is taken by a process that started later"
+        elif self.remote.full:
+            return f"expected at most {MAX_WORKERS} workers of other hosts, got one more"
+        return ""
+
+    def _disconnect(self, name: str, why: str = "") -> None:
+        """End the session of a remote worker; tell it why, if it may be running still."""
         batches = self._dispatcher.in_flight.assigned(name)
         text = "remote worker {worker!r} is gone; {batches} batches reclaimed"
         limiter.warn(_LOG, "remote-worker-gone", text, worker=name, batches=batches)
+        if why:
+            self._sessions.send(name, Header(Kind.ERROR), pack_json({"message": why}))
         self._forget(name)
-        self._router.send(Header(Kind.STOP), to=name.encode())
         self.remote.remove(name)
 
     def _forget(self, name: str) -> None:

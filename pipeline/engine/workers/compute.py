@@ -28,9 +28,10 @@ from sluice.pipeline.transport.segment_state import (
     pack_segment_state,
     unpack_segment_state,
 )
-from sluice.pipeline.transport.socket import Socket
 
 from .heartbeat import Heartbeat
+from .ingest_socket import IngestSocket
+from .join import refusal
 from .link import LocalLink, WorkerLink
 from .process_spec import PARENT_CHECK_S, ProcessSpec, max_unreported, run_process
 
@@ -43,12 +44,11 @@ def start(path: str) -> int:
     return run_process(run_worker, path)
 
 
-def run_worker(spec: ProcessSpec, ingest: Socket) -> None:
+def run_worker(spec: ProcessSpec, ingest: IngestSocket) -> None:
     """Open the chain, then process batches until ingest sends STOP."""
     worker = ComputeWorker(spec, ingest)
     try:
-        ingest.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
-        ingest.send(Credit(spec.credit).to_header())
+        worker.begin()
         while worker.step():
             pass
     finally:
@@ -68,7 +68,9 @@ class ComputeWorker:
         Connection to ingest and sink; a `LocalLink` if None.
     """
 
-    def __init__(self, spec: ProcessSpec, ingest: Socket, link: WorkerLink | None = None) -> None:
+    def __init__(
+        self, spec: ProcessSpec, ingest: IngestSocket, link: WorkerLink | None = None
+    ) -> None:
         sink: Sink = build("sink", spec.config.sink, spec.config.origin)
         graph = build_graph(spec.config, spec.schema, sink.columns)
         whole, graph = graph, split(graph)[spec.segment]
@@ -87,15 +89,18 @@ class ComputeWorker:
         self._sink = self._link.connect_sink()
         self._input_codec, self._output_codec = Codec(graph.inputs), Codec(graph.outputs)
         self._slots = spec.open_slots(whole, sink.keep) if spec.slots_path else None
-        self._heartbeat = Heartbeat(ingest, self._link.heartbeat_payload)
+        self._heartbeat = Heartbeat(ingest, self._link.heartbeat)
         #: Batches processed and not reported yet: number, events, service time in ns.
         self._unreported: list[tuple[int, int, int]] = []
+        #: Batches that this worker has asked for since its start.
+        self._asked_for = spec.credit
         os.sched_setaffinity(0, spec.cores.main)
         gc.freeze()  # the garbage collector need not visit objects that live as long as the process
 
-    def service_s(self) -> bytes:
-        """Return the payload of HELLO: service times at warm-up as JSON, by rung and batch size."""
-        return msgspec.json.encode(self._chain.service_s)
+    def begin(self) -> None:
+        """Tell ingest that the worker is ready, and ask for the first batches."""
+        self._ingest.send(WorkerHello(os.getpid()).to_header(), self._service_s())
+        self._ingest.send(Credit(self._asked_for).to_header())
 
     def step(self) -> bool:
         """Wait for one message and handle it; False when the worker shall end."""
@@ -122,6 +127,8 @@ class ComputeWorker:
             return True
         if header.kind == Kind.HEARTBEAT:
             return True
+        if header.kind == Kind.ERROR:
+            raise RunError(f"ingest: {refusal(payload)}", hint="join again")
         if header.kind != Kind.DATA:
             name = self._spec.name
             raise RunError(f"worker {name!r}: expected DATA, CONTROL or STOP, got {header.kind}")
@@ -141,10 +148,15 @@ class ComputeWorker:
         self._sink.close()
         self._chain.close()
 
+    def _service_s(self) -> bytes:
+        """Return the payload of HELLO: service times at warm-up as JSON, by rung and batch size."""
+        return msgspec.json.encode(self._chain.service_s)
+
     def _request_batches(self) -> None:
         """Report the processed batches and ask for as many, in one message for all of them."""
         seq, events, took_ns = self._unreported[-1]
-        self._ingest.send(Credit(len(self._unreported), seq, events, took_ns).to_header())
+        self._asked_for += len(self._unreported)
+        self._ingest.send(Credit(self._asked_for, seq, events, took_ns).to_header())
         self._unreported.clear()
 
     def _prepare(self, swap: Swap) -> None:
@@ -183,7 +195,8 @@ class ComputeWorker:
         batch, ready_ns, state = self._unpack(data, payload)
         kept, summary = self._chain.run(batch, ready_ns, data.rung, data.epoch, state)
         kept, summary = self._link.globalise(kept, summary)
-        self._sink.send(*self._result_message(data, kept, pack_summary(summary)))
+        header, *frames = self._result_message(data, kept, pack_summary(summary))
+        self._sink.send(header.of(self._ingest.session), *frames)
 
     def _run_segment(self, data: Data, payload: list[memoryview], began_ns: int) -> None:
         """Run a batch through this segment and return it to ingest, for the next one."""
@@ -218,8 +231,9 @@ class ComputeWorker:
         if slot is None and (result.events or self._graph.has_next_segment):
             frames.append(self._output_codec.pack(result))
         answer = Result(
-            data.run, data.seq, result.events, slot, data.events, data.t_ingest, time.monotonic_ns()
-        )
+            data.seq, result.events, slot, data.rung, data.epoch, data.events, data.token,
+            time.monotonic_ns(),
+        )  # fmt: skip
         return [answer.to_header(), *frames]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.socket import Socket
+
+from .ingest_socket import IngestSocket
 
 #: Interval between heartbeats, s.
 HEARTBEAT_S = 1.0
+_PLAIN = Header(Kind.HEARTBEAT)
 
 
 class Heartbeat:
@@ -19,12 +22,14 @@ class Heartbeat:
     ----------
     ingest
         Socket connected to ingest.
-    payload
-        Returns the payload frames of a heartbeat; none by default.
+    message
+        Returns header and payload frames of a heartbeat; a header without fields by default.
     """
 
-    def __init__(self, ingest: Socket, payload: Callable[[], list[bytes]] = list) -> None:
-        self._ingest, self._payload = ingest, payload
+    def __init__(
+        self, ingest: IngestSocket, message: Callable[[], list[Any]] = lambda: [_PLAIN]
+    ) -> None:
+        self._ingest, self._message = ingest, message
         self._last_s = 0.0
 
     def send_if_due(self) -> None:
@@ -36,4 +41,4 @@ class Heartbeat:
 
     def send(self) -> None:
         """Send a heartbeat now."""
-        self._ingest.send(Header(Kind.HEARTBEAT), *self._payload())
+        self._ingest.send(*self._message())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.core.schema import Column
 from sluice.pipeline.engine.model_swap import Swap
+from sluice.pipeline.transport.protocol import unpack_json
 
 #: Largest accepted difference between the clocks of two hosts, ns. A larger one means that a clock
 #: is not synchronised, or that a host does not know the offset of TAI (37 s).
@@ -24,14 +26,20 @@ class JoinRequest(Struct, frozen=True):
 
     Attributes
     ----------
+    name
+        Name of the worker, unique in the run.
     host
         Host name of the worker.
     pid
         Process id of the worker.
+    started_ns
+        Time when the worker started, ns of CLOCK_TAI: of two of one name the newer one works.
     """
 
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
     host: str
     pid: int
+    started_ns: int
 
 
 class JoinReply(Struct, frozen=True, kw_only=True):
@@ -39,6 +47,8 @@ class JoinReply(Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    session
+        Session number of the worker.
     config
         Graph configuration.
     source
@@ -63,6 +73,7 @@ class JoinReply(Struct, frozen=True, kw_only=True):
         Time without a message after which ingest counts as lost, s.
     """
 
+    session: Annotated[int, Meta(ge=1, lt=2**32)]
     config: GraphConfig
     source: tuple[Column, ...]
     bor: dict[str, Any]
@@ -83,6 +94,11 @@ class JoinReply(Struct, frozen=True, kw_only=True):
                 f"clocks: this host is {apart / 1e9:+.1f} s from ingest on CLOCK_TAI",
                 hint="set both by PTP or NTP; a host that does not know TAI is 37 s behind",
             )
+
+
+def refusal(payload: Sequence[memoryview]) -> str:
+    """Return the reason in the payload of an ERROR of ingest."""
+    return unpack_json(payload, dict[str, str], "ERROR").get("message", "it does not say why")
 
 
 def tai_offset_ns() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.curve_keys import ClientAuth
+from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.run_messages import Data
 from sluice.pipeline.transport.segment_state import SegmentState
 from sluice.pipeline.transport.socket import Socket
@@ -34,8 +35,8 @@ class WorkerLink(Protocol):
     def connect_sink(self) -> Socket:
         """Return a socket connected to the sink."""
 
-    def heartbeat_payload(self) -> list[bytes]:
-        """Return the payload frames of a heartbeat."""
+    def heartbeat(self) -> list[Any]:
+        """Return header and payload frames of a heartbeat."""
 
     def on_message(self) -> None:
         """Record that a message of ingest has arrived."""
@@ -68,11 +69,11 @@ class LocalLink:
 
     def connect_sink(self) -> Socket:
         """Return a socket connected to the sink by a Unix domain socket."""
-        return Socket(self._spec.sink_endpoint, self._spec.name)
+        return Socket(self._spec.sink_endpoint, self._spec.identity)
 
-    def heartbeat_payload(self) -> list[bytes]:
-        """Return no frames: ingest reads the meters from shared memory."""
-        return []
+    def heartbeat(self) -> list[Any]:
+        """Return a header only: ingest reads the meters from shared memory."""
+        return [Header(Kind.HEARTBEAT)]
 
     def on_message(self) -> None:
         """Do nothing: `is_lost` compares the parent process id instead."""
@@ -124,11 +125,12 @@ class RemoteLink:
 
     def connect_sink(self) -> Socket:
         """Return a socket connected to the sink by TCP."""
-        return Socket(self._spec.sink_endpoint, self._spec.name, security=self._keys)
+        return Socket(self._spec.sink_endpoint, self._spec.identity, security=self._keys)
 
-    def heartbeat_payload(self) -> list[bytes]:
-        """Return the content of the meter block."""
-        return [] if self._block is None else [self._block.rows.tobytes()]
+    def heartbeat(self) -> list[Any]:
+        """Return a header and the content of the meter block."""
+        meters = [] if self._block is None else [self._block.rows.tobytes()]
+        return [Header(Kind.HEARTBEAT), *meters]
 
     def on_message(self) -> None:
         """Record the time of the message."""

@@ -28,9 +28,10 @@ from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.sinks.base import Keep
 from sluice.pipeline.system.cpu_scheduling import SWITCH_INTERVAL_S, change_policy
 from sluice.pipeline.system.log import configure_child
-from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.protocol import Header, Kind, Session
 from sluice.pipeline.transport.socket import Socket, terminate
 
+from .ingest_socket import IngestSocket
 from .shared_slots import SharedSlots
 
 _LOG = logging.getLogger("sluice.engine")
@@ -38,6 +39,8 @@ _LOG = logging.getLogger("sluice.engine")
 PARENT_CHECK_S = 1.0
 #: Name of the shared-memory file in the run directory.
 SLOTS_FILE = "slots"
+#: Small batches that may be in flight for each full batch of the window: bounds their memory.
+_SMALL_PER_FULL_BATCH = 64
 #: Slots beyond the window, for batches that are sent again after a worker exited.
 _SPARE_SLOTS = 4
 #: Upper bounds on the batches, and on their events, that a worker has processed and not reported:
@@ -86,10 +89,20 @@ def max_unreported(events: int) -> int:
     return max(1, min(_MAX_UNREPORTED, _MAX_UNREPORTED_EVENTS // max(1, events)))
 
 
+def max_in_flight(window: int) -> int:
+    """Return the largest number of batches in flight for a window of `window` full batches."""
+    return _SMALL_PER_FULL_BATCH * window
+
+
 def slot_count(config: GraphConfig) -> int:
     """Return the number of shared-memory slots for full batches of a run of the graph."""
     unreported = max_unreported(config.graph.batch_events) - 1
     return config.graph.window + _SPARE_SLOTS + unreported * len(config.workers.segment_of_worker)
+
+
+def socket_identity(name: str, session: int) -> str:
+    """Return the ZeroMQ identity of a process, which no other process and no restarted one has."""
+    return f"{name[:60]}.{session:08x}"  # at most 255 bytes, also in UTF-8
 
 
 class ProcessSpec(Struct, frozen=True, kw_only=True):
@@ -98,7 +111,9 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     name
-        Name of the process, also its ZeroMQ identity.
+        Name of the process.
+    session
+        Session number of the process.
     config
         Graph configuration.
     source
@@ -117,6 +132,8 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
         Model epoch at the start of the process.
     swap
         Swap that leads from the models of `config` to `epoch`; None if `config` has them already.
+    token_secret
+        For a sink: secret of the tokens of batches, hexadecimal. Empty for a worker.
     parent_pid
         Process id of the engine; the process ends when its parent is another.
     cores
@@ -135,6 +152,7 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    session: int
     config: GraphConfig
     source: tuple[Column, ...]
     ingest_endpoint: str
@@ -149,6 +167,7 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
     parent_pid: int
     cores: CoreSet
     credit: int
+    token_secret: str = ""
     first_seq: int | None = None
     activated_swaps: tuple[Swap, ...] = ()
     segment: int = 0
@@ -158,6 +177,16 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
     def schema(self) -> Schema:
         """Columns of the source."""
         return Schema(self.source)
+
+    @property
+    def run(self) -> int:
+        """Run number."""
+        return int(self.bor.get("run", 0))
+
+    @property
+    def identity(self) -> str:
+        """ZeroMQ identity of the process."""
+        return socket_identity(self.name, self.session)
 
     def open_slots(self, graph: Graph, keep: Keep) -> SharedSlots:
         """Return the shared-memory slots of the run, sized for a sink that keeps `keep`."""
@@ -172,20 +201,21 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
         return os.getppid() != self.parent_pid
 
 
-def run_process(role: Callable[[ProcessSpec, Socket], None], path: str) -> int:
+def run_process(role: Callable[[ProcessSpec, IngestSocket], None], path: str) -> int:
     """Run this process role with the specification in `path`; return the exit code.
 
     A failure is sent to ingest as an ERROR message, which ends the run. The loss of a device is
     not: it only ends this process, which is then restarted. The exit code is that of the error.
     """
     spec = msgspec.json.decode(Path(path).read_bytes(), type=ProcessSpec)
-    configure_child(spec.name, int(spec.bor.get("run", 0)))
+    configure_child(spec.name, spec.run)
     _LOG.debug("started as pid %d", os.getpid(), extra=fields("process-started", pid=os.getpid()))
     os.sched_setaffinity(0, spec.cores.others)  # inherited by threads started later
     if spec.batch_scheduling:
         change_policy(os.SCHED_OTHER, os.SCHED_BATCH)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    ingest = Socket(spec.ingest_endpoint, spec.name)
+    socket = Socket(spec.ingest_endpoint, spec.identity)
+    ingest = IngestSocket(socket, Session(spec.run, spec.session))
     code = 0
     try:
         role(spec, ingest)

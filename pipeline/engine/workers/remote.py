@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
+from socket import gethostname
 
 from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
 from sluice.pipeline.transport.curve_keys import ClientAuth
-from sluice.pipeline.transport.protocol import Header, Kind, pack_json, unpack_json
-from sluice.pipeline.transport.run_messages import Credit, WorkerHello
+from sluice.pipeline.transport.protocol import Header, Kind, Session, pack_json, unpack_json
 from sluice.pipeline.transport.socket import Socket, terminate
 
 from .compute import ComputeWorker
-from .join import JoinReply, JoinRequest, reachable_endpoint, tai_offset_ns
+from .ingest_socket import IngestSocket
+from .join import JoinReply, JoinRequest, reachable_endpoint, refusal, tai_offset_ns
 from .link import RemoteLink
 from .process_spec import CoreSet, ProcessSpec
 
@@ -54,11 +55,16 @@ def join_run(
     SluiceError
         If ingest does not answer or is lost, or the models differ.
     """
-    name = name or f"{socket.gethostname()}-{os.getpid()}"
-    ingest = Socket(endpoint, name, security=keys)
+    name = name or f"{gethostname()}-{os.getpid()}"
+    started_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+    nonce = 1 + secrets.randbelow(2**32 - 1)
+    # An identity that no other process has: none can get the messages for another.
+    socket = Socket(endpoint, secrets.token_hex(), security=keys)
+    ingest = IngestSocket(socket, Session(0, nonce))
     try:
         with _stop_on_signal() as leaving:
-            reply = _request_join(ingest, endpoint, timeout_s, leaving)
+            request = JoinRequest(name, gethostname(), os.getpid(), started_ns)
+            reply = _request_join(ingest, request, endpoint, timeout_s, leaving)
             if reply is not None:
                 notify(f"joined run {reply.bor.get('run')} of graph {reply.config.graph.name!r}")
                 _work(ingest, name, endpoint, keys, reply, leaving)
@@ -69,25 +75,26 @@ def join_run(
 
 
 def _work(
-    ingest: Socket, name: str, endpoint: str, keys: ClientAuth | None, reply: JoinReply,
+    ingest: IngestSocket, name: str, endpoint: str, keys: ClientAuth | None, reply: JoinReply,
     leaving: Callable[[], bool],
 ) -> None:  # fmt: skip
     cores = tuple(sorted(os.sched_getaffinity(0)))
     spec = ProcessSpec(
-        name=name, config=reply.config, source=reply.source, ingest_endpoint=endpoint,
+        name=name, session=reply.session, config=reply.config, source=reply.source,
+        ingest_endpoint=endpoint,
         sink_endpoint=reachable_endpoint(endpoint, reply.results),
         meters_path="", slots_path="", slot_count=0, bor=reply.bor,
         models=reply.models, epoch=reply.epoch, swap=reply.swap, credit=_CREDIT,
         parent_pid=os.getppid(), cores=CoreSet(cores, cores), segment=reply.segment,
     )  # fmt: skip
+    ingest.session = Session(spec.run, spec.session)
     # CLOCK_MONOTONIC here minus CLOCK_MONOTONIC there, by way of CLOCK_TAI
     link = RemoteLink(spec, keys, reply.tai_offset_ns - tai_offset_ns(), reply.timeout_s)
     try:
         worker = ComputeWorker(spec, ingest, link)
         try:
             link.on_message()  # opening the models may take longer than the timeout
-            ingest.send(WorkerHello(os.getpid()).to_header(), worker.service_s())
-            ingest.send(Credit(_CREDIT).to_header())
+            worker.begin()
             while not leaving() and worker.step():
                 pass
         finally:
@@ -99,8 +106,9 @@ def _work(
 
 
 def _request_join(
-    ingest: Socket, endpoint: str, timeout_s: float, leaving: Callable[[], bool]
-) -> JoinReply | None:
+    ingest: IngestSocket, request: JoinRequest, endpoint: str, timeout_s: float,
+    leaving: Callable[[], bool],
+) -> JoinReply | None:  # fmt: skip
     """Send a join request; return the reply, or None if a signal came first.
 
     Raises
@@ -108,7 +116,7 @@ def _request_join(
     RunError
         If ingest refuses or does not answer, with its reason.
     """
-    ingest.send(Header(Kind.JOIN), pack_json(JoinRequest(socket.gethostname(), os.getpid())))
+    ingest.send(Header(Kind.JOIN), pack_json(request))
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if leaving():
@@ -121,8 +129,7 @@ def _request_join(
             continue
         _, header, payload = message
         if header.kind == Kind.ERROR:
-            why = unpack_json(payload, dict[str, str], "ERROR").get("message", "")
-            raise RunError(f"{endpoint} refuses: {why}")
+            raise RunError(f"{endpoint} refuses: {refusal(payload)}")
         if header.kind == Kind.SPEC:
             try:
                 reply = unpack_json(payload, JoinReply, "SPEC")

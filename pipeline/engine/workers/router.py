@@ -13,8 +13,6 @@ from sluice.pipeline.transport.socket import Message, Socket
 class Router:
     """A local and an optional remote ROUTER socket that act as one.
 
-    An answer goes out on the socket on which its peer is registered.
-
     Parameters
     ----------
     local
@@ -27,7 +25,6 @@ class Router:
         self.endpoint = local.endpoint
         self.sockets = [local] if remote is None else [local, remote]
         self._local, self._remote = local, remote
-        self._remote_peers: set[bytes] = set()
 
     def receive(self) -> tuple[Message, bool] | None:
         """Return the next message and whether its peer is remote, or None if none waits.
@@ -44,29 +41,10 @@ class Router:
             return None
         return message, True
 
-    def send(self, header: Header, *payload: Any, to: bytes) -> bool:
-        """Send to a peer; False if it has disconnected or its queue is full."""
-        socket = (
-            self._remote if self._remote is not None and to in self._remote_peers else self._local
-        )
-        return socket.send(header, *payload, to=to)
-
-    def reject(self, header: Header, *payload: Any, to: bytes) -> None:
-        """Answer a remote peer that is not registered."""
-        if self._remote is not None:
-            self._remote.send(header, *payload, to=to)
-
-    def is_remote(self, peer: bytes) -> bool:
-        """Whether a peer is registered as remote."""
-        return peer in self._remote_peers
-
-    def add_remote(self, peer: bytes) -> None:
-        """Send to this peer on the remote socket from now on."""
-        self._remote_peers.add(peer)
-
-    def remove_remote(self, peer: bytes) -> None:
-        """Remove a peer from the registered remote peers."""
-        self._remote_peers.discard(peer)
+    def send(self, header: Header, *payload: Any, to: bytes, remote: bool) -> bool:
+        """Send to a peer by its identity; False if it has disconnected or its queue is full."""
+        socket = self._remote if remote else self._local
+        return socket is not None and socket.send(header, *payload, to=to)
 
     @property
     def refused(self) -> int:

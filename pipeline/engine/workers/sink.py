@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 import msgspec
 
 from sluice.pipeline.config.plugins import build
-from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ProtocolError, RunError
+from sluice.pipeline.core.log import limiter
 from sluice.pipeline.engine.group_commit import GroupCommit
 from sluice.pipeline.engine.model_swap import Swap, SwapReply
 from sluice.pipeline.engine.storage_retry import DISK_FULL_ERRNOS, RETRY_S, StorageRetry
 from sluice.pipeline.graph.graph import Graph, build_graph
-from sluice.pipeline.journal.batch_record import record_epoch
+from sluice.pipeline.graph.segments import split
 from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.sinks.base import Sink
-from sluice.pipeline.transport.batch_summary import merge_acks, unpack_summary
+from sluice.pipeline.transport.batch_summary import merge_acks
 from sluice.pipeline.transport.codec import Codec
 from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.run_messages import CommitAck, DiskFull, Result, SinkHello
-from sluice.pipeline.transport.socket import Socket
+from sluice.pipeline.transport.run_messages import CommitAck, DiskFull, SinkHeartbeat, SinkHello
+from sluice.pipeline.transport.socket import Message, Socket
 
+from .batch_token import TokenKey
 from .heartbeat import Heartbeat
-from .process_spec import PARENT_CHECK_S, ProcessSpec, run_process
+from .ingest_socket import IngestSocket
+from .process_spec import PARENT_CHECK_S, ProcessSpec, max_in_flight, run_process
+from .result_reader import ResultReader
 from .router import Router
 
+_LOG = logging.getLogger("sluice.engine")
+_REFUSED = "{count:,} results refused, the latest: {reason}"
 #: Acknowledge up to this many commits in one message under load.
 _MAX_PENDING_ACKS = 4
 
@@ -38,7 +44,7 @@ def start(path: str) -> int:
     return run_process(run_sink, path)
 
 
-def run_sink(spec: ProcessSpec, ingest: Socket) -> None:
+def run_sink(spec: ProcessSpec, ingest: IngestSocket) -> None:
     """Open the sink, then commit results in the order of their sequence numbers until EOR."""
     sink: Sink = build("sink", spec.config.sink, spec.config.origin)
     graph = build_graph(spec.config, spec.schema, sink.columns)
@@ -51,7 +57,9 @@ def run_sink(spec: ProcessSpec, ingest: Socket) -> None:
     ingest.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
 
 
-def _open_sink(sink: Sink, graph: Graph, spec: ProcessSpec, ingest: Socket) -> list[CommitRecord]:
+def _open_sink(
+    sink: Sink, graph: Graph, spec: ProcessSpec, ingest: IngestSocket
+) -> list[CommitRecord]:
     """Open the sink.
 
     A restarted sink waits for disk space; a new run on a full disk is refused at once.
@@ -66,8 +74,7 @@ def _open_sink(sink: Sink, graph: Graph, spec: ProcessSpec, ingest: Socket) -> l
             if storage.on_error(
                 error, time.monotonic()
             ):  # HELLO will report that there is space again
-                run = int(spec.bor.get("run", 0))
-                ingest.send(DiskFull(True, run).to_header(), msgspec.json.encode(str(error)))
+                ingest.send(DiskFull(True).to_header(), msgspec.json.encode(str(error)))
         time.sleep(RETRY_S)
     raise RunError("cannot open: the engine is gone")
 
@@ -78,7 +85,7 @@ class SinkWorker:
     def __init__(
         self,
         spec: ProcessSpec,
-        ingest: Socket,
+        ingest: IngestSocket,
         sink: Sink,
         graph: Graph,
         commits: list[CommitRecord],
@@ -86,9 +93,11 @@ class SinkWorker:
         self._spec = spec
         self._ingest = ingest
         self._sink = sink
-        self._run = int(spec.bor.get("run", 0))
-        self._codec = Codec(graph.outputs)
-        self._slots = spec.open_slots(graph, sink.keep)
+        key, last_segment = TokenKey(bytes.fromhex(spec.token_secret)), len(split(graph)) - 1
+        self._reader = ResultReader(
+            spec.run, key, last_segment, Codec(graph.outputs), spec.open_slots(graph, sink.keep)
+        )
+        self._refused = 0
         last = commits[-1] if commits else CommitRecord(next=spec.first_seq or 0)
         limits = spec.config.graph
         self._committer = GroupCommit(sink, graph.outputs, limits, last, self._acknowledge)
@@ -96,9 +105,10 @@ class SinkWorker:
             self._committer.register_swap(swap.for_journal())
         self._storage = StorageRetry(sink.disk_full_timeout_s)
         self._pending: dict[int, BatchResult] = {}
+        self._max_pending = max_in_flight(limits.window)
         self._eor: dict[str, Any] | None = None
         self._results = open_result_socket(spec)
-        self._heartbeat = Heartbeat(ingest)
+        self._heartbeat = Heartbeat(ingest, self._heartbeat_message)
         #: First batch that is not acknowledged to ingest yet; number of batches and summaries of
         #: each commit from there on.
         self._first_ack = 0
@@ -109,8 +119,8 @@ class SinkWorker:
 
     def run(self) -> None:
         """Commit until EOR or STOP."""
-        poller = Poller((self._ingest, *self._results.sockets))
-        self._ingest.send(SinkHello(self._committer.next, self._run).to_header())
+        poller = Poller[IngestSocket | Socket]((self._ingest, *self._results.sockets))
+        self._ingest.send(SinkHello(self._committer.next).to_header())
         going = True
         while going and self._eor is None:
             ready = poller.poll(self._poll_timeout())
@@ -125,6 +135,7 @@ class SinkWorker:
             if not any(socket.readable for socket in self._results.sockets):
                 self._send_acks()
         self._send_acks()
+        self._heartbeat.send()  # the last number of refused messages
 
     def close(self) -> None:
         """Close the sink, with the end-of-run record if ingest sent one."""
@@ -148,40 +159,31 @@ class SinkWorker:
         return max(0.0, min(PARENT_CHECK_S, due_s))
 
     def _receive_results(self) -> None:
-        """Receive the waiting results; drop those of batches that are committed or held already."""
+        """Receive the waiting results; refuse what answers no batch of this run."""
         while True:
             try:
                 found = self._results.receive()
-            except ProtocolError:  # no local worker sends a message that breaks the protocol
-                continue
-            if found is None:
-                return
-            (_, header, payload), remote = found
-            if remote and not self._is_valid(header, payload):
-                continue
-            seq = header.seq
-            if (
-                header.kind == Kind.RESULT
-                and seq >= self._committer.next
-                and seq not in self._pending
-            ):
-                self._pending[seq] = self._result(header, payload)
+                if found is None:
+                    return
+                self._hold_result(*found)
+            except ProtocolError as error:
+                self._refused += 1
+                limiter.warn(_LOG, "result-refused", _REFUSED, reason=error.message)
 
-    def _is_valid(self, header: Header, payload: list[memoryview]) -> bool:
-        """Whether a result of a remote worker has the right columns, counts and a known epoch."""
-        if not is_sound(header, payload, self._codec):
-            return False
-        return self._committer.knows_epoch(record_epoch(unpack_summary(payload[0]).batch_record))
+    def _hold_result(self, message: Message, remote: bool) -> None:
+        """Hold a result until its turn; drop that of a batch that is committed or held already."""
+        _, header, payload = message
+        result, committer = self._reader.verify(header), self._committer
+        if result.seq < committer.next or result.seq in self._pending:
+            return
+        if result.seq >= committer.next + self._max_pending:
+            raise ProtocolError(f"batch {result.seq}: beyond the window, next is {committer.next}")
+        if not committer.knows_epoch(result.epoch):
+            raise ProtocolError(f"batch {result.seq}: unknown epoch {result.epoch}")
+        self._pending[result.seq] = self._reader.unpack(result, payload, remote=remote)
 
-    def _result(self, header: Header, payload: list[memoryview]) -> BatchResult:
-        summary, *rest = payload
-        result = Result.from_header(header)
-        kept = EventBatch({}, 0, result.seq)
-        if result.slot is not None:
-            kept = self._slots.batch(result.slot, -1, result.events, result.seq)
-        elif rest:
-            kept = self._codec.unpack(rest[0], result.events, result.seq)
-        return BatchResult(result.seq, result.processed_events, kept, summary)
+    def _heartbeat_message(self) -> list[Any]:
+        return [SinkHeartbeat(self._refused).to_header()]
 
     def _commit(self) -> None:
         committer, held = self._committer, self._pending
@@ -199,12 +201,12 @@ class SinkWorker:
             self._on_write_error(error)
         else:
             if self._storage.on_success():
-                self._ingest.send(DiskFull(False, self._run).to_header())
+                self._ingest.send(DiskFull(False).to_header())
 
     def _on_write_error(self, error: OSError) -> None:
         """Report a full disk to ingest, once; RunError if waiting does not help."""
         if self._storage.on_error(error, time.monotonic()):
-            full = DiskFull(True, self._run).to_header()
+            full = DiskFull(True).to_header()
             self._ingest.send(full, msgspec.json.encode(str(error)))
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
@@ -218,8 +220,7 @@ class SinkWorker:
         """Acknowledge all pending commits in few messages, as each wakes three threads."""
         if self._acks:
             for batches, payload in merge_acks(self._acks):
-                ack = CommitAck(self._first_ack, batches, self._run)
-                self._ingest.send(ack.to_header(), payload)
+                self._ingest.send(CommitAck(self._first_ack, batches).to_header(), payload)
                 self._first_ack += batches
             self._acks.clear()
 
@@ -237,7 +238,7 @@ class SinkWorker:
             swap = msgspec.json.decode(payload[0], type=Swap)
             self._committer.register_swap(swap.for_journal())
             reply = msgspec.json.encode(SwapReply(swap.attempt))
-            self._ingest.send(Header(Kind.READY, self._run), reply)
+            self._ingest.send(Header(Kind.READY), reply)
         return header.kind != Kind.STOP
 
 
@@ -248,16 +249,3 @@ def open_result_socket(spec: ProcessSpec) -> Router:
     if workers.results:
         remote = Socket(workers.results, security=load_server_auth(workers.security, "workers"))
     return Router(Socket(spec.sink_endpoint), remote)
-
-
-def is_sound(header: Header, payload: list[memoryview], codec: Codec) -> bool:
-    """Whether a message of a remote worker is a RESULT that can be unpacked and committed."""
-    if header.kind != Kind.RESULT or Result.from_header(header).slot is not None or not payload:
-        return False
-    try:
-        unpack_summary(payload[0])
-        if header.events:
-            codec.unpack(payload[1], header.events, header.seq)
-    except (ProtocolError, IndexError):
-        return False
-    return True

@@ -37,11 +37,11 @@ def page(root: Path) -> Path:
 def test_header_table(page: Path, section: Section, rows: Rows) -> None:
     table = rows(section(page, f"### Header: {protocol.HEADER_BYTES} bytes"))
     header = protocol.Header(
-        int(protocol.Kind.RAW), run=2, source=3, seq=4, arg1=5, events=6, t_ingest=7, t_sent=8,
+        int(protocol.Kind.RAW), run=2, source=3, seq=4, arg1=5, events=6, token=7, t_sent=8,
         arg2=9, length=10,
     )  # fmt: skip
     packed, _ = protocol.encode(header, bytes(10))
-    expected = {"magic": b"SLCE", "version": 2, "reserved": 0, **header._asdict()}
+    expected = {"magic": b"SLCE", "version": protocol.VERSION, "reserved": 0, **header._asdict()}
     end = 0
     for offset, size, kind, field, *_ in table:
         assert int(offset) == end, field

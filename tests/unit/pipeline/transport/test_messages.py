@@ -18,13 +18,22 @@ from sluice.pipeline.transport.front_end_messages import (
     EventAck,
     EventData,
 )
-from sluice.pipeline.transport.protocol import MAX_EVENTS, Header, Kind, decode, encode
+from sluice.pipeline.transport.protocol import (
+    MAX_EVENTS,
+    VERSION,
+    Header,
+    Kind,
+    Session,
+    decode,
+    encode,
+)
 from sluice.pipeline.transport.run_messages import (
     CommitAck,
     Credit,
     Data,
     DiskFull,
     Result,
+    SinkHeartbeat,
     SinkHello,
     WorkerHello,
 )
@@ -33,6 +42,7 @@ ROOT = Path(__file__).parents[4]
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 NS = st.integers(-(2**63), 2**63 - 1)
 EVENTS = st.integers(0, MAX_EVENTS)
+RUNGS = st.integers(0, 255)
 SLOTS = st.none() | st.integers(0, 2**64 - 2)
 MESSAGES = st.one_of(
     st.builds(BeginOfRun, U64, U32),
@@ -40,13 +50,14 @@ MESSAGES = st.one_of(
     st.builds(EventData, st.sampled_from([3, 4]), U32, U64, U64, EVENTS, st.just(0)),
     st.builds(EventAck, U64, U64),
     st.builds(Busy, st.booleans()),
-    st.builds(Data, U32, U64, EVENTS, SLOTS, st.integers(0, 255), U32, NS, NS),
-    st.builds(Result, U32, U64, EVENTS, SLOTS, U64, NS, NS),
+    st.builds(Data, U64, EVENTS, SLOTS, RUNGS, U32, U64, NS),
+    st.builds(Result, U64, EVENTS, SLOTS, RUNGS, U32, EVENTS, U64, NS),
     st.builds(Credit, U64, U64, EVENTS, U64),
-    st.builds(CommitAck, U64, U64, U32),
+    st.builds(CommitAck, U64, U64),
     st.builds(WorkerHello, U64),
-    st.builds(SinkHello, U64, U32),
-    st.builds(DiskFull, st.booleans(), U32),
+    st.builds(SinkHello, U64),
+    st.builds(DiskFull, st.booleans()),
+    st.builds(SinkHeartbeat, U64),
 )
 
 
@@ -61,7 +72,8 @@ def test_messages_come_back_from_the_wire(message):
     [(BeginOfRun(1), Kind.BOR), (EndOfRun(1), Kind.EOR), (EventData(Kind.RAW), Kind.RAW),
      (EventAck(1), Kind.ACK), (Busy(True), Kind.BUSY), (Data(), Kind.DATA),
      (Result(), Kind.RESULT), (Credit(1), Kind.CREDIT), (CommitAck(1, 2), Kind.ACK),
-     (WorkerHello(1), Kind.HELLO), (SinkHello(1), Kind.HELLO), (DiskFull(True), Kind.DISK_FULL)],
+     (WorkerHello(1), Kind.HELLO), (SinkHello(1), Kind.HELLO), (DiskFull(True), Kind.DISK_FULL),
+     (SinkHeartbeat(1), Kind.HEARTBEAT)],
 )  # fmt: skip
 def test_each_message_has_its_kind(message, kind):
     assert message.to_header().kind == kind
@@ -74,7 +86,7 @@ def test_every_message_class_is_in_the_round_trip():
     }  # fmt: skip
     assert classes == {
         BeginOfRun, EndOfRun, EventData, EventAck, Busy, Data, Result, Credit, CommitAck,
-        WorkerHello, SinkHello, DiskFull,
+        WorkerHello, SinkHello, DiskFull, SinkHeartbeat,
     }  # fmt: skip
 
 
@@ -88,10 +100,21 @@ def test_a_message_without_a_slot_differs_from_one_in_the_first_slot():
     assert Result(slot=None).to_header() != Result(slot=0).to_header()
 
 
-def test_a_peer_of_version_1_is_refused_with_both_versions():
+@given(MESSAGES, U32, U32)
+def test_a_message_of_a_session_differs_from_others_in_the_session_only(message, run, number):
+    header, session = message.to_header(), Session(run, number)
+    assert header.of(session) == header._replace(run=run, source=number)
+    assert header.of(session).session == session
+    assert header.of(session).is_of(session)
+    assert not header.of(session).is_of(Session(run, number ^ 1))
+    assert not header.of(session).is_of(Session(run ^ 1, number))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_peer_of_an_earlier_version_is_refused_with_both_versions(version):
     header = bytearray(encode(Header(Kind.HELLO))[0])
-    header[4] = 1
-    with pytest.raises(ProtocolError, match="expected protocol version 2, got 1") as caught:
+    header[4] = version
+    with pytest.raises(ProtocolError, match=f"version {VERSION}, got {version}") as caught:
         decode([bytes(header)])
     assert "same major version" in str(caught.value.hint)
 

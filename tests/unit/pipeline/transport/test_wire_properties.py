@@ -40,7 +40,7 @@ HEADERS = st.builds(
     seq=U64,
     arg1=U64,
     events=st.integers(0, MAX_EVENTS),
-    t_ingest=I64,
+    token=U64,
     t_sent=I64,
     arg2=U64,
 )

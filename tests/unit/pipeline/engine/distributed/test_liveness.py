@@ -79,7 +79,7 @@ def test_workers_that_cannot_be(table, words):
 def join_reply(sent_ns):
     config = parse_graph('[graph]\nname = "g"\n[source]\nuse = "x"\n[sink]\nuse = "y"\n', "here")
     return JoinReply(
-        config=config, source=(), bor={}, models={}, epoch=0, swap=None, segment=0,
+        session=1, config=config, source=(), bor={}, models={}, epoch=0, swap=None, segment=0,
         results="tcp://*:1", tai_offset_ns=tai_offset_ns(), sent_ns=sent_ns, timeout_s=5.0,
     )  # fmt: skip
 

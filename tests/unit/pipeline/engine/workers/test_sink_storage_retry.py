@@ -47,7 +47,7 @@ def open_sink(monkeypatch):
     monkeypatch.setattr(sink_process, "RETRY_S", 0.001)
 
     def start(sink, ingest, since=3, orphaned=False):
-        spec = SimpleNamespace(bor={"run": 7}, first_seq=since, is_orphaned=lambda: orphaned)
+        spec = SimpleNamespace(bor={}, first_seq=since, is_orphaned=lambda: orphaned)
         return sink_process._open_sink(sink, GRAPH, spec, ingest)
 
     return start
@@ -80,8 +80,8 @@ def test_it_gives_up_in_time(open_sink):
 def test_a_run_is_paused_meanwhile_and_does_not_begin_without_disk_space(state):
     control = RunState()
     control.transition(State.CONFIGURED)
-    link = SinkChannel(7, control)
-    full = DiskFull(True, 7).to_header(), [memoryview(b'"no room"')]
+    link = SinkChannel(None, None, control)
+    full = DiskFull(True).to_header(), [memoryview(b'"no room"')]
     if state is State.CONFIGURED:
         with pytest.raises(RunError, match="sink: cannot open: no room"):
             link.on_message("sink", *full)
