@@ -24,7 +24,6 @@ from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sources.base import Source
 from sluice.pipeline.system.cpu_scheduling import short_switch_interval
 from sluice.pipeline.system.fork_server.client import ForkServer
-from sluice.pipeline.transport import socket
 
 from .auth import HttpAuth
 from .run_log import RunLog
@@ -129,7 +128,6 @@ class Daemon:
 
     def _open(self, stack: ExitStack) -> None:
         """Handle signals, and report to systemd, until `stack` is closed."""
-        stack.callback(socket.terminate)
         stack.enter_context(self._signals())
         stack.enter_context(self._status.connected())
 

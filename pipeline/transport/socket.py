@@ -7,6 +7,7 @@ Sockets that other hosts can reach are protected by CURVE with a list of allowed
 
 from __future__ import annotations
 
+import atexit
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,12 @@ _KEEPALIVE_S = 5
 _KEEPALIVE_PROBES = 3
 
 Message = tuple[bytes, Header, list[memoryview]]
+
+
+class _Context(zmq.Context[RawSocket]):
+    """The ZeroMQ context of this process's sockets; a program that embeds us has its own."""
+
+    _instance = None  # else `instance` would return the program's
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ class Socket:
         self._monitor: RawSocket | None = None
         self._closed = False
         kind = zmq.ROUTER if identity is None else zmq.DEALER
-        self._socket: RawSocket = zmq.Context.instance().socket(kind)
+        self._socket: RawSocket = _Context.instance().socket(kind)
         self._set_limits(limits)
         if endpoint.startswith("tcp://"):
             self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
@@ -283,6 +290,9 @@ def new_keys() -> KeyPair:
 
 
 def terminate() -> None:
-    """End the process's ZeroMQ context, and all sockets that are still open."""
+    """End the context and all open sockets, with the process: other threads may be in a run."""
     authenticator.clear()
-    zmq.Context.instance().destroy(linger=_LINGER_MS)
+    _Context.instance().destroy(linger=_LINGER_MS)
+
+
+atexit.register(terminate)

@@ -61,7 +61,7 @@ class ZapAuthenticator:
         domain = f"{id(socket)}".encode()
         if not self._sockets:
             self._thread = threading.get_ident()
-            zap: RawSocket = zmq.Context.instance().socket(zmq.ROUTER)
+            zap: RawSocket = socket.context.socket(zmq.ROUTER)
             zap.linger = 0
             zap.bind(_ZAP_ENDPOINT)
             self._sockets.append(zap)

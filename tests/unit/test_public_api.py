@@ -11,6 +11,7 @@ import awkward as ak
 import numpy as np
 import pyarrow as pa
 import pytest
+import zmq
 
 import sluice
 from sluice.exporters.simulation.in_memory import sample
@@ -18,6 +19,8 @@ from sluice.pipeline import api
 from sluice.pipeline.cli.main import app
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.recording import RecordingWriter
+from sluice.pipeline.transport.protocol import Header, Kind
+from sluice.pipeline.transport.socket import Socket
 
 WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words")))
 #: Decides by lists: events with three items or more, of any length.
@@ -134,6 +137,22 @@ def test_twice_in_one_process_and_in_threads_at_once(recording):
         thread.join()
     assert [table.equals(expected) for table in found] == [True, True]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_leaves_the_sockets_of_its_program_alone(recording):
+    """Ours and its own: another thread may be in the middle of a run."""
+    theirs = zmq.Context.instance().socket(zmq.PAIR)
+    ours = Socket("inproc://run-of-another-thread")
+    try:
+        sluice.run("compress", recording)
+        theirs.bind("inproc://still-open")
+        peer = Socket("inproc://run-of-another-thread", "peer")
+        assert peer.send(Header(Kind.HELLO))
+        peer.close()
+    finally:
+        ours.close()
+        theirs.close()
+    assert theirs.closed
 
 
 def test_columns_and_keep_may_be_chosen(recording):

@@ -10,7 +10,6 @@ from sluice.pipeline.core.batch import EventBatch, concatenate
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.core.schema import T_INGEST, Schema
 from sluice.pipeline.recording import Recording
-from sluice.pipeline.transport import socket
 from sluice.pipeline.transport.curve_keys import ClientAuth
 
 from .front_end import FrontEndEmulator, Sent
@@ -93,4 +92,3 @@ def emulate(
         return front_end.run(rate_hz, total, per_message, progress)
     finally:
         front_end.close()
-        socket.terminate()
