@@ -25,7 +25,7 @@ def daemon(request, launch, http, make_graph, tmp_path):
     report, out = tmp_path / "run.json", tmp_path / "run.arrows"
     listen = f"127.0.0.1:{http.port}"
     command = launch("run", graph, "--engine", request.param, "--report", report, "--http", listen,
-                     "--out", out)  # fmt: skip
+                     "--out", out, "--log-json")  # fmt: skip
     http.ready(command)
     return command, endpoint, report, out
 
@@ -45,7 +45,8 @@ def test_ten_times_the_rate_steps_down_and_comes_back(daemon, sluice, http, load
     page = http.get("/metrics")[1]
     assert 'sluice_ladder_rung{stage="slow"}' in page
     command.signal(signal.SIGTERM)
-    assert command.finish(60).code == 0
+    done = command.finish(60)
+    assert done.code == 0, done
     result = load_report(report)
     assert result["closed"]
     assert result["events"]["offered"] == first == 19_000
@@ -56,6 +57,14 @@ def test_ten_times_the_rate_steps_down_and_comes_back(daemon, sluice, http, load
     assert ladder["events"][0] > 1_000  # before it at least
     assert sum(ladder["seconds"]) == pytest.approx(result["seconds"]["wall"], rel=0.05)
     assert ladder["rung"] == 0  # it came back
+    log = [json.loads(line) for line in done.err.splitlines() if line.startswith("{")]
+    steps = [line for line in log if line.get("event") == "ladder-step"]
+    assert {line["level"] for line in steps} == {"info"}
+    # Down and up by turns, first down and last up.
+    turns = [(line["before"], line["after"]) for line in steps]
+    assert turns == [(0, 1), (1, 0)] * (len(turns) // 2)
+    assert "later than the latency budget" in steps[0]["reason"]
+    assert "no batch was late" in steps[-1]["reason"]
     reader = RecordingReader(out)
     rungs = [batch["rung"] for batch in reader.batches()]
     reader.close()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sluice.pipeline.transport.curve_keys import write_keys
+from sluice.pipeline.transport.socket import new_keys
+
 
 def lines(done):
     """Return the JSON lines on stderr, and check that each has what every line has."""
@@ -126,6 +129,35 @@ def test_shed_events_are_logged_first_at_once_then_as_sums(
     assert all("seconds" in line for line in shed_lines[1:])
     assert sum(line["count"] for line in shed_lines) == shed
     assert {line["level"] for line in shed_lines} == {"warning"}
+
+
+def test_a_rejected_connection_is_logged_with_address_and_reason(
+    launch, http, sluice, make_graph, reserve_port, tmp_path
+):
+    for name in ("ingest", "allowed/front-end", "stranger"):
+        write_keys(tmp_path / name, new_keys())
+    endpoint = f"tcp://127.0.0.1:{reserve_port()}"
+    security = {"key": str(tmp_path / "ingest.secret"), "allow": [str(tmp_path / "allowed")]}
+    graph = make_graph(
+        source={"use": "live", "listen": endpoint, "columns": WORDS, "security": security},
+        sink={"use": "null"},
+    )
+    command = launch("run", graph, "--http", f"127.0.0.1:{http.port}", "--log-json")
+    http.until("/readyz", lambda code, _: code == 200, command)
+    refused = sluice(
+        "emulate", "wafers", "--to", endpoint, "--rate", 100, "--seconds", 1,
+        "--key", tmp_path / "stranger.secret", "--server-key", tmp_path / "ingest.public",
+    )  # fmt: skip
+    assert refused.code != 0
+    assert "the server refuses our key" in refused.err
+    command.signal(signal.SIGTERM)
+    done = command.finish()
+    assert done.code == 0, done
+    (line,) = of(done, "connection-rejected")
+    assert line["level"] == "warning"
+    assert line["logger"] == "sluice.transport"
+    assert (line["address"], line["reason"]) == ("127.0.0.1", "its key is not allowed")
+    assert line["count"] == 1
 
 
 @pytest.mark.parametrize("abstract", [False, True])
