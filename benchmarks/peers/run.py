@@ -27,7 +27,7 @@ from measure import Folders, measure
 from systems import PEERS, SIZES, Peer
 from table import markdown
 
-from sluice.benchmarks.conditions import conditions
+from sluice.benchmarks.conditions import benchmark_conditions
 from sluice.exporters.families.wafers.simulation.wafers import simulate
 from sluice.kernels import wafer
 
@@ -37,7 +37,7 @@ _CORES = 2
 
 def make_events(folder: Path, model: Path) -> None:
     """Write chip words, images and the encoder's latents of simulated wafers."""
-    words = simulate(_EVENTS, 1)["words"]
+    words = simulate(_EVENTS, 1)["words"].view(np.uint32)
     charge = np.empty((_EVENTS, wafer.CELLS), np.float32)
     image = np.empty((_EVENTS, *wafer.GRID), np.float32)
     wafer.unpack(words, charge)
@@ -111,7 +111,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))[:_CORES]
     os.sched_setaffinity(0, cores)
     model = Path(str(files("sluice.models"))) / "wafer-encoder-9b" / "1" / "model.onnx"
-    machine = {"python": platform.python_version(), **conditions()}
+    machine = {"python": platform.python_version(), **benchmark_conditions()}
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     work = Path(tempfile.mkdtemp(prefix="peers-"))
     try:
