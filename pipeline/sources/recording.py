@@ -1,10 +1,15 @@
-"""The source ``recording``: events of a recording, in batches of the size asked for."""
+"""The source ``recording``: events of a recording, in batches of the size asked for.
+
+Arrow data of another program is read as the source ``arrow`` reads it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import partial
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +26,9 @@ from sluice.pipeline.transport.socket import Socket
 from .base import NONE, UNLIMITED, Available, Losses, Rejected, now_for, within_limits
 from .prefetch import Chunk, Prefetcher, chunk_events
 from .rebatching import Rebatcher
+from .tables.arrow import ArrowTable, is_foreign
+from .tables.files import find_inputs
+from .tables.reader import TableReader
 
 #: Recordings of at least this many chunks get arenas whose pages are touched before the run: that
 #: takes milliseconds. As many arenas as chunks can be in use at a time.
@@ -51,6 +59,7 @@ class RecordingSource:
         self._unjoined_events = math.inf
         self._arenas = ArenaPool()
         self._losses = Losses()
+        self._foreign: TableReader | None = None
         self._prefetcher = Prefetcher(self._chunks(), self._reject)
 
     @property
@@ -65,6 +74,9 @@ class RecordingSource:
 
     def open(self) -> None:
         """Open the file, or the first; DataError if it is no recording or a file is missing."""
+        if (foreign := _foreign_files(self._path)) is not None:
+            self._open_foreign(foreign)
+            return
         self._reader = Recording(self._path)
         self._recorded = self._reader.schema
         for column in (EVENT_ID, T_EVENT):
@@ -77,11 +89,21 @@ class RecordingSource:
         events = self._reader.bor.get("events")
         self.expected = events * self._repeat if isinstance(events, int) else None
 
+    def _open_foreign(self, path: str) -> None:
+        """Open Arrow data without a begin-of-run record."""
+        self._foreign = TableReader(path, ArrowTable, {})
+        self._foreign.open()
+        self.schema = self._recorded = self._foreign.schema
+
     def select_columns(self, names: Collection[str], events: int) -> None:
         """Begin to read; recorded batches that are large compared with `events` are not joined.
 
-        All columns are read: an event that is put into quarantine keeps them.
+        All columns of a recording are read: an event that is put into quarantine keeps them.
         """
+        if self._foreign is not None:
+            self._foreign.select(names)
+            self._prefetcher.start()
+            return
         self._unjoined_events = _UNJOINED_BATCHES * events
         size, event_bytes = self._chunk_size()
         if self._unjoined_events > size and self.expected and self.expected >= _MIN_CHUNKS * size:
@@ -112,7 +134,7 @@ class RecordingSource:
     def close(self) -> None:
         """Close the file."""
         self._prefetcher.close()
-        self._reader.close()
+        (self._foreign or self._reader).close()
 
     def _reject(self, rejected: list[Rejected]) -> None:
         for one in rejected:
@@ -120,6 +142,10 @@ class RecordingSource:
 
     def _chunks(self) -> Iterator[Chunk]:
         """Yield recorded batches joined to chunks; events with too long lists are rejected."""
+        if self._foreign is not None:
+            for _ in range(self._repeat):
+                yield from self._foreign.chunks()
+            return
         recorded, first = self._recorded_batches(), 0
         rebatcher = Rebatcher(lambda: next(recorded, None), self._unjoined_events, self._arenas)
         size, _ = self._chunk_size()
@@ -166,3 +192,13 @@ class RecordingSource:
         if T_EVENT.name not in self._recorded:
             columns[T_EVENT.name] = np.zeros(batch.events, np.int64)
         return batch.with_columns(**columns)
+
+
+def _foreign_files(path: Path) -> str | None:
+    """Return the path or pattern of Arrow files of another program; None for a recording."""
+    pattern = str(path / "*.arrow*") if path.is_dir() else str(path)
+    if not (path.is_file() or has_magic(pattern)):  # a pipe can be read only once
+        return None
+    with suppress(DataError):  # no such files: the recording says so
+        return pattern if is_foreign(find_inputs(pattern)[0]) else None
+    return None

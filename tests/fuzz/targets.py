@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -28,7 +27,7 @@ from sluice.pipeline.recording import (
     Rotation,
     part_path,
 )
-from sluice.pipeline.sources.csv import TABLES, CsvSource
+from sluice.pipeline.sources.tables.csv.source import CsvSource
 from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summary
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.curve_keys import read_public
@@ -269,11 +268,11 @@ def _manifest() -> bytes:
 
 def _tables() -> list[bytes]:
     out = []
-    for table, value in zip(TABLES, ("01234567", "12.5", "3"), strict=False):
-        lines = io.StringIO()
-        lines.write(",".join(table.header) + "\n")
-        lines.writelines(",".join([value] * len(table.header)) + "\n" for _ in range(3))
-        out.append(lines.getvalue().encode())
+    for prefix, entries, value in (("RX_DATA", 12, "01234567"), ("CALQ", 48, "12.5")):
+        header = ",".join(f"{prefix}_{i}" for i in range(entries))
+        rows = [",".join([value] * entries)] * 3
+        out.append("\n".join([header, *rows, ""]).encode())
+    out.append(b'\xef\xbb\xbfevent_id,"hits",label\n# by hand\n1,"[1, 2]","a\nb"\n2,[],c\n')
     return out
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from sluice.pipeline.core.errors import ConfigError, DataError, did_you_mean
-from sluice.pipeline.core.schema import Array
 
-from .columns import FieldValues, ValuesByField
-from .mapping import Field
-from .source import TableSource, one_line, readable, spans
+from .arrow_types import fields_of, leaves_of, unreadable, values_of
+from .rules.field import NO_DEFAULTS, Field, TableChunk, ValuesByField
+from .source import TableSource
+from .spans import one_line, readable, spans
 
-_TREES = ("TTree", "ROOT::RNTuple", "ROOT::Experimental::RNTuple")
+_TREES = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple", "ROOT::Experimental::RNTuple")
 #: Default tree of a file with several trees: the name that CMS and others use.
 _USUAL = "Events"
 #: Added to the version in the header of a ROOT file whose offsets have 64 bits.
@@ -24,7 +24,7 @@ _BIG = 1_000_000
 
 
 class RootSource(TableSource):
-    """Reads one TTree or RNTuple of a ROOT file."""
+    """Reads one TTree or RNTuple of each ROOT file."""
 
     class Options(TableSource.Options, frozen=True, forbid_unknown_fields=True):
         """Path of the file, and name of the tree."""
@@ -36,13 +36,15 @@ class RootSource(TableSource):
         super().__init__(name, options)
         self._tree = options.tree
 
-    def open_table(self) -> RootTable:
-        """Open the file."""
-        return RootTable(self._path, self._tree)
+    def open_table(self, path: Path) -> RootTable:
+        """Open a file."""
+        return RootTable(path, self._tree)
 
 
 class RootTable:
     """One open tree."""
+
+    defaults = NO_DEFAULTS
 
     def __init__(self, path: Path, tree: str) -> None:
         uproot = _uproot(path)
@@ -53,8 +55,8 @@ class RootTable:
             source = uproot.MultithreadedFileSource
             self._file = uproot.open({str(path): None}, handler=source, num_workers=1)
             self._tree = self._file[_choose(self._file, tree, path)]
-            self._paths: dict[str, tuple[str, tuple[str, ...]]] = {}
-            self.fields = {field.name: field for field in self._find()}
+            self._events = int(self._tree.num_entries)
+            self._leaves = leaves_of(self._types(), self._events)
         except BaseException as error:
             if self._file is not None:
                 self._file.close()
@@ -62,13 +64,15 @@ class RootTable:
                 raise
             # uproot raises any exception for invalid data.
             raise DataError(f"{path}: not a sound ROOT file: {one_line(error)}") from error
+        self.fields = fields_of(self._leaves)
 
-    def chunks(
-        self, fields: Sequence[Field], max_events: int
-    ) -> Iterator[tuple[int, ValuesByField]]:
+    def check(self, fields: Sequence[Field]) -> None:
+        """Do nothing: a missing basket is damage."""
+
+    def chunks(self, fields: Sequence[Field], max_events: int) -> Iterator[TableChunk]:
         """Yield spans that end at the boundaries of clusters."""
         try:
-            edges = self._edges({self._paths[field.name][0] for field in fields})
+            edges = self._edges({self._leaves[field.name].column for field in fields})
         except Exception as error:  # as above
             raise DataError(f"damaged: {one_line(error)}") from error
         if self._is_ntuple:  # uproot always reads whole clusters
@@ -95,34 +99,33 @@ class RootTable:
     def _is_ntuple(self) -> bool:
         return not hasattr(self._tree, "tree")
 
-    def _find(self) -> Iterator[Field]:
-        self._events = int(self._tree.num_entries)
+    def _types(self) -> Iterator[tuple[str, Any]]:
+        """Yield each branch that has data, with its type in Arrow."""
         if self._is_ntuple:
             form = self._tree.to_akform()[0]
-            forms = [(name, form.content(name)) for name in form.fields]
-        else:
-            forms = [(name, _form(branch)) for name, branch in _branches(self._tree)]
-        for name, found in forms:
-            for path, field in _leaves(found, name, self._events):
-                self._paths[field.name] = name, path
-                yield field
+            yield from ((name, _arrow_type(form.content(name))) for name in form.fields)
+            return
+        for name, branch in _branches(self._tree):
+            yield name, _branch_type(branch)
 
     def _read(self, fields: Sequence[Field], start: int, stop: int) -> ValuesByField:
         """Read each branch once."""
         import awkward
 
         branches: dict[str, Any] = {}
-        parts = {}
+        values = {}
         for field in fields:
-            name, path = self._paths[field.name]
-            if name not in branches:
-                branch = self._tree[name]
-                branches[name] = branch.array(entry_start=start, entry_stop=stop, library="ak")
-            array = branches[name][path] if path else branches[name]
+            leaf = self._leaves[field.name]
+            if leaf.column not in branches:
+                array = self._tree[leaf.column].array(
+                    entry_start=start, entry_stop=stop, library="ak"
+                )
+                branches[leaf.column] = awkward.to_arrow(array, extensionarray=False)
+            array = branches[leaf.column]
             if len(array) != stop - start:
-                raise DataError(f"{name}: expected {stop - start} entries, got {len(array)}")
-            parts[field.name] = _part(awkward.to_packed(array).layout, field)
-        return parts
+                raise DataError(f"{leaf.column}: expected {stop - start} entries, got {len(array)}")
+            values[field] = values_of(array, leaf)
+        return values
 
 
 def _uproot(path: Path) -> Any:
@@ -180,48 +183,19 @@ def _branches(tree: Any) -> Iterator[tuple[str, Any]]:
             yield name, branch
 
 
-def _form(branch: Any) -> Any:
-    """Return the Awkward form of a branch; for an unsupported type its name."""
+def _branch_type(branch: Any) -> Any:
+    """Return the type of a branch; for one that cannot be read an Arrow type of its name."""
     try:
-        return branch.interpretation.awkward_form(branch.file)
+        return _arrow_type(branch.interpretation.awkward_form(branch.file))
     except Exception:  # uproot cannot interpret the type: only this column is unusable
-        return str(branch.typename)
+        return unreadable(str(branch.typename))
 
 
-def _leaves(
-    form: Any, name: str, events: int, path: tuple[str, ...] = (), shape: tuple[int, ...] = (),
-    ragged: bool = False,
-) -> Iterator[tuple[tuple[str, ...], Field]]:  # fmt: skip
-    """Yield the numeric fields inside a form, each with its path of record fields."""
-    kind = type(form).__name__
-    if kind == "RecordForm" and not form.is_tuple:
-        for inner in form.fields:
-            within = form.content(inner), f"{name}.{inner}", events, (*path, inner)
-            yield from _leaves(*within, shape, ragged)
-    elif kind == "ListOffsetForm" and not (ragged or shape or form.parameter("__array__")):
-        yield from _leaves(form.content, name, events, path, shape, True)
-    elif kind == "RegularForm" and not form.parameter("__array__"):
-        yield from _leaves(form.content, name, events, path, (*shape, form.size), ragged)
-    elif kind == "NumpyForm":
-        yield (
-            path,
-            Field(
-                name=name,
-                events=events,
-                dtype=form.primitive,
-                shape=(*shape, *form.inner_shape),
-                ragged=ragged,
-            ),
-        )
-    else:
-        text = form if isinstance(form, str) else str(form.type).partition(", parameters")[0]
-        yield path, Field(name=name, events=events, trouble=text[:80])
+def _arrow_type(form: Any) -> Any:
+    """Return the Arrow type of an Awkward form; one that Arrow lacks cannot be used."""
+    import awkward
 
-
-def _part(layout: Any, field: Field) -> FieldValues:
-    """Return a packed Awkward array as field values."""
-    offsets: Array | None = None
-    if field.ragged:
-        offsets = np.asarray(layout.offsets.data, np.int64)
-        layout = layout.content
-    return FieldValues(np.asarray(layout.to_backend_array()), offsets)
+    try:
+        return awkward.to_arrow(form.length_zero_array(highlevel=False), extensionarray=False).type
+    except Exception:  # only this column is unusable
+        return unreadable(str(form.type))

@@ -39,7 +39,7 @@ from sluice.pipeline.run.quarantine import Quarantine
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.service.prometheus import RunCollector
 from sluice.pipeline.service.prometheus_gpu import GpuCollector
-from sluice.pipeline.sources.tables.mapping import ColumnMapping
+from sluice.pipeline.sources.tables.rules.mapping import ColumnMapping
 from sluice.pipeline.stages.menu import TriggerPath as MenuPath
 
 Rows = Callable[[str], list[list[str]]]

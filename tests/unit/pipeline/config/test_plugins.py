@@ -89,7 +89,10 @@ def test_files_of_one_name_do_not_meet_and_a_changed_file_is_read_again(tmp_path
 def test_a_class_of_any_module_is_a_component():
     for kind, cls in (("stage", Menu), ("monitor", Emd)):
         assert load_class(kind, f"{cls.__module__}:{cls.__name__}", "here") is cls
-    for kind, use in (("source", "sources.csv:CsvSource"), ("sink", "sinks.null:NullSink")):
+    for kind, use in (
+        ("source", "sources.tables.csv.source:CsvSource"),
+        ("sink", "sinks.null:NullSink"),
+    ):
         assert load_class(kind, f"sluice.pipeline.{use}", "here").Options
 
 

@@ -22,7 +22,7 @@ from sluice.pipeline.core.hugepages import ArenaPool
 from sluice.pipeline.sources.base import Rejected
 from sluice.pipeline.sources.prefetch import Chunk, Prefetcher
 from sluice.pipeline.sources.rebatching import Rebatcher
-from sluice.pipeline.sources.tables.source import readable, spans
+from sluice.pipeline.sources.tables.spans import readable, spans
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
 uproot = pytest.importorskip("uproot", reason="the extra root is not installed")
@@ -163,9 +163,9 @@ def test_readable_gives_all_before_the_first_bad_event(bad):
     got = []
 
     def collect():
-        for events, part in readable(read, [(0, 10), (10, 17)]):
-            assert len(part) == events
-            got.extend(part)
+        for part in readable(read, [(0, 10), (10, 17)]):
+            assert len(part.values) == part.events
+            got.extend(part.values)
 
     with pytest.raises(DataError, match=f"damaged at event {bad}: ValueError: rotten"):
         collect()

@@ -151,8 +151,9 @@ def test_big_events_come_in_small_chunks(write, kind, monkeypatch, columns, make
     path, use = write(kind, {"words": columns(95)["words"]})
     source = make(use, path)
     source.open()
-    fields = list(source._table.fields.values())
-    sizes = [events for events, _ in source._table.chunks(fields, 10)]
+    table = source.open_table(path)
+    sizes = [chunk.events for chunk in table.chunks(list(table.fields.values()), 10)]
+    table.close()
     assert sum(sizes) == 95
     # A cluster of an RNTuple is read as a whole.
     assert max(sizes) == (95 if kind == "root-ntuple" else 10)

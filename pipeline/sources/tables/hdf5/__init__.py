@@ -1,0 +1,1 @@
+"""Reading HDF5 files: opening, finding datasets, and proving that their values were written."""
