@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from sluice.pipeline.cli.common.options import Backend, Engine, Graph, Reference, RunNumber
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT
@@ -15,6 +16,7 @@ from .common.output import print_json, specs, table
 
 if TYPE_CHECKING:
     from sluice.pipeline.tools.recording_summary import RecordingSummary
+    from sluice.pipeline.tools.table_summary import TableSummary
     from sluice.pipeline.tools.validation import GraphCheck
 
 #: Keys of the begin-of-run record that only `--json` shows: each is longer than a page.
@@ -84,20 +86,70 @@ def _print_check(checked: GraphCheck) -> None:
 
 
 def inspect(
-    recording: Annotated[Path, typer.Argument(help="A recording: a file, a folder, a pattern.")],
+    path: Annotated[Path, typer.Argument(help="A file, a folder of one recording, a pattern.")],
     as_json: _Json = False,
 ) -> None:
-    """Show what a recording holds, and whether it is whole."""
+    """Show what a recording or a table holds, whether it is whole, and how a graph reads it."""
+    from sluice.pipeline.tools.input_source import find_format
+
+    use = find_format(path)
+    damages = (
+        _inspect_recording(path, as_json)
+        if use == "recording"
+        else (_inspect_tables(path, use, as_json))
+    )
+    for damage in filter(None, damages):
+        typer.echo(f"sluice: damaged: {damage}", err=True)
+    if any(damages):
+        raise typer.Exit(EXIT_DAMAGED_INPUT)
+
+
+def _inspect_recording(path: Path, as_json: bool) -> list[str | None]:
     from sluice.pipeline.tools.recording_summary import summarise_recording
 
-    summary = summarise_recording(recording)
+    summary = summarise_recording(path)
     if as_json:
         print_json(summary)
     else:
         _print_recording(summary)
-    if summary.damage:
-        typer.echo(f"sluice: damaged: {summary.damage}", err=True)
-        raise typer.Exit(EXIT_DAMAGED_INPUT)
+    return [summary.damage]
+
+
+def _inspect_tables(path: Path, use: str, as_json: bool) -> list[str | None]:
+    from sluice.pipeline.sources.tables.files import find_inputs
+    from sluice.pipeline.tools.table_summary import summarise_tables
+
+    summaries = [one for file in find_inputs(path) for one in summarise_tables(file, use)]
+    if as_json:
+        print_json(summaries)
+    else:
+        for summary in summaries:
+            _print_table(summary)
+    return [summary.damage for summary in summaries]
+
+
+def _print_table(summary: TableSummary) -> None:
+    from rich.console import Console
+
+    console = Console()
+    events = f"{summary.events:,} events" if summary.events is not None else "columns"
+    table_name = f", tree {summary.table}" if summary.table else ""
+    console.print(
+        f"{summary.path}: {summary.format}{table_name}, {events}, {summary.bytes:,} bytes",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    rows = (
+        (
+            escape(column.name), escape(column.form),
+            *("" if count is None else f"{count:,}" for count in (column.events, column.nulls)),
+            escape(", ".join(column.first)), escape(column.problem or column.storage),
+        )
+        for column in summary.columns
+    )  # fmt: skip
+    names = ("column", "form", "events", "nulls", "first values", "storage, or why it is of no use")
+    console.print(table(names, rows))
+    console.print("in a graph:\n", highlight=False)
+    console.print(summary.source, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_recording(summary: RecordingSummary) -> None:

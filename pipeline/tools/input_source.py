@@ -39,6 +39,11 @@ def source_for(path: Path, config: GraphConfig) -> ComponentConfig:
     return ComponentConfig(use, str(path), {**kept, "path": str(path)})
 
 
+def find_format(path: Path) -> str:
+    """Return the name of the source that reads the files of a path, by their content."""
+    return _source_name(path, "")
+
+
 def _is_of_a_plugin(own: ComponentConfig) -> bool:
     """Whether the graph's source is none of ours, and reads a file."""
     if own.use in _TABLES | _OTHERS | {"recording"}:

@@ -61,6 +61,10 @@ class ArrowTable:
         if self._damage:
             raise DataError(f"cut short after event {first}: {self._damage}")
 
+    def storage(self, field: Field) -> str:
+        """Return nothing: there is one way to store a column."""
+        return ""
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:

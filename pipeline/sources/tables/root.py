@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,10 @@ class RootTable:
             lambda start, stop: self._read(fields, start, stop), spans(edges, max_events)
         )
 
+    def storage(self, field: Field) -> str:
+        """Return nothing: there is one way to store a column."""
+        return ""
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -156,10 +160,25 @@ def _require_whole(path: Path) -> None:
         raise DataError(f"{path}: cut short: expected {end} bytes, got {size}; its keys are lost")
 
 
+def find_trees(path: Path) -> list[str]:
+    """Return the names of the trees of a file; DataError if it is not a ROOT file."""
+    uproot = _uproot(path)
+    _require_whole(path)
+    try:
+        with uproot.open({str(path): None}, handler=uproot.MultithreadedFileSource) as file:
+            return _trees(file.classnames(cycle=False))
+    except Exception as error:  # uproot raises any exception for invalid data
+        raise DataError(f"{path}: not a sound ROOT file: {one_line(error)}") from error
+
+
+def _trees(classes: Mapping[str, str]) -> list[str]:
+    return [name for name, kind in classes.items() if kind in _TREES]
+
+
 def _choose(file: Any, tree: str, path: Path) -> str:
     """Return the key of the tree to read."""
     classes = file.classnames(cycle=False)
-    trees = [name for name, kind in classes.items() if kind in _TREES]
+    trees = _trees(classes)
     if tree in trees:
         return tree
     if tree:

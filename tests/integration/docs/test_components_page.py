@@ -45,7 +45,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "stage infer": {"model": "wafer-tagger"},
     "stage menu": {"path": []},
     "monitor wafer.emd": {"decoder": "wafer-decoder-9b"},
-    "source csv": _FILE,
     "source hdf5": _FILE,
     "source arrow": _FILE,
     "source csv": _FILE,

@@ -67,6 +67,10 @@ class CsvTable:
             while lines := list(islice(records, min(max_events, _MAX_LINES))):
                 yield self._chunk(fields, lines)
 
+    def storage(self, field: Field) -> str:
+        """Return nothing: there is one way to store a column."""
+        return ""
+
     def close(self) -> None:
         """Do nothing: the file is open while it is read."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -28,11 +29,14 @@ class Dataset(Struct, frozen=True):
         The h5py dataset; None if it cannot be opened.
     path
         Names of the members on the way into the compound.
+    link
+        The soft or external link that leads to it; empty for others.
     """
 
     field: Field
     item: Any
     path: tuple[str, ...] = ()
+    link: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -116,22 +120,22 @@ class _Walk:
         if hasattr(item, "keys"):
             yield from self.group(item, name, above)
         elif hasattr(item, "shape"):
-            yield from _dataset(item, name)
+            yield from _dataset(item, name, _target(group.get(key, getlink=True)))
 
 
 def _why_unopened(group: Any, key: str, error: Exception) -> str:
     link = group.get(key, getlink=True)
     text = str(error).strip("'\"")
-    return f"{_target(link)}, which leads to nothing: {text}"[:300]
+    return f"{_target(link) or 'an object'} that leads to nothing: {text}"[:300]
 
 
 def _target(link: Any) -> str:
     if hasattr(link, "filename"):
         return f"an external link to {link.path!r} of the file {link.filename!r}"
-    return f"a soft link to {link.path!r}" if hasattr(link, "path") else "an object"
+    return f"a soft link to {link.path!r}" if hasattr(link, "path") else ""
 
 
-def _dataset(item: Any, name: str) -> Iterator[Dataset]:
+def _dataset(item: Any, name: str, link: str) -> Iterator[Dataset]:
     try:
         dtype = item.dtype
     except (TypeError, ValueError, OSError) as error:  # a type that NumPy lacks
@@ -139,7 +143,8 @@ def _dataset(item: Any, name: str) -> Iterator[Dataset]:
             Field(name=name, events=0, trouble=f"a type that h5py cannot read: {error}"), None
         )
         return
-    yield from _members(item, name, dtype, ())
+    for found in _members(item, name, dtype, ()):
+        yield msgspec.structs.replace(found, link=link)
 
 
 def _members(

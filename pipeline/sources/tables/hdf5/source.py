@@ -24,7 +24,7 @@ from sluice.pipeline.sources.tables.spans import one_line, readable, spans
 from .datasets import Dataset, find_datasets
 from .file import HdfFile
 from .list_index import ListIndex
-from .storage import require_written, unwritten_events
+from .storage import describe, require_written, unwritten_events
 
 _NEVER_WRITTEN = "one that was never written"
 
@@ -101,6 +101,11 @@ class Hdf5Table:
         yield from readable(lambda start, stop: self._read(fields, start, stop), spans(edges, size))
         if self._file.damage:
             raise DataError(self._file.damage)
+
+    def storage(self, field: Field) -> str:
+        """Return chunks, filters and kind of a dataset, and the link that leads to it."""
+        dataset = self._datasets[field.name]
+        return ", ".join(filter(None, (describe(dataset.item), dataset.link)))
 
     def close(self) -> None:
         """Close the file."""

@@ -54,6 +54,26 @@ def unwritten_events(item: Any) -> Array | None:
     return missing
 
 
+def describe(item: Any) -> str:
+    """Return how a dataset is stored: chunks and filters, virtual, or in external files."""
+    if item is None:
+        return ""
+    if item.is_virtual:
+        files = sorted({source.file_name for source in item.virtual_sources()})
+        return f"virtual, from {', '.join(files[:4])}{' …' if len(files) > 4 else ''}"
+    if item.external:
+        return f"raw data in {item.external[0][0]}"
+    plist = item.id.get_create_plist()
+    filters = [_filter_name(*plist.get_filter(place)) for place in range(plist.get_nfilters())]
+    chunks = f"chunks {item.chunks}" if item.chunks else ""
+    return " ".join(filter(None, (chunks, *filters)))
+
+
+def _filter_name(code: int, flags: int, values: Any, name: bytes) -> str:
+    known = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 32000: "lzf"} | _FILTERS
+    return known.get(code, f"filter {code} {name.decode(errors='replace')}".strip())
+
+
 def _count(present: Array, row: int) -> None:
     present[row] += 1
 

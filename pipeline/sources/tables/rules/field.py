@@ -150,6 +150,9 @@ class Table(Protocol):
             If the file is damaged, after all events before the damage were yielded.
         """
 
+    def storage(self, field: Field) -> str:
+        """Return how a column is stored, for people; empty if there is nothing to say."""
+
     def close(self) -> None:
         """Close the file."""
 
