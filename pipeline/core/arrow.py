@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,9 +18,6 @@ from .schema import MAX_ITEM, Array, Column, Schema
 MAX_COLUMNS = 1024
 #: Maximum number of items in one batch of a ragged column: Arrow's list offsets have 32 bits.
 MAX_ITEMS = (1 << 31) - 1
-#: Offsets of fields in the tables of Arrow's flatbuffers, bytes: the header of a Message, and the
-#: compression of a RecordBatch.
-_HEADER_SLOT, _COMPRESSION_SLOT = 8, 10
 
 
 def to_arrow_schema(schema: Schema, metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
@@ -129,25 +125,6 @@ def checksum_buffers(batch: EventBatch, schema: Schema) -> Iterator[Array]:
         lists = batch.ragged(column.name)
         yield (lists.offsets - lists.offsets[0]).astype(np.int32)
         yield lists.items
-
-
-def is_compressed(message: pa.Message) -> bool:
-    """Whether the body of a record batch message is compressed; `message` was checked by Arrow."""
-    data = message.metadata
-    try:
-        (root,) = struct.unpack_from("<I", data, 0)
-        header = _slot(data, root, _HEADER_SLOT)
-        (offset,) = struct.unpack_from("<I", data, root + header)
-        return header > 0 and _slot(data, root + header + offset, _COMPRESSION_SLOT) > 0
-    except struct.error as error:
-        raise DataError(f"record batch: not Arrow's metadata: {error}") from error
-
-
-def _slot(data: pa.Buffer, table: int, slot: int) -> int:
-    """Return the offset of a field within a flatbuffer table, bytes; 0 if the table lacks it."""
-    (back,) = struct.unpack_from("<i", data, table)
-    (size,) = struct.unpack_from("<H", data, table - back)
-    return int(struct.unpack_from("<H", data, table - back + slot)[0]) if size > slot else 0
 
 
 def _field(column: Column) -> pa.Field:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.recording import (
@@ -21,11 +20,6 @@ from sluice.pipeline.recording import (
 )
 
 from .commit import CommitRecord, ModelSwapRecord, read_commit
-
-#: Later than any batch, to read as few commit records as possible.
-_AFTER_ALL = 2**63
-#: Number of commit records to read first; four times as many until they are enough.
-_COMMITS = 256
 
 
 def find_commits(files: Sequence[Path], since: int) -> tuple[ResumeOffset, list[CommitRecord]]:
@@ -45,26 +39,40 @@ def find_commits(files: Sequence[Path], since: int) -> tuple[ResumeOffset, list[
     DataError
         If the last file cannot be continued, or batches before `since` are missing.
     """
-    tail, commits = _commits(files[-1], since)
+    tail = find_resume_offset(files[-1], partial(_reaches, since, files[-1]))
+    commits = _commits(tail, files[-1])
     for file in reversed(files[:-1]):
         if commits and commits[0].first <= since:
             break
-        commits = _commits(file, since)[1] + commits
+        older = find_resume_offset(file, partial(_reaches, since, file))
+        commits = _commits(older, file) + commits
     last = commits[-1].next if commits else 0
     if last < since:
         raise DataError(f"{files[-1]}: expected the batches up to {since}, got those up to {last}")
-    return tail, [c for c in commits if c.next > since] or commits[-1:]
+    found = [c for c in commits if c.next > since] or commits[-1:]
+    _require_all(found, since, files[-1])
+    return tail, found
 
 
-def _commits(path: Path, since: int) -> tuple[ResumeOffset, list[CommitRecord]]:
-    """Return the end of one file, and commit records from the end back to `since`."""
-    max_batches = _COMMITS
-    while True:
-        tail = find_resume_offset(path, max_batches)
-        commits = [read_commit(text, str(path)) for text in tail.commits]
-        if tail.complete or (commits and commits[0].next <= since):
-            return tail, commits
-        max_batches *= 4
+def _reaches(since: int, path: Path, commit: bytes) -> bool:
+    return read_commit(commit, str(path)).first <= since
+
+
+def _commits(tail: ResumeOffset, path: Path) -> list[CommitRecord]:
+    return [read_commit(text, str(path)) for text in tail.commits]
+
+
+def _require_all(commits: Sequence[CommitRecord], since: int, path: Path) -> None:
+    """Raise DataError if commit records of batches from `since` on are missing, as after damage."""
+    expected = since
+    for commit in commits:
+        if commit.first > expected:
+            raise DataError(
+                f"{path}: expected the commit record of batch {expected}, got that of "
+                f"batch {commit.first}",
+                hint="`sluice inspect` shows the damage; replay the input into another file",
+            )
+        expected = commit.next
 
 
 class ResumePoint(NamedTuple):
@@ -107,19 +115,16 @@ def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
         await_writer(files[-1])
     except OSError as error:
         raise DataError(f"{path}: cannot open: {error.strerror}") from error
-    tail, commits = _commits(files[-1], _AFTER_ALL)
+    tail = find_resume_offset(files[-1])
+    commits = _commits(tail, files[-1])
     for file in reversed(files[:-1]):
-        commits = commits or _commits(file, _AFTER_ALL)[1]
+        commits = commits or _commits(find_resume_offset(file), file)
     if tail.ended:
         raise DataError(
             f"{files[-1]}: cannot resume: the run has ended", "replay it into another file"
         )
-    try:
-        bor = msgspec.json.decode(tail.bor, type=Info)
-    except msgspec.MsgspecError as error:
-        raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
     last = commits[-1] if commits else CommitRecord()
-    return ResumePoint(bor, last, tuple(_swaps(path)) if last.epoch else ())
+    return ResumePoint(tail.begin_of_run, last, tuple(_swaps(path)) if last.epoch else ())
 
 
 def _swaps(path: Path) -> Iterator[ModelSwapRecord]:

@@ -8,11 +8,21 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from sluice.pipeline.core.arrow import checksum_buffers, from_arrow, from_arrow_schema, validate
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
 
-from .metadata import BOR, CHECKSUM, COMMIT, CONTINUED, EOR, SEQ, Info, Metadata, checksum, part_of
+from .batch_decoder import UNREADABLE, BatchDecoder, Record
+from .metadata import (
+    BOR,
+    COMMIT,
+    CONTINUED,
+    EOR,
+    Info,
+    Metadata,
+    bor_has_changed,
+    part_of,
+    read_bor,
+)
 from .part_files import find_files
 
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -53,20 +63,22 @@ class RecordingReader:
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot open: {error}") from error
         try:
-            self._stream = pa.ipc.open_stream(self._file)
-        except (OSError, pa.ArrowException) as error:
+            self._messages = pa.ipc.MessageReader.open_stream(self._file)
+            schema = pa.ipc.read_schema(self._messages.read_next_message())
+        except (StopIteration, *UNREADABLE) as error:
+            self._file.close()
             raise DataError(
                 f"{path}: not a recording: {_expected(path)}: {error}",
                 hint="expected an Arrow IPC stream; `sluice simulate` and `sluice run` write them",
             ) from error
-        self.schema = from_arrow_schema(self._stream.schema, str(path))
-        metadata = self._stream.schema.metadata or {}
+        self._decoder = BatchDecoder(schema, str(path))
+        self.schema = self._decoder.schema
+        metadata = schema.metadata or {}
         self.foreign = BOR not in metadata
         self.part = part_of(metadata)
-        try:
-            self.bor: Info = msgspec.json.decode(metadata.get(BOR, b"{}"), type=Info)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: begin-of-run record: not JSON: {error}") from error
+        self.bor = read_bor(metadata, path)
+        if bor_has_changed(metadata):
+            self._note_damage("begin-of-run record: bytes have changed since it was written")
 
     def batches(self, *, empty: bool = False) -> Iterator[EventBatch]:
         """Yield each undamaged batch, up to the end or to where the file was cut short.
@@ -81,60 +93,38 @@ class RecordingReader:
         """
         index = 0
         ended = False
-        while (pair := self._next(index)) is not None:
-            record_batch, metadata = pair
-            if EOR in metadata:
-                self._read_eor(metadata)
+        while (message := self._next(index)) is not None:
+            record = self._decode(message, index)
+            if record is not None and record.is_eor:
+                self._read_eor(record.metadata)
                 ended = True
                 continue
-            batch = self._batch(record_batch, metadata, index)
-            if batch is not None and (batch.events or empty):
-                self.commit = metadata.get(COMMIT)
-                yield batch
+            if record is not None and (record.batch.events or empty):
+                self.commit = record.metadata.get(COMMIT)
+                yield record.batch
             index += 1
         if not ended and not self.foreign:
             self._note_damage(f"no end-of-run record after {index} whole batches")
 
-    def _next(self, index: int) -> tuple[pa.RecordBatch, Metadata] | None:
-        """Return the next record batch with its metadata, None at the end."""
+    def _next(self, index: int) -> pa.Message | None:
+        """Return the next message, None at the end."""
         try:
-            record_batch, metadata = self._stream.read_next_batch_with_custom_metadata()
+            return self._messages.read_next_message()
         except StopIteration:
             return None
-        except (OSError, EOFError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             self._note_damage(f"cut short after {index} whole batches: {error}")
             return None
-        return record_batch, dict(metadata or {})
 
-    def _batch(
-        self, record_batch: pa.RecordBatch, metadata: Metadata, index: int
-    ) -> EventBatch | None:
-        """Return a record batch as events; None if it is damaged."""
-        seq = metadata.get(SEQ, b"")
+    def _decode(self, message: pa.Message, index: int) -> Record | None:
+        """Return the record in a message; None if it is damaged."""
         try:
-            validate(record_batch, self.schema)
-            batch = from_arrow(record_batch, self.schema, int(seq) if seq.isdigit() else index)
-        except (DataError, pa.ArrowException) as error:
-            self._note_damage(f"batch {index} (of {record_batch.num_rows} events): {error}")
+            return self._decoder.decode(message, index)
+        except DataError as error:
+            self._note_damage(error.message)
             return None
-        return batch if self._has_valid_checksum(batch, metadata, index) else None
-
-    def _has_valid_checksum(self, batch: EventBatch, metadata: Metadata, index: int) -> bool:
-        expected = metadata.get(CHECKSUM)
-        if expected is None:  # written by another program, or an earlier version
-            return True
-        got = checksum(metadata, checksum_buffers(batch, self.schema) if batch.events else ())
-        if got != expected:
-            self._note_damage(
-                f"batch {index} (of {batch.events} events): expected the checksum "
-                f"{expected.decode(errors='replace')}, got {got.decode()}: bytes have changed "
-                "since they were written"
-            )
-        return got == expected
 
     def _read_eor(self, metadata: Metadata) -> None:
-        if CHECKSUM in metadata and checksum(metadata, ()) != metadata[CHECKSUM]:
-            self._note_damage("end-of-run record: wrong checksum: bytes have changed")
         try:
             self.eor = msgspec.json.decode(metadata[EOR], type=Info)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -1,32 +1,23 @@
-"""Resume offset: the end of the last whole batch of a file that was cut short."""
+"""Resume offset: the end of the last whole batch of a file that was cut short.
+
+Only the end of the file is read, whatever its length: a record batch has its place in the file, and
+places are searched from the end. A file of an earlier version has none; the headers of all its
+messages are read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 from msgspec import Struct
 
-from sluice.pipeline.core.arrow import checksum_buffers, from_arrow, from_arrow_schema, validate
-from sluice.pipeline.core.errors import DataError
-from sluice.pipeline.core.schema import Schema
+from .metadata import COMMIT, CONTINUED, EOR, ROWS, FilePart, Info, Metadata, Place
+from .record_file import RecordFile
 
-from .metadata import (
-    BOR,
-    CHECKSUM,
-    COMMIT,
-    CONTINUED,
-    EOR,
-    ROWS,
-    FilePart,
-    Info,
-    Metadata,
-    checksum,
-    part_of,
-)
-
-_UNREADABLE = (OSError, EOFError, ValueError, DataError, pa.ArrowException)
+#: Bytes at the end of a file whose record batches are checked; more, if none of them is sound.
+_CHECKED_BYTES = 64 << 20
 
 
 class ResumeOffset(Struct, frozen=True, kw_only=True):
@@ -44,8 +35,6 @@ class ResumeOffset(Struct, frozen=True, kw_only=True):
         Number of record batches up to there.
     commits
         Latest commit records, oldest first.
-    complete
-        Whether `commits` has all commit records of the file.
     ended
         Whether the file has an end-of-run record, other than one that names the next file.
     part
@@ -57,58 +46,99 @@ class ResumeOffset(Struct, frozen=True, kw_only=True):
     rows: int
     batches: int
     commits: list[bytes]
-    complete: bool
     ended: bool
     part: FilePart | None = None
 
+    @property
+    def begin_of_run(self) -> Info:
+        """Begin-of-run record, decoded; `find_resume_offset` has checked it."""
+        return msgspec.json.decode(self.bor, type=Info)
 
-def find_resume_offset(path: Path, max_batches: int = 256) -> ResumeOffset:
+
+def find_resume_offset(
+    path: Path, enough: Callable[[bytes], bool] = lambda _: True
+) -> ResumeOffset:
     """Find the end of the last whole batch with a valid checksum.
 
     Parameters
     ----------
     path
         Path of the file, which no process writes.
-    max_batches
-        Number of batches, at the end of the file, whose metadata and checksums are read.
+    enough
+        Called with the oldest commit record found so far; whether no older ones are needed.
 
     Raises
     ------
     DataError
         If the file cannot be read, or its begin-of-run record is incomplete.
     """
-    try:
-        ends = _message_ends(path)
-        with path.open("rb") as file:
-            head = file.read(ends[0])
-            first = max(0, len(ends) - 1 - max_batches)
-            file.seek(ends[first])
-            recent = file.read(ends[-1] - ends[first])
-        schema = pa.ipc.read_schema(pa.py_buffer(head))
-        columns = from_arrow_schema(schema, str(path))
-        bor = schema.metadata[BOR]
-    except (*_UNREADABLE, IndexError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: cannot continue: expected a recording with a begin-of-run record: {error}"
-        ) from error
-    found = _valid_metadata(head + recent, columns)
-    closed = bool(found) and EOR in found[-1]
-    ended = closed and not _names_next_file(found[-1][EOR])
-    found = found[:-1] if closed else found
-    rows = int(found[-1].get(ROWS, b"0")) if found else 0
-    commits = [metadata[COMMIT] for metadata in found if COMMIT in metadata]
-    batches = first + len(found)
-    part = part_of(schema.metadata)
-    return ResumeOffset(
-        bor=bor,
-        end=ends[batches],
-        rows=rows,
-        batches=batches,
-        commits=commits,
-        complete=first == 0,
-        ended=ended,
-        part=part,
-    )
+    with RecordFile(path) as file:
+        places = file.places()
+        begin, found = _checked_end(file, places)
+        closed = bool(found) and EOR in found[-1][0]
+        batches = found[:-1] if closed else found
+        end = batches[-1][1] if batches else begin
+        commits = _commits(metadata for metadata, _ in batches)
+        while commits and not enough(commits[0]):
+            begin, older = _older_commits(file, places, begin)
+            if not older:
+                break
+            commits = older + commits
+        return ResumeOffset(
+            bor=file.bor,
+            end=end.offset,
+            rows=_rows(batches[-1][0]) if batches else 0,
+            batches=end.number,
+            commits=commits,
+            ended=closed and not _names_next_file(found[-1][0][EOR]),
+            part=file.part,
+        )
+
+
+def _checked_end(
+    file: RecordFile, places: Iterator[Place]
+) -> tuple[Place, list[tuple[Metadata, Place]]]:
+    """Return a place near the end, and metadata and end of the sound record batches from there on.
+
+    It is the first place if no sound record batch is found before.
+    """
+    max_bytes = _CHECKED_BYTES
+    for place in places:
+        if file.size - place.offset >= max_bytes:
+            if found := _sound(file, place):
+                return place, found
+            max_bytes *= 2
+    first = Place(file.head_bytes, 0)
+    return first, _sound(file, first)
+
+
+def _sound(file: RecordFile, place: Place) -> list[tuple[Metadata, Place]]:
+    return [(record.metadata, behind) for record, behind in file.records_from(place)]
+
+
+def _older_commits(
+    file: RecordFile, places: Iterator[Place], before: Place
+) -> tuple[Place, list[bytes]]:
+    """Return a place before another one, and the commit records between; none if damaged."""
+    if before.offset == file.head_bytes:
+        return before, []
+    begin = next((p for p in places if before.offset - p.offset >= _CHECKED_BYTES), None)
+    begin = begin or Place(file.head_bytes, 0)
+    found: list[Metadata] = []
+    for record, behind in file.records_from(begin):
+        found.append(record.metadata)
+        if behind == before:
+            return begin, _commits(found)
+    return begin, []
+
+
+def _commits(found: Iterable[Metadata]) -> list[bytes]:
+    return [metadata[COMMIT] for metadata in found if COMMIT in metadata]
+
+
+def _rows(metadata: Metadata) -> int:
+    rows = metadata.get(ROWS, b"")
+    return int(rows) if rows.isdigit() and len(rows) < 20 else 0
 
 
 def _names_next_file(eor: bytes) -> bool:
@@ -116,34 +146,3 @@ def _names_next_file(eor: bytes) -> bool:
         return CONTINUED in msgspec.json.decode(eor, type=Info)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
-
-
-def _message_ends(path: Path) -> list[int]:
-    """Return the offset of the end of each whole message, bytes; the first is the schema."""
-    ends: list[int] = []
-    with pa.OSFile(str(path)) as file:
-        messages = pa.ipc.MessageReader.open_stream(file)
-        while True:
-            try:
-                messages.read_next_message()
-            except (StopIteration, *_UNREADABLE):
-                return ends
-            ends.append(file.tell())
-
-
-def _valid_metadata(stream: bytes, columns: Schema) -> list[Metadata]:
-    """Return the metadata of the record batches before the first damaged one."""
-    found: list[Metadata] = []
-    reader = pa.ipc.open_stream(stream)
-    while True:
-        try:
-            record_batch, metadata = reader.read_next_batch_with_custom_metadata()
-            validate(record_batch, columns)
-            metadata = dict(metadata or {})
-            events = from_arrow(record_batch, columns)
-        except (StopIteration, *_UNREADABLE):
-            return found
-        held = checksum_buffers(events, columns) if events.events else ()
-        if metadata.get(CHECKSUM) != checksum(metadata, held):
-            return found
-        found.append(metadata)

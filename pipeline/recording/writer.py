@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -16,7 +17,20 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
 
 from .lock import lock
-from .metadata import BOR, CHECKSUM, COMMIT, EOR, PART, ROWS, SEQ, FilePart, Info, checksum
+from .metadata import (
+    BOR,
+    CHECKSUM,
+    COMMIT,
+    EOR,
+    PART,
+    PLACE,
+    ROWS,
+    SEQ,
+    FilePart,
+    Info,
+    Place,
+    checksum,
+)
 from .tail import ResumeOffset
 
 SUFFIX = ".arrows"
@@ -76,7 +90,8 @@ class RecordingWriter:
         self.events = tail.rows if tail else 0
         record = tail.bor if tail else msgspec.json.encode(bor or {})
         metadata = {BOR: record} | ({PART: msgspec.json.encode(part)} if part else {})
-        self._arrow_schema = to_arrow_schema(schema, metadata)
+        self._batches = tail.batches if tail else 0
+        self._arrow_schema = to_arrow_schema(schema, self._head_metadata(metadata))
         self._empty = pa.RecordBatch.from_pylist([], schema=self._arrow_schema)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = pa.OSFile(str(path), "ab")
@@ -89,6 +104,10 @@ class RecordingWriter:
         except OSError:
             self._file.close()
             raise
+
+    def _head_metadata(self, metadata: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return the metadata of the schema with its checksum."""
+        return metadata | {CHECKSUM: checksum(metadata, ())}
 
     def _begin(self, tail: ResumeOffset | None) -> None:
         """Write the schema, or truncate an existing file to its resume offset.
@@ -128,8 +147,7 @@ class RecordingWriter:
             content = [b for array in record_batch.columns for b in array.buffers() if b]
         else:
             record_batch, content = self._empty, []
-        metadata[CHECKSUM] = checksum(metadata, content)
-        self._append(record_batch, metadata)
+        self._append(record_batch, metadata, content)
         self.events = rows
 
     @property
@@ -146,15 +164,14 @@ class RecordingWriter:
     def end(self, eor: Info | None = None) -> None:
         """Write the end-of-run record and flush to the disk; OSError as for `write`."""
         record = msgspec.json.encode({"events": self.events, **(eor or {})})
-        metadata = {EOR: record}
-        metadata[CHECKSUM] = checksum(metadata, ())
         before = self.bytes
-        self._append(self._empty, metadata)
+        self._append(self._empty, {EOR: record}, ())
         try:
             os.write(self.descriptor, _END_OF_STREAM)
             os.fsync(self.descriptor)
         except OSError:
             self.bytes = before
+            self._batches -= 1
             self._truncate()
             raise
         self.bytes += len(_END_OF_STREAM)
@@ -163,13 +180,18 @@ class RecordingWriter:
         """Close without the end-of-run record, as after a failed write."""
         self._file.close()
 
-    def _append(self, record_batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> None:
+    def _append(
+        self, record_batch: pa.RecordBatch, metadata: dict[bytes, bytes], content: Iterable[Any]
+    ) -> None:
+        metadata[PLACE] = Place(self.bytes, self._batches).encode()
+        metadata[CHECKSUM] = checksum(metadata, content)
         try:
             self._stream.write_batch(record_batch, custom_metadata=metadata)
         except OSError:
             self._truncate()
             raise
         self.bytes = self._file.tell()
+        self._batches += 1
 
     def _truncate(self) -> None:
         """Remove what a failed write left after the last whole batch."""

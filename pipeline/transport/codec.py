@@ -8,11 +8,11 @@ import pyarrow as pa
 from sluice.pipeline.core.arrow import (
     from_arrow,
     from_arrow_schema,
-    is_compressed,
     to_arrow,
     to_arrow_schema,
     validate,
 )
+from sluice.pipeline.core.arrow_message import is_compressed
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError, ProtocolError
 from sluice.pipeline.core.schema import Schema

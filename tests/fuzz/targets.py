@@ -13,13 +13,20 @@ import numpy as np
 
 from sluice.kernels import wafer
 from sluice.pipeline.config.graph_file import parse_graph
-from sluice.pipeline.core.batch import EventBatch, Flag
+from sluice.pipeline.core.batch import EventBatch, Flag, concatenate
 from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.inference.repository import read_model
 from sluice.pipeline.journal import batch_record
-from sluice.pipeline.journal.commit import BatchResult, Journal, ModelSwapRecord, read_commit
-from sluice.pipeline.journal.resume_point import find_commits
+from sluice.pipeline.journal.commit import (
+    BatchResult,
+    CommitRecord,
+    Journal,
+    ModelSwapRecord,
+    read_commit,
+)
+from sluice.pipeline.journal.recorded_run import RecordedRun
+from sluice.pipeline.journal.resume_point import find_commits, read_resume_point
 from sluice.pipeline.recording import (
     Recording,
     RecordingWriter,
@@ -28,6 +35,7 @@ from sluice.pipeline.recording import (
     part_path,
 )
 from sluice.pipeline.sources.tables.csv.source import CsvSource
+from sluice.pipeline.tools.recording_summary import summarise_recording
 from sluice.pipeline.transport.batch_summary import BatchSummary, pack_summary, unpack_summary
 from sluice.pipeline.transport.codec import Codec, pack_schema, unpack_schema
 from sluice.pipeline.transport.curve_keys import read_public
@@ -115,6 +123,27 @@ def journal(data: bytes) -> None:
     Journal(commits[-1] if commits else None)
 
 
+def resume(data: bytes) -> None:
+    """A recording that a run is resumed from: engine and sink go on after the same batch."""
+    path = _file("resume.arrows", data)
+    point = read_resume_point(path)
+    _, commits = find_commits([path], point.commit.next)
+    assert (commits[-1] if commits else CommitRecord()) == point.commit
+
+
+def inspect(data: bytes) -> None:
+    """A recording that `sluice inspect` sums up."""
+    summary = summarise_recording(_file("inspect.arrows", data))
+    assert summary.whole == (summary.damage is None)
+
+
+def same_batches(data: bytes) -> None:
+    """A recorded run whose batches are processed again."""
+    run = RecordedRun(_file("run.arrows", data))
+    for _, batch in run.batches():
+        _touch(batch, run.schema)
+
+
 def commit(data: bytes) -> None:
     """A commit record."""
     found = read_commit(data, "fuzzed")
@@ -167,8 +196,8 @@ def key(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f
-    for f in (message, record_batch, schema, summary, text, recording, part, journal, commit,
-              manifest, csv, words, graph, key)
+    for f in (message, record_batch, schema, summary, text, recording, part, journal, resume,
+              inspect, same_batches, commit, manifest, csv, words, graph, key)
 }  # fmt: skip
 
 
@@ -250,8 +279,9 @@ def _commit() -> bytes:
 
 def _journal() -> bytes:
     path = _FOLDER / "seed.journal.arrows"
-    writer = RecordingWriter(path, SCHEMA, {"run": 1})
-    writer.write(_batch(), _commit())
+    bor = {"run": 1, "config": {"sink": {"options": {"keep": "all"}}}}
+    writer = RecordingWriter(path, SCHEMA, bor)
+    writer.write(concatenate([_batch(), _batch()]), _commit())
     writer.close_incomplete()
     return path.read_bytes()
 
@@ -305,6 +335,9 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "recording": lambda: [_recording(), _journal(), *_parts()],
     "part": lambda: [_parts()[1]],
     "journal": lambda: [_journal()],
+    "resume": lambda: [_journal()],
+    "inspect": lambda: [_recording(), _journal(), *_parts()],
+    "same_batches": lambda: [_journal()],
     "commit": lambda: [_commit()],
     "manifest": lambda: [_manifest()],
     "csv": _tables,
