@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -13,6 +12,8 @@ from multiprocessing import active_children, get_context
 
 from rich.console import Console
 from rich.progress import Progress
+
+from sluice.pipeline.system.parent import end_with_parent
 
 Scores = dict[str, float]
 #: A function and its arguments after the run.
@@ -46,10 +47,6 @@ def _one_core() -> None:
     torch.set_num_threads(1)
 
 
-#: Option of prctl(2): the signal that a process gets when its parent has exited.
-_PR_SET_PDEATHSIG = 1
-
-
 @contextmanager
 def process_pool(
     count: int, prepare: Callable[[], None] | None = None
@@ -79,10 +76,7 @@ def process_pool(
 def _begin(parent: int, prepare: Callable[[], None] | None) -> None:
     # An interrupt from a terminal reaches all; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        # The parent exited before prctl was called: no signal will come.
-        os._exit(1)
+    end_with_parent(parent)
     if prepare is not None:
         prepare()
 

@@ -146,6 +146,11 @@ class BatchingPolicy:
         """Events of a full batch on the current rung."""
         return self._full_events(self.curves[self.rung])
 
+    @property
+    def full_service_s(self) -> float:
+        """Service time of a full batch on the current rung, s."""
+        return self.curves[self.rung](self.target_events)
+
     def required_s(self, events: int, rung: int) -> float:
         """Return the worker time that `events` events need on a rung, s.
 

@@ -16,7 +16,7 @@ class RunTime(Enum):
     PAUSED = "paused"
     #: No worker had credit: the source had to wait, or shed.
     BUSY = "busy"
-    #: No worker was ready.
+    #: No worker was ready, or nothing was committed although batches were in flight.
     DOWN = "down"
 
 

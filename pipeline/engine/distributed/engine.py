@@ -19,7 +19,6 @@ from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.engine.workers.batch_token import TokenKey, new_secret
 from sluice.pipeline.engine.workers.router import open_router
-from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Header, Kind
 
@@ -28,6 +27,7 @@ from .liveness import StallWatchdog
 from .message_handler import MessageHandler
 from .sessions import Sessions
 from .sink_channel import SinkChannel
+from .state_clock import StateClock
 from .supervisor import READY_TIMEOUT_S
 from .swap_coordinator import SwapCoordinator
 from .worker_pool import WorkerPool
@@ -104,12 +104,13 @@ class DistributedEngine:
 
     def run(self) -> None:
         """Feed workers until the source is exhausted and the sink has committed everything."""
+        self._clock = StateClock(self._context, self._pool, self._dispatcher, self._watchdog)
         try:
             self._loop()
         except SluiceError as error:
             self._failure = self._failure or error
         finally:
-            self._accounting.enter_state(self._run_time(), time.monotonic_ns())
+            self._clock.record()
             self._swaps.epochs.close()
             failure = self._failure
             self._dispatcher.fail_all(failure.message if failure else "the engine broke off")
@@ -128,7 +129,7 @@ class DistributedEngine:
                 self._supervise_periodically()
             self._assign_batches(paused=reader.is_paused())
             self._accounting.record_losses(source.losses(), "source")
-            self._accounting.enter_state(self._run_time(), time.monotonic_ns())
+            self._clock.record()
             if source.exhausted:
                 if not in_flight:
                     break
@@ -228,13 +229,6 @@ class DistributedEngine:
             except ProtocolError as error:
                 self._messages.record_error(error)
             self._failure = self._failure or self._messages.failure
-
-    def _run_time(self) -> RunTime:
-        if self._context.control.paused:
-            return RunTime.PAUSED
-        if not self._pool.working:
-            return RunTime.DOWN
-        return RunTime.BUSY if self._dispatcher.in_flight.blocked else RunTime.LIVE
 
     def _poll_timeout(self) -> float:
         """Return the time until the source may have a batch, s, up to `_MAX_POLL_S`."""

@@ -25,9 +25,14 @@ class StallWatchdog:
         """Record that a batch was committed, or that none could be."""
         self._progress_s = time.monotonic()
 
+    @property
+    def without_commit_s(self) -> float:
+        """Time since a batch was committed, or since none could be, s."""
+        return time.monotonic() - self._progress_s
+
     def check(self, workers: Sequence[str]) -> None:
         """Raise RunError, naming the workers that have batches, if the timeout has passed."""
-        if time.monotonic() - self._progress_s > self._timeout_s:
+        if self.without_commit_s > self._timeout_s:
             raise RunError(
                 f"no batch came back for {self._timeout_s:g} s; waiting for {', '.join(workers)}",
                 hint="raise workers.stall_timeout if a batch may take that long",

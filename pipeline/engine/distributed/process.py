@@ -15,6 +15,7 @@ from sluice.pipeline.config.plugins import module_of
 from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine import workers
 from sluice.pipeline.engine.workers.process_spec import ProcessSpec
+from sluice.pipeline.system.fork_server.child import ChildProcess
 from sluice.pipeline.system.fork_server.client import ForkServer
 
 _LOG = logging.getLogger("sluice.engine")
@@ -50,6 +51,23 @@ def start_fork_server(config: GraphConfig, *, fork_now: bool = False) -> ForkSer
     return ForkServer(list(dict.fromkeys(modules)), fork_now=fork_now)
 
 
+def write_spec(role: str, spec: ProcessSpec, folder: Path) -> tuple[str, str]:
+    """Write the start-up parameters of a process; return its module and argument.
+
+    Parameters
+    ----------
+    role
+        Module of `engine.workers` that it runs.
+    spec
+        Start-up parameters.
+    folder
+        Folder for the file.
+    """
+    path = folder / f"{spec.name}.json"
+    _write_private(path, msgspec.json.encode(spec))
+    return f"{_WORKERS}.{role}", str(path)
+
+
 class Process:
     """One child process with a role: ``compute`` or ``sink``.
 
@@ -59,22 +77,18 @@ class Process:
         Module of `engine.workers` that it runs.
     spec
         Start-up parameters.
-    folder
-        Folder for the file with the start-up parameters.
-    fork_server
-        Fork server that starts it.
+    child
+        The process, running.
     """
 
-    def __init__(self, role: str, spec: ProcessSpec, folder: Path, fork_server: ForkServer) -> None:
+    def __init__(self, role: str, spec: ProcessSpec, child: ChildProcess) -> None:
         self.name = spec.name
         self.role = role
         self.spec = spec
         self.ready = False
         self.started_s = time.monotonic()
         self._kill_reason = ""
-        path = folder / f"{spec.name}.json"
-        _write_private(path, msgspec.json.encode(spec))
-        self._child = fork_server.spawn(f"{_WORKERS}.{role}", str(path))
+        self._child = child
 
     @property
     def pid(self) -> int:

@@ -23,7 +23,7 @@ from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.system.cpu_scheduling import change_policy
 from sluice.pipeline.transport.protocol import Header, Kind
 
-from .process import Process, start_fork_server
+from .process import Process, start_fork_server, write_spec
 from .restart_policy import RestartPolicy
 from .sessions import Sessions
 
@@ -68,6 +68,8 @@ class Supervisor:
         self._restarts = RestartPolicy(config.workers.restarts, window_s)
         #: Processes that have exited, and the time of their restart, s of CLOCK_MONOTONIC.
         self._restart_at_s: dict[str, float] = {}
+        #: Role and start-up parameters of the process that the fork server starts now.
+        self._starting: tuple[str, ProcessSpec] | None = None
         self._metered: set[str] = set()
         self._cores = os.sched_getaffinity(0)
         live = context.source.socket is not None
@@ -124,6 +126,7 @@ class Supervisor:
 
     def on_ready(self, name: str) -> None:
         """Record that a process is ready; add its meters to the accounting."""
+        self._take_started()  # its HELLO may be read before the fork server's answer
         process = self._processes[name]
         process.ready = True
         if process.role == "compute" and name not in self._metered:
@@ -154,6 +157,9 @@ class Supervisor:
     def restart_due(self, first_seq: int) -> None:
         """Restart the processes whose delay is over; kill those that did not get ready in time.
 
+        It does not wait for the fork server: a process that is requested now is running at a later
+        call.
+
         Parameters
         ----------
         first_seq
@@ -165,13 +171,15 @@ class Supervisor:
             If the fork server has exited and no restarts are left.
         """
         now = time.monotonic()
-        can_fork = self._fork_server.ensure_running()
-        for name in [name for name, due in self._restart_at_s.items() if can_fork and due <= now]:
-            del self._restart_at_s[name]
-            restarts = self._context.accounting.record_restart(name)
-            process = self._processes[name]
-            self._spawn(process.role, name, first_seq, process.spec.segment)
-            self._processes[name].log_restart(restarts)
+        self._take_started()
+        can_fork = self._fork_server.ensure_running() and self._starting is None
+        due = next((name for name, at_s in self._restart_at_s.items() if at_s <= now), None)
+        if can_fork and due is not None:
+            process = self._processes[due]
+            spec = self._spec(process.role, due, first_seq, process.spec.segment)
+            self._starting = process.role, spec
+            run_directory = self._context.run_directory
+            self._fork_server.request(*write_spec(process.role, spec, run_directory))
         for process in self._processes.values():
             if not process.ready and now - process.started_s > READY_TIMEOUT_S:
                 process.end()
@@ -182,11 +190,26 @@ class Supervisor:
             self._restarts.delay_s(FORK_SERVER, crash, now)
             self._context.accounting.record_restart(FORK_SERVER)
 
+    def _take_started(self) -> None:
+        """Take the process that the fork server was asked to start, if it has."""
+        if self._starting is None:
+            return
+        child = self._fork_server.take_child()
+        role, spec = self._starting
+        if child is not None:
+            del self._restart_at_s[spec.name]
+            restarts = self._context.accounting.record_restart(spec.name)
+            self._processes[spec.name] = Process(role, spec, child)
+            self._processes[spec.name].log_restart(restarts)
+        if not self._fork_server.requested:  # it has exited if there is no child: ask the next one
+            self._starting = None
+
     def end(self, *, failed: bool) -> None:
         """Send STOP to every process; kill those that do not end in time."""
         os.sched_setaffinity(0, self._cores)
         if self._batch_scheduling:
             change_policy(os.SCHED_BATCH, os.SCHED_OTHER)
+        self._fork_server.cancel()
         for name in self._processes:
             self._sessions.send(name, Header(Kind.STOP))
         deadline = time.monotonic() + (_FAILED_EXIT_TIMEOUT_S if failed else _EXIT_TIMEOUT_S)
@@ -197,6 +220,12 @@ class Supervisor:
             self._fork_server.close()
 
     def _spawn(self, role: str, name: str, first_seq: int | None = None, segment: int = 0) -> None:
+        """Start a process and wait until it runs."""
+        spec = self._spec(role, name, first_seq, segment)
+        child = self._fork_server.spawn(*write_spec(role, spec, self._context.run_directory))
+        self._processes[name] = Process(role, spec, child)
+
+    def _spec(self, role: str, name: str, first_seq: int | None, segment: int) -> ProcessSpec:
         context = self._context
         cores = (
             self._worker_cores[int(name.rpartition("-")[2])]
@@ -206,7 +235,7 @@ class Supervisor:
         # A restarted process goes on counting in the same file.
         meters = context.run_directory / f"{name}.meters"
         epochs = self._epochs
-        spec = ProcessSpec(
+        return ProcessSpec(
             name=name, session=self._sessions.open(name).number, config=epochs.config,
             source=tuple(context.source.schema),
             ingest_endpoint=self._endpoint,
@@ -218,4 +247,3 @@ class Supervisor:
             segment=segment, batch_scheduling=self._batch_scheduling,
             token_secret=self._token_secret if role == "sink" else "",
         )  # fmt: skip
-        self._processes[name] = Process(role, spec, context.run_directory, self._fork_server)

@@ -41,7 +41,7 @@ _SWAP_POLL_S = 0.02
 
 def start(path: str) -> int:
     """Run a compute worker with the specification in `path`; return the exit code."""
-    return run_process(run_worker, path)
+    return run_process(run_worker, path, ends_with_engine=True)
 
 
 def run_worker(spec: ProcessSpec, ingest: IngestSocket) -> None:

@@ -28,6 +28,7 @@ from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.sinks.base import Keep
 from sluice.pipeline.system.cpu_scheduling import SWITCH_INTERVAL_S, change_policy
 from sluice.pipeline.system.log import configure_child
+from sluice.pipeline.system.parent import end_with_parent
 from sluice.pipeline.transport.protocol import Header, Kind, Session
 from sluice.pipeline.transport.socket import Socket, terminate
 
@@ -201,13 +202,18 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
         return os.getppid() != self.parent_pid
 
 
-def run_process(role: Callable[[ProcessSpec, IngestSocket], None], path: str) -> int:
+def run_process(
+    role: Callable[[ProcessSpec, IngestSocket], None], path: str, *, ends_with_engine: bool = False
+) -> int:
     """Run this process role with the specification in `path`; return the exit code.
 
     A failure is sent to ingest as an ERROR message, which ends the run. The loss of a device is
     not: it only ends this process, which is then restarted. The exit code is that of the error.
+    With `ends_with_engine` the process is killed when the engine exits, whatever it does then.
     """
     spec = msgspec.json.decode(Path(path).read_bytes(), type=ProcessSpec)
+    if ends_with_engine:
+        end_with_parent(spec.parent_pid)
     configure_child(spec.name, spec.run)
     _LOG.debug("started as pid %d", os.getpid(), extra=fields("process-started", pid=os.getpid()))
     os.sched_setaffinity(0, spec.cores.others)  # inherited by threads started later

@@ -146,6 +146,8 @@ class SinkWorker:
             except OSError as error:
                 self._on_write_error(error)
                 self._heartbeat.send_if_due()
+                if self._spec.is_orphaned():
+                    return
                 if self._ingest.poll(RETRY_S) and not self._on_ingest_message():
                     self._eor = None
             else:

@@ -11,9 +11,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 
 from sluice.pipeline.core.errors import RunError
@@ -57,11 +58,14 @@ class ForkServer:
     ----------
     crashes
         Descriptions of the exits of fork servers, not yet taken by the caller.
+    requested
+        Module and argument of the child that was requested and is not taken yet; empty if none.
     """
 
     def __init__(self, modules: Sequence[str], *, fork_now: bool = False) -> None:
         self._modules = tuple(modules)
         self.crashes: list[str] = []
+        self.requested = ""
         self._launch(fork_now=fork_now)
 
     def _launch(self, *, fork_now: bool) -> None:
@@ -83,7 +87,7 @@ class ForkServer:
 
     def ensure_running(self) -> bool:
         """Replace the process if it has exited, without waiting; return whether it can fork now."""
-        if self._child.exit_code is not None:
+        if self._child.exit_code is not None and not self.requested:
             self._replace()
         if not self._ready:
             self._ready = self._receive(0.0) == READY
@@ -99,16 +103,62 @@ class ForkServer:
         RunError
             If the system refuses another process, or the fork server exits repeatedly.
         """
-        request = module.encode() + SEPARATOR + argument.encode()
         for _ in range(2):
-            answer = self._request(request)
-            if answer.startswith(ERROR_PREFIX):
-                why = answer.removeprefix(ERROR_PREFIX).decode()
-                raise RunError(f"cannot start {module} {argument}: {why}")
-            if answer:
-                return ChildProcess(int(answer))
+            if self._await_ready():
+                self.request(module, argument)
+                while self.requested:
+                    if child := self.take_child(wait_s=_REPLY_TIMEOUT_S):
+                        return child
+                self._child.wait(_EXIT_TIMEOUT_S)
             self._replace()
         raise RunError(f"cannot start {module} {argument}: {self.crashes[-1]}")
+
+    def request(self, module: str, argument: str) -> None:
+        """Ask for a child as `spawn` does, without waiting; `take_child` returns it.
+
+        Meanwhile this process adopts descendants whose own parent exits.
+        """
+        self.requested = f"{module} {argument}"
+        self._requested_s = time.monotonic()
+        self._subreaper_before = _set_subreaper(1)
+        self._channel.settimeout(0.0)
+        with suppress(OSError):  # it has exited: no reply comes
+            self._channel.send(module.encode() + SEPARATOR + argument.encode())
+
+    def take_child(self, wait_s: float = 0.0) -> ChildProcess | None:
+        """Return the child that was requested last; None while there is no reply.
+
+        Parameters
+        ----------
+        wait_s
+            Time to wait for the reply, s.
+
+        Raises
+        ------
+        RunError
+            If the system refuses another process.
+        """
+        has_exited = self._child.exit_code is not None  # a reply may still be there
+        answer = self._receive(wait_s)
+        if not answer and not has_exited:
+            if time.monotonic() - self._requested_s >= _REPLY_TIMEOUT_S:
+                self._child.kill()  # it hangs
+            return None
+        what, self.requested = self.requested, ""
+        _set_subreaper(self._subreaper_before)
+        if answer.startswith(ERROR_PREFIX):
+            why = answer.removeprefix(ERROR_PREFIX).decode()
+            raise RunError(f"cannot start {what}: {why}")
+        return ChildProcess(int(answer)) if answer else None
+
+    def cancel(self) -> None:
+        """Kill the child that was requested and not taken, or the fork server if it hangs."""
+        while self.requested:
+            with suppress(RunError):  # then there is no child
+                child = self.take_child(wait_s=_REPLY_TIMEOUT_S)
+                if child is not None:
+                    child.kill()
+                    child.wait(_EXIT_TIMEOUT_S)
 
     def close(self) -> None:
         """End the fork server; its children keep running."""
@@ -124,23 +174,11 @@ class ForkServer:
         self._channel.close()
         self._launch(fork_now=False)
 
-    def _request(self, request: bytes) -> bytes:
-        """Send a request and return the reply; empty if the fork server failed."""
-        with _as_subreaper():
-            try:
-                if not self._ready and self._receive(_READY_TIMEOUT_S) != READY:
-                    return b""
-                self._ready = True
-                self._channel.settimeout(_REPLY_TIMEOUT_S)
-                self._channel.send(request)
-            except OSError:
-                return b""
-            answer = self._receive(_REPLY_TIMEOUT_S)
-            if not answer:  # it hangs; a reply may still come until it is killed
-                self._child.kill()
-                self._child.wait(_EXIT_TIMEOUT_S)
-                answer = self._receive(0.0)
-            return answer
+    def _await_ready(self) -> bool:
+        """Wait until it is ready; False if it has exited or takes too long."""
+        if not self._ready:
+            self._ready = self._receive(_READY_TIMEOUT_S) == READY
+        return self._ready
 
     def _receive(self, timeout_s: float) -> bytes:
         """Return the next message of the fork server; empty after a timeout or its exit."""
@@ -155,15 +193,24 @@ def _fork(channel: socket, modules: Sequence[str]) -> int:
     preload(modules)
     sys.stdout.flush()
     sys.stderr.flush()
+    parent_pid = _parent_pid()
     pid = os.fork()
     if not pid:
-        exit_after(lambda: _run_server(channel))
+        exit_after(lambda: _run_server(channel, parent_pid))
     return pid
 
 
-def _run_server(channel: socket) -> int:
+def _parent_pid() -> int:
+    """Return this process's id for a child that shall end with it.
+
+    0 outside the main thread: the child would end with the thread that started it.
+    """
+    return os.getpid() if threading.current_thread() is threading.main_thread() else 0
+
+
+def _run_server(channel: socket, parent_pid: int) -> int:
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    daemonise(channel)
+    daemonise(channel, parent_pid)
     serve(channel)
     return 0
 
@@ -172,7 +219,7 @@ def _start_interpreter(channel: socket, modules: Sequence[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
     try:
         return os.posix_spawn(
-            sys.executable, [sys.executable, "-m", __package__, *modules],
+            sys.executable, [sys.executable, "-m", __package__, str(_parent_pid()), *modules],
             _SINGLE_THREADED_ENV | os.environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_FD)],
         )  # fmt: skip
@@ -180,15 +227,11 @@ def _start_interpreter(channel: socket, modules: Sequence[str]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def _as_subreaper() -> Iterator[None]:
-    """Make this process the parent of descendants whose own parent exits (a subreaper)."""
+def _set_subreaper(value: int) -> int:
+    """Make this process the parent of descendants whose own parent exits, or not; return before."""
     before = ctypes.c_int()
     _libc.prctl(_GET_SUBREAPER, ctypes.byref(before), 0, 0, 0)
-    if _libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0):
+    if _libc.prctl(_SET_SUBREAPER, value, 0, 0, 0):
         number = ctypes.get_errno()
         raise RunError(f"cannot become a child subreaper: {os.strerror(number)}")
-    try:
-        yield
-    finally:
-        _libc.prctl(_SET_SUBREAPER, before.value, 0, 0, 0)
+    return before.value

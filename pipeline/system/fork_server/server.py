@@ -21,6 +21,8 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from sluice.pipeline.system.parent import end_with_parent
+
 READY, PROCEED = b"ready", b"go"
 #: SEPARATOR stands between module and argument of a request; ERROR_PREFIX begins an error reply.
 SEPARATOR, ERROR_PREFIX = b"\0", b"!"
@@ -38,8 +40,13 @@ def preload(modules: Iterable[str]) -> None:
     gc.freeze()  # keeps the collector from writing to, and so copying, memory shared with children
 
 
-def daemonise(channel: socket) -> None:
-    """Ignore `IGNORED_SIGNALS`; close all descriptors but the standard ones and `channel`."""
+def daemonise(channel: socket, parent_pid: int) -> None:
+    """Ignore `IGNORED_SIGNALS`; close all descriptors but the standard ones and `channel`.
+
+    Unless `parent_pid` is 0 the process is killed when its parent exits, also while it is stopped.
+    """
+    if parent_pid:
+        end_with_parent(parent_pid)
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)

@@ -36,6 +36,7 @@ test.broken = faulty_components:Broken
 test.cold = faulty_components:Cold
 test.poison = faulty_components:Poison
 test.hang = faulty_components:Hang
+test.spin = faulty_components:Spin
 [sluice.monitors]
 test.slow = faulty_components:SlowWatch
 [sluice.sources]

@@ -101,6 +101,15 @@ class Poison(Delay):
         return batch
 
 
+class Spin(Delay):
+    """Never returns from a batch with one of the events."""
+
+    def process(self, batch):
+        while self.hit(batch):
+            pass
+        return batch
+
+
 class Hang(Delay):
     """Sleeps for an hour on some events; where `once` names a file, only the first time."""
 

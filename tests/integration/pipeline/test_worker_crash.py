@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import signal
 import time
@@ -89,6 +90,53 @@ def test_killing_the_fork_server_costs_nothing_and_the_next_forks_workers(
     assert report["restarts"] == {"fork_server": 1, "compute-0": 1}
     assert report["events"]["offered"] == 20_000
     assert report["events"]["failed"] == 0
+
+
+def test_a_fork_server_that_stands_still_does_not_hold_up_the_run(
+    launch, http, slow_graph, wafers, tmp_path, load_report
+):
+    """The other worker goes on; the one that was killed is started by the next fork server."""
+    command = replay(launch, http, wafers, slow_graph(0.05), tmp_path, "still", "--workers", 2)
+    http.settled(command, 500)
+    (fork_server,) = command.workers("fork-server")
+    fork_server.suspend()
+    command.workers()[0].kill()
+    settled, longest_s, since = 0, 0.0, time.monotonic()
+    while since < (now := time.monotonic()) and settled < 10_000:
+        _, text = http.get("/status")
+        events = json.loads(text)["report"]["events"]
+        if (number := sum(events.values()) - events["offered"]) != settled:
+            settled, longest_s, since = number, max(longest_s, now - since), now
+        assert now - since < 30
+        time.sleep(0.02)
+    assert longest_s < 3.0
+    done = command.finish()
+    assert done.code == 0, done
+    report = load_report(tmp_path / "still.json")
+    assert report["events"]["offered"] == 20_000
+    assert report["events"]["failed"] == 0
+    assert report["restarts"]["fork_server"] == 1
+
+
+@pytest.mark.parametrize("killed", ["spins", "stands still"])
+def test_workers_end_with_their_engine_whatever_they_do(
+    killed, launch, http, make_graph, wafers, tmp_path, remove_run_folders
+):
+    spin = {"use": "test.spin", "name": "spin", "ids": [500]}
+    graph = make_graph(first=[spin], sink=SINK, graph={"batch_events": 200})
+    command = replay(launch, http, wafers, graph, tmp_path, "spin")
+    http.ready(command)
+    workers = [*command.workers(), *command.workers("sink"), *command.workers("fork-server")]
+    assert len(workers) == 3
+    if killed == "stands still":
+        workers[0].suspend()
+    command.signal(signal.SIGKILL)
+    gone, alive = psutil.wait_procs(workers, 10)
+    for process in alive:
+        process.kill()
+    assert not alive
+    assert len(gone) == 3
+    remove_run_folders()
 
 
 def test_a_batch_that_kills_its_worker_once_is_processed_by_the_next(

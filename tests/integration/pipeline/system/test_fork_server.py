@@ -21,8 +21,13 @@ import json, os, signal, sys, time
 from pathlib import Path
 
 
+from sluice.pipeline.system.parent import end_with_parent
+
+
 def start(argument):
     instructions = json.loads(argument)
+    if "parent" in instructions:
+        end_with_parent(instructions["parent"])
     if instructions.get("out"):
         print("said on stdout", flush=True)
         sys.stdout.write("left in the buffer")
@@ -177,6 +182,44 @@ def test_one_that_hangs_is_killed_and_replaced(fork_server, monkeypatch):
     assert len(fork_server.crashes) == 1
 
 
+def test_a_child_whose_parent_is_another_already_ends_at_once(fork_server):
+    """As if the engine had exited before the child could ask to end with it."""
+    child = spawn(fork_server, parent=os.getppid(), sleep=60)
+    assert child.wait(20)
+    assert child.exit_code == 1
+
+
+def test_a_request_does_not_wait_for_one_that_hangs(fork_server, monkeypatch):
+    """As in a run, which goes on meanwhile: it is replaced, and asked again."""
+    monkeypatch.setattr("sluice.pipeline.system.fork_server.client._REPLY_TIMEOUT_S", 0.5)
+    wait_until(fork_server.ensure_running)
+    os.kill(fork_server.pid, signal.SIGSTOP)
+    longest_s, found = 0.0, []
+    deadline = time.monotonic() + 30
+    while not found and time.monotonic() < deadline:
+        began = time.monotonic()
+        if fork_server.requested:
+            child = fork_server.take_child()
+            found += [child] if child else []
+        elif fork_server.ensure_running():
+            fork_server.request("child_modules", json.dumps({"code": 6}))
+        longest_s = max(longest_s, time.monotonic() - began)
+        time.sleep(0.005)
+    (child,) = found
+    assert child.wait(20)
+    assert child.exit_code == 6
+    assert longest_s < 0.4  # a fork of the tester, or to start an interpreter, takes a part of it
+    assert len(fork_server.crashes) == 1
+
+
+def test_a_request_that_is_cancelled_leaves_no_child(fork_server, ours):
+    wait_until(fork_server.ensure_running)
+    fork_server.request("child_modules", json.dumps({"sleep": 60}))
+    fork_server.cancel()
+    assert not fork_server.requested
+    assert ours() == [fork_server.pid]
+
+
 # A fork of the tester, which holds a gigabyte, takes a tenth of a second.
 @pytest.mark.parametrize(
     "fork_server", [pytest.param("fork", marks=pytest.mark.long), "program"], indirect=True
@@ -241,6 +284,23 @@ def test_the_fork_server_ends_with_its_engine_and_ignores_what_reaches_the_group
             with pytest.raises(psutil.TimeoutExpired):
                 fork_server.wait(0.2)
             assert child.is_running()
+            engine.kill()
+            fork_server.wait(10)
+        finally:
+            engine.kill()
+            for process in (fork_server, child):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+@pytest.mark.parametrize("kind", ["fork", "program"])
+def test_a_fork_server_that_is_stopped_ends_with_its_engine(kind, parts):
+    engine = subprocess.Popen([sys.executable, "-c", ENGINE, kind], stdout=subprocess.PIPE,
+                              text=True, start_new_session=True)  # fmt: skip
+    with engine:
+        fork_server, child = map(psutil.Process, map(int, engine.stdout.readline().split()))
+        try:
+            fork_server.suspend()
             engine.kill()
             fork_server.wait(10)
         finally:
