@@ -43,7 +43,7 @@ def check(
     run_number: RunNumber = None,
     as_json: _Json = False,
 ) -> None:
-    """Check a graph without running it: options, every column, every model's golden outputs."""
+    """Check a graph without running it: options, every column, the outputs of every model."""
     from msgspec.structs import replace
 
     from sluice.pipeline.config.graph_file import load_graph
@@ -82,6 +82,8 @@ def _print_check(checked: GraphCheck) -> None:
         ("worker → sink:  ", checked.outputs),
     ):
         console.print(f"{name} {specs(columns)}", highlight=False, soft_wrap=True)
+    for note in checked.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     console.print("[green]fine[/]: every join fits, every model gave its golden outputs")
 
 
@@ -201,12 +203,17 @@ def _model_row(card: dict[str, Any]) -> tuple[str, ...]:
         f"{card['name']}/{card['version']}",
         card["family"],
         card["precision"],
-        ", ".join(tensor["name"] for tensor in card["inputs"]),
+        ", ".join(tensor["name"] for tensor in card["inputs"]) + _blocks(card["fixed_batch"]),
         ", ".join(tensor["name"] for tensor in card["outputs"]),
         f"{card['bytes']:,}",
         "\n".join(_measured(card["metrics"], card["card"]["published"])),
         card["card"]["reference"],
     )
+
+
+def _blocks(events: int) -> str:
+    """Describe the number of events that each call of a model takes; 0 for any number."""
+    return f" (in blocks of {events})" if events else ""
 
 
 def _measured(metrics: dict[str, float], published: list[dict[str, Any]]) -> Iterator[str]:

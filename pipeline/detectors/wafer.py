@@ -197,6 +197,10 @@ class Emd:
         self._expect(self._decoder, {"latent_q"}, {"fraction"})
         self._expect(self._surrogate, {"p", "q"}, {"emd"})
 
+    def models(self) -> tuple[tuple[Model, str], ...]:
+        """Return decoder and surrogate, with the backend."""
+        return ((self._decoder, self._backend), (self._surrogate, self._backend))
+
     def open(self, events: int) -> None:
         """Load both models."""
         where = f"monitor {self.name!r}"

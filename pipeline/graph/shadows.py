@@ -16,10 +16,10 @@ from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME, Array, Column, Schema
-from sluice.pipeline.inference.repository import find_model_by_label
+from sluice.pipeline.inference.repository import Model, find_model_by_label
 from sluice.pipeline.metrics.shadow_meter import ShadowMeter
 from sluice.pipeline.stages.base import Stage
-from sluice.pipeline.stages.capabilities import BindsInputs, Decides, HasShadows
+from sluice.pipeline.stages.capabilities import BindsInputs, Decides, HasShadows, LoadsModels
 
 #: Maximum number of events of earlier batches that a sample may hold beside one batch.
 _EXTRA_EVENTS = 512
@@ -88,6 +88,11 @@ class Shadow:
                 "stage: its earlier values are not kept for a shadow"
             )
         return Schema((EVENT_ID, OUTCOME, DECISION)).merge(reads.values())
+
+    def models(self) -> tuple[tuple[Model, str], ...]:
+        """Return the models that its stages load, with their backends."""
+        stages = (stage for stage in self._stages if isinstance(stage, LoadsModels))
+        return tuple(pair for stage in stages for pair in stage.models())
 
     def load(self, events: int) -> None:
         """Load and check the model and open the stages; raise if that fails."""

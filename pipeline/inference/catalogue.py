@@ -8,6 +8,7 @@ import msgspec
 
 from sluice.pipeline.core.errors import ModelError
 
+from .onnx_file import read_onnx_file
 from .repository import all_models, read_model
 
 
@@ -17,7 +18,8 @@ class Catalogue(NamedTuple):
     Attributes
     ----------
     models
-        Manifests of the valid models as plain values, with the size of the model file as ``bytes``.
+        Manifests of the valid models as plain values, with ``bytes``, the size of the model file,
+        and ``fixed_batch``, the number of events that each call takes, 0 for any number.
     refused
         Error messages of the models that cannot be used.
     """
@@ -36,5 +38,7 @@ def read_catalogue() -> Catalogue:
             found.refused.append(error)
         else:
             size = model.path.stat().st_size
-            found.models.append({**msgspec.to_builtins(model.manifest), "bytes": size})
+            fixed = read_onnx_file(model.path, model.label).fixed_batch
+            more = {"bytes": size, "fixed_batch": fixed}
+            found.models.append({**msgspec.to_builtins(model.manifest), **more})
     return found

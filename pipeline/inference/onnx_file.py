@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: versions, operators, and the files that hold its weights.
+"""What an ONNX file says of itself: versions, tensors, operators, and the files with its weights.
 
 Only these fields of the protocol buffer are read, so that a run needs no package ``onnx``.
 """
@@ -27,6 +27,8 @@ _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 #: Maximum depth of messages inside messages: subgraphs inside the nodes of subgraphs.
 _MAX_DEPTH = 64
 
+#: Shape of a tensor, None for an axis of any size; None for any shape.
+Shape = tuple[int | None, ...] | None
 Value = int | memoryview
 Fields = dict[int, list[Value]]
 
@@ -44,18 +46,28 @@ class OnnxFile(Struct, frozen=True, kw_only=True):
         Names of the operators of all nodes, those of subgraphs included.
     external
         Locations of the files with weights outside the ONNX file, relative to its folder.
+    inputs, outputs
+        Shape of each tensor by name, with None for an axis of any size; None for any shape.
     """
 
     ir_version: int
     opsets: dict[str, int]
     operators: frozenset[str]
     external: tuple[str, ...]
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
 
     @property
     def versions(self) -> str:
         """The versions for messages, such as ``IR version 10, opset ai.onnx 20``."""
         opsets = ", ".join(f"{domain} {number}" for domain, number in self.opsets.items())
         return f"IR version {self.ir_version}, opset {opsets or 'none'}"
+
+    @property
+    def fixed_batch(self) -> int:
+        """Number of events that each call takes; 0 for any number."""
+        sizes = {shape[0] for shape in self.inputs.values() if shape} - {None}
+        return min(sizes, default=0) or 0
 
 
 def read_onnx_file(path: Path, label: str) -> OnnxFile:
@@ -90,6 +102,8 @@ def read_onnx_file(path: Path, label: str) -> OnnxFile:
         opsets=found.opsets,
         operators=frozenset(found.operators),
         external=tuple(sorted(found.external)),
+        inputs=found.inputs,
+        outputs=found.outputs,
     )
 
 
@@ -106,6 +120,18 @@ def require_inside(location: str, where: str) -> None:
         raise ModelError(f"{where}: expected a file in the model's folder, got {location!r}")
 
 
+def require_any_batch(path: Path, label: str, backend: str) -> None:
+    """Raise ModelError if a model takes a fixed number of events, which a backend cannot do."""
+    fixed = read_onnx_file(path, label).fixed_batch
+    if fixed:
+        raise ModelError(
+            f"model {label}: backend {backend!r} expects a model that takes any number of events, "
+            f"got one that takes {fixed}",
+            hint="export it with a batch axis of any size, or use 'onnxruntime:cpu', which runs "
+            "such models in blocks",
+        )
+
+
 class _Contents:
     """Collects what `OnnxFile` has from all messages of a file; ValueError if it is none."""
 
@@ -118,33 +144,57 @@ class _Contents:
         if not versions or not isinstance(versions[0], int) or not model.get(7):
             raise ValueError("it has no IR version or no graph")
         self.ir_version = versions[0]
+        graph = _fields(_last(model, 7))
+        weights = {_text(_fields(tensor), 8) for tensor in graph.get(5, [])}
+        self.inputs = {
+            name: shape for name, shape in _tensors(graph.get(11, [])) if name not in weights
+        }
+        self.outputs = dict(_tensors(graph.get(12, [])))
         self._visit("model", data, 0)
 
-    def _visit(self, kind: str, data: memoryview, depth: int) -> None:
+    def _visit(self, kind: str, data: Value, depth: int) -> None:
         if depth > _MAX_DEPTH:
             raise ValueError(f"more than {_MAX_DEPTH} messages inside each other")
         fields = _fields(data)
         if kind == "node":
             self.operators.add(_text(fields, 4))
         elif kind == "opset":
-            (version,) = fields.get(2, [0])[-1:]
+            version = fields.get(2, [0])[-1]
             self.opsets[_text(fields, 1) or "ai.onnx"] = version if isinstance(version, int) else 0
         elif kind == "external" and _text(fields, 1) == "location":
             self.external.add(_text(fields, 2))
         for number, inner in _INSIDE.get(kind, {}).items():
             for value in fields.get(number, ()):
-                if isinstance(value, memoryview):
-                    self._visit(inner, value, depth + 1)
+                self._visit(inner, value, depth + 1)
+
+
+def _tensors(values: list[Value]) -> Iterator[tuple[str, Shape]]:
+    """Yield name and shape of each input or output of a graph."""
+    for value in values:
+        info = _fields(value)
+        tensor = _fields(_last(_fields(_last(info, 2)), 1))
+        shape: Shape = None
+        if 2 in tensor:
+            axes = (_fields(axis) for axis in _fields(_last(tensor, 2)).get(1, []))
+            shape = tuple(axis[1][-1] if 1 in axis else None for axis in axes)  # type: ignore[misc]
+        yield _text(info, 1), shape
+
+
+def _last(fields: Fields, number: int) -> Value:
+    """Return the value of a field; an empty message if it is absent."""
+    return fields.get(number, [memoryview(b"")])[-1]
 
 
 def _text(fields: Fields, number: int) -> str:
-    values = fields.get(number, [])
-    return bytes(values[-1]).decode() if values and isinstance(values[-1], memoryview) else ""
+    value = _last(fields, number)
+    return bytes(value).decode() if isinstance(value, memoryview) else ""
 
 
-def _fields(data: memoryview) -> Fields:
+def _fields(data: Value) -> Fields:
     """Return the fields of a message by number: integers, and bytes as views."""
     found: Fields = {}
+    if isinstance(data, int):
+        raise ValueError("a number stands where a message should be")
     for number, value in _values(data):
         found.setdefault(number, []).append(value)
     return found

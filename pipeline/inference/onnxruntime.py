@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import onnxruntime as ort
 
 from sluice.pipeline.core.errors import ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array
 
-from .onnxruntime_providers import check_signature
+from .onnx_file import read_onnx_file
+from .onnxruntime_providers import check_signature, load_error
 from .repository import Model
 from .session import Session
 
@@ -79,7 +81,11 @@ def _device(device: str) -> tuple[str, int]:
 
 
 class OnnxRuntimeCpuSession:
-    """A session on the CPU with one thread, whose outputs are bound to preallocated arrays."""
+    """A session on the CPU with one thread, whose outputs are bound to preallocated arrays.
+
+    A model that takes a fixed number of events is run in blocks of so many, the last one padded
+    with copies of its first event.
+    """
 
     backend = "onnxruntime:cpu"
 
@@ -92,20 +98,47 @@ class OnnxRuntimeCpuSession:
         try:
             self._session = ort.InferenceSession(str(model.path), options, providers=[_PROVIDER])
         except Exception as error:  # its exceptions share no base class
-            raise ModelError(
-                f"model {model.label}: ONNX Runtime cannot load it: {error}"
-            ) from error
+            raise load_error(model, error) from error
         if self._session.get_providers()[0] != _PROVIDER:
             raise ModelError(
                 f"model {model.label}: asked for {_PROVIDER}, got "
                 f"{self._session.get_providers()[0]}"
             )
         check_signature(model, self._session)
+        self._block_events = read_onnx_file(model.path, model.label).fixed_batch
+        self._blocks: dict[str, Array] = {}
         self._binding = self._session.io_binding()
         self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     def infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Fill `outputs` from `inputs`, arrays (N, ...) by tensor name."""
+        if self._block_events:
+            self._infer_blocks(inputs, outputs)
+        else:
+            self._infer(inputs, outputs)
+
+    def _infer_blocks(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        to = {name: self._block(name, array) for name, array in inputs.items()}
+        of = {name: self._block(name, array) for name, array in outputs.items()}
+        size = self._block_events
+        for start in range(0, len(next(iter(inputs.values()))), size):
+            for name, array in inputs.items():
+                events = array[start : start + size]
+                to[name][: len(events)] = events
+                to[name][len(events) :] = events[0]
+            self._infer(to, of)
+            for name, array in outputs.items():
+                rows = array[start : start + size]
+                rows[:] = of[name][: len(rows)]
+
+    def _block(self, name: str, array: Array) -> Array:
+        """Return an array for one block of a tensor; the same one as long as its shape stays."""
+        shape = (self._block_events, *array.shape[1:])
+        if name not in self._blocks or self._blocks[name].shape != shape:
+            self._blocks[name] = np.empty(shape, array.dtype)
+        return self._blocks[name]
+
+    def _infer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         for name, array in inputs.items():
             if self._moved(name, array):
                 self._binding.bind_input(

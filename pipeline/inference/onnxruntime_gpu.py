@@ -18,6 +18,7 @@ from sluice.pipeline.core.schema import Array
 from sluice.pipeline.gpu.cuda import Cuda, GpuInfo, Memory, Stream
 
 from .manifest import Tensor
+from .onnx_file import require_any_batch
 from .onnxruntime_providers import (
     PROVIDERS,
     check_signature,
@@ -82,6 +83,7 @@ class OnnxRuntimeGpuSession:
 
     def __init__(self, model: Model, kind: str, number: int) -> None:
         require(kind, number)
+        require_any_batch(model.path, model.label, f"onnxruntime:{kind}")
         self.backend = f"onnxruntime:{kind}:{number}" if number else f"onnxruntime:{kind}"
         self._number = number
         self._min_events, self._max_events = model.manifest.batch.min, model.manifest.batch.max

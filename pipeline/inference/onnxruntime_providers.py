@@ -16,6 +16,7 @@ from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.gpu.shared_libraries import install_hint, missing_libraries
 
 from .manifest import Tensor
+from .onnx_file import Shape, read_onnx_file
 from .repository import Model
 
 #: Providers by kind of device; each takes the nodes that those before it do not support.
@@ -152,34 +153,82 @@ def _shapes(tensors: tuple[Tensor, ...], events: int, *, shortest: bool = False)
     return ",".join(f"{t.name}:{'x'.join(map(str, axes(t)))}" for t in tensors)
 
 
-_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64",
-          "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
-          "tensor(uint16)": "uint16", "tensor(float16)": "float16",
-          "tensor(bool)": "bool"}  # fmt: skip
+def load_error(model: Model, error: Exception) -> ModelError:
+    """Return the error of a model that ONNX Runtime refuses to load."""
+    versions = read_onnx_file(model.path, model.label).versions
+    return ModelError(
+        f"model {model.label}: ONNX Runtime {ort.__version__} cannot load it ({versions}): {error}",
+        hint="if it is too new, export it with a lower opset, such as 17, or update onnxruntime",
+    )
+
+
+#: Dtypes by ONNX Runtime's names of tensors of numbers.
+TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64",
+         "tensor(int32)": "int32", "tensor(uint8)": "uint8", "tensor(int8)": "int8",
+         "tensor(uint16)": "uint16", "tensor(int16)": "int16", "tensor(uint32)": "uint32",
+         "tensor(uint64)": "uint64", "tensor(float16)": "float16",
+         "tensor(bool)": "bool"}  # fmt: skip
+
+
+#: Causes of types that are no tensors of numbers, and the remedies, by the beginning of the type.
+_NO_NUMBERS = {
+    "seq(map(": "a list of dictionaries, which the operator ZipMap makes: convert the classifier "
+    "of scikit-learn or XGBoost with `options={'zipmap': False}`",
+    "tensor(string)": "texts: convert the classifier with numbers as labels",
+    "optional(": "an optional value: export the model with all of its inputs and outputs",
+}
 
 
 def check_signature(model: Model, session: Any) -> None:
-    """Raise ModelError unless inputs and outputs of the model file are those of the manifest."""
-    _compare(model, "input", model.manifest.inputs, session.get_inputs())
-    _compare(model, "output", model.manifest.outputs, session.get_outputs())
+    """Raise ModelError unless inputs and outputs of the model file are those of the manifest.
+
+    The file may have further outputs, which are not computed.
+    """
+    file = read_onnx_file(model.path, model.label)
+    _compare(model, "input", session.get_inputs(), file.inputs)
+    _compare(model, "output", session.get_outputs(), file.outputs)
 
 
-def _compare(model: Model, role: str, tensors: tuple[Tensor, ...], nodes: Sequence[Any]) -> None:
-    actual = {node.name: (_TYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
+def describe_type(kind: str) -> str:
+    """Return what a type of ONNX Runtime that is no tensor of numbers is, and the remedy.
+
+    Examples
+    --------
+    >>> describe_type("tensor(string)")
+    'texts: convert the classifier with numbers as labels'
+    """
+    known = (text for start, text in _NO_NUMBERS.items() if kind.startswith(start))
+    return next(known, f"{kind}: expected a tensor of numbers")
+
+
+def _compare(model: Model, role: str, nodes: Sequence[Any], shapes: Mapping[str, Shape]) -> None:
+    tensors = model.manifest.inputs if role == "input" else model.manifest.outputs
+    actual = {node.name: node.type for node in nodes}
     promised = {tensor.name for tensor in tensors}
-    if promised != set(actual):
+    if not promised <= set(actual) or (role == "input" and promised != set(actual)):
         raise ModelError(
             f"model {model.label}: manifest says {role}s {sorted(promised)}, "
             f"the file has {sorted(actual)}"
         )
     for tensor in tensors:
-        dtype, shape = actual[tensor.name]
-        item = shape[1:]
-        # A dimension of any size is a string in ONNX Runtime.
-        known = [a == b for a, b in zip(item, tensor.axes, strict=False)
-                 if isinstance(a, int) and b is not None]  # fmt: skip
-        if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
-            raise ModelError(
-                f"model {model.label}: {role} {tensor.name!r}: manifest says "
-                f"{tensor.column.spec}, the file has {dtype}{list(item)}"
-            )
+        _compare_tensor(
+            f"model {model.label}: {role} {tensor.name!r}",
+            tensor, actual[tensor.name], shapes.get(tensor.name),
+        )  # fmt: skip
+
+
+def _compare_tensor(where: str, tensor: Tensor, kind: str, shape: Shape) -> None:
+    if kind not in TYPES:
+        raise ModelError(f"{where} is {describe_type(kind)}")
+    if shape == ():
+        raise ModelError(
+            f"{where}: expected an axis of events, the file has none",
+            hint="the model adds up its events: export one that gives a value for each",
+        )
+    dtype, item = TYPES[kind], shape[1:] if shape else tensor.axes
+    known = [a == b for a, b in zip(item, tensor.axes, strict=False)
+             if a is not None and b is not None]  # fmt: skip
+    if dtype != tensor.dtype or len(item) != len(tensor.axes) or not all(known):
+        raise ModelError(
+            f"{where}: manifest says {tensor.column.spec}, the file has {dtype}{list(item)}"
+        )

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from sluice.pipeline.config.plugins import load_class
-from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.core.schema import Array
 
 from .repository import Model
+from .verification import require_golden_outputs
 
 DEFAULT = "onnxruntime:cpu"
 
@@ -87,7 +85,7 @@ def open_session(model: Model, backend: str, where: str) -> Session:
     runtime, _, device = backend.partition(":")
     session: Session = load_class("backend", runtime, where)(model, device)
     try:
-        _reproduce_golden(model, session)
+        require_golden_outputs(model, session, tolerance_of(model, session))
     except BaseException:
         with suppress(Exception):  # an error of close would hide the first
             session.close()
@@ -95,30 +93,8 @@ def open_session(model: Model, backend: str, where: str) -> Session:
     return session
 
 
-def _reproduce_golden(model: Model, session: Session) -> None:
-    inputs, expected = model.golden()
-    events = len(next(iter(inputs.values())))
-    if events == 0:
-        raise ModelError(f"model {model.label}: its golden file has no events")
-    for tensor, arrays in [(t, inputs) for t in model.manifest.inputs] + [
-        (t, expected) for t in model.manifest.outputs
-    ]:
-        array = arrays[tensor.name]
-        if array.dtype != tensor.dtype or not tensor.matches(array.shape, events):
-            raise ModelError(
-                f"model {model.label}: golden {tensor.name!r}: expected {events} events of "
-                f"{tensor.column.spec}, got {array.dtype} {array.shape}"
-            )
-    tolerance = model.manifest.tolerance
+def tolerance_of(model: Model, session: Session) -> float:
+    """Return the maximum absolute difference from the golden outputs that a session may have."""
     if isinstance(session, HasTolerance):
-        tolerance = max(tolerance, session.tolerance)
-    got = {tensor.name: tensor.column.empty(events) for tensor in model.manifest.outputs}
-    session.infer(inputs, got)
-    for name, array in expected.items():
-        worst = float(np.max(np.abs(got[name] - array), initial=0.0))
-        if not worst <= tolerance:
-            raise ModelError(
-                f"model {model.label}: output {name!r} on {session.backend}: expected the golden "
-                f"outputs within {tolerance:g}, got a difference of {worst:g}",
-                hint="the model or its runtime changed: export it again, or raise its tolerance",
-            )
+        return max(model.manifest.tolerance, session.tolerance)
+    return model.manifest.tolerance

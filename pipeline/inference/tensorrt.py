@@ -12,6 +12,7 @@ from sluice.pipeline.gpu.cuda import Cuda
 from sluice.pipeline.gpu.double_buffer import DoubleBufferedExecutor, TensorLayout
 
 from . import tensorrt_plans
+from .onnx_file import require_any_batch
 from .repository import Model
 from .tensorrt_engine import TensorRtEngine
 
@@ -38,6 +39,7 @@ class TensorRtSession:
             self.tolerance = tensorrt_plans.TOLERANCE[precision]
         self._resources = ExitStack()
         tensorrt_plans.require_tensorrt()
+        require_any_batch(model.path, model.label, self.backend)
         try:
             self._open(model, index, precision)
         except BaseException:

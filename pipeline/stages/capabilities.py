@@ -69,6 +69,14 @@ class RunsModel(Protocol):
 
 
 @runtime_checkable
+class LoadsModels(Protocol):
+    """A stage or monitor that loads models, which are checked before a run starts."""
+
+    def models(self) -> tuple[tuple[Model, str], ...]:
+        """Return each model that it loads, with the backend."""
+
+
+@runtime_checkable
 class SwapsModel(Protocol):
     """A stage whose model can be replaced between two batches of a run.
 
@@ -168,6 +176,6 @@ class Decides(Protocol):
 
 
 CAPABILITIES = (
-    BindsInputs, Reports, RunsModel, SwapsModel, TruncatesLists, HasLadder, HasShadows,
+    BindsInputs, Reports, RunsModel, LoadsModels, SwapsModel, TruncatesLists, HasLadder, HasShadows,
     Decides, PassesThrough, RunsOnGpu,
 )  # fmt: skip

@@ -25,7 +25,7 @@ from sluice.pipeline.gpu.double_buffer import (
     TensorLayout,
     TensorSpec,
 )
-from sluice.pipeline.inference.repository import find_model
+from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import open_session
 from sluice.pipeline.inference.tensorrt import parse_device
 from sluice.pipeline.inference.tensorrt_engine import TensorRtEngine
@@ -207,6 +207,10 @@ class GpuChain:
         device = f":{self._device}" if self._device else ""
         return {"name": manifest.name, "version": str(manifest.version),
                 "sha256": manifest.digest, "backend": f"{_RUNTIME}{device}"}  # fmt: skip
+
+    def models(self) -> tuple[tuple[Model, str], ...]:
+        """Return the model, with its backend."""
+        return ((self.model, f"{_RUNTIME}:{self._device}"),)
 
     def backends(self) -> tuple[str, ...]:
         """Return TensorRT, the only backend that reads arrays in device memory."""

@@ -13,7 +13,8 @@ from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array, Schema
 from sluice.pipeline.inference.manifest import Preprocessing, Tensor
 from sluice.pipeline.inference.repository import Model, find_model
-from sluice.pipeline.inference.session import DEFAULT, Session, open_session
+from sluice.pipeline.inference.session import DEFAULT, Session, open_session, tolerance_of
+from sluice.pipeline.inference.verification import require_function_of_event
 
 from .padding import Padding
 
@@ -133,6 +134,11 @@ class Infer:
         """Load, check and warm up a model for batches from `epoch` on."""
         self.check_swap(model)
         session = open_session(model, self._backend, f"stage {self.name!r}")
+        try:
+            require_function_of_event(model, session, tolerance_of(model, session), self._events)
+        except BaseException:
+            session.close()
+            raise
         for events in (1, self._events):
             outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
             if self._buckets:  # with its own buffers, because `process` runs in another thread
@@ -201,6 +207,11 @@ class Infer:
     def model_info(self) -> dict[str, str]:
         """Return name, version, sha256 and backend of the stage's own model."""
         return self._info(self.model)
+
+    def models(self) -> tuple[tuple[Model, str], ...]:
+        """Return the stage's own model and those of the lower rungs, with the backend."""
+        models = (self.model, *filter(None, self._ladder_models))
+        return tuple((model, self._backend) for model in models)
 
     def backends(self) -> tuple[str, ...]:
         """Return an empty tuple: any backend can run the model."""

@@ -27,6 +27,7 @@ from sluice.pipeline.sources.memory import NAME, MemorySource, shared
 
 from .input_source import source_for
 from .result import Result, read
+from .validation import validate_run
 
 #: Options of the graph's sink that also apply in memory; those of files are ignored.
 _KEPT = ("columns", "keep")
@@ -97,6 +98,7 @@ def run(
     with ExitStack() as stack:
         config = replace(config, source=_source(source, config, stack))
         wanted = RunOptions(run=UNNUMBERED, engine=engine)
+        validate_run(config, wanted)
         show = stack.enter_context(_progress() if progress else nullcontext())
         if engine == "inline":
             return _collect(config, kept, wanted, show)

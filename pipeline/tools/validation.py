@@ -10,8 +10,10 @@ from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.errors import ConfigError, did_you_mean
 from sluice.pipeline.core.schema import Column
+from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.graph.graph import Graph, build_graph
 from sluice.pipeline.inference.session import require_backend
+from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.reference_band import read_reference_bands
 from sluice.pipeline.run.run_numbers import RunNumbers, state_folder
 from sluice.pipeline.service.auth import HttpAuth
@@ -20,6 +22,8 @@ from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.sources.base import Source
 from sluice.pipeline.sources.live.source import LiveSource
+
+from .model_checks import check_models, describe_blocks
 
 
 class StageCheck(Struct, frozen=True):
@@ -50,7 +54,7 @@ class MonitorCheck(Struct, frozen=True):
     metric: str
 
 
-class GraphCheck(Struct, frozen=True):
+class GraphCheck(Struct, frozen=True, kw_only=True):
     """A checked graph.
 
     Attributes
@@ -61,6 +65,8 @@ class GraphCheck(Struct, frozen=True):
         Stages and monitors, in the order of the graph file.
     inputs, outputs
         Columns from the source to the workers, and from the workers to the sink.
+    notes
+        Sentences on what is slower than it could be.
     """
 
     graph: str
@@ -68,13 +74,14 @@ class GraphCheck(Struct, frozen=True):
     monitors: tuple[MonitorCheck, ...]
     inputs: tuple[Column, ...]
     outputs: tuple[Column, ...]
+    notes: tuple[str, ...]
 
 
 def validate_run(config: GraphConfig, options: RunOptions) -> Graph:
     """Check that a run could start, without opening sockets or using a run number.
 
-    A source whose columns are known only from its input is opened, then closed. Models are found
-    and their files' hashes checked; they are loaded by `check_graph` and by the run itself.
+    A source whose columns are known only from its input is opened, then closed. Every model is
+    loaded and its outputs are checked.
 
     Parameters
     ----------
@@ -108,6 +115,7 @@ def validate_run(config: GraphConfig, options: RunOptions) -> Graph:
         read_reference_bands(Path(options.reference), [part.name for part in config.monitors])
     if not options.resume:
         RunNumbers(state_folder(config.run.state)).require_free(options.run)
+    check_models(graph)
     return graph
 
 
@@ -126,7 +134,7 @@ def _join(config: GraphConfig, options: RunOptions) -> Graph:
 
 
 def check_graph(config: GraphConfig, options: RunOptions) -> GraphCheck:
-    """Validate a run, then load every model and compare it with its golden outputs.
+    """Validate a run, then open and warm up all stages and monitors as a run does.
 
     Raises
     ------
@@ -134,12 +142,9 @@ def check_graph(config: GraphConfig, options: RunOptions) -> GraphCheck:
         If the run could not start, or a stage, shadow or monitor cannot be opened.
     """
     graph = validate_run(config, options)
-    for stage in graph.stages:
-        stage.open(1)
-        stage.close()
-    for monitor in graph.monitors:
-        monitor.open(1)
-        monitor.close()
+    chain = Chain(graph, MeterBlock(*graph.meter_names(), shadows=graph.shadow_names()), "accepted")
+    chain.open()
+    chain.close()
     for shadow in graph.shadows:
         shadow.load(1)
         shadow.close()
@@ -152,5 +157,10 @@ def check_graph(config: GraphConfig, options: RunOptions) -> GraphCheck:
         for monitor in graph.monitors
     )
     return GraphCheck(
-        config.graph.name, stages, monitors, tuple(graph.inputs), tuple(graph.outputs)
+        graph=config.graph.name,
+        stages=stages,
+        monitors=monitors,
+        inputs=tuple(graph.inputs),
+        outputs=tuple(graph.outputs),
+        notes=describe_blocks(graph),
     )

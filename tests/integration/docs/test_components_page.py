@@ -20,8 +20,16 @@ ALL = (*stages.CAPABILITIES, *sources.CAPABILITIES, *session.CAPABILITIES)
 
 #: Components that have a capability; all others that ship have none.
 EXPECTED = {
-    "stage infer": {"RunsModel", "SwapsModel", "TruncatesLists", "HasLadder", "HasShadows"},
-    "stage gpu-chain": {"RunsModel", "Reports"},
+    "stage infer": {
+        "RunsModel",
+        "LoadsModels",
+        "SwapsModel",
+        "TruncatesLists",
+        "HasLadder",
+        "HasShadows",
+    },
+    "stage gpu-chain": {"RunsModel", "LoadsModels", "Reports"},
+    "monitor wafer.emd": {"LoadsModels"},
     "stage menu": {"BindsInputs", "Decides", "PassesThrough"},
     "stage jets.observe": {"BindsInputs"},
     "stage wafer.unpack": {"RunsOnGpu"},

@@ -6,10 +6,14 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sluice.pipeline.cli.main import app
-from sluice.pipeline.core.errors import SluiceError
+from sluice.pipeline.core.errors import ModelError, SluiceError
+from sluice.pipeline.inference.manifest import Manifest, Tensor
+from sluice.pipeline.inference.repository import write_model
+from sluice.pipeline.tools.in_memory_run import run
 from sluice.pipeline.transport import socket as transport
 
 #: What is replaced in the graph file, and by what.
@@ -86,6 +90,69 @@ def test_a_broken_graph(graph: Path, change: tuple[str, str], monkeypatch: pytes
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_wrong_options(graph: Path, options: list[str], monkeypatch: pytest.MonkeyPatch):
     _compare(graph, options, monkeypatch)
+
+
+#: Outputs of an event that are no function of it, or not those of the golden file; what is said.
+_MODELS = {
+    "mean of the batch": (
+        "m = ReduceMean<keepdims = 1>(x, axis) y = Sub(x, m)",
+        "an event is alone",
+    ),
+    "noise": ("y = RandomNormalLike(x)", "draws random numbers"),
+    "not a number": ("y = Log(x)", "expected finite numbers"),
+    "five events only": ("y = Reshape(x, shape)", "cannot run it on 1 events"),
+}
+
+
+def _add_model(root: Path, nodes: str) -> None:
+    """Write a model whose golden outputs are what it gives; four numbers an event."""
+    import onnx
+    import onnxruntime as ort
+
+    text = f"""<ir_version: 10, opset_import: ["": 20]>
+        g (float[n, 4] x) => (float[n, 4] y)
+        <int64[1] axis = {{0}}, int64[2] shape = {{5, 4}}> {{ {nodes} }}"""
+    data = onnx.parser.parse_model(text).SerializeToString()
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    (y,) = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    manifest = Manifest(
+        name="mine", version=1, family="test", sha256="",
+        inputs=(Tensor("x", "float32", (4,)),), outputs=(Tensor("y", "float32", (4,)),),
+    )  # fmt: skip
+    write_model(root, manifest, data, {"x": x}, {"y": y})
+
+
+_OWN_GRAPH = """
+[graph]
+name = "own"
+[source]
+use = "live"
+listen = "tcp://127.0.0.1:5560"
+columns = { x = "float32[4]" }
+[[stage]]
+use = "infer"
+model = "mine"
+[sink]
+use = "recording"
+path = "kept.arrows"
+columns = ["event_id", "y"]
+"""
+
+
+@pytest.mark.modules("onnx", "onnxruntime")
+@pytest.mark.parametrize("case", _MODELS.values(), ids=_MODELS)
+def test_a_model_that_fails_its_checks(graph, case, monkeypatch, tmp_path):
+    nodes, says = case
+    _add_model(tmp_path / "repository", nodes)
+    monkeypatch.setenv("SLUICE_MODELS", str(tmp_path / "repository"))
+    graph.write_text(_OWN_GRAPH)
+    _compare(graph, [], monkeypatch)
+    text, code = _refusal(["check", str(graph)])
+    assert says in text
+    assert code == 4
+    with pytest.raises(ModelError) as refused:
+        run(graph, {"x": np.zeros((3, 4), np.float32)})
+    assert str(refused.value) == text
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def accounting(words_schema):
 @pytest.fixture
 def rows(capsys):
     def show(accounting):
+        accounting.end()
         summary.show(accounting.snapshot().report() | {"output": {}}, None)
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         return {words[0]: " ".join(words[1:]) for words in lines if words}
@@ -34,6 +35,7 @@ def test_a_quiet_run_says_that_nothing_was_lost(accounting, rows):
     assert (shown["lost"], shown["shed"]) == ("0", "0")
     assert shown["restarts"] == "none"
     assert shown["ladder"] == "full models only"
+    assert shown["pass-through"] == "alone: 0"
 
 
 def test_losses_restarts_and_the_worst_rung_are_shown(accounting, rows):
