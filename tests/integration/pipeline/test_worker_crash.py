@@ -35,8 +35,43 @@ def replay(launch, http, wafers, graph, tmp_path, name, *more):
     )  # fmt: skip
 
 
+@pytest.fixture
+def finish(load_report, tmp_path):
+    """Wait for the end of a replay of all wafers; nothing was lost but the processes killed."""
+
+    def wait(command, name):
+        done = command.finish()
+        assert done.code == 0, done
+        report = load_report(tmp_path / f"{name}.json")
+        assert report["events"]["offered"] == 20_000
+        for never in ("lost", "failed", "shed", "invalid"):
+            assert report["events"][never] == 0
+        return report
+
+    return wait
+
+
+@pytest.fixture
+def assert_undisturbed(sluice, slow_graph, wafers, tmp_path, load_report, assert_same_recording):
+    """Compare report and recording with those of a run in which nothing is killed."""
+
+    def compare(report, name):
+        quiet = sluice(
+            "replay", wafers, "--graph", slow_graph(0.0), "--engine", "inline",
+            "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
+        )  # fmt: skip
+        assert quiet.code == 0, quiet
+        undisturbed = load_report(tmp_path / "quiet.json")
+        assert undisturbed["events"] == report["events"]
+        assert undisturbed["paths"] == report["paths"]
+        recordings = tmp_path / f"{name}.arrows", tmp_path / "quiet.arrows"
+        assert assert_same_recording(*recordings) == report["output"]["events"] == 20_000
+
+    return compare
+
+
 def test_killing_a_worker_again_and_again_loses_nothing(
-    launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
+    launch, http, slow_graph, wafers, tmp_path, finish, assert_undisturbed
 ):
     command = replay(launch, http, wafers, slow_graph(), tmp_path, "killed", "--workers", 2)
     http.settled(command, 500)
@@ -50,26 +85,13 @@ def test_killing_a_worker_again_and_again_loses_nothing(
         "/metrics", lambda _, text: 'sluice_worker_restarts_total{worker="compute-' in text, command
     )
     assert "sluice_worker_restarts_total" in metrics
-    done = command.finish()
-    assert done.code == 0, done
-    report = load_report(tmp_path / "killed.json")
+    report = finish(command, "killed")
     assert sum(report["restarts"].values()) == 3
-    assert report["events"]["offered"] == 20_000
-    for never in ("lost", "failed", "shed", "invalid"):
-        assert report["events"][never] == 0
-    quiet = sluice(
-        "replay", wafers, "--graph", slow_graph(0.0), "--engine", "inline",
-        "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
-    )  # fmt: skip
-    assert quiet.code == 0, quiet
-    undisturbed = load_report(tmp_path / "quiet.json")
-    assert undisturbed["events"] == report["events"]
-    assert undisturbed["paths"] == report["paths"]
-    assert assert_same_recording(tmp_path / "killed.arrows", tmp_path / "quiet.arrows") == 20_000
+    assert_undisturbed(report, "killed")
 
 
 def test_killing_the_fork_server_costs_nothing_and_the_next_forks_workers(
-    launch, http, slow_graph, wafers, tmp_path, load_report
+    launch, http, slow_graph, wafers, tmp_path, finish
 ):
     command = replay(launch, http, wafers, slow_graph(), tmp_path, "fork_server")
     http.settled(command, 500)
@@ -84,12 +106,7 @@ def test_killing_the_fork_server_costs_nothing_and_the_next_forks_workers(
     http.until("/readyz", lambda *_: len(command.workers()) == 1, command)
     (successor,) = command.workers("fork-server")
     assert successor.pid != fork_server.pid
-    done = command.finish()
-    assert done.code == 0, done
-    report = load_report(tmp_path / "fork_server.json")
-    assert report["restarts"] == {"fork_server": 1, "compute-0": 1}
-    assert report["events"]["offered"] == 20_000
-    assert report["events"]["failed"] == 0
+    assert finish(command, "fork_server")["restarts"] == {"fork_server": 1, "compute-0": 1}
 
 
 def test_a_fork_server_that_stands_still_does_not_hold_up_the_run(
@@ -140,17 +157,12 @@ def test_workers_end_with_their_engine_whatever_they_do(
 
 
 def test_a_batch_that_kills_its_worker_once_is_processed_by_the_next(
-    launch, http, make_graph, wafers, tmp_path, load_report
+    launch, http, make_graph, wafers, tmp_path, finish
 ):
     poison = {"use": "test.poison", "name": "poison", "ids": [5000], "once": str(tmp_path / "mark")}
     graph = make_graph(last=[poison], sink=SINK, graph={"batch_events": 500})
     command = replay(launch, http, wafers, graph, tmp_path, "poison")
-    done = command.finish()
-    assert done.code == 0, done
-    report = load_report(tmp_path / "poison.json")
-    assert report["restarts"] == {"compute-0": 1}
-    assert report["events"]["offered"] == 20_000
-    assert report["events"]["failed"] == 0
+    assert finish(command, "poison")["restarts"] == {"compute-0": 1}
 
 
 def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
@@ -176,7 +188,7 @@ def test_a_batch_that_kills_every_worker_ends_the_run_with_its_ledger_closed(
 
 
 def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
-    launch, sluice, http, slow_graph, wafers, tmp_path, load_report, assert_same_recording
+    launch, http, slow_graph, wafers, tmp_path, finish, assert_undisturbed
 ):
     command = replay(launch, http, wafers, slow_graph(), tmp_path, "sink", "--workers", 2)
     for settled in (500, 2000, 6000):
@@ -184,29 +196,14 @@ def test_killing_the_sink_again_and_again_loses_and_doubles_nothing(
         (sink,) = command.workers("sink")
         sink.kill()
         sink.wait(10)
-    done = command.finish()
-    assert done.code == 0, done
-    report = load_report(tmp_path / "sink.json")
+    report = finish(command, "sink")
     assert report["restarts"] == {"sink": 3}
-    assert report["closed"]
-    assert report["events"]["offered"] == 20_000
-    for never in ("lost", "failed", "shed", "invalid"):
-        assert report["events"][never] == 0
     assert report["seconds"]["down"] > 0
-    quiet = sluice(
-        "replay", wafers, "--graph", slow_graph(0.0), "--engine", "inline",
-        "--report", tmp_path / "quiet.json", "--out", tmp_path / "quiet.arrows",
-    )  # fmt: skip
-    assert quiet.code == 0, quiet
-    undisturbed = load_report(tmp_path / "quiet.json")
-    assert undisturbed["events"] == report["events"]
-    assert undisturbed["paths"] == report["paths"]
-    assert report["output"]["events"] == 20_000
-    assert assert_same_recording(tmp_path / "sink.arrows", tmp_path / "quiet.arrows") == 20_000
+    assert_undisturbed(report, "sink")
 
 
 def test_a_sink_without_a_journal_is_restarted_too(
-    launch, http, make_graph, wafers, tmp_path, load_report
+    launch, http, make_graph, wafers, tmp_path, finish
 ):
     delay = {"use": "test.delay", "name": "slow", "seconds": 0.01}
     graph = make_graph(first=[delay], sink={"use": "null"}, graph={"batch_events": 100})
@@ -214,12 +211,7 @@ def test_a_sink_without_a_journal_is_restarted_too(
     http.settled(command, 500)
     (sink,) = command.workers("sink")
     sink.kill()
-    done = command.finish()
-    assert done.code == 0, done
-    report = load_report(tmp_path / "null.json")
-    assert report["restarts"] == {"sink": 1}
-    assert report["events"]["offered"] == 20_000
-    assert report["events"]["failed"] == 0
+    assert finish(command, "null")["restarts"] == {"sink": 1}
 
 
 def test_a_sink_that_crashes_too_often_ends_the_run_with_its_ledger_closed(
