@@ -39,6 +39,8 @@ _READABLE = int(zmq.POLLIN)
 _NOW, _NOW_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 #: Longest pause between two attempts to connect, ms; the first pause is 100 ms.
 _RECONNECT_MS = 2_000
+#: Events of a socket's monitor that are read in one call, at most.
+_MAX_MONITOR_EVENTS = 64
 #: A peer whose handshake takes longer is dropped, ms.
 _HANDSHAKE_MS = 10_000
 #: Interval, s, at which the kernel probes TCP peers that send nothing, and number of probes without
@@ -236,7 +238,9 @@ class Socket:
     @property
     def last_failure(self) -> ConnectFailure | None:
         """Reason why a DEALER's latest attempt to connect failed; None if ZeroMQ reported none."""
-        while self._monitor is not None and self._monitor.poll(0):
+        for _ in range(_MAX_MONITOR_EVENTS):
+            if self._monitor is None or not self._monitor.poll(0):
+                break
             event = recv_monitor_message(self._monitor)
             self._last_failure = connect_failure(
                 int(event["event"]), int(event["value"]), self._keyed

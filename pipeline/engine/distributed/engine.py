@@ -215,11 +215,12 @@ class DistributedEngine:
         self._sessions.send(worker, Header(Kind.CONTROL), msgspec.json.encode(swap))
 
     def _poll(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for messages, then handle all that have arrived."""
+        """Wait up to `timeout_s` for messages, then handle those of one turn."""
         ready = self._poller.poll(timeout_s)
         source = self._context.source
         if source.socket is not None and source.socket in ready:
             source.receive()
+        self._router.start_turn()
         while any(socket in ready for socket in self._router.sockets):
             try:
                 message = self._router.receive()

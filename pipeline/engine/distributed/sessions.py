@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from typing import Any, NamedTuple
 
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.engine.workers.process_spec import socket_identity
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.transport.protocol import Header, Kind, Session, pack_json
+
+#: Shortest time between two answers to a process that is not part of the run, s, and the number of
+#: identities for which it is kept.
+_REFUSAL_PERIOD_S, _MAX_REFUSED = 1.0, 1024
 
 
 class SessionError(ProtocolError):
@@ -42,6 +48,8 @@ class Sessions:
         self._processes: dict[str, _Process] = {}
         #: Names by identity and whether the process is on another host.
         self._names: dict[tuple[bytes, bool], str] = {}
+        #: Time of the latest answer to each identity that is not part of the run, s.
+        self._refused_s: dict[bytes, float] = {}
 
     def __getitem__(self, name: str) -> Session:
         return self._processes[name].session
@@ -90,9 +98,19 @@ class Sessions:
         if name is not None and header.is_of(self[name]):
             return name
         kind, who = Kind(header.kind).name, name or identity.decode(errors="backslashreplace")
-        if remote and header.kind not in (Kind.STOP, Kind.ERROR):
+        if remote and header.kind not in (Kind.STOP, Kind.ERROR) and self._may_refuse(identity):
             self.refuse(identity, header, "this worker is not part of the run, or not any more")
         raise SessionError(f"{kind} of {who!r} (run {header.run}): its session is not open")
+
+    def _may_refuse(self, identity: bytes) -> bool:
+        """Whether to answer a process that is not part of the run: once in a while, not always."""
+        now_s = time.monotonic()
+        if now_s - self._refused_s.get(identity, -math.inf) < _REFUSAL_PERIOD_S:
+            return False
+        if len(self._refused_s) >= _MAX_REFUSED:
+            self._refused_s.clear()
+        self._refused_s[identity] = now_s
+        return True
 
     def is_remote(self, name: str) -> bool:
         """Whether a process is on another host."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.protocol import Header
 from sluice.pipeline.transport.socket import Message, Socket
+
+#: Messages that are received in one turn, of processes of this host and of others, and the time for
+#: the latter, s: whatever other hosts send, local processes are heard and the rest goes on.
+_MAX_LOCAL, _MAX_REMOTE = 1000, 64
+_MAX_REMOTE_S = 0.002
 
 
 class Router:
@@ -25,21 +31,41 @@ class Router:
         self.endpoint = local.endpoint
         self.sockets = [local] if remote is None else [local, remote]
         self._local, self._remote = local, remote
+        self._local_left = self._remote_left = 0
+        self._remote_until_s = 0.0
+
+    def start_turn(self) -> None:
+        """Let `receive` return messages again, up to the limits of one turn."""
+        self._local_left, self._remote_left = _MAX_LOCAL, _MAX_REMOTE
+        self._remote_until_s = 0.0
 
     def receive(self) -> tuple[Message, bool] | None:
-        """Return the next message and whether its peer is remote, or None if none waits.
+        """Return the next message of this turn and whether its peer is remote, or None.
+
+        None if no message waits, or if the turn has had as many as it may have. Those of local
+        processes come first.
 
         Raises
         ------
         ProtocolError
             If the message breaks the protocol; it is consumed.
         """
-        message = self._local.receive()
-        if message is not None:
-            return message, False
-        if self._remote is None or (message := self._remote.receive()) is None:
+        if self._local_left:
+            self._local_left -= 1
+            message = self._local.receive()
+            if message is not None:
+                return message, False
+            self._local_left = 0
+        message = self._receive_remote()
+        return None if message is None else (message, True)
+
+    def _receive_remote(self) -> Message | None:
+        now_s = time.monotonic()
+        self._remote_until_s = self._remote_until_s or now_s + _MAX_REMOTE_S
+        if self._remote is None or not self._remote_left or now_s > self._remote_until_s:
             return None
-        return message, True
+        self._remote_left -= 1
+        return self._remote.receive()
 
     def send(self, header: Header, *payload: Any, to: bytes, remote: bool) -> bool:
         """Send to a peer by its identity; False if it has disconnected or its queue is full."""

@@ -37,6 +37,8 @@ _LOG = logging.getLogger("sluice.engine")
 _REFUSED = "{count:,} results refused, the latest: {reason}"
 #: Acknowledge up to this many commits in one message under load.
 _MAX_PENDING_ACKS = 4
+#: Longest time that an acknowledgement waits for others, s, whatever messages come meanwhile.
+_MAX_ACK_DELAY_S = 0.005
 
 
 def start(path: str) -> int:
@@ -112,6 +114,7 @@ class SinkWorker:
         #: First batch that is not acknowledged to ingest yet; number of batches and summaries of
         #: each commit from there on.
         self._first_ack = 0
+        self._ack_at_s = self._parent_check_at_s = 0.0
         self._acks: list[tuple[int, bytes]] = []
         for record in commits:  # the previous attempt may not have sent their ACKs
             self._acknowledge(record.first, len(record.events_by_batch), record.payload())
@@ -125,14 +128,15 @@ class SinkWorker:
         while going and self._eor is None:
             ready = poller.poll(self._poll_timeout())
             self._heartbeat.send_if_due()
-            if not ready and self._spec.is_orphaned():
+            if self._is_orphaned():
                 return
             if any(socket in ready for socket in self._results.sockets):
                 self._receive_results()
             if self._ingest in ready:
                 going = self._on_ingest_message()
             self._commit()
-            if not any(socket.readable for socket in self._results.sockets):
+            idle = not any(socket.readable for socket in self._results.sockets)
+            if idle or time.monotonic() >= self._ack_at_s:
                 self._send_acks()
         self._send_acks()
         self._heartbeat.send()  # the last number of refused messages
@@ -153,6 +157,14 @@ class SinkWorker:
             else:
                 return
 
+    def _is_orphaned(self) -> bool:
+        """Whether the engine has exited; checked once in a while, whatever messages come."""
+        now_s = time.monotonic()
+        if now_s < self._parent_check_at_s:
+            return False
+        self._parent_check_at_s = now_s + PARENT_CHECK_S
+        return self._spec.is_orphaned()
+
     def _poll_timeout(self) -> float:
         now = time.monotonic()
         due_s = (
@@ -161,7 +173,8 @@ class SinkWorker:
         return max(0.0, min(PARENT_CHECK_S, due_s))
 
     def _receive_results(self) -> None:
-        """Receive the waiting results; refuse what answers no batch of this run."""
+        """Receive the results of one turn; refuse what answers no batch of this run."""
+        self._results.start_turn()
         while True:
             try:
                 found = self._results.receive()
@@ -213,7 +226,7 @@ class SinkWorker:
 
     def _acknowledge(self, first: int, batches: int, payload: bytes) -> None:
         if not self._acks:
-            self._first_ack = first
+            self._first_ack, self._ack_at_s = first, time.monotonic() + _MAX_ACK_DELAY_S
         self._acks.append((batches, payload))
         if len(self._acks) >= _MAX_PENDING_ACKS:
             self._send_acks()

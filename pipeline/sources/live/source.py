@@ -37,6 +37,8 @@ from .record_type import RecordType
 _LOG = logging.getLogger("sluice.source")
 #: Maximum number of messages that one call of `receive` handles.
 _MESSAGES_A_CALL = 256
+#: Maximum time of one call of `receive`, s, beyond which no further message is taken.
+_CALL_S = 0.005
 #: Maximum time for the messages that have arrived when the source is stopped, s.
 _LAST_CALL_S = 1.0
 #: Fill levels of the backlog at which front ends are asked to pause, and to go on.
@@ -117,10 +119,13 @@ class LiveSource:
             )
 
     def receive(self) -> None:
-        """Handle the messages that have arrived, up to a maximum number."""
+        """Handle the messages that have arrived, up to a maximum number and time."""
         if self.socket is None or self._stopped:
             return
+        deadline_s = time.monotonic() + _CALL_S
         for _ in range(_MESSAGES_A_CALL):
+            if time.monotonic() > deadline_s:
+                break
             try:
                 message = self._next(self.socket)
                 if message is None:

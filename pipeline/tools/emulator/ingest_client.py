@@ -19,6 +19,8 @@ from sluice.pipeline.transport.socket import Socket
 #: Time for an answer of ingest, and longest wait for one message, s.
 _ANSWER_S = 10.0
 _POLL_S = 0.1
+#: Messages that are handled between two messages with events, at most.
+_MAX_MESSAGES = 256
 #: Longest time in which ingest answers BOR, s; after it the BOR counts as lost.
 _BOR_ANSWER_S = 1.0
 
@@ -61,9 +63,10 @@ class IngestClient:
         self._await("BOR", self._receive)
 
     def receive_all(self) -> None:
-        """Handle all messages that have arrived; send BOR again after a restart of ingest."""
-        while self._receive() is not None:
-            pass
+        """Handle the messages that have arrived; send BOR again after a restart of ingest."""
+        for _ in range(_MAX_MESSAGES):
+            if self._receive() is None:
+                return
 
     def end(self, first: int) -> None:
         """Send EOR after `first` events and wait until ingest has acknowledged them."""
