@@ -132,6 +132,7 @@ def _inspect_tables(path: Path, use: str, as_json: bool) -> list[str | None]:
 
 def _print_table(summary: TableSummary) -> None:
     from rich.console import Console
+    from rich.table import Column
 
     console = Console()
     events = f"{summary.events:,} events" if summary.events is not None else "columns"
@@ -148,10 +149,11 @@ def _print_table(summary: TableSummary) -> None:
         )
         for column in summary.columns
     )  # fmt: skip
-    names = ("column", "form", "events", "nulls", "first values", "storage, or why it is of no use")
+    first = Column("column", overflow="fold")  # a name that is cut short is of no use
+    names = (first, "form", "events", "nulls", "first values", "storage, or why it is of no use")
     console.print(table(names, rows))
-    console.print("in a graph:\n", highlight=False)
-    console.print(summary.source, highlight=False, markup=False, soft_wrap=True)
+    source = f"in a graph:\n\n{summary.source}" if summary.source else "no graph can use a column"
+    console.print(source, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_recording(summary: RecordingSummary) -> None:

@@ -178,7 +178,8 @@ class WebServer:
                 f"http.listen: cannot listen on {access.listen}: {error.strerror or error}",
                 hint="another process has it? choose another port with --http HOST:PORT",
             ) from error
-        self.address = "http://{}:{}".format(*self._socket.getsockname()[:2])
+        host, port = self._socket.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
             app, log_level="critical", access_log=False, lifespan="off",
             timeout_graceful_shutdown=_GRACE_S,

@@ -63,7 +63,8 @@ class TableSummary(Struct, kw_only=True):
     columns
         Columns, also those that no graph can use.
     source
-        The table ``[source]`` of a graph that reads the columns of most events, as TOML.
+        The table ``[source]`` of a graph that reads the columns of most events, as TOML; empty if
+        none can be used.
     damage
         Description of missing or damaged parts; None without any.
     """
@@ -177,7 +178,9 @@ def _source(
     for items, index in lists.items():
         field = msgspec.structs.replace(table.fields[items], ragged=True)
         entries.append((index.events, _entry(field, {"ends": index.name})))
-    lengths = Counter(events for events, _ in entries).most_common(1)
+    if not entries:
+        return ""
+    common = Counter(events for events, _ in entries).most_common(1)[0][0]
     head = ["[source]", f"use = {json.dumps(use)}"]
     head += [f"{key} = {json.dumps(value)}" for key, value in options.items()]
     return "\n".join(
@@ -185,7 +188,7 @@ def _source(
             *head,
             "",
             "[source.columns]",
-            *(text for events, text in entries if events == lengths[0][0]),
+            *(text for events, text in entries if events == common),
         ]
     )
 

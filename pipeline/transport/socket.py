@@ -114,6 +114,8 @@ class Socket:
         self._socket: RawSocket = _Context.instance().socket(kind)
         self._set_limits(limits)
         if endpoint.startswith("tcp://"):
+            if ":" in endpoint.removeprefix("tcp://").rpartition(":")[0]:  # as in [::1]
+                self._socket.setsockopt(zmq.IPV6, 1)
             self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
             self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_S)
             self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_S)

@@ -58,9 +58,10 @@ def find_datasets(file: Any, group: str, path: Path) -> dict[str, Dataset]:
     DataError
         If there is no such group.
     """
-    if group not in file:
-        raise _no_group(file, group, path)
-    node = file[group]
+    try:
+        node = file[group]
+    except (KeyError, OSError) as error:
+        raise _no_group(file, group, path) from error
     if hasattr(node, "dtype"):
         return _by_name(_members(node, "", node.dtype, ()))
     return _by_name(_Walk(path).group(node, "", ()))
@@ -82,7 +83,9 @@ def _no_group(file: Any, group: str, path: Path) -> DataError:
     except (KeyError, OSError):
         link = None
     if hasattr(link, "path"):
-        return DataError(f"{path}: group {group!r}: {_target(link)} leads to nothing")
+        return DataError(
+            f"{path}: group {group!r}: expected a group, got {_target(link)} that leads to nothing"
+        )
     return DataError(
         f"{path}: group {group!r}: expected it in the file, got none",
         did_you_mean(group.strip("/"), file),

@@ -170,12 +170,24 @@ def _source_path(folder: Path, name: Path) -> Path:
 def _require_values(file: Any, source: Any, at: str, depth: int) -> None:
     if source.dset_name not in file:
         raise DataError(f"{at}: expected it in {file.filename}, got no such dataset")
-    found, expected = file[source.dset_name], source.src_space.shape
-    # A source whose shape the virtual dataset does not say, has that of the file.
-    known = len(expected) == len(found.shape)
-    if known and any(got < size for got, size in zip(found.shape, expected, strict=True)):
-        raise DataError(f"{at}: expected values of shape {expected}, got {found.shape}")
+    found = file[source.dset_name]
+    _require_size(found, source, at)
     require_written(found, source.dset_name, depth + 1)
     missing = unwritten_events(found)
     if missing is not None:
         raise DataError(f"{at}: {missing.sum()} of its {len(found)} entries were never written")
+
+
+def _require_size(found: Any, source: Any, at: str) -> None:
+    """Raise DataError if a source dataset is smaller than what is mapped of it."""
+    from h5py import h5s
+
+    if source.src_space.get_select_type() == h5s.SEL_ALL:
+        expected = source.vspace.get_select_npoints()
+        if found.size < expected:
+            raise DataError(f"{at}: expected {expected} values, got {found.size}")
+        return
+    last = source.src_space.get_select_bounds()[1]
+    shape = tuple(end + 1 for end in last)
+    if len(shape) != found.ndim or any(np.greater(shape, found.shape)):
+        raise DataError(f"{at}: expected values of shape {shape} or more, got {found.shape}")

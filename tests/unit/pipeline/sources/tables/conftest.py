@@ -27,7 +27,9 @@ def write_hdf5(path, columns):
             file.create_dataset(name, data=values)
 
 
-def write_parquet(path, columns):
+def arrow_table(columns):
+    """Return columns as an Arrow table, lists and items of fixed size as such."""
+
     def array(values):
         if isinstance(values, list):
             return pa.array([entries.tolist() for entries in values],
@@ -38,7 +40,23 @@ def write_parquet(path, columns):
             flat = pa.FixedSizeListArray.from_arrays(flat, size)
         return flat if values.ndim > 1 else flat.cast(kind)
 
-    pq.write_table(pa.table({n: array(v) for n, v in columns.items()}), path)
+    return pa.table({name: array(values) for name, values in columns.items()})
+
+
+def write_parquet(path, columns):
+    pq.write_table(arrow_table(columns), path)
+
+
+def write_arrow_stream(path, columns):
+    table = arrow_table(columns)
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=30)
+
+
+def write_arrow_file(path, columns):
+    table = arrow_table(columns)
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=30)
 
 
 def in_root(columns):
@@ -64,6 +82,8 @@ def write_ntuple(path, columns):
 
 
 WRITERS = {
+    "arrow-file": (".feather", write_arrow_file),
+    "arrow-stream": (".arrows", write_arrow_stream),
     "hdf5": (".h5", write_hdf5),
     "parquet": (".parquet", write_parquet),
     "root-tree": (".root", write_tree),

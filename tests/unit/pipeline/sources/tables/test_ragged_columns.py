@@ -11,7 +11,7 @@ import uproot
 
 from sluice.pipeline.core.errors import ConfigError, DataError
 
-KINDS = ["hdf5", "parquet", "root-tree", "root-ntuple"]
+KINDS = ["arrow-file", "arrow-stream", "hdf5", "parquet", "root-tree", "root-ntuple"]
 COUNTS = [2, 0, 5, 1, 0, 3]
 
 
