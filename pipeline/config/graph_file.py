@@ -19,6 +19,8 @@ from .strict import strict_convert
 
 Options = dict[str, Any]
 
+#: Key of any stage, and its values.
+_RULE, FAIL, KEEP = "on_nonfinite", "fail", "keep"
 #: Minimum of `workers.hang_timeout`, s: three heartbeats.
 _MIN_HANG_TIMEOUT_S = 3.0
 
@@ -93,7 +95,7 @@ class HttpTable(Struct, frozen=True, forbid_unknown_fields=True):
     token_file: str = ""
 
 
-class ComponentConfig(Struct, frozen=True):
+class ComponentConfig(Struct, frozen=True, omit_defaults=True):
     """A source, stage, monitor or sink of a graph file.
 
     Attributes
@@ -104,11 +106,14 @@ class ComponentConfig(Struct, frozen=True):
         Name in the graph.
     options
         Options of the component, not checked yet.
+    on_nonfinite
+        For a stage: whether events with a NaN or an infinity in its columns ``fail`` or are kept.
     """
 
     use: str
     name: str
     options: Options
+    on_nonfinite: str = FAIL
 
 
 class GraphConfig(Struct, frozen=True, kw_only=True):
@@ -171,7 +176,7 @@ def parse_graph(text: str, origin: str) -> GraphConfig:
     parse_duration(file.workers.stall_timeout, f"{origin}: workers.stall_timeout")
     _check_workers(file.workers, f"{origin}: workers")
     parse_duration(file.workers.restart_window, f"{origin}: workers.restart_window")
-    stages = tuple(_component(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
+    stages = tuple(_stage(stage, f"{origin}: stage {i}") for i, stage in enumerate(file.stage))
     _check_chain(file.workers.chain, [stage.name for stage in stages], f"{origin}: workers.chain")
     monitors = tuple(_component(m, f"{origin}: monitor {i}") for i, m in enumerate(file.monitor))
     names = [one.name for one in (*stages, *monitors)]
@@ -227,6 +232,15 @@ def _check_chain(chain: tuple[SegmentTable, ...], stages: list[str], where: str)
             f"{where}: expected all stages, in the graph's order, some in each segment: "
             f"{', '.join(stages)}; got {' | '.join(', '.join(s.stages) for s in chain)}"
         )
+
+
+def _stage(table: Options, where: str) -> ComponentConfig:
+    """Return a stage: a component that may say what becomes of numbers that are not finite."""
+    options = dict(table)
+    rule = options.pop(_RULE, FAIL)
+    if rule not in (FAIL, KEEP):
+        raise ConfigError(f"{where}: {_RULE}: expected {FAIL!r} or {KEEP!r}, got {rule!r}")
+    return replace(_component(options, where), on_nonfinite=rule)
 
 
 def _component(table: Options, where: str) -> ComponentConfig:

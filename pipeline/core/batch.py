@@ -91,14 +91,25 @@ class EventBatch(msgspec.Struct, frozen=True):
         kept = {name: array[start:stop] for name, array in self.columns.items()}
         return EventBatch(kept, max(0, min(stop, self.events) - start), self.seq)
 
-    def flag(self, stage: str, reason: str, rows: Array) -> EventBatch:
-        """Return this batch with the events at `rows` marked invalid for `reason`."""
+    def replace_rows(self, rows: Array, values: EventBatch) -> EventBatch:
+        """Return this batch with the one event of `values` at each of `rows`, in its columns."""
+        if len(rows) == 0 or not values.columns:
+            return self
+        sources = np.arange(self.events)
+        sources[rows] = self.events
+        own = self.select(values.columns)
+        return self.with_columns(**concatenate((own, values)).take(sources).columns)
+
+    def flag(
+        self, stage: str, reason: str, rows: Array, outcome: Outcome = Outcome.INVALID
+    ) -> EventBatch:
+        """Return this batch with the events at `rows` marked for `reason`, invalid or failed."""
         if len(rows) == 0:
             return self
-        outcome = self.columns[OUTCOME.name].copy()
-        outcome[rows] = Outcome.INVALID
-        columns = {**self.columns, OUTCOME.name: outcome}
-        flags = (*self.flags, Flag(stage, reason, Outcome.INVALID, rows.tolist()))
+        outcomes = self.columns[OUTCOME.name].copy()
+        outcomes[rows] = outcome
+        columns = {**self.columns, OUTCOME.name: outcomes}
+        flags = (*self.flags, Flag(stage, reason, outcome, rows.tolist()))
         return EventBatch(columns, self.events, self.seq, flags)
 
     def check(self, schema: Schema, where: str) -> None:

@@ -38,7 +38,7 @@ class Unpack:
         """No options."""
 
     consumes = Schema((WORDS,))
-    provides = Schema((CHARGE,))
+    provides = finite_columns = Schema((CHARGE,))
     status_columns = Schema()
 
     def __init__(self, name: str, options: Options) -> None:
@@ -75,7 +75,7 @@ class Normalise:
         """No options."""
 
     consumes = Schema((CHARGE,))
-    provides = Schema((IMAGE, CHARGE_SUM))
+    provides = finite_columns = Schema((IMAGE, CHARGE_SUM))
     status_columns = Schema((STATUS,))
 
     def __init__(self, name: str, options: Options) -> None:
@@ -121,6 +121,7 @@ class Pack:
         bits: Annotated[int, Meta(ge=1, le=16)] = 9
 
     consumes = Schema((LATENT, CHARGE_SUM))
+    finite_columns = Schema((LATENT_Q, SUM_Q))
     status_columns = Schema()
 
     def __init__(self, name: str, options: Options) -> None:

@@ -18,6 +18,7 @@ from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.segment_state import EMPTY, SegmentState
 
 from .decision_record import BatchFacts
+from .finite_check import finite_checks
 from .isolation import (
     StageError,
     blank_failed_rows,
@@ -56,7 +57,8 @@ class Chain:
         self._block = block
         self._times_ns = np.zeros(len(graph.stages) + 2, np.int64)
         self._steps = [
-            (stage.process, ColumnCheck(stage.provides, stage.name)) for stage in graph.stages
+            (stage.process, ColumnCheck(stage.provides, stage.name), before, after)
+            for stage, (before, after) in zip(graph.stages, finite_checks(graph), strict=True)
         ]
         self._swaps = {stage.name: stage for stage in graph.stages if isinstance(stage, SwapsModel)}
         self._epoch = self._rung = 0
@@ -207,8 +209,13 @@ class Chain:
         times_ns[0] = t_ready_ns
         times_ns[1] = time.monotonic_ns()
         index = 2
+        not_finite: list[tuple[int, int]] = []
         try:
-            for index, (process, columns) in enumerate(self._steps, 2):
+            for index, (process, columns, before, after) in enumerate(self._steps, 2):
+                if before is not None:
+                    batch, found = before.apply(batch)
+                    if found:
+                        not_finite.append((index - 2, found))
                 done = process(batch)
                 columns.check(done)
                 if done.events != batch.events:
@@ -217,12 +224,18 @@ class Chain:
                         f"{name}: expected {batch.events} events back, got {done.events}"
                     )
                 batch = done
+                if after is not None:
+                    batch, found = after.apply(batch)
+                    if found:
+                        not_finite.append((index - 2, found))
                 times_ns[index] = time.monotonic_ns()
         except DeviceLostError:
             raise  # no event is the cause
         except Exception as error:  # a stage may raise anything
             raise StageError(self._graph.stages[index - 2].name, error) from error
         self._block.record_stages(batch.events, times_ns)
+        for stage, events in not_finite:
+            self._block.record_not_finite(stage, events)
         return batch
 
     def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:

@@ -113,16 +113,14 @@ def blank_failed_rows(
         Columns that stages add; they are zeros for these events.
     """
     blank = {column.name: column.zeros(1) for column in added if column.name in batch}
-    sources = np.arange(batch.events)
-    sources[np.array(rows)] = batch.events
-    columns = concatenate((batch.select(blank), EventBatch(blank, 1))).take(sources).columns
+    batch = batch.replace_rows(np.array(rows), EventBatch(blank, 1))
     outcome = batch[OUTCOME.name].copy()
     outcome[rows] = Outcome.FAILED
     left = [
         Flag(flag.stage, flag.reason, flag.outcome, [r for r in flag.rows if r not in set(rows)])
         for flag in flags
     ]
-    cleaned = batch.with_columns(**{**columns, OUTCOME.name: outcome})
+    cleaned = batch.with_columns(outcome=outcome)
     return cleaned, tuple(flag for flag in left if flag.rows)
 
 

@@ -66,8 +66,7 @@ class OnnxFile(Struct, frozen=True, kw_only=True):
     @property
     def fixed_batch(self) -> int:
         """Number of events that each call takes; 0 for any number."""
-        sizes = {shape[0] for shape in self.inputs.values() if shape} - {None}
-        return min(sizes, default=0) or 0
+        return min((shape[0] for shape in self.inputs.values() if shape and shape[0]), default=0)
 
 
 def read_onnx_file(path: Path, label: str) -> OnnxFile:

@@ -155,7 +155,8 @@ def _others(tensor: Tensor, array: Array) -> Array:
         return array[::-1]
     limits = np.finfo(array.dtype)
     with np.errstate(over="ignore"):
-        return np.clip(array[::-1] * array.dtype.type(_OTHER_SCALE), limits.min, limits.max)
+        scaled: Array = array[::-1] * array.dtype.type(_OTHER_SCALE)
+    return scaled.clip(limits.min, limits.max)
 
 
 def _sizes(inputs: Arrays, max_events: int) -> Iterator[int]:

@@ -16,10 +16,11 @@ from sluice.pipeline.core.schema import Array
 from .shadow_meter import ShadowMeter
 
 #: Counters before the histograms of a meter, which is a row of uint64. Stage: events, batches,
-#: service time and wait in ns, two histograms, events with a truncated list. Monitor: values,
-#: dropped events, sum of values and recent mean in units of 1e-9, one histogram.
+#: service time and wait in ns, two histograms, events with numbers that are not finite, events with
+#: a truncated list. Monitor: values, dropped events, sum of values and recent mean in units of
+#: 1e-9, one histogram.
 COUNTERS = 4
-_ROW_WORDS = COUNTERS + 2 * BUCKETS + 1
+_ROW_WORDS = COUNTERS + 2 * BUCKETS + 2
 #: Factor from the value of a monitor to ns, so that the buckets of the latency histogram, 1 us to
 #: 60 s, hold values from 1e-6 to 60.
 MONITOR_SCALE = 1e9
@@ -126,6 +127,10 @@ class MeterBlock:
             int64 (stages + 2,), CLOCK_MONOTONIC, ns.
         """
         _record_stages(self.rows, events, times_ns)
+
+    def record_not_finite(self, stage: int, events: int) -> None:
+        """Count events with a NaN or an infinity in the columns of a stage."""
+        self.rows[stage, -2] += np.uint64(events)
 
     def truncation_counter(self, stage: int) -> Array:
         """Return the counter of events with a truncated list of a stage, uint64 (1,)."""

@@ -29,6 +29,8 @@ class StageTotals(NamedTuple):
     ----------
     events, batches
         Number of events and batches processed.
+    not_finite
+        Number of events with a NaN or an infinity in a column of the stage.
     truncated
         Number of events with a truncated list.
     service_ns, wait_ns
@@ -39,6 +41,7 @@ class StageTotals(NamedTuple):
 
     events: int
     batches: int
+    not_finite: int
     truncated: int
     service_ns: int
     wait_ns: int
@@ -106,6 +109,7 @@ def stage_totals(blocks: list[MeterBlock]) -> dict[str, StageTotals]:
         stage: StageTotals(
             int(row[0]),
             int(row[1]),
+            int(row[-2]),
             int(row[-1]),
             int(row[2]),
             int(row[3]),
@@ -139,6 +143,7 @@ def stage_report(totals: dict[str, StageTotals]) -> dict[str, dict[str, object]]
         report[stage] = {
             "events": total.events,
             "batches": total.batches,
+            "not_finite": total.not_finite,
             "truncated": total.truncated,
             "service_s": _quantiles(total.service),
             "wait_s": _quantiles(total.wait),

@@ -170,13 +170,18 @@ class _SnapshotMetrics:
         truncated = CounterMetricFamily(
             "sluice_truncated_events", "Events that had a list cut for a model.", labels=["stage"]
         )
+        not_finite = CounterMetricFamily(
+            "sluice_not_finite_events", "Events with NaN or infinity from a stage.",
+            labels=["stage"],
+        )  # fmt: skip
         for stage, total in self._now.stages.items():
             service.add_metric([stage], _buckets(total.service), total.service_ns / 1e9)
             wait.add_metric([stage], _buckets(total.wait), total.wait_ns / 1e9)
             events.add_metric([stage], total.events)
             batches.add_metric([stage], total.batches)
+            not_finite.add_metric([stage], total.not_finite)
             truncated.add_metric([stage], total.truncated)
-        yield from (service, wait, events, batches, truncated)
+        yield from (service, wait, events, batches, not_finite, truncated)
 
     def _info(self) -> Iterator[Metric]:
         now = self._now

@@ -47,6 +47,19 @@ class BindsInputs(Protocol):
 
 
 @runtime_checkable
+class ProvidesFinite(Protocol):
+    """A stage some of whose columns have neither NaN nor infinity for valid events, by itself.
+
+    Attributes
+    ----------
+    finite_columns
+        These columns, which are not checked after it.
+    """
+
+    finite_columns: Schema
+
+
+@runtime_checkable
 class Reports(Protocol):
     """A stage that adds keys to the run report."""
 
@@ -176,6 +189,6 @@ class Decides(Protocol):
 
 
 CAPABILITIES = (
-    BindsInputs, Reports, RunsModel, LoadsModels, SwapsModel, TruncatesLists, HasLadder, HasShadows,
-    Decides, PassesThrough, RunsOnGpu,
+    BindsInputs, ProvidesFinite, Reports, RunsModel, LoadsModels, SwapsModel, TruncatesLists, HasLadder,
+    HasShadows, Decides, PassesThrough, RunsOnGpu,
 )  # fmt: skip

@@ -20,6 +20,10 @@ _COMPARE: dict[type[ast.cmpop], np.ufunc] = {
     ast.Gt: np.greater, ast.GtE: np.greater_equal, ast.Lt: np.less,
     ast.LtE: np.less_equal, ast.Eq: np.equal, ast.NotEq: np.not_equal,
 }  # fmt: skip
+_INVERSE: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Lt: ast.GtE,
+    ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+}  # fmt: skip
 _JOIN: dict[type[ast.boolop], np.ufunc] = {
     ast.And: np.logical_and, ast.Or: np.logical_or,
 }  # fmt: skip
@@ -32,7 +36,8 @@ class MenuExpression:
     ----------
     text
         The condition, such as ``score.electromagnetic > 0.9 and charge_sum >= 350``. A label or an
-        index in brackets selects an entry of a column's last axis.
+        index in brackets selects an entry of a column's last axis. NaN fulfils no comparison, nor
+        its opposite behind `not`.
     available
         Columns that the condition may use.
     where
@@ -64,7 +69,7 @@ class MenuExpression:
         self.columns: list[Column] = []
         try:
             tree = ast.parse(text, mode="eval")
-            self._fill = self._logic(tree.body)
+            self._fill = self._logic(tree.body, negated=False)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             raise self._refuse(f"not an expression: {error}") from error
 
@@ -72,10 +77,13 @@ class MenuExpression:
         """Fill `mask`, bool (N,), with whether each event fulfils the condition."""
         self._fill(batch, mask)
 
-    def _logic(self, node: ast.expr) -> FillMask:
+    def _logic(self, node: ast.expr, *, negated: bool) -> FillMask:
+        """Return what fills a mask; `not` is moved to the comparisons, which NaN never fulfils."""
         if isinstance(node, ast.BoolOp):
             join = _JOIN[type(node.op)]
-            first, *rest = [self._logic(value) for value in node.values]
+            if negated:
+                join = _JOIN[ast.Or if isinstance(node.op, ast.And) else ast.And]
+            first, *rest = [self._logic(value, negated=negated) for value in node.values]
 
             def joined(batch: EventBatch, mask: Array) -> None:
                 first(batch, mask)
@@ -86,16 +94,13 @@ class MenuExpression:
 
             return joined
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            inner = self._logic(node.operand)
-
-            def inverted(batch: EventBatch, mask: Array) -> None:
-                inner(batch, mask)
-                np.logical_not(mask, out=mask)
-
-            return inverted
+            return self._logic(node.operand, negated=not negated)
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
-            compare, value = _COMPARE[type(node.ops[0])], self._value(node.left)
+            kind = _INVERSE[type(node.ops[0])] if negated else type(node.ops[0])
+            compare, value = _COMPARE[kind], self._value(node.left)
             bound = self._bound(self.columns[-1], self._number(node.comparators[0]))
+            if kind is ast.NotEq:
+                return lambda batch, mask: _differs(value(batch), bound, mask)
             return lambda batch, mask: compare(value(batch), bound, out=mask)
         raise self._refuse(f"expected `column > number`, got {ast.unparse(node)!r}")
 
@@ -159,3 +164,9 @@ class MenuExpression:
 
     def _refuse(self, problem: str, hint: str | None = None) -> ConfigError:
         return ConfigError(f"{self._where}: {problem}", hint)
+
+
+def _differs(values: Array, bound: Any, mask: Array) -> None:
+    """Fill `mask` with whether each value is a number other than `bound`; NaN is none."""
+    np.not_equal(values, bound, out=mask)
+    np.logical_and(mask, values == values, out=mask)

@@ -42,6 +42,9 @@ def show(report: dict[str, Any], path: Path | None) -> None:
         table.add_row("EMD", f"{mean:.3f} mean of {seen:,} wafers{alarm}")
     console.print(table)
     _stages(console, report)
+    for name, stage in report["stages"].items():
+        if stage["not_finite"]:
+            console.print(f"  NaN or infinity from {name}: {stage['not_finite']:,} events")
     for name, number in report["paths"].items():
         console.print(f"  path {name}: {number:,}", highlight=False)
     if report["paths"]:

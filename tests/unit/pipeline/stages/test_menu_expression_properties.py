@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import math
 import warnings
 
 import numpy as np
@@ -83,14 +85,30 @@ def mask_of(condition, batch):
 
 
 def oracle(text, batch):
-    """Evaluate the text event by event with Python itself."""
+    """Evaluate the text event by event with Python itself, and with Kleene's logic where NaN is."""
     for label, index in ((label, i) for i, label in enumerate(LABELS)):
         text = text.replace(f"score.{label}", f"score[{index}]")
-    code = compile(text, "oracle", "eval")
+    tree = ast.parse(text, mode="eval").body
     rows = [
         {name: array[i].tolist() for name, array in batch.columns.items()} for i in range(EVENTS)
     ]
-    return [bool(eval(code, {}, row)) for row in rows]
+    return [truth(tree, row) is True for row in rows]
+
+
+def truth(node, row):
+    """Return whether a condition holds; None if a NaN leaves it open."""
+    if isinstance(node, ast.BoolOp):
+        decisive = isinstance(node.op, ast.Or)
+        values = [truth(value, row) for value in node.values]
+        if decisive in values:
+            return decisive
+        return None if None in values else not decisive
+    if isinstance(node, ast.UnaryOp):
+        value = truth(node.operand, row)
+        return None if value is None else not value
+    if math.isnan(eval(ast.unparse(node.left), {}, row)):
+        return None
+    return bool(eval(ast.unparse(node), {}, row))
 
 
 @given(CONDITIONS, batches())
