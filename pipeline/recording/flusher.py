@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
 from pathlib import Path
 
 from sluice.pipeline.core.errors import RunError
+
+#: Errors of a file or file system that cannot be flushed at all, such as a pipe.
+_NOT_FLUSHABLE = (errno.EINVAL, errno.EROFS, errno.ENOTSUP)
+#: Errors that end once there is disk space; as for writes, the caller waits and tries again.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Flusher:
@@ -22,6 +26,7 @@ class Flusher:
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
+        self._path = Path()
         self._descriptor: int | None = None
         self._source: int | None = None
         self._lock = threading.Lock()
@@ -30,6 +35,30 @@ class Flusher:
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._loop, name="sluice-flusher", daemon=True)
         self._thread.start()
+
+    def require_flushed(self) -> None:
+        """Raise the error of a flush that has failed; to be called before the next write.
+
+        Raises
+        ------
+        OSError
+            If there is no disk space: the flush is tried again at each call.
+        RunError
+            If the device has failed: what was acknowledged since the last flush may not be on it.
+        """
+        if self._error is not None and self._error.errno in _DISK_FULL:
+            with self._lock:
+                self._error = None
+                self._flush()
+        if self._error is None:
+            return
+        if self._error.errno in _DISK_FULL:
+            raise self._error
+        raise RunError(
+            f"{self._path}: cannot flush to the disk: {self._error}",
+            hint="check the disk: the events written since the flush before may not be on it; "
+            "the run can be resumed on another disk from a copy of the recording",
+        ) from self._error
 
     def mark_dirty(self, descriptor: int, path: Path) -> None:
         """Flush the file of a descriptor at the next interval.
@@ -40,22 +69,28 @@ class Flusher:
             Descriptor of the open file; another one than before after a rotation.
         path
             Path of the file, for the error message.
-
-        Raises
-        ------
-        RunError
-            If a flush has failed: acknowledged events may not be on the disk.
         """
-        if self._error is not None:
-            raise RunError(f"{path}: cannot flush to the disk: {self._error}") from self._error
         if descriptor != self._source:
             self._switch_to(descriptor)
+        self._path = path
         self._dirty = True
 
-    def close(self) -> None:
-        """End the thread."""
+    def finish(self) -> None:
+        """End the thread and flush a last time; errors as for `require_flushed`."""
         self._done.set()
         self._thread.join()
+        if self._dirty and self._error is None:
+            self._flush()
+        self.require_flushed()
+        self._release()
+
+    def abandon(self) -> None:
+        """End the thread without another flush."""
+        self._done.set()
+        self._thread.join()
+        self._release()
+
+    def _release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -63,30 +98,42 @@ class Flusher:
     def _switch_to(self, descriptor: int) -> None:
         """Flush another file from now on; the writer flushed the one before when it closed it."""
         with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
+            self._release()
             self._descriptor, self._source = os.dup(descriptor), descriptor
 
     def _loop(self) -> None:
         while not self._done.wait(self._interval_s):
             with self._lock:
-                if self._dirty and self._descriptor is not None and self._error is None:
-                    self._dirty = False
-                    self._flush(self._descriptor)
+                if self._dirty and self._error is None:
+                    self._flush()
 
-    def _flush(self, descriptor: int) -> None:
+    def _flush(self) -> None:
+        if self._descriptor is None:
+            return
+        self._dirty = False
         try:
-            os.fdatasync(descriptor)
+            os.fdatasync(self._descriptor)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: not a regular file, which cannot be flushed
+            if error.errno not in _NOT_FLUSHABLE:
                 self._error = error
 
 
 def flush_folder(path: Path) -> None:
-    """Flush the folder of a new file, so that a power failure does not lose the file's name."""
-    with contextlib.suppress(OSError):  # not every file system supports it
+    """Flush the folder of a new file, so that a power failure does not lose the file's name.
+
+    Raises
+    ------
+    OSError
+        If the device has failed; nothing if the file system cannot flush folders.
+    """
+    try:
         descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError:  # a folder that may be written to, but not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FLUSHABLE:
+            raise
+    finally:
+        os.close(descriptor)

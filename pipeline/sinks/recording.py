@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.journal.resume_point import ResumePoint, find_commits, read_resume_point
@@ -24,6 +24,7 @@ from sluice.pipeline.recording import (
     Rotation,
     find_parts,
     flush_folder,
+    part_path,
 )
 
 from .base import MAX_GROUP_DELAY_S, Keep
@@ -92,6 +93,13 @@ class RecordingSink:
             self._flusher = Flusher(self._fsync_s)
         return commits
 
+    def files(self, run: int) -> list[Path]:
+        """Return the first file of the recording of a run, then what else exists of it."""
+        path = Path(self._template.format(run=run))
+        if not self._rotation:
+            return [path]
+        return list(dict.fromkeys((part_path(path, 1), *find_parts(path).values())))
+
     def resume_point(self, run: int | None) -> ResumePoint:
         """Return the resume point of the run whose recording the path names."""
         path = Path(self._template.format(run=run or 0))
@@ -105,19 +113,38 @@ class RecordingSink:
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Append the kept events and their commit record."""
         writer = self._writer
+        if self._flusher is not None:
+            self._flusher.require_flushed()
         writer.write(batch, commit.encode())
         if self._flusher is not None:
             self._flusher.mark_dirty(writer.descriptor, writer.path)
 
     def close(self, eor: dict[str, Any] | None) -> None:
-        """Close the file, with the end-of-run record unless it is None."""
-        if eor is None:
-            self._writer.close_incomplete()
-        else:
-            self._writer.close(eor)
+        """Close the file, with the end-of-run record unless it is None.
+
+        The record is written only if all before it is on the disk. A run that failed does not wait
+        for disk space.
+        """
+        try:
+            if self._flusher is not None:
+                self._flusher.finish()
+            if eor is not None:
+                self._writer.close(eor)
+        except OSError:
+            if eor is not None:
+                raise  # it may be tried again
+            self._close_incomplete()
+        except RunError:
+            self._close_incomplete()
+            raise
+        self._close_incomplete()
+
+    def _close_incomplete(self) -> None:
+        """Release the file as it is; no more after it was closed."""
         if self._flusher is not None:
-            self._flusher.close()
-            self._flusher = None
+            self._flusher.abandon()
+        self._flusher = None
+        self._writer.close_incomplete()
 
     def describe(self) -> dict[str, Any]:
         """Return path, events, bytes and number of files."""

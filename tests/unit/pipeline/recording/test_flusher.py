@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, RunError
 from sluice.pipeline.core.schema import EVENT_ID, Schema
 from sluice.pipeline.journal.commit import CommitRecord
-from sluice.pipeline.recording import flusher
+from sluice.pipeline.recording import find_resume_offset, flusher
 from sluice.pipeline.sinks.recording import RecordingSink
 
 SCHEMA = Schema((EVENT_ID,))
+EVENTS = 100
 
 
 class Device:
@@ -25,13 +28,14 @@ class Device:
     def __init__(self):
         self.flushed = []
         self.come = threading.Semaphore(0)
-        self.fails = False
+        self.error: int | None = None
 
     def __call__(self, descriptor):
         self.flushed.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        error = self.error
         self.come.release()
-        if self.fails:
-            raise OSError(errno.EIO, "Input/output error")
+        if error is not None:
+            raise OSError(error, os.strerror(error))
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def device(monkeypatch):
 
 
 @pytest.fixture
-def make_sink(tmp_path):
+def make_sink(tmp_path, device):
     made = []
 
     def make(**options):
@@ -55,13 +59,35 @@ def make_sink(tmp_path):
         return sink
 
     yield make
+    device.error = None
     for sink in made:
-        sink.close(None)
+        with suppress(RunError):  # of a flush that failed
+            sink.close(None)
 
 
 def write(sink, seq):
-    batch = EventBatch({"event_id": np.arange(100, dtype=np.uint64)}, 100, seq)
-    sink.write(batch, CommitRecord(next=seq + 1, events_by_batch=[100], kept=[100]))
+    ids = np.arange(EVENTS, dtype=np.uint64) + seq * EVENTS
+    commit = CommitRecord(next=seq + 1, events_by_batch=[EVENTS], kept=[EVENTS])
+    sink.write(EventBatch({"event_id": ids}, EVENTS, seq), commit)
+
+
+def recorded(path):
+    ids = []
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        while True:
+            try:
+                ids += stream.read_next_batch()["event_id"].to_pylist()
+            except (StopIteration, OSError):
+                return ids
+
+
+def fail_once_written(sink, device, error):
+    """Write a batch; its flush fails, and the thread of the flusher has noted that."""
+    device.error = error
+    write(sink, 0)
+    assert device.come.acquire(timeout=10)
+    with sink._flusher._lock:  # held until the error is noted
+        pass
 
 
 def test_flushed_in_time_and_only_after_a_write(make_sink, device):
@@ -89,14 +115,55 @@ def test_with_fsync_never_nothing_is_flushed(make_sink, device):
     assert not any(thread.name == "sluice-flusher" for thread in threading.enumerate())
 
 
-def test_a_flush_that_fails_ends_the_run(make_sink, device):
-    device.fails = True
+def test_a_flush_that_fails_ends_the_run(make_sink, device, tmp_path):
     sink = make_sink(fsync="10 ms")
-    write(sink, 0)
-    assert device.come.acquire(timeout=10)
-    sink._flusher.close()  # the thread has noted by now what came of the flush
+    fail_once_written(sink, device, errno.EIO)
     with pytest.raises(RunError, match=r"run\.arrows: cannot flush to the disk: .*Input/output"):
         write(sink, 1)
+    assert recorded(tmp_path / "run.arrows") == list(range(EVENTS))
+
+
+@pytest.mark.parametrize("fsync", ["10 ms", "1 h"])
+def test_the_last_flush_that_fails_is_said_and_the_recording_is_not_whole(
+    make_sink, device, tmp_path, fsync
+):
+    sink = make_sink(fsync=fsync)
+    if fsync == "10 ms":  # fails in the thread, and no write comes after it
+        fail_once_written(sink, device, errno.EIO)
+        device.error = None  # the kernel tells of lost pages once
+    else:  # fails at the end
+        write(sink, 0)
+        device.error = errno.EIO
+    with pytest.raises(RunError, match="cannot flush to the disk"):
+        sink.close({"closed": True})
+    device.error = None
+    found = find_resume_offset(tmp_path / "run.arrows")
+    assert (found.ended, found.rows) == (False, EVENTS)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+def test_a_flush_without_disk_space_can_be_tried_again(make_sink, device, tmp_path, error):
+    sink = make_sink(fsync="10 ms")
+    fail_once_written(sink, device, error)
+    for _ in range(2):
+        with pytest.raises(OSError, match=os.strerror(error)):
+            write(sink, 1)
+    device.error = None
+    write(sink, 1)
+    device.error = error
+    with pytest.raises(OSError, match=os.strerror(error)):
+        sink.close({"closed": True})
+    device.error = None
+    sink.close({"closed": True})
+    assert recorded(tmp_path / "run.arrows") == list(range(2 * EVENTS))
+    assert find_resume_offset(tmp_path / "run.arrows").ended
+
+
+def test_a_failed_run_does_not_wait_for_disk_space(make_sink, device):
+    sink = make_sink(fsync="1 h")
+    write(sink, 0)
+    device.error = errno.ENOSPC
+    sink.close(None)
 
 
 @pytest.mark.parametrize("option", ["fsync", "rotate_after"])
