@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import re
 import stat
 from pathlib import Path
 
 from sluice.pipeline.core.endpoints import is_loopback, parse_host_port
 from sluice.pipeline.core.errors import ConfigError
 
+_PORT = re.compile(r":\d*$")
 #: Minimum length of a token, characters: a shorter one can be guessed.
 _MIN_TOKEN = 16
 #: Maximum size of a token file that is read, bytes.
@@ -60,10 +62,22 @@ class HttpAuth:
         origin, host
             Headers Origin (None without a browser) and Host.
         """
-        if origin and origin.partition("//")[2] != host:
-            return False
-        # Another host name is another site, even if it resolves to loopback.
-        return not origin or self.requires_token or is_loopback(host.rpartition(":")[0])
+        return not origin or (origin.partition("//")[2] == host and self.is_own_host(host))
+
+    def is_own_host(self, host: str) -> bool:
+        """Whether a request names this server as its destination.
+
+        Another host name is another site, even if it resolves to loopback: a page of that site may
+        send requests under it. Beyond loopback the server has names that it does not know.
+
+        Parameters
+        ----------
+        host
+            Header Host; empty without one, which no browser sends.
+        """
+        if not host or self.requires_token:
+            return True
+        return is_loopback(host) or is_loopback(_PORT.sub("", host))
 
 
 def read_token(path: Path) -> str:

@@ -12,16 +12,20 @@ from typing import Any, Protocol
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sluice.pipeline.core.errors import ConfigError, SluiceError
+from sluice.pipeline.core.errors import ConfigError, RunError, SluiceError
 from sluice.pipeline.core.log import fields, limiter
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.state import RunState, State
 
 from .auth import HttpAuth
+from .connections import MAX_CONNECTIONS, MAX_HEAD_BYTES, bounded
 
 _LOG = logging.getLogger("sluice.http")
 #: Maximum times for the server thread to start and to end, s.
@@ -29,6 +33,8 @@ _START_S = 10.0
 _STOP_S = 5.0
 #: Maximum time for pending answers at the end, s; a client that does not read cannot delay it.
 _GRACE_S = 2
+#: Largest number of swaps that wait at once; each keeps a thread of the server for up to 90 s.
+_MAX_WAITING_SWAPS = 4
 
 
 class RunController(Protocol):
@@ -73,22 +79,23 @@ def application(
         Check of requests that control runs.
     """
 
-    def metrics(_: Request) -> Response:
+    # Pages are coroutines: none waits for a thread, of which actions may have taken every one.
+    async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def live(_: Request) -> Response:
+    async def live(_: Request) -> Response:
         alive = controller.control.state is not State.ERROR
         return PlainTextResponse(controller.control.state.value, 200 if alive else 503)
 
-    def ready(_: Request) -> Response:
+    async def ready(_: Request) -> Response:
         takes_events = controller.control.state is State.RUNNING and not controller.control.stopping
         return PlainTextResponse(controller.control.state.value, 200 if takes_events else 503)
 
-    def status(_: Request) -> Response:
+    async def status(_: Request) -> Response:
         report = controller.accounting.snapshot().report() if controller.accounting else None
         return JSONResponse(_status(controller) | {"report": report})
 
-    def index(_: Request) -> Response:
+    async def index(_: Request) -> Response:
         actions = " ".join(f"/{name}" for name in _actions(controller))
         return PlainTextResponse(f"sluice: /status /metrics /livez /readyz; POST {actions}\n")
 
@@ -96,19 +103,45 @@ def application(
     routes = [Route(path, page) for path, page in pages.items()]
     for name, act in _actions(controller).items():
         routes.append(Route(f"/{name}", _guarded(controller, access, act), methods=["POST"]))
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(_OwnHostOnly, access=access)])
+
+
+class _OwnHostOnly:
+    """Refuses requests for another host, which a page of another site can send by its own name."""
+
+    def __init__(self, app: ASGIApp, access: HttpAuth) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        if not self._access.is_own_host(host):
+            refusal = _refusal(403, "refused: the request names another host as its destination")
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _actions(controller: RunController) -> dict[str, Callable[[Request], dict[str, Any] | None]]:
+    waiting = threading.BoundedSemaphore(_MAX_WAITING_SWAPS)
+
+    def swap(request: Request) -> dict[str, Any]:
+        if not waiting.acquire(blocking=False):
+            raise RunError(f"run: {_MAX_WAITING_SWAPS} swaps wait already", "try again later")
+        try:
+            query = request.query_params
+            return controller.swap(query.get("stage", ""), query.get("model", ""))
+        finally:
+            waiting.release()
+
     return {
         "configure": lambda _: controller.configure(),
         "start": lambda _: controller.start(),
         "pause": lambda _: controller.control.pause(),
         "resume": lambda _: controller.control.resume(),
         "stop": lambda request: controller.stop(abort=request.query_params.get("abort") == "1"),
-        "swap": lambda request: controller.swap(
-            request.query_params.get("stage", ""), request.query_params.get("model", "")
-        ),
+        "swap": swap,
     }
 
 
@@ -182,7 +215,8 @@ class WebServer:
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
             app, log_level="critical", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=_GRACE_S, http=bounded(), ws="none", backlog=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

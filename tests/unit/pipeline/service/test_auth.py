@@ -54,6 +54,16 @@ def test_origins():
     assert not access.same_origin("http://rebound.example:9464", "rebound.example:9464")
 
 
+def test_hosts(token_file):
+    access = HttpAuth("127.0.0.1:9464")
+    own = ("", "127.0.0.1:9464", "127.0.0.1", "localhost:9464", "localhost", "[::1]:9464", "[::1]")
+    for host in own:
+        assert access.is_own_host(host), host
+    for host in ("rebound.example", "rebound.example:9464", "192.0.2.7:9464", "localhost.evil:80"):
+        assert not access.is_own_host(host), host
+        assert HttpAuth("127.0.0.1:9464", str(token_file)).is_own_host(host), host
+
+
 @pytest.mark.parametrize(
     "text", ["", "short", "has a space in the middle", "\n" + TOKEN, "tab\t" * 9]
 )
