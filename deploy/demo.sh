@@ -25,10 +25,10 @@ fi
 mkdir -p "$folder"
 rm -f "$folder/quarantine.arrows"
 echo "simulating $events wafers …"
-sluice simulate wafers --events "$events" --seed 1 --out "$folder/wafers.arrows"
+sluice simulate wafers --events "$events" --seed 1 --force --out "$folder/wafers.arrows"
 echo "replaying them at $rate a second; http://$free/metrics and http://$free/status are live …"
 sluice replay "$folder/wafers.arrows" --graph hgcal --rate "$rate" --http "$free" \
-    --report "$folder/report.json" --out "$folder/accepted.arrows" \
+    --force --report "$folder/report.json" --out "$folder/accepted.arrows" \
     --quarantine "$folder/quarantine.arrows"
 cat <<TEXT
 

@@ -35,12 +35,13 @@ def simulate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a file that was cut short.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing recording.")] = False,
 ) -> None:
     """Write a recording of simulated events, with their truth."""
     from sluice.exporters.families.base import get
     from sluice.exporters.simulation.record import record
 
-    record(get(family), events, seed, out, processes=processes, resume=resume)
+    record(get(family), events, seed, out, processes=processes, resume=resume, force=force)
 
 
 def train(

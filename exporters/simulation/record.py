@@ -13,7 +13,13 @@ from sluice.exporters.families.base import Events, Family, get
 from sluice.exporters.training.parallel import process_pool, progress
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ConfigError, DataError
-from sluice.pipeline.recording import RecordingWriter, ResumeOffset, find_resume_offset
+from sluice.pipeline.core.output_files import create_file
+from sluice.pipeline.recording import (
+    RecordingWriter,
+    ResumeOffset,
+    find_resume_offset,
+    is_recording,
+)
 
 
 def record(
@@ -24,6 +30,7 @@ def record(
     *,
     processes: int | None = None,
     resume: bool = False,
+    force: bool = False,
 ) -> None:
     """Write `events` simulated events of `family` to a recording.
 
@@ -39,11 +46,13 @@ def record(
         Number of processes that simulate; the family's default if None.
     resume
         Whether to continue an incomplete file after its last whole block.
+    force
+        Whether to replace an existing recording.
 
     Raises
     ------
     ConfigError
-        If the file to go on with holds other events.
+        If the file to go on with holds other events, or exists and may not be replaced.
     DataError
         If the file cannot be written.
     """
@@ -56,6 +65,8 @@ def record(
     tail = _tail(path, msgspec.json.encode(bor)) if resume and path.exists() else None
     if tail is not None and tail.ended:
         return
+    if tail is None:
+        create_file(path, "a recording", is_recording, force=force)
     first = tail.rows if tail else 0
     found = _simulated(family, events, seed, first, processes or family.processes)
     try:

@@ -21,6 +21,7 @@ from .common.launch import (
 from .common.options import (
     Backend,
     Engine,
+    Force,
     Http,
     Json,
     LogJson,
@@ -68,6 +69,7 @@ def replay(
     backend: Backend = None,
     run_number: RunNumber = None,
     resume: Resume = False,
+    force: Force = False,
     log_level: LogLevel = None,
     log_json: LogJson = False,
     as_json: Json = False,
@@ -83,7 +85,7 @@ def replay(
     arguments = RunArguments(
         report=report, out=out, quarantine=quarantine, reference=reference, http=http,
         engine=engine, workers=workers, backend=backend, run_number=run_number, resume=resume,
-        as_json=as_json,
+        force=force, as_json=as_json,
     )  # fmt: skip
     if same_batches is not None and (rate or out or resume):
         raise ConfigError(

@@ -19,6 +19,7 @@ from .common.launch import (
 from .common.options import (
     Backend,
     Engine,
+    Force,
     Graph,
     Http,
     Json,
@@ -52,6 +53,7 @@ def run(
     backend: Backend = None,
     run_number: RunNumber = None,
     resume: Resume = False,
+    force: Force = False,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Wait for start over HTTP and make run after run."),
@@ -68,7 +70,7 @@ def run(
     arguments = RunArguments(
         report=report, out=out, quarantine=quarantine, reference=reference, http=http,
         engine=engine, workers=workers, backend=backend, run_number=run_number, resume=resume,
-        as_json=as_json,
+        force=force, as_json=as_json,
     )  # fmt: skip
 
     def load() -> GraphConfig:
@@ -78,7 +80,7 @@ def run(
         config = load()
         options = arguments.run_options(http=config.http.listen)
         if wait:
-            require_run_number_in_paths(config, out, options, report)
+            require_run_number_in_paths(config, out, options)
             serve(load, options, arguments, server)
         else:
             run_once(config, options, arguments, server)

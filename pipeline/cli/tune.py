@@ -10,7 +10,7 @@ import typer
 from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig, load_graph
 from sluice.pipeline.core.errors import ConfigError
 
-from .common.options import Graph
+from .common.options import Force, Graph
 from .common.output import print_json
 
 _SUFFIX = ".arrows"
@@ -29,6 +29,7 @@ def tune(
     out: Annotated[
         Path | None, typer.Option(help="Write to this file; where runs look for it if omitted.")
     ] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
     """Measure backends, batch sizes and workers; runs of the graph on this machine use the best.
@@ -39,17 +40,19 @@ def tune(
     from rich.console import Console
     from rich.table import Table
 
-    from sluice.pipeline.tools.autotune import measure, tuned_file, write_tuned
+    from sluice.pipeline.core.output_files import require_replaceable
+    from sluice.pipeline.tools.autotune import is_tuned, measure, tuned_file, write_tuned
 
     if data.suffix != _SUFFIX:
         raise ConfigError(f"{data}: expected a recording that ends in {_SUFFIX}")
     config = load_graph(graph)
+    path = out or tuned_file(config)
+    require_replaceable(path, "tuned settings", is_tuned, force=force or out is None)
     unkept = replace(config, sink=ComponentConfig("null", "null", {}))
     console = Console(stderr=True, quiet=as_json)
     with console.status("measuring") as status:
         source = ComponentConfig("recording", str(data), {"path": str(data)})
         tuned = measure(unkept, source, lambda text: status.update(text))
-    path = out or tuned_file(config)
     write_tuned(tuned, path)
     if as_json:
         print_json(tuned, indent=True)

@@ -31,6 +31,11 @@ class SluiceError(Exception):
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
+def describe_unforeseen(error: BaseException) -> str:
+    """Return a description of an error that nobody foresaw."""
+    return f"unforeseen: {type(error).__name__}: {error}"
+
+
 class ConfigError(SluiceError):
     """The configuration or the command line is wrong; nothing was started."""
 
@@ -54,6 +59,16 @@ class RunError(SluiceError):
 
     exit_code = 5
 
+    @staticmethod
+    def of(error: BaseException) -> SluiceError:
+        """Return an error, or for one that nobody foresaw a RunError that describes it."""
+        if isinstance(error, SluiceError):
+            return error
+        hint = "the log has its traceback at --log-level debug"
+        failure = RunError(describe_unforeseen(error), hint)
+        failure.__cause__ = error
+        return failure
+
 
 class DeviceLostError(RunError):
     """A device has failed for good: whatever this process asks of it fails, whatever the event."""
@@ -65,6 +80,10 @@ EXIT_DAMAGED_INPUT = 6
 EXIT_DIFFERENT = 7
 #: This machine lacks something that was asked for.
 EXIT_MACHINE_INCOMPLETE = 8
+
+
+#: The run closed, but it was stopped before it had read all its input.
+EXIT_INPUT_UNREAD = 9
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

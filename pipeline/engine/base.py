@@ -51,6 +51,8 @@ class RunContext:
     fixes_rung
         The source, if it fixes the rung of each batch; else None. Determined once, as the check
         against a protocol is slow.
+    created
+        Files of the recording that were created for this run, still empty.
     fork_server
         Fork server that outlives the run; None to start one for the run.
     swap_queue
@@ -66,6 +68,7 @@ class RunContext:
     run_directory: Path
     resumed: CommitRecord | None = None
     fixes_rung: FixesRung | None = None
+    created: tuple[Path, ...] = ()
     fork_server: ForkServer | None = None
     swap_queue: SwapQueue = field(default_factory=SwapQueue)
 
@@ -78,6 +81,14 @@ class RunContext:
         """Return the rung that the source fixes for its latest batch; None if it fixes none."""
         source = self.fixes_rung
         return None if source is None else min(source.rung, self.graph.rungs - 1)
+
+    def stop_source(self) -> None:
+        """Stop the source, and record whether it is a file with a rest that was not read."""
+        source = self.source
+        if source.socket is None and not source.exhausted:
+            offered = self.accounting.snapshot().events["offered"]
+            self.control.input_unread = source.expected is None or offered < source.expected
+        source.stop()
 
     def fail_remaining(self, why: str) -> None:
         """Stop the source and count the events that it has left as failed, for the reason `why`."""

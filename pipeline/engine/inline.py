@@ -73,8 +73,8 @@ class InlineEngine:
         """Process batch after batch until the source is exhausted."""
         try:
             self._loop()
-        except SluiceError as error:
-            self._failure = error
+        except BaseException as error:
+            self._failure = RunError.of(error)
             raise
         finally:
             self._context.accounting.enter_state(self._run_time(), time.monotonic_ns())
@@ -94,7 +94,7 @@ class InlineEngine:
             if control.aborting:
                 raise RunError("stopped a second time")
             if control.stopping and not stopped:
-                source.stop()
+                self._context.stop_source()
                 stopped = True
             self._advance_swap(reader.next_seq)
             reader.ladder.tick()

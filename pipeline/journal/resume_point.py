@@ -96,6 +96,8 @@ class ResumePoint(NamedTuple):
 def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
     """Return the resume point of a recorded run; waits until no process writes the recording.
 
+    A run that was killed after its end-of-run record may lack its report, so it is resumed too.
+
     Parameters
     ----------
     path
@@ -106,7 +108,7 @@ def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
     Raises
     ------
     DataError
-        If there is no recording, or the run has ended.
+        If there is no recording.
     """
     try:
         files = require_complete(wait_for_writer(path), path) if rotated else [path]
@@ -119,10 +121,6 @@ def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
     commits = _commits(tail, files[-1])
     for file in reversed(files[:-1]):
         commits = commits or _commits(find_resume_offset(file), file)
-    if tail.ended:
-        raise DataError(
-            f"{files[-1]}: cannot resume: the run has ended", "replay it into another file"
-        )
     last = commits[-1] if commits else CommitRecord()
     return ResumePoint(tail.begin_of_run, last, tuple(_swaps(path)) if last.epoch else ())
 

@@ -12,6 +12,7 @@ from .metadata import FilePart, Info
 from .part_files import (
     find_files,
     find_parts,
+    is_recording,
     parse_part_name,
     part_path,
     require_complete,
@@ -39,6 +40,7 @@ __all__ = [
     "find_parts",
     "find_resume_offset",
     "flush_folder",
+    "is_recording",
     "parse_part_name",
     "part_path",
     "require_complete",

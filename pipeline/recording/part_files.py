@@ -16,7 +16,7 @@ import pyarrow as pa
 from sluice.pipeline.core.errors import DataError
 
 from .lock import await_writer
-from .metadata import FilePart, part_of
+from .metadata import BOR, FilePart, part_of
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{4,})", re.DOTALL)
 _SUFFIXES = (".arrows", ".arrow")
@@ -103,6 +103,15 @@ def remove_parts(path: Path) -> None:
         with suppress(DataError):  # an unreadable file may not be a recording
             if (part := _read_part(file)) is not None and part.number == number:
                 file.unlink()
+
+
+def is_recording(file: Path) -> bool:
+    """Whether a file begins as a recording: an Arrow stream with a begin-of-run record."""
+    try:
+        with pa.OSFile(str(file)) as opened, pa.ipc.open_stream(opened) as stream:
+            return BOR in (stream.schema.metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _only(path: Path, files: Iterable[Path]) -> list[Path]:

@@ -9,24 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
-from sluice.pipeline.core.errors import shorten
+from sluice.pipeline.core.errors import ConfigError, shorten
 from sluice.pipeline.core.schema import Schema
 from sluice.pipeline.sources.base import Rejected
 from sluice.pipeline.transport.codec import Codec
 
-from .quarantine_file import QuarantineFile
+from .quarantine_file import SCHEMA, QuarantineFile
 from .quarantine_limits import QuarantineLimits
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("event_id", pa.uint64(), nullable=True),
-        pa.field("outcome", pa.string(), nullable=False),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("where", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("payload", pa.binary(), nullable=False),
-    ]
-)
 #: Reasons that are counted apart; later ones are counted as "other reasons".
 MAX_REASONS = 100
 _OTHER_REASONS = "other reasons"
@@ -54,6 +44,8 @@ class Quarantine:
         Path of the file; None to count reasons only.
     schema
         Source columns of quarantined events.
+    force
+        Whether an earlier quarantine there is replaced.
 
     Attributes
     ----------
@@ -67,12 +59,12 @@ class Quarantine:
         Number of events, or of pieces of input that are none, by reason.
     """
 
-    def __init__(self, path: Path | None, schema: Schema) -> None:
+    def __init__(self, path: Path | None, schema: Schema, *, force: bool = False) -> None:
         self.path = path
         self.rows = self.rows_not_kept = 0
         self.reasons: dict[str, int] = {}
         self._codec = Codec(schema)
-        self._file = None if path is None else QuarantineFile(path, _SCHEMA)
+        self._file = None if path is None else QuarantineFile(path, force=force)
         self._limits = QuarantineLimits()
         self._retry_at_s = 0.0
         self._error: str | None = None
@@ -138,7 +130,7 @@ class Quarantine:
         if kept:
             try:
                 self._file.append(_to_arrow(kept))
-            except OSError as error:  # a full disk must not stop the run for refused input
+            except (OSError, ConfigError) as error:  # refused input must not stop the run
                 self._error, self._retry_at_s = str(error), now_s + RETRY_S
                 kept.clear()
         self.rows += len(kept)
@@ -151,5 +143,5 @@ def _size(row: _Row) -> int:
 
 def _to_arrow(rows: list[_Row]) -> pa.RecordBatch:
     columns = [list(values) for values in zip(*rows, strict=True)]
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

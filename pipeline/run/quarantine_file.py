@@ -9,8 +9,34 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sluice.pipeline.core.output_files import create_file
+
 #: Marker at the end of an Arrow IPC stream.
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+#: Columns of a quarantine.
+SCHEMA = pa.schema(
+    [
+        pa.field("event_id", pa.uint64(), nullable=True),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("where", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("payload", pa.binary(), nullable=False),
+    ]
+)
+#: What a file of this kind is, in messages.
+DESCRIPTION = "a quarantine"
+
+
+def is_quarantine(path: Path) -> bool:
+    """Whether a file begins as the quarantine of a run does."""
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            return bool(stream.schema.equals(SCHEMA))
+    except (OSError, pa.ArrowException):
+        return False
 
 
 class QuarantineFile:
@@ -20,24 +46,31 @@ class QuarantineFile:
     ----------
     path
         Path of the file; a missing folder is created.
-    schema
-        Columns of the record batches.
+    force
+        Whether the file may replace the quarantine of an earlier run.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path, self._schema = path, schema
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self._path, self._force = path, force
         self._file: FileIO | None = None
         self._bytes = 0
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Write a record batch; OSError if it cannot be written, which leaves the file as it was.
+        """Write a record batch, or leave the file as it was.
 
         It may be tried again, also with another record batch.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        ConfigError
+            If the file would replace another one.
         """
         if self._file is None:
             self._file = self._open()
         if not self._bytes:
-            self._write(self._file, self._schema.serialize())
+            self._write(self._file, SCHEMA.serialize())
         self._write(self._file, batch.serialize())
 
     def close(self) -> None:
@@ -49,6 +82,7 @@ class QuarantineFile:
 
     def _open(self) -> FileIO:
         os.makedirs(self._path.parent, exist_ok=True)
+        create_file(self._path, DESCRIPTION, is_quarantine, force=self._force)
         return FileIO(self._path, "wb")
 
     def _write(self, file: FileIO, data: pa.Buffer | bytes) -> None:

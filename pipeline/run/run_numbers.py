@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,7 +46,9 @@ class RunNumbers:
         self._folder = folder
         self._file = folder / "runs.json"
 
-    def allocate(self, wanted: int | None = None) -> int:
+    def allocate(
+        self, wanted: int | None = None, is_taken: Callable[[int], bool] = lambda _: False
+    ) -> int:
         """Return a run number that no run had before, and store it.
 
         Parameters
@@ -54,6 +56,9 @@ class RunNumbers:
         wanted
             Number to allocate; None for one more than the largest so far. `UNNUMBERED` is always
             free and is not stored.
+        is_taken
+            Whether a run of this number has left files where the next run would write; such a
+            number is passed over.
 
         Raises
         ------
@@ -65,8 +70,8 @@ class RunNumbers:
         try:
             with self._locked():
                 given = self._read()
-                number = 1 + max((last for _, last in given), default=0)
-                number = self._require_free(number if wanted is None else wanted, given)
+                number = _next_number(given, is_taken) if wanted is None else wanted
+                self._require_free(number, given)
                 self._write(_with(given, number))
         except OSError as error:
             raise ConfigError(
@@ -80,7 +85,7 @@ class RunNumbers:
         if wanted is not None and wanted != UNNUMBERED:
             self._require_free(wanted, self._read())
 
-    def _require_free(self, number: int, given: list[tuple[int, int]]) -> int:
+    def _require_free(self, number: int, given: list[tuple[int, int]]) -> None:
         if any(first <= number <= last for first, last in given):
             raise ConfigError(
                 f"run {number}: expected a number that was never used, got one that was "
@@ -92,7 +97,6 @@ class RunNumbers:
                 f"run numbers: {MAX_RUN_NUMBER} was used, there is no next one ({self._file})",
                 hint="choose a free one with --run",
             )
-        return number
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -133,6 +137,14 @@ class RunNumbers:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _next_number(given: list[tuple[int, int]], is_taken: Callable[[int], bool]) -> int:
+    """Return the first number after all allocated ones that is not taken."""
+    number = 1 + max((last for _, last in given), default=0)
+    while number <= MAX_RUN_NUMBER and is_taken(number):
+        number += 1
+    return number
 
 
 def _with(given: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:

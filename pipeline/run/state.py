@@ -42,20 +42,25 @@ class RunState:
         Current state.
     cause
         Message of the first failure; None without one.
+    hint
+        Advice for it; None without any.
     holds
         Reason of each hold, by holder. Replaced, never changed: a reader may keep the dictionary.
     stopping
         Whether the run takes no more events.
     aborting
         Whether the run ends without draining.
+    input_unread
+        Whether the run was stopped before it had read all its input files.
     """
 
     def __init__(self) -> None:
         self.state = State.INITIAL
         self.cause: str | None = None
+        self.hint: str | None = None
         self.holds: dict[str, str] = {}
         # Not threading.Event: a second signal that comes while the first sets one would deadlock.
-        self.stopping = self.aborting = False
+        self.stopping = self.aborting = self.input_unread = False
         self._lock = threading.RLock()  # a signal handler may run while the main thread holds it
 
     def transition(self, state: State) -> None:
@@ -71,10 +76,11 @@ class RunState:
                 raise RunError(f"run: no transition from {self.state.value} to {state.value}")
             self.state = state
 
-    def fail(self, cause: str) -> None:
+    def fail(self, cause: str, hint: str | None = None) -> None:
         """Go to ERROR; only the first cause is kept, later ones are its consequences."""
         with self._lock:
-            self.cause = self.cause or cause
+            if self.cause is None:
+                self.cause, self.hint = cause, hint
             self.state = State.ERROR
 
     def add_hold(self, holder: str, reason: str) -> None:

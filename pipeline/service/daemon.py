@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from queue import Empty, SimpleQueue
-from types import FrameType
 from typing import Any
 
 from sluice.pipeline.config.graph_file import GraphConfig
-from sluice.pipeline.core.errors import ConfigError, RunError, SluiceError, did_you_mean
-from sluice.pipeline.core.log import fields, set_context
+from sluice.pipeline.core.errors import ConfigError, RunError, did_you_mean
+from sluice.pipeline.core.log import set_context
 from sluice.pipeline.engine.base import Engine, RunContext
 from sluice.pipeline.engine.distributed.engine import DistributedEngine
 from sluice.pipeline.engine.inline import InlineEngine
 from sluice.pipeline.engine.model_swap import request_swap
-from sluice.pipeline.gpu.nvml import start_sampler
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sources.base import Source
 from sluice.pipeline.system.cpu_scheduling import short_switch_interval
+from sluice.pipeline.system.end_signals import on_end_signals
 from sluice.pipeline.system.fork_server.client import ForkServer
 
 from .auth import HttpAuth
 from .run_log import RunLog
-from .session import RunOptions, finish_run, open_run, validate
+from .session import (
+    RunOptions,
+    finish_run,
+    open_run,
+    save_report,
+    start_engine,
+    validate,
+)
 from .status import POLL_S, DaemonStatus, ticker
 
 _LOG = logging.getLogger("sluice.run")
@@ -94,6 +99,7 @@ class Daemon:
         self._idle_turns = 0
         self._in_loop = threading.Event()
         self._context: RunContext | None = None
+        self._serve_http: Callable[[], None] = lambda: None
         self.control = RunState()
         self.accounting: RunAccounting | None = None
 
@@ -102,7 +108,7 @@ class Daemon:
         with ExitStack() as stack:
             self._open(stack)
             self._config = self._load()
-            return self._run(stack, lambda: self._serve_http(stack))
+            return self._run(stack, lambda: self._bind_http(stack))
 
     def serve(self, done: Callable[[dict[str, Any]], None]) -> None:
         """Execute a run at each `start`, until a signal ends the daemon.
@@ -115,16 +121,25 @@ class Daemon:
         with ExitStack() as stack:
             self._open(stack)
             self._configure()
-            self._serve_http(stack)
+            self._bind_http(stack)
+            self._serve_http()
             self._waits = self._idle = True
             self._status.ready(f"waits for start: graph {self._config.graph.name}")
             while self._next_command() == "start":
                 report = self._run_on_command()
                 if report is not None:
-                    done(report)
+                    self._call_done(done, report)
                 self._idle = True
         if self.control.cause:
             raise RunError(self.control.cause)
+
+    @staticmethod
+    def _call_done(done: Callable[[dict[str, Any]], None], report: dict[str, Any]) -> None:
+        """Call `done`; a report that cannot be shown does not end the daemon."""
+        try:
+            done(report)
+        except Exception as error:
+            _LOG.error("cannot show the report: %s", error, exc_info=error)
 
     def _open(self, stack: ExitStack) -> None:
         """Handle signals, and report to systemd, until `stack` is closed."""
@@ -152,28 +167,32 @@ class Daemon:
             if self.control.state is State.STOPPED:
                 self._configure()
             with ExitStack() as stack:
+                self._serve_http = lambda: None  # HTTP is served already
                 return self._run(stack, lambda: None)
-        except SluiceError as error:
-            self.control.fail(str(error))
-            self._status.not_started(error.message)
+        except Exception as error:
+            failure = RunError.of(error)
+            _LOG.debug("the run could not start", exc_info=error)
+            self.control.fail(str(failure))
+            self._status.not_started(failure.message)
             return None
 
-    def _run(self, stack: ExitStack, planned: Callable[[], None]) -> dict[str, Any]:
-        """Execute one run; `planned` is called when its graph is built."""
+    def _run(self, stack: ExitStack, validated: Callable[[], None]) -> dict[str, Any]:
+        """Execute one run; `validated` is called when everything is checked."""
         control = self.control
-        context = open_run(self._config, self._options, control, stack, self._fork_server)
+        context = open_run(
+            self._config, self._options, control, stack, self._fork_server, validated
+        )
         self._context, self.accounting = context, context.accounting
+        self._serve_http()
         stack.callback(set_context, run=None)
         set_context(run=context.accounting.run)
         if control.state is State.INITIAL:
             control.transition(State.CONFIGURED)
         graph, run = self._config.graph.name, context.accounting.run
         self._status.state(control.state, graph, run, "starts its processes")
-        planned()
-        engine = ENGINES[self._options.engine](context)
         log = RunLog(context.accounting, control)
         with closing(log), ticker(log.poll, POLL_S):
-            engine.start()
+            engine = start_engine(ENGINES[self._options.engine], context, self._options)
             control.transition(State.RUNNING)
             self._status.state(control.state, graph, run, "takes events")
             self._status.ready()
@@ -184,6 +203,7 @@ class Daemon:
                     ticker(lambda: show(control, context.accounting, context.source))
                 )
             report = finish_run(context, engine, self._in_loop)
+        save_report(context, report, self._options)
         self._status.ended(report)
         return report
 
@@ -198,49 +218,31 @@ class Daemon:
         ):  # the signal came before this run state was set
             self.control.request_stop()
 
-    def _serve_http(self, stack: ExitStack) -> None:
+    def _bind_http(self, stack: ExitStack) -> None:
+        """Take the address of HTTP; `_serve_http` begins to serve there."""
         listen = self._options.http
         if listen is None:
             return
-        from prometheus_client import CollectorRegistry
+        from .serve_http import bind_http
 
-        from .http import WebServer, application
-        from .prometheus import RunCollector
-        from .prometheus_gpu import GpuCollector
-
-        access = HttpAuth(listen, self._config.http.token_file)
-        registry = CollectorRegistry()
-        registry.register(RunCollector(lambda: (self.accounting, self.control)))
-        gpus = start_sampler()
-        if gpus is not None:
-            stack.callback(gpus.close)
-            registry.register(GpuCollector(gpus.samples))
-        server = WebServer(access, application(self, registry, access))
-        stack.callback(server.close)
-        server.start()
-        _LOG.info("HTTP at %s", server.address, extra=fields("http-served", address=server.address))
-        if self._announce is not None:
-            self._announce(server.address)
+        self._serve_http = bind_http(
+            stack, self, HttpAuth(listen, self._config.http.token_file), self._announce
+        )
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Install handlers of SIGTERM and SIGINT, which stop the run and end the daemon."""
+        """Install handlers of the signals that stop the run and end the daemon."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def request_end(_: int, __: FrameType | None) -> None:
+        def request_end(_: int) -> None:
             self._ending = True
             self._commands.put("end")
             self.control.request_stop()
 
-        signals = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, request_end) for number in signals}
-        try:
+        with on_end_signals(request_end):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def configure(self) -> None:
         """Read and check the graph file again, between runs."""

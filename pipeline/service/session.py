@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from msgspec import Struct
 
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.config.plugins import build
-from sluice.pipeline.core.errors import ConfigError, SluiceError
+from sluice.pipeline.core.errors import ConfigError, DataError, ModelError, RunError
+from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine.base import Engine, RunContext
 from sluice.pipeline.graph.graph import Graph, build_graph
 from sluice.pipeline.metrics.reference_band import read_reference_bands
@@ -27,12 +30,19 @@ from sluice.pipeline.run.resume import (
     swap_report,
 )
 from sluice.pipeline.run.run_numbers import RunNumbers, expand_run_number, state_folder
+from sluice.pipeline.run.run_outputs import RunOutputs, remove_unused
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.sources.base import FixesRung, SelectsColumns, Source
 from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.system.run_directory import run_directory
+
+from .run_report import make_report, write_report
+
+_LOG = logging.getLogger("sluice.run")
+#: Errors for which a start is refused; others are failures of the run.
+_REFUSALS = (ConfigError, DataError, ModelError)
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
@@ -52,8 +62,12 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         Path of the quarantine, with ``{run}`` for the run number; None to count only.
     reference
         Path of the report of a reference run, for the bands of the monitors; None without.
+    report
+        Path of the report, with ``{run}`` for the run number; None for no file.
     resume
         Whether to resume the interrupted run in the output of the sink.
+    force
+        Whether earlier outputs of Sluice are replaced.
     """
 
     run: int | None
@@ -62,7 +76,21 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     http: str | None = None
     quarantine: Path | None = None
     reference: Path | None = None
+    report: Path | None = None
     resume: bool = False
+    force: bool = False
+
+    def outputs(self, sink: Sink) -> RunOutputs:
+        """Return the output files of a run: new ones, and in a resumed run those beside its sink.
+
+        The report of an interrupted attempt is replaced by that of the whole run.
+        """
+        return RunOutputs(
+            sink=None if self.resume else sink,
+            report=self.report,
+            quarantine=None if self.resume else self.quarantine,
+            force=self.force or self.resume,
+        )
 
 
 def validate(config: GraphConfig) -> None:
@@ -81,8 +109,21 @@ def open_run(
     control: RunState,
     stack: ExitStack,
     fork_server: ForkServer | None = None,
+    validated: Callable[[], None] = lambda: None,
 ) -> RunContext:
-    """Open the source and return the context of a run; `stack` closes what is open."""
+    """Open the source and return the context of a run; `stack` closes what is open.
+
+    Parameters
+    ----------
+    config, options, control
+        Graph, options and state of the run.
+    stack
+        Closes what is open.
+    fork_server
+        Fork server of the run; None if the engine starts its own.
+    validated
+        Called when everything is checked, before a run number is used and a file created.
+    """
     source: Source = build("source", config.source, config.origin)
     source.open()
     stack.callback(source.close)
@@ -93,15 +134,17 @@ def open_run(
         )
     runtime = stack.enter_context(run_directory())
     context = replace(
-        _make_context(config, options, source, control, runtime), fork_server=fork_server
+        _make_context(config, options, source, control, runtime, validated),
+        fork_server=fork_server,
     )
     stack.callback(context.accounting.close)
     return context
 
 
 def _make_context(
-    config: GraphConfig, options: RunOptions, source: Source, control: RunState, runtime: Path
-) -> RunContext:
+    config: GraphConfig, options: RunOptions, source: Source, control: RunState, runtime: Path,
+    validated: Callable[[], None],
+) -> RunContext:  # fmt: skip
     sink: Sink = build("sink", config.sink, config.origin)
     resumed = sink.resume_point(options.run) if options.resume else None
 
@@ -111,20 +154,27 @@ def _make_context(
     graph = graph_with_swaps(config, resumed, built) if resumed else built(config)
     if isinstance(source, SelectsColumns):
         source.select_columns(graph.inputs.names, config.graph.batch_events)
+    bands = None
+    if options.reference is not None:
+        monitors = [part.name for part in config.monitors]
+        bands = read_reference_bands(options.reference, monitors)
+    outputs = options.outputs(sink)
+    created: list[Path] = []
+    validated()
     if resumed is None:
-        run = RunNumbers(state_folder(config.run.state)).allocate(options.run)
+        numbers = RunNumbers(state_folder(config.run.state))
+        run, created = outputs.claim(numbers, options.run)
         bor = make_begin_of_run(config, graph, run)
     else:
         run, bor = int(resumed.bor.get("run", 0)), resumed.bor
         require_same_configuration(bor, make_begin_of_run(config, graph, run), resumed.commit)
+        outputs.require_replaceable(run)
     refused = expand_run_number(options.quarantine, run)
     if resumed is not None and refused is not None:  # the file of the previous attempt is kept
         refused = refused.with_stem(f"{refused.stem}.from-{resumed.commit.next}")
-    accounting = RunAccounting(graph, run, Quarantine(refused, graph.inputs))
-    if options.reference is not None:
-        accounting.set_reference_bands(
-            read_reference_bands(options.reference, [part.name for part in config.monitors])
-        )
+    accounting = RunAccounting(graph, run, Quarantine(refused, graph.inputs, force=outputs.force))
+    if bands is not None:
+        accounting.set_reference_bands(bands)
     commit = resumed.commit if resumed else None
     if commit is not None:
         accounting.resume(commit, swap_report(resumed) if resumed else [])
@@ -133,9 +183,41 @@ def _make_context(
         source = PacedSource(source, options.rate_hz)
     return RunContext(
         graph=graph, source=source, sink=sink, accounting=accounting, control=control, bor=bor,
-        run_directory=runtime, resumed=commit,
+        run_directory=runtime, resumed=commit, created=tuple(created),
         fixes_rung=source if isinstance(source, FixesRung) else None,
     )  # fmt: skip
+
+
+def start_engine(
+    make: Callable[[RunContext], Engine], context: RunContext, options: RunOptions
+) -> Engine:
+    """Start the engine of a run and return it.
+
+    A run whose engine fails to start has a report too, unless its configuration, input or models
+    are refused.
+    """
+    try:
+        engine = make(context)
+        engine.start()
+    except BaseException as error:
+        remove_unused(context.created)
+        if not isinstance(error, _REFUSALS):
+            failure = RunError.of(error)
+            context.control.fail(failure.message, failure.hint)
+            save_report(context, make_report(context, {}), options)
+        raise
+    return engine
+
+
+def save_report(context: RunContext, report: dict[str, Any], options: RunOptions) -> None:
+    """Write the report to its file; if that fails the run is in ERROR, and so is its report."""
+    try:
+        write_report(report, options.report, replace=options.force or options.resume)
+    except RunError as error:
+        _LOG.error("%s", error.message, extra=fields("report-not-written"))
+        context.control.fail(error.message)
+        report["state"] = context.control.state.value
+        report |= {"error": context.control.cause, "hint": context.control.hint}
 
 
 def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) -> dict[str, Any]:
@@ -148,31 +230,29 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
     in_loop
         Set while the main loop of the engine runs.
     """
-    control, written = context.control, {}
-    hint = None
+    control = context.control
+    written: dict[str, Any] = {}
     context.accounting.start(time.monotonic_ns())
-    try:
+    with recorded_failure(control):
         in_loop.set()
         engine.run()
-    except SluiceError as error:
-        control.fail(error.message)
-        hint = error.hint
-    except BaseException:
-        engine.finish()
-        raise
-    finally:
-        in_loop.clear()
-    try:
+    in_loop.clear()
+    with recorded_failure(control):
         written = engine.finish()
-    except SluiceError as error:
-        control.fail(error.message)
-        hint = hint or error.hint
     context.accounting.end()
-    report = context.accounting.snapshot().report()
-    if not report["closed"]:
-        control.fail(f"the ledger does not close: {report['events']}")
+    if not context.accounting.snapshot().closed:
+        control.fail(f"the ledger does not close: {context.accounting.snapshot().events}")
     if control.state is not State.ERROR:
         control.transition(State.STOPPED)
-    report |= {"state": control.state.value, "error": control.cause, "hint": hint,
-               "output": written, "damage": context.source.corruption}  # fmt: skip
-    return report
+    return make_report(context, written)
+
+
+@contextmanager
+def recorded_failure(control: RunState) -> Iterator[None]:
+    """Record any exception as the cause of ERROR: whatever happens, the run gets its report."""
+    try:
+        yield
+    except BaseException as error:
+        _LOG.debug("the run failed", exc_info=error)
+        failure = RunError.of(error)
+        control.fail(failure.message, failure.hint)

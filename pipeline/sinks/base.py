@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
@@ -83,3 +84,11 @@ class Sink(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return the report's ``output``: what was written, and where."""
+
+
+@runtime_checkable
+class WritesRecording(Protocol):
+    """Capability of a sink that writes a recording of its own for each run."""
+
+    def files(self, run: int) -> list[Path]:
+        """Return the first file of the recording of a run, then what else exists of it."""

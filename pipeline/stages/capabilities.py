@@ -189,6 +189,6 @@ class Decides(Protocol):
 
 
 CAPABILITIES = (
-    BindsInputs, ProvidesFinite, Reports, RunsModel, LoadsModels, SwapsModel, TruncatesLists, HasLadder,
-    HasShadows, Decides, PassesThrough, RunsOnGpu,
+    BindsInputs, ProvidesFinite, Reports, RunsModel, LoadsModels, SwapsModel, TruncatesLists,
+    HasLadder, HasShadows, Decides, PassesThrough, RunsOnGpu,
 )  # fmt: skip

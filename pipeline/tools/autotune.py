@@ -21,6 +21,7 @@ from sluice.pipeline.config.graph_file import (
 )
 from sluice.pipeline.config.strict import strict_convert
 from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.core.output_files import write_whole
 from sluice.pipeline.graph.model_backends import model_stages
 from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import DEFAULT, open_session
@@ -115,9 +116,20 @@ def tuned_file(config: GraphConfig) -> Path:
 
 
 def write_tuned(tuned: TuningResult, path: Path) -> None:
-    """Write the settings to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.toml.encode(tuned))
+    """Write the settings to a file, in place of earlier ones; ConfigError if that fails."""
+    try:
+        write_whole(path, msgspec.toml.encode(tuned), replace=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+def is_tuned(path: Path) -> bool:
+    """Whether a file has the settings of some graph."""
+    try:
+        msgspec.toml.decode(path.read_bytes(), type=TuningResult)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return False
+    return True
 
 
 def apply(config: GraphConfig, path: Path) -> tuple[GraphConfig, str | None]:

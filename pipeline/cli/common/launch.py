@@ -13,9 +13,13 @@ from msgspec.structs import replace
 
 from sluice.pipeline.cli.tune import tuned
 from sluice.pipeline.config.graph_file import GraphConfig
-from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT, EXIT_DIFFERENT
+from sluice.pipeline.core.errors import (
+    EXIT_DAMAGED_INPUT,
+    EXIT_DIFFERENT,
+    EXIT_INPUT_UNREAD,
+)
 
-from .output_files import create_folders, refuse_collisions, side_files, write
+from .output_files import require_outputs
 
 if TYPE_CHECKING:
     from sluice.pipeline.service.session import RunOptions
@@ -35,6 +39,7 @@ class RunArguments(Struct, frozen=True, kw_only=True):
     backend: str | None
     run_number: int | None
     resume: bool
+    force: bool
     as_json: bool
 
     def run_options(self, *, http: str | None = None, rate_hz: float | None = None) -> RunOptions:
@@ -48,7 +53,9 @@ class RunArguments(Struct, frozen=True, kw_only=True):
             http=self.http or http,
             quarantine=self.quarantine,
             reference=self.reference,
+            report=self.report,
             resume=self.resume,
+            force=self.force,
         )
 
 
@@ -96,27 +103,29 @@ def run_once(
     from .comparison import has_differences
     from .progress import print_address, run_progress
 
-    report = arguments.report
-    require_startable(config, options, report)
+    require_startable(config, options)
     with run_progress(quiet=arguments.as_json) as progress:
         result = run_graph(config, options, progress, print_address, server)
-    _print_report(result, report, as_json=arguments.as_json)
+    _print_report(result, arguments)
     raise_on_error(result)
     if has_differences(result):
         raise typer.Exit(EXIT_DIFFERENT)
     if result["damage"]:
         typer.echo(f"sluice: input damaged: {result['damage']}", err=True)
         raise typer.Exit(EXIT_DAMAGED_INPUT)
+    if not result["input"]["whole"]:
+        read, expected = result["events"]["offered"], result["input"]["expected"]
+        of_all = "" if expected is None else f" of {expected:,}"
+        typer.echo(f"sluice: stopped after {read:,}{of_all} events of the input", err=True)
+        raise typer.Exit(EXIT_INPUT_UNREAD)
 
 
-def require_startable(config: GraphConfig, options: RunOptions, report: Path | None) -> None:
-    """Check that a run can start, then create the folders of its files."""
+def require_startable(config: GraphConfig, options: RunOptions) -> None:
+    """Check that a run can start; creates nothing."""
     from sluice.pipeline.tools.validation import validate_run
 
-    beside = side_files(options, report)
-    refuse_collisions(config, *beside)
     validate_run(config, options)
-    create_folders(*beside)
+    require_outputs(config, options)
 
 
 def serve(
@@ -130,31 +139,26 @@ def serve(
 
     from .progress import print_address, run_progress
 
-    report, as_json = arguments.report, arguments.as_json
-
     def checked() -> GraphConfig:
         config = load()
-        require_startable(config, options, report)
+        require_startable(config, options)
         return config
 
-    with run_progress(quiet=as_json) as progress:
+    with run_progress(quiet=arguments.as_json) as progress:
         daemon = Daemon(checked, options, progress, print_address, server)
-        daemon.serve(lambda result: _print_report(result, report, as_json=as_json))
+        daemon.serve(lambda result: _print_report(result, arguments))
 
 
-def _print_report(result: dict[str, Any], report: Path | None, *, as_json: bool) -> None:
-    """Print the report of a run and write it to its file."""
-    import msgspec
-
+def _print_report(result: dict[str, Any], arguments: RunArguments) -> None:
+    """Print the report of a run, which is in its file already."""
     from sluice.pipeline.run.run_numbers import expand_run_number
+    from sluice.pipeline.system.standard_streams import optional_output
 
     from .output import print_json
     from .summary import show
 
-    report = expand_run_number(report, result["run"])
-    if as_json:
+    if arguments.as_json:
         print_json(result, indent=True)
-    else:
-        show(result, report)
-    if report is not None:
-        write(report, msgspec.json.format(msgspec.json.encode(result), indent=2).decode() + "\n")
+        return
+    with optional_output():
+        show(result, expand_run_number(arguments.report, result["run"]))

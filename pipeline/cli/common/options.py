@@ -42,6 +42,10 @@ Resume = Annotated[
         help="Resume an interrupted run after the last committed batch of its output file.",
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace existing output files that Sluice wrote."),
+]
 LogLevel = Annotated[
     Level | None,
     typer.Option("--log-level", case_sensitive=False, help="Lowest level of log lines on stderr."),

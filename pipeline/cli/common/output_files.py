@@ -1,36 +1,26 @@
-"""Checks of output paths: not the input, not each other, writable."""
+"""Checks of output paths before a run starts: new, writable, no input, not each other."""
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sluice.pipeline.config.graph_file import GraphConfig
-from sluice.pipeline.core.errors import ConfigError, DataError, RunError
+from sluice.pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sluice.pipeline.run.run_outputs import RunOutputs
     from sluice.pipeline.service.session import RunOptions
 
 
-def side_files(options: RunOptions, report: Path | None) -> list[Path | None]:
-    """Return the files that a run writes in addition to those of its sink."""
-    from sluice.pipeline.run.run_numbers import UNNUMBERED, expand_run_number
-
-    return [
-        expand_run_number(report, UNNUMBERED),
-        expand_run_number(options.quarantine, UNNUMBERED),
-    ]
-
-
-def require_run_number_in_paths(
-    config: GraphConfig, out: Path | None, options: RunOptions, report: Path | None
-) -> None:
+def require_run_number_in_paths(config: GraphConfig, out: Path | None, options: RunOptions) -> None:
     """Raise ConfigError if later runs of a waiting daemon would overwrite files of earlier ones."""
     path = config.sink.options.get("path") if out is None else str(out)
-    for name, value in (("--report", report), ("--quarantine", options.quarantine), ("sink", path)):
+    outputs = (("--report", options.report), ("--quarantine", options.quarantine), ("sink", path))
+    for name, value in outputs:
         if value is not None and "{run" not in str(value):
             raise ConfigError(
                 f"{name} {value}: expected {{run}} in it, so that each run has a file of its own",
@@ -42,63 +32,71 @@ def require_run_number_in_paths(
         raise ConfigError("--run: expected none with --wait: each run takes the next number")
 
 
-def refuse_collisions(config: GraphConfig, *beside: Path | None) -> None:
-    """Raise ConfigError if an output is the input, or two outputs are the same file."""
-    inside = [part.options.get("path") for part in (config.source, config.sink)]
-    paths = [Path(str(path)).resolve() for path in (*inside, *beside) if path is not None]
+def require_outputs(config: GraphConfig, options: RunOptions) -> None:
+    """Check the output files of a run; creates nothing.
+
+    Raises
+    ------
+    ConfigError
+        If an output is a file that the run reads, two outputs are one file, or one exists and may
+        not be replaced.
+    """
+    from sluice.pipeline.config.plugins import build
+    from sluice.pipeline.run.run_numbers import UNNUMBERED
+    from sluice.pipeline.run.run_outputs import RunOutputs
+
+    from .input_files import input_files
+
+    sink = build("sink", config.sink, config.origin)
+    every = RunOutputs(sink=sink, report=options.report, quarantine=options.quarantine, force=True)
+    run = UNNUMBERED if options.run is None else options.run
+    paths = _output_paths(config, every, run)
     for path in paths:
-        if paths.count(path) > 1:
-            raise ConfigError(f"{path}: expected a file of its own for each input and output")
-    _refuse_input_in_parts(config)
-    folder = next((path for path in beside if path is not None and path.is_dir()), None)
-    if folder is not None:
-        raise ConfigError(f"{folder}: expected a file, got a folder")
-    for other in beside:
-        if other is not None:
-            _require_writable(other)
+        _refuse_input(path, input_files(config, options))
+    _refuse_same(paths)
+    outputs = options.outputs(sink)
+    # Without a given number those that depend on it are named when the number is known.
+    if options.run is None:
+        fixed = {output.path for output in outputs.of_run(UNNUMBERED + 1)}
+        outputs.require_replaceable(UNNUMBERED, only=fixed)
+    elif not options.resume:
+        outputs.require_replaceable(run)
 
 
-def _refuse_input_in_parts(config: GraphConfig) -> None:
-    """Raise ConfigError if the input is a file of the rotated recording to be written."""
-    from sluice.pipeline.recording import find_files, parse_part_name
-
-    ours, theirs = config.sink.options, config.source.options.get("path")
-    if config.source.use != "recording" or theirs is None or "path" not in ours:
-        return
-    out = Path(str(ours["path"])).resolve()
-    with suppress(DataError):  # the source reports the error when it is opened
-        for file in find_files(Path(str(theirs))):
-            named = parse_part_name(file.resolve())
-            if named is not None and named[0] == out:
-                raise ConfigError(f"{file}: expected a file of its own for each input and output")
+def _output_paths(config: GraphConfig, outputs: RunOutputs, run: int) -> list[Path]:
+    """Return the paths of all outputs, also that of a sink of another package."""
+    paths = [output.path for output in outputs.of_run(run)]
+    path = config.sink.options.get("path")
+    if isinstance(path, str) and not outputs.of_sink(run):
+        paths.append(Path(path))
+    return paths
 
 
-def _require_writable(path: Path) -> None:
-    """Raise ConfigError if a path cannot be written; creates no folders."""
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if there != path and not there.is_dir():
-        raise ConfigError(f"{path}: cannot write there: Not a directory")
-    if not os.access(there, os.W_OK):
-        raise ConfigError(f"{path}: cannot write there")
+def _refuse_input(path: Path, inputs: Iterator[Path]) -> None:
+    for file in inputs:
+        if _is_same(path, file):
+            raise ConfigError(
+                f"{path}: expected a file of its own for each input and output, but this is "
+                f"{file}, which the run reads"
+            )
 
 
-def create_folders(*paths: Path | None) -> None:
-    """Create the folders of output files."""
-    for path in filter(None, paths):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
+def _refuse_same(paths: list[Path]) -> None:
+    for index, path in enumerate(paths):
+        for other in paths[:index]:
+            if _is_same(path, other) and not path.is_char_device():
+                raise ConfigError(
+                    f"{path}: expected a file of its own for each input and output, got the same "
+                    f"as {other}"
+                )
 
 
-def write(path: Path, text: str) -> None:
-    """Write a report; RunError if that fails."""
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, also by links, whether or not it exists."""
     try:
-        path.write_text(text)
-    except OSError as error:
-        raise RunError(f"report: cannot write {path}: {error.strerror}") from error
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def accepted_path(path: Path) -> Path:

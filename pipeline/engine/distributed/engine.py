@@ -107,8 +107,8 @@ class DistributedEngine:
         self._clock = StateClock(self._context, self._pool, self._dispatcher, self._watchdog)
         try:
             self._loop()
-        except SluiceError as error:
-            self._failure = self._failure or error
+        except BaseException as error:
+            self._failure = self._failure or RunError.of(error)
         finally:
             self._clock.record()
             self._swaps.epochs.close()
@@ -137,7 +137,7 @@ class DistributedEngine:
             if control.aborting:
                 raise RunError(f"stopped a second time with {len(in_flight)} batches in flight")
             if control.stopping and not stopped:
-                source.stop()
+                self._context.stop_source()
                 stopped = True
             self._poll(self._poll_timeout())
             self._check_stall()
@@ -147,8 +147,8 @@ class DistributedEngine:
         if self._failure is None:
             try:
                 self._end_run()
-            except SluiceError as error:
-                self._failure = self._failure or error
+            except BaseException as error:
+                self._failure = self._failure or RunError.of(error)
         self._end_processes()
         gc.unfreeze()  # the objects of this run can be collected now
         if self._failure is not None and self._sink.report is None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator
 from socket import gethostname
 
 from sluice.pipeline.core.errors import ErrorRecord, ProtocolError, RunError, SluiceError
+from sluice.pipeline.system.end_signals import on_end_signals
 from sluice.pipeline.transport.curve_keys import ClientAuth
 from sluice.pipeline.transport.protocol import Header, Kind, Session, pack_json, unpack_json
 from sluice.pipeline.transport.socket import Socket, terminate
@@ -35,7 +35,7 @@ Notify = Callable[[str], None]
 def join_run(
     endpoint: str, keys: ClientAuth | None, name: str | None, timeout_s: float, notify: Notify
 ) -> None:
-    """Work for the run at `endpoint` until it ends; SIGTERM and SIGINT leave it.
+    """Work for the run at `endpoint` until it ends; SIGTERM, SIGHUP and SIGINT leave it.
 
     Parameters
     ----------
@@ -147,12 +147,7 @@ def _request_join(
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether SIGTERM or SIGINT has come."""
+    """Yield a function that returns whether a signal to end has come."""
     asked: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {n: signal.signal(n, lambda number, _: asked.append(number)) for n in numbers}
-    try:
+    with on_end_signals(asked.append):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

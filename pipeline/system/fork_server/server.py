@@ -29,7 +29,7 @@ SEPARATOR, ERROR_PREFIX = b"\0", b"!"
 #: Largest request or reply, bytes.
 MAX_MESSAGE_BYTES = 8192
 #: Signals that reach the whole process group; only the engine reacts to them.
-IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def preload(modules: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from sluice.exporters.cli import register
-from sluice.pipeline.core.errors import ConfigError, DataError
+from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.recording import RecordingReader
 
 
@@ -46,8 +46,24 @@ def test_simulate_says_what_is_wrong(command, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'wafers'"):
         command("simulate", "waferz", "--out", tmp_path / "x.arrows")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(ConfigError, match="cannot write"):
         command("simulate", "wafers", "--out", tmp_path / "file" / "x.arrows")
+
+
+def test_simulate_replaces_only_a_recording_and_only_when_asked(command, tmp_path):
+    path, notes = tmp_path / "w.arrows", tmp_path / "notes.txt"
+    simulate = ("simulate", "wafers", "--events", 100, "--out")
+    command(*simulate, path, "--seed", 9)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="exists already"):
+        command(*simulate, path, "--seed", 10)
+    assert path.read_bytes() == before
+    command(*simulate, path, "--seed", 10, "--force")
+    assert RecordingReader(path).bor["seed"] == 10
+    notes.write_text("mine")
+    with pytest.raises(ConfigError, match="expected a recording to replace"):
+        command(*simulate, notes, "--force")
+    assert notes.read_text() == "mine"
 
 
 @pytest.mark.long

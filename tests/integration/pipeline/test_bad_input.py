@@ -266,7 +266,8 @@ def test_bad_options_are_refused_before_anything_starts(together, wafers):
         (("--engine", "inlin"), "inline"),
         (("--rate", "-1"), "rate"),
     ]
-    done = together(*(("replay", wafers, *INLINE, *options) for options, _ in cases))
+    done = together(*(("replay", wafers, *INLINE, "--out", f"{number}.arrows", *options)
+                      for number, (options, _) in enumerate(cases)))  # fmt: skip
     for (options, word), one in zip(cases, done, strict=True):
         assert one.code in (2, 5), (options, one)
         assert word in one.err, (options, one)

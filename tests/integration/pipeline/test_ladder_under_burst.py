@@ -94,7 +94,7 @@ def test_a_paced_replay_that_was_late_comes_back_too(
 
     http.until("/status", came_back, command)
     command.signal(signal.SIGTERM)
-    assert command.finish(60).code == 0
+    assert command.finish(60).code in (0, 9)  # 0 where the input was over first
     result = load_report(report)
     assert result["closed"]
     assert sum(result["ladder"]["events"]) == result["events"]["offered"]

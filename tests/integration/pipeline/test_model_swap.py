@@ -170,7 +170,7 @@ def test_swaps_under_load(
     assert back.code == 0, back
     assert ctl("stop").code == 0
     done = command.finish()
-    assert done.code == 0, done
+    assert done.code in (0, 9), done  # 0 where the input was over first
     report = load_report(tmp_path / "r.json")
     assert report["events"]["failed"] == report["events"]["lost"] == 0
     assert [(s["from"]["version"], s["to"]["version"]) for s in report["swaps"]] == [
@@ -210,7 +210,7 @@ def test_workers_killed_around_a_swap_lose_nothing(
     http.settled(command, min(58_000, now + 5000))
     assert ctl("stop").code == 0
     done = command.finish()
-    assert done.code == 0, done
+    assert done.code in (0, 9), done  # 0 where the input was over first
     report = load_report(tmp_path / "r.json")
     assert sum(report["restarts"].values()) >= 3
     assert report["events"]["failed"] == report["events"]["lost"] == 0
@@ -245,7 +245,7 @@ def test_what_cannot_be_swapped_is_refused_and_the_old_model_goes_on(
         assert refused.code == 5, refused
         assert words in refused.err, refused
     assert ctl("stop").code == 0
-    assert command.finish().code == 0
+    assert command.finish().code in (0, 9)  # 0 where the input was over first
     report = load_report(tmp_path / "r.json")
     assert report["swaps"] == []
     assert report["models"]["tag"]["version"] == "1"

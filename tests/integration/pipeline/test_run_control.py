@@ -117,7 +117,7 @@ def test_stop_while_paused_drains(
     assert ctl("pause").code == 0
     assert ctl("stop").code == 0
     done = command.finish(30)
-    assert done.code == 0, done
+    assert done.code == 9, done
     result = load_report(report)
     assert result["state"] == "STOPPED"
     assert result["events"]["failed"] == 0

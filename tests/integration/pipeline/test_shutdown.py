@@ -24,27 +24,30 @@ def test_sigterm_in_a_paced_replay_drains_and_closes(
     http.settled(command, 500)
     command.signal(signal.SIGTERM)
     done = command.finish(30)
-    assert done.code == 0, done
+    assert done.code == 9, done
     result = load_report(report)
     assert result["state"] == "STOPPED"
     assert 500 <= result["events"]["offered"] < 20_000
+    assert result["input"] == {"expected": 20_000, "whole": False}
+    assert f"stopped after {result['events']['offered']:,} of 20,000 events" in done.err
     assert result["output"]["events"] == result["events"]["offered"]
     assert sluice("inspect", out).code == 0  # whole: with its end-of-run record
 
 
-def test_sigterm_to_the_whole_group_drains_as_well(
-    launch, http, make_graph, wafers, tmp_path, load_report
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_drains_as_well(
+    number, launch, http, make_graph, wafers, tmp_path, load_report
 ):
-    """As systemd does it, and a terminal with SIGINT: every process gets the signal."""
+    """As systemd does it, and a terminal that is closed: every process gets the signal."""
     report = tmp_path / "r.json"
     command = launch(
         "replay", wafers, "--graph", make_graph(sink=SINK), "--rate", 4000,
         "--report", report, "--http", f"127.0.0.1:{http.port}",
     )  # fmt: skip
     http.settled(command, 200)
-    os.killpg(command.process.pid, signal.SIGTERM)
+    os.killpg(command.process.pid, number)
     done = command.finish(30)
-    assert done.code == 0, done
+    assert done.code == 9, done
     result = load_report(report)
     assert result["restarts"] == {}
     assert result["events"]["failed"] == 0

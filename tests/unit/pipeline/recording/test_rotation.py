@@ -339,9 +339,9 @@ def test_commits_are_looked_for_across_parts(five):
     assert [c.next for c in commits] == [5]
 
 
-def test_an_ended_recording_is_not_gone_on_with(five):
-    with pytest.raises(DataError, match=r"run-0005\.arrows: cannot resume: the run has ended"):
-        read_resume_point(five / "run.arrows", rotated=True)
+def test_an_ended_recording_is_resumed_at_its_end(five):
+    point = read_resume_point(five / "run.arrows", rotated=True)
+    assert (point.bor["run"], point.commit.next) == (1, 5)
     with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no file"):
         read_resume_point(five / "none.arrows", rotated=True)
 

@@ -1,0 +1,184 @@
+"""One rule for all output files: nothing is replaced unasked, or that Sluice did not write.
+
+An output is a new regular file, or a character device such as ``/dev/null``. An existing file is
+replaced only if the user says so and its content shows that Sluice wrote it; links, folders and
+FIFOs are refused. A replaced file is unlinked, never truncated, so its other hard links keep it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import ConfigError, RunError
+
+#: Whether a file has the content of a kind of output.
+IsOurs = Callable[[Path], bool]
+
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device"),
+)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def require_replaceable(path: Path, what: str, is_ours: IsOurs, *, force: bool) -> None:
+    """Raise ConfigError unless a file can be created at a path, or the one there may be replaced.
+
+    Parameters
+    ----------
+    path
+        Path of the output.
+    what
+        Description of the output, such as ``a recording``.
+    is_ours
+        Whether the existing file is such an output; not called for an empty file.
+    force
+        Whether the user allows that an earlier output is replaced.
+
+    Raises
+    ------
+    ConfigError
+        If it exists and may not be replaced, or cannot be written.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        _require_writable(path)
+        return
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
+    if stat.S_ISCHR(status.st_mode):
+        return
+    for is_kind, name in _KINDS:
+        if is_kind(status.st_mode):
+            to = f" to {os.readlink(path)}" if is_kind is stat.S_ISLNK else ""
+            raise ConfigError(f"{path}: expected a file to write, got {name}{to}")
+    if not force:
+        raise ConfigError(
+            f"{path}: exists already, and nothing is replaced unasked",
+            hint="choose another name, or add --force if it is an earlier output to replace",
+        )
+    if status.st_size and not is_ours(path):
+        raise ConfigError(
+            f"{path}: expected {what} to replace, got a file that is none",
+            hint="--force replaces only what Sluice wrote: move the file away, or choose another "
+            "name",
+        )
+    _require_writable(path)
+
+
+def _require_writable(path: Path) -> None:
+    """Raise ConfigError if a file cannot be created at a path; creates no folders."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: cannot write there: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: cannot write there: the folder {folder} is read-only")
+
+
+def create_file(path: Path, what: str, is_ours: IsOurs, *, force: bool = False) -> bool:
+    """Create an empty file for an output, in place of an earlier one if `force`.
+
+    A character device is left as it is. Parameters are those of `require_replaceable`; return
+    whether the file was created.
+
+    Raises
+    ------
+    FileExistsError
+        If another process has created the file meanwhile.
+    ConfigError
+        As `require_replaceable`, or if the file cannot be created.
+    """
+    require_replaceable(path, what, is_ours, force=force)
+    if path.is_char_device():
+        return False
+    if force:
+        path.unlink(missing_ok=True)
+    create_new_file(path)
+    return True
+
+
+def create_new_file(path: Path) -> None:
+    """Create an empty file, and missing folders.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists.
+    ConfigError
+        If it cannot be created.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, _NEW_FILE, 0o666))
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write there: {error.strerror}") from error
+
+
+def write_whole(path: Path, content: bytes, *, replace: bool) -> None:
+    """Write a file that other processes see either complete or not at all.
+
+    Parameters
+    ----------
+    path
+        Path of the file; missing folders are created.
+    content
+        Content of the file.
+    replace
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    RunError
+        If the file exists by now and may not be replaced: the content is then in another file
+        beside it, which the message names.
+    OSError
+        If it cannot be written.
+    """
+    if path.is_char_device():
+        path.write_bytes(content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _write_aside(path, content)
+    try:
+        if replace:
+            aside.replace(path)
+        else:
+            os.link(aside, path)
+            aside.unlink()
+    except FileExistsError as error:
+        raise RunError(
+            f"{path}: another process has created it meanwhile; what was to be written is in "
+            f"{aside.name} beside it"
+        ) from error
+    except PermissionError:  # a file system without hard links
+        if path.exists():
+            raise
+        aside.rename(path)
+
+
+def _write_aside(path: Path, content: bytes) -> Path:
+    """Write a new file beside `path`, flushed to the disk; return its path."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with suppress(FileNotFoundError):
+        aside.unlink()  # of an earlier process with this process id
+    try:
+        with open(os.open(aside, _NEW_FILE, 0o666), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
