@@ -26,6 +26,8 @@ from sluice.pipeline.core.output_files import (
 from sluice.pipeline.recording import await_writer, is_recording
 from sluice.pipeline.sinks.base import Sink, WritesRecording
 
+from .quarantine_file import DESCRIPTION as QUARANTINE
+from .quarantine_file import is_quarantine
 from .run_numbers import UNNUMBERED, RunNumbers, expand_run_number
 
 #: Keys that the report of every run has.
@@ -143,7 +145,7 @@ class RunOutputs(Struct, frozen=True, kw_only=True):
             yield Output(report, "a run report", is_report)
         refused = expand_run_number(self.quarantine, run)
         if refused is not None:
-            yield Output(refused, quarantine_file.DESCRIPTION, quarantine_file.is_quarantine)
+            yield Output(refused, QUARANTINE, is_quarantine)
 
 
 def remove_unused(files: Iterable[Path]) -> None:
