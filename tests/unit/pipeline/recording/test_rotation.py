@@ -341,7 +341,7 @@ def test_commits_are_looked_for_across_parts(five):
 
 def test_an_ended_recording_is_resumed_at_its_end(five):
     point = read_resume_point(five / "run.arrows", rotated=True)
-    assert (point.bor["run"], point.commit.next) == (1, 5)
+    assert (point.bor["run"], point.commit.next) == (7, 5)
     with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no file"):
         read_resume_point(five / "none.arrows", rotated=True)
 
