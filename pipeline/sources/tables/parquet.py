@@ -15,6 +15,10 @@ from .rules.field import NO_DEFAULTS, Field, TableChunk
 from .source import TableSource
 from .spans import one_line
 
+#: Maximum size of the columns of a row group that are read, decompressed, bytes, if they take less
+#: than this share of it in the file: memory for them is taken before their values are known.
+_MAX_GROUP_BYTES, _MIN_SHARE = 1 << 30, 1 / 100
+
 
 class ParquetTable:
     """One open file."""
@@ -32,7 +36,25 @@ class ParquetTable:
         self.fields = fields_of(self._leaves)
 
     def check(self, fields: Sequence[Field]) -> None:
-        """Do nothing: a missing value is a null."""
+        """Raise DataError if a row group would be decompressed to far more than its size."""
+        names = {self._leaves[field.name].column for field in fields}
+        schema = self._file.metadata.schema
+        places = [
+            place
+            for place in range(len(schema))
+            if schema.column(place).path.partition(".")[0] in names
+        ]
+        for number in range(self._file.num_row_groups):
+            group = self._file.metadata.row_group(number)
+            columns = [group.column(place) for place in places]
+            size = sum(column.total_uncompressed_size for column in columns)
+            stored = sum(column.total_compressed_size for column in columns)
+            if size > _MAX_GROUP_BYTES and stored < size * _MIN_SHARE:
+                raise DataError(
+                    f"row group {number}: expected at most {_MAX_GROUP_BYTES} bytes from "
+                    f"{stored} in the file, got {size}",
+                    "write it in smaller row groups",
+                )
 
     def chunks(self, fields: Sequence[Field], max_events: int) -> Iterator[TableChunk]:
         """Yield record batches."""
