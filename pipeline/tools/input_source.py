@@ -56,7 +56,7 @@ def _source_name(path: Path, own: str) -> str:
     """Return the source of a file; the graph's own where the content does not show it."""
     file = _first_file(path)
     if file is None:  # a pipe, a folder, or a rotated recording, whose files have numbers
-        return "recording"
+        return own if own in _TABLES and not path.exists() else "recording"
     found = detect_format(file)
     if found == "arrow" and own == "recording":
         return own

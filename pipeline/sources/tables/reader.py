@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,9 @@ class TableReader:
                 file = self._open(path)
                 events = file.events
                 for chunk in self._read(file):
-                    yield self._assemble(chunk, file, begin, first - begin)
+                    where = partial(_where, chunk, path, first - begin)
+                    fills = [fill for fill in file.fills if fill.column.name in self._names]
+                    yield assemble(chunk, fills, where, first, file.table.defaults.event_ns)
                     first += chunk.events
             except DataError as error:
                 damage = damage or error
@@ -158,38 +161,39 @@ class TableReader:
     def _fields(self, fills: list[ColumnFill]) -> list[Field]:
         return list(dict.fromkeys(field for fill in fills for field in fill.fields))
 
-    def _assemble(self, chunk: TableChunk, file: _OpenFile, begin: int, row: int) -> Chunk:
-        """Return the valid events as a batch, and the rejected ones.
 
-        Parameters
-        ----------
-        chunk
-            Values, of the selected columns.
-        file
-            The file that they are from.
-        begin, row
-            Number of events before the file, and in the file before the chunk.
-        """
-        filled = {
-            fill.column.name: fill_column(fill, chunk.values, chunk.events)
-            for fill in file.fills
-            if fill.column.name in self._names
-        }
-        ids = np.arange(begin + row, begin + row + chunk.events, dtype=np.uint64)
-        columns: dict[str, Array | Ragged] = {
-            EVENT_ID.name: ids,
-            T_EVENT.name: ids.astype(np.int64) * file.table.defaults.event_ns,
-            **{name: column.values for name, column in filled.items()},
-        }
-        batch = EventBatch(columns, chunk.events)
-        refused = _refused(chunk, filled.values())
-        if not refused:
-            return Chunk(batch, [])
-        rejected = [
-            Rejected(_where(chunk, file.path, row, bad), *why)
-            for bad, why in sorted(refused.items())
-        ]
-        return Chunk(batch.take(np.setdiff1d(np.arange(chunk.events), list(refused))), rejected)
+def assemble(
+    chunk: TableChunk, fills: Iterable[ColumnFill], where: Callable[[int], str], first: int,
+    event_ns: int = 0,
+) -> Chunk:  # fmt: skip
+    """Return the valid events of some values as a batch, and the rejected ones.
+
+    Parameters
+    ----------
+    chunk
+        Values of the fields of all columns.
+    fills
+        Columns, and the fields that fill them.
+    where
+        Returns the origin of the event in a row, for `Rejected.where`.
+    first
+        Event id of the first event, where the table has none.
+    event_ns
+        Time between two events, ns, where the table has no times.
+    """
+    filled = {fill.column.name: fill_column(fill, chunk.values, chunk.events) for fill in fills}
+    ids = np.arange(first, first + chunk.events, dtype=np.uint64)
+    columns: dict[str, Array | Ragged] = {
+        EVENT_ID.name: ids,
+        T_EVENT.name: ids.astype(np.int64) * event_ns,
+        **{name: column.values for name, column in filled.items()},
+    }
+    batch = EventBatch(columns, chunk.events)
+    refused = _refused(chunk, filled.values())
+    if not refused:
+        return Chunk(batch, [])
+    rejected = [Rejected(where(row), *why) for row, why in sorted(refused.items())]
+    return Chunk(batch.take(np.setdiff1d(np.arange(chunk.events), list(refused))), rejected)
 
 
 def with_reserved(columns: Iterable[Column]) -> Schema:
