@@ -8,6 +8,7 @@ no longer there, is discarded and the kernel compiled again.
 """
 
 import hashlib
+import logging
 import pickle
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
+_LOG = logging.getLogger("sluice.kernels")
 _KERNELS = Path(__file__).parent.parent
 
 
@@ -62,18 +64,27 @@ class KernelCache(FunctionCache):
         """Return the compiled code of a signature; None if it has to be compiled."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # unpickling damaged bytes may raise anything
-            # With an empty index the next process does not meet the damage again.
-            with suppress(OSError):
-                self.flush()
+        except Exception as error:  # unpickling damaged bytes may raise anything
+            self._discard(error)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Store the compiled code of a signature; warn if it cannot be written."""
         try:
-            super().save_overload(sig, data)
-        except OSError as error:
+            try:
+                super().save_overload(sig, data)
+            except (EOFError, ValueError, pickle.UnpicklingError) as error:  # a damaged index
+                self._discard(error)
+                super().save_overload(sig, data)
+        except Exception as error:
             warnings.warn(f"compiled kernel is not cached: {error}", RuntimeWarning, stacklevel=2)
+
+    def _discard(self, error: Exception) -> None:
+        """Empty the index, so that the next process does not meet the damage again."""
+        _LOG.debug("compiled kernel %s is not read from %s: %s: %s",
+                   self._name, self.cache_path, type(error).__name__, error)  # fmt: skip
+        with suppress(OSError):
+            self.flush()
 
 
 def source_hash(function: Callable[..., Any]) -> str:

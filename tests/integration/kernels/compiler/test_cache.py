@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba.core import config
 from numba.core.caching import FunctionCache
+from numba.core.registry import cpu_target
 
 from sluice.kernels import hashing
 from sluice.kernels.compiler import jit
@@ -147,3 +150,50 @@ def test_a_full_disk_is_warned_of(monkeypatch):
     monkeypatch.setattr(FunctionCache, "save_overload", fail)
     with pytest.warns(RuntimeWarning, match=r"not cached: .* No space left"):
         KernelCache(hashing.order_digest.py_func).save_overload((), None)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The cache of a kernel in a folder of its own, with an index of one entry."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    made = KernelCache(hashing.order_digest.py_func)
+    made._cache_file._save_index({"key": "entry.nbc"})
+    return made
+
+
+def test_an_index_that_is_cut_anywhere_is_discarded(cache, caplog):
+    index = Path(cache._cache_file._index_path)
+    whole = index.read_bytes()
+    for length in range(len(whole)):
+        index.write_bytes(whole[:length])
+        with caplog.at_level(logging.DEBUG, "sluice.kernels"):
+            caplog.clear()
+            assert cache.load_overload((), cpu_target.target_context) is None
+        assert "is not read from" in caplog.text, length
+        assert cache._cache_file._load_index() == {}, length
+
+
+def test_a_damaged_index_does_not_keep_a_kernel_from_being_stored(cache, monkeypatch):
+    saved = []
+
+    def save(self, signature, data):
+        self._cache_file._load_index()  # as numba does first
+        saved.append(signature)
+
+    monkeypatch.setattr(FunctionCache, "save_overload", save)
+    index = Path(cache._cache_file._index_path)
+    whole = index.read_bytes()
+    for length in range(len(whole)):
+        index.write_bytes(whole[:length])
+        cache.save_overload(length, None)
+    assert saved == list(range(len(whole)))
+
+
+def test_a_folder_that_cannot_be_written_is_not_used(cache, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    index = Path(cache._cache_file._index_path)
+    index.write_bytes(b"")
+    monkeypatch.setattr(cache._cache_file, "_open_for_write", refuse)
+    assert cache.load_overload((), cpu_target.target_context) is None
