@@ -61,27 +61,32 @@ def run_directory() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def runtime_folder() -> Path:
-    """Return the folder of the run directories of this user; make it if it does not exist.
+def runtime_path() -> Path:
+    """Return the path of the folder of the run directories of this user; nothing is made.
 
     ``SLUICE_RUNTIME``, else ``sluice`` in ``XDG_RUNTIME_DIR`` where that is a private folder of
     this user, else ``sluice-UID`` in ``/dev/shm``, or in the folder for temporary files where
     there is no ``/dev/shm``.
+    """
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen:
+        return Path(chosen).absolute()
+    if (session := _session_folder()) is not None:
+        return session / "sluice"
+    in_memory = os.access(_SHARED_MEMORY, os.W_OK)
+    parent = _SHARED_MEMORY if in_memory else Path(tempfile.gettempdir())
+    return parent / f"sluice-{os.geteuid()}"
+
+
+def runtime_folder() -> Path:
+    """Return the folder of the run directories of this user; make it if it does not exist.
 
     Raises
     ------
     ConfigError
         If it is not a folder, belongs to another user, or is open to others.
     """
-    chosen = os.environ.get(VARIABLE, "")
-    if chosen:
-        folder = Path(chosen).absolute()
-    elif (session := _session_folder()) is not None:
-        folder = session / "sluice"
-    else:
-        in_memory = os.access(_SHARED_MEMORY, os.W_OK)
-        parent = _SHARED_MEMORY if in_memory else Path(tempfile.gettempdir())
-        folder = parent / f"sluice-{os.geteuid()}"
+    folder = runtime_path()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -7,16 +7,17 @@ import platform
 import resource
 import shutil
 import socket
-import tempfile
 import time
 from pathlib import Path
 
 from sluice.pipeline.run.run_numbers import state_folder
 from sluice.pipeline.system import machine
+from sluice.pipeline.system.run_directory import VARIABLE, runtime_path
 
 from .finding import Finding, Findings, Status, graded, ok
 
 _GROUP = "machine"
+_SHM = Path("/dev/shm")  # noqa: S108
 _MIB = 1 << 20
 #: Free shared memory that a run needs, bytes: slots of the window, and those of a killed run.
 _MIN_SHM_BYTES = 256 * _MIB
@@ -61,15 +62,20 @@ def _memory() -> Findings:
 
 
 def _shared() -> Finding:
-    try:
-        shared = shutil.disk_usage("/dev/shm")  # noqa: S108
-    except OSError as error:
-        text = f"{error.strerror}: batches lie in {tempfile.gettempdir()} instead"
-        return Finding(_GROUP, "shared memory", Status.WARNING, text, "mount -t tmpfs shm /dev/shm")
+    """Return whether there is space where the batches of a run lie."""
+    folder = runtime_path()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_relative_to(_SHM) and not os.environ.get(VARIABLE) and not _SHM.exists():
+        text = f"no {_SHM}: batches lie in {there} instead"
+        return Finding(_GROUP, "shared memory", Status.WARNING, text, f"mount -t tmpfs shm {_SHM}")
+    shared = shutil.disk_usage(there)
+    fix = f"free space in {there}, or name another folder in {VARIABLE}"
+    if there.is_relative_to(_SHM):
+        fix = f"mount -o remount,size=1G {_SHM}; in a container: docker run --shm-size 1g"
     return graded(
-        _GROUP, "shared memory", f"{shared.free / 1e6:,.0f} of {shared.total / 1e6:,.0f} MB free",
-        "mount -o remount,size=1G /dev/shm; in a container: docker run --shm-size 1g",
-        worse=Status.WARNING, if_=shared.free < _MIN_SHM_BYTES,
+        _GROUP, "shared memory",
+        f"{shared.free / 1e6:,.0f} of {shared.total / 1e6:,.0f} MB free in {there}",
+        fix, worse=Status.WARNING, if_=shared.free < _MIN_SHM_BYTES,
     )  # fmt: skip
 
 

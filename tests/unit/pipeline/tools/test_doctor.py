@@ -6,6 +6,7 @@ import json
 import resource
 import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,14 +98,25 @@ def test_small_limits_are_warned_of(monkeypatch):
     assert doctor.DoctorReport(tuple(machine.check_machine())).cpu_fit
 
 
-def test_no_shared_memory(monkeypatch):
-    def usage(path):
-        if path == "/dev/shm":  # noqa: S108
-            raise FileNotFoundError(2, "No such file or directory")
-        return SimpleNamespace(total=1 << 40, free=1 << 40)
+def test_no_shared_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_SHM", tmp_path / "shm")
+    monkeypatch.setattr(machine, "runtime_path", lambda: tmp_path / "sluice-0")
+    monkeypatch.delenv("SLUICE_RUNTIME")
+    text = f"batches lie in {tmp_path} instead"
+    asks(found(machine.check_machine, "shared memory"), Status.WARNING, text, "tmpfs")
+    assert not (tmp_path / "sluice-0").exists()
 
-    monkeypatch.setattr(machine.shutil, "disk_usage", usage)
-    asks(found(machine.check_machine, "shared memory"), Status.WARNING, "No such file", "tmpfs")
+
+def test_shared_memory_is_measured_where_runs_have_it(monkeypatch, tmp_path):
+    sizes = {tmp_path: 1 << 20, Path("/dev/shm"): 1 << 40}  # noqa: S108
+    monkeypatch.setattr(
+        machine.shutil, "disk_usage",
+        lambda path: SimpleNamespace(total=1 << 40, free=sizes.get(path, 1 << 40)),
+    )  # fmt: skip
+    monkeypatch.setenv("SLUICE_RUNTIME", str(tmp_path / "made" / "later"))
+    finding = found(machine.check_machine, "shared memory")
+    asks(finding, Status.WARNING, f"in {tmp_path}", "SLUICE_RUNTIME")
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_port_that_is_taken(monkeypatch):
