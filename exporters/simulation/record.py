@@ -66,7 +66,9 @@ def record(
     if tail is not None and tail.ended:
         return
     if tail is None:
-        create_file(path, "a recording", is_recording, force=force)
+        created = create_file(path, "a recording", is_recording, force=force)
+        if created is not None:
+            created.keep()
     first = tail.rows if tail else 0
     found = _simulated(family, events, seed, first, processes or family.processes)
     try:

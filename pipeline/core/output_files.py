@@ -2,7 +2,8 @@
 
 An output is a new regular file, or a character device such as ``/dev/null``. An existing file is
 replaced only if the user says so and its content shows that Sluice wrote it; links, folders and
-FIFOs are refused. A replaced file is unlinked, never truncated, so its other hard links keep it.
+FIFOs are refused. A replaced file is never truncated: it is kept under another name until the new
+one is in use, and its other hard links keep its content.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import ConfigError, RunError
 
@@ -85,11 +87,38 @@ def _require_writable(path: Path) -> None:
         raise ConfigError(f"{path}: cannot write there: the folder {folder} is read-only")
 
 
-def create_file(path: Path, what: str, is_ours: IsOurs, *, force: bool = False) -> bool:
+class CreatedFile(NamedTuple):
+    """An output file that was created, and where the file that it replaces is meanwhile.
+
+    Attributes
+    ----------
+    path
+        Path of the file.
+    before
+        Path of the replaced file until `keep` or `undo`; None without one.
+    """
+
+    path: Path
+    before: Path | None = None
+
+    def keep(self) -> None:
+        """Remove the replaced file."""
+        if self.before is not None:
+            self.before.unlink(missing_ok=True)
+
+    def undo(self) -> None:
+        """Remove the new file, and put the replaced one back."""
+        self.path.unlink(missing_ok=True)
+        if self.before is not None:
+            self.before.rename(self.path)
+
+
+def create_file(
+    path: Path, what: str, is_ours: IsOurs, *, force: bool = False
+) -> CreatedFile | None:
     """Create an empty file for an output, in place of an earlier one if `force`.
 
-    A character device is left as it is. Parameters are those of `require_replaceable`; return
-    whether the file was created.
+    Parameters are those of `require_replaceable`. None for a character device, which stays.
 
     Raises
     ------
@@ -100,11 +129,29 @@ def create_file(path: Path, what: str, is_ours: IsOurs, *, force: bool = False) 
     """
     require_replaceable(path, what, is_ours, force=force)
     if path.is_char_device():
-        return False
-    if force:
-        path.unlink(missing_ok=True)
-    create_new_file(path)
-    return True
+        return None
+    created = CreatedFile(path, set_aside(path) if force else None)
+    try:
+        create_new_file(path)
+    except FileExistsError:
+        created.keep()
+        raise
+    except ConfigError:
+        created.undo()
+        raise
+    return created
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a file, if it exists, to a hidden name beside it; return the new path."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot replace: {error.strerror}") from error
+    return aside
 
 
 def create_new_file(path: Path) -> None:

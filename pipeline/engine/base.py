@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.output_files import CreatedFile
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.run.accounting import RunAccounting
@@ -68,7 +69,7 @@ class RunContext:
     run_directory: Path
     resumed: CommitRecord | None = None
     fixes_rung: FixesRung | None = None
-    created: tuple[Path, ...] = ()
+    created: tuple[CreatedFile, ...] = ()
     fork_server: ForkServer | None = None
     swap_queue: SwapQueue = field(default_factory=SwapQueue)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +18,12 @@ from msgspec import Struct
 
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.output_files import (
+    CreatedFile,
     IsOurs,
     create_file,
     create_new_file,
     require_replaceable,
+    set_aside,
 )
 from sluice.pipeline.recording import await_writer, is_recording
 from sluice.pipeline.sinks.base import Sink, WritesRecording
@@ -87,8 +89,10 @@ class RunOutputs(Struct, frozen=True, kw_only=True):
             if only is None or output.path in only:
                 require_replaceable(*output, force=self.force)
 
-    def claim(self, numbers: RunNumbers, wanted: int | None) -> tuple[int, list[Path]]:
+    def claim(self, numbers: RunNumbers, wanted: int | None) -> tuple[int, list[CreatedFile]]:
         """Allocate a run number and create the recording; return both.
+
+        What the recording replaces is kept until `CreatedFile.keep`.
 
         Parameters
         ----------
@@ -115,23 +119,22 @@ class RunOutputs(Struct, frozen=True, kw_only=True):
                 return run, self._create(run)
             with suppress(FileExistsError):  # another run claims this number in the same folder
                 create_new_file(files[0].path)
-                return run, [files[0].path]
+                return run, [CreatedFile(files[0].path)]
 
     def _fixed_paths(self) -> set[Path]:
         """Return the paths that do not depend on the run number."""
         one, other = ({output.path for output in self.of_run(run)} for run in (1, 2))
         return one & other
 
-    def _create(self, run: int) -> list[Path]:
+    def _create(self, run: int) -> list[CreatedFile]:
         files = self.of_sink(run)
         try:
-            if not files or not create_file(*files[0], force=self.force):
-                return []
+            created = create_file(*files[0], force=self.force) if files else None
         except FileExistsError as error:
             raise ConfigError(f"{files[0].path}: another run has begun to write there") from error
-        for output in files[1:]:  # of the rotated recording that is replaced
-            output.path.unlink(missing_ok=True)
-        return [files[0].path]
+        # Further files are of the rotated recording that is replaced.
+        further = [CreatedFile(file.path, set_aside(file.path)) for file in files[1:]]
+        return further if created is None else [created, *further]
 
     def of_sink(self, run: int) -> list[Output]:
         """Return the files of the recording of a run; none if its sink writes no recording."""
@@ -146,13 +149,6 @@ class RunOutputs(Struct, frozen=True, kw_only=True):
         refused = expand_run_number(self.quarantine, run)
         if refused is not None:
             yield Output(refused, QUARANTINE, is_quarantine)
-
-
-def remove_unused(files: Iterable[Path]) -> None:
-    """Remove the recording of a run that could not start: it has no event."""
-    for path in files:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def is_report(path: Path) -> bool:

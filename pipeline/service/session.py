@@ -17,6 +17,7 @@ from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.errors import ConfigError, DataError, ModelError, RunError
 from sluice.pipeline.core.log import fields
+from sluice.pipeline.core.output_files import CreatedFile
 from sluice.pipeline.engine.base import Engine, RunContext
 from sluice.pipeline.graph.graph import Graph, build_graph
 from sluice.pipeline.metrics.reference_band import read_reference_bands
@@ -30,11 +31,12 @@ from sluice.pipeline.run.resume import (
     swap_report,
 )
 from sluice.pipeline.run.run_numbers import RunNumbers, expand_run_number, state_folder
-from sluice.pipeline.run.run_outputs import RunOutputs, remove_unused
+from sluice.pipeline.run.run_outputs import RunOutputs
 from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.sources.base import FixesRung, SelectsColumns, Source
 from sluice.pipeline.sources.paced import PacedSource
+from sluice.pipeline.system.descriptor_reserve import DescriptorReserve
 from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.system.run_directory import run_directory
 
@@ -159,7 +161,7 @@ def _make_context(
         monitors = [part.name for part in config.monitors]
         bands = read_reference_bands(options.reference, monitors)
     outputs = options.outputs(sink)
-    created: list[Path] = []
+    created: list[CreatedFile] = []
     validated()
     if resumed is None:
         numbers = RunNumbers(state_folder(config.run.state))
@@ -200,12 +202,15 @@ def start_engine(
         engine = make(context)
         engine.start()
     except BaseException as error:
-        remove_unused(context.created)
+        for file in reversed(context.created):
+            file.undo()
         if not isinstance(error, _REFUSALS):
             failure = RunError.of(error)
             context.control.fail(failure.message, failure.hint)
             save_report(context, make_report(context, {}), options)
         raise
+    for file in context.created:
+        file.keep()
     return engine
 
 
@@ -233,10 +238,12 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
     control = context.control
     written: dict[str, Any] = {}
     context.accounting.start(time.monotonic_ns())
+    reserve = DescriptorReserve()
     with recorded_failure(control):
         in_loop.set()
         engine.run()
     in_loop.clear()
+    reserve.release()
     with recorded_failure(control):
         written = engine.finish()
     context.accounting.end()

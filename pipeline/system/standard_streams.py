@@ -38,8 +38,8 @@ class _Output(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         content = bytes(data)
-        if self.error is None:
-            self.error = _write_all(self._descriptor, content)
+        error = _write_all(self._descriptor, content)  # always: a disk may have space again
+        self.error = self.error or error
         return len(content)
 
 

@@ -30,6 +30,7 @@ WORDS = Schema((EVENT_ID, T_EVENT, Column("words", "uint32", (12,), "link words"
 ENTRY_POINTS = """
 [sluice.stages]
 test.delay = faulty_components:Delay
+test.exhausting = faulty_components:Exhausting
 test.slow = faulty_components:Slow
 test.trap = faulty_components:Trap
 test.broken = faulty_components:Broken

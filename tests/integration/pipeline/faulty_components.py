@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -189,3 +190,19 @@ class BrokenSource:
 
     def close(self):
         pass
+
+
+class Exhausting(Delay):
+    """Takes every descriptor of its process, or raises what `once` names, at the first batch."""
+
+    def process(self, batch):
+        what = self.options.once
+        if not batch["event_id"].any():  # at warm-up
+            return batch
+        if what == "descriptors":
+            self.taken = []
+            with suppress(OSError):
+                while True:
+                    self.taken.append(os.open(os.devnull, os.O_RDONLY))
+            return batch
+        raise {"memory": MemoryError, "interrupt": KeyboardInterrupt, "exit": SystemExit}[what]

@@ -115,6 +115,32 @@ def test_source_that_breaks_in_an_unforeseen_way_does_not_hang(launch, make_grap
         assert "nobody foresaw this" in out + err
 
 
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [
+        ("descriptors", 0, None),
+        ("interrupt", 5, "unforeseen: KeyboardInterrupt"),
+        ("exit", 5, "unforeseen: SystemExit"),
+        pytest.param("memory", 0, None, marks=pytest.mark.long),
+    ],
+)
+def test_whatever_ends_a_run_it_has_a_report(
+    what, code, words, sluice, make_graph, make_recording, tmp_path, load_report
+):
+    stage = {"use": "test.exhausting", "name": "exhausting", "once": what}
+    graph = make_graph(first=[stage], sink=SINK, graph={"batch_events": 100})
+    wafers = make_recording(tmp_path / "w.arrows", 500)
+    done = sluice(
+        "replay", wafers, "--graph", graph, "--engine", "inline", "--out", "o.arrows",
+        "--report", "r.json",
+    )  # fmt: skip
+    assert done.code == code, done
+    report = load_report(tmp_path / "r.json")
+    assert report["closed"]
+    assert report["state"] == ("ERROR" if code else "STOPPED")
+    assert words is None or report["error"].startswith(words)
+
+
 @pytest.mark.parametrize("engine", ["inline", "distributed"])
 def test_stage_that_cannot_warm_up_refuses_the_start(engine, sluice, make_graph, wafers):
     graph = make_graph(first=[{"use": "test.cold", "name": "cold"}], sink=SINK)

@@ -45,8 +45,10 @@ def test_daemons_with_states_of_their_own_share_the_numbers_of_a_folder(tmp_path
     here = tmp_path / "here"
     found = [outputs(here).claim(RunNumbers(tmp_path / state), None) for state in "abac"]
     assert [run for run, _ in found] == [1, 2, 3, 4]
-    assert [files for _, files in found] == [[here / f"run-{n:06d}.arrows"] for n in (1, 2, 3, 4)]
-    assert names(here) == [path.name for _, (path,) in found]
+    assert [file.path for _, (file,) in found] == [
+        here / f"run-{n:06d}.arrows" for n in (1, 2, 3, 4)
+    ]
+    assert names(here) == [file.path.name for _, (file,) in found]
 
 
 def test_claims_at_the_same_time_are_different(tmp_path):
@@ -87,7 +89,18 @@ def test_only_recordings_are_replaced_and_their_other_links_keep_the_content(tmp
     link.hardlink_to(path)
     with pytest.raises(ConfigError, match="exists already"):
         outputs(tmp_path, out="o.arrows").claim(RunNumbers(tmp_path / "state"), None)
-    outputs(tmp_path, out="o.arrows", force=True).claim(RunNumbers(tmp_path / "state"), None)
+    _, (created,) = outputs(tmp_path, out="o.arrows", force=True).claim(
+        RunNumbers(tmp_path / "state"), None
+    )
+    assert path.read_bytes() == b""
+    created.undo()  # as after a start that was refused
+    assert names(tmp_path) == ["link.arrows", "o.arrows", "state"]
+    assert path.read_bytes() == before
+    _, (created,) = outputs(tmp_path, out="o.arrows", force=True).claim(
+        RunNumbers(tmp_path / "state"), None
+    )
+    created.keep()
+    assert names(tmp_path) == ["link.arrows", "o.arrows", "state"]
     assert (path.read_bytes(), link.read_bytes()) == (b"", before)
     path.write_text("notes")
     with pytest.raises(ConfigError, match="expected a recording to replace"):
