@@ -17,7 +17,7 @@ from sluice.pipeline.system.standard_streams import (
     write_error,
 )
 
-from . import ctl, doctor, emulate, inspect, keygen, replay, run, top, tune, worker
+from . import add_model, ctl, doctor, emulate, inspect, keygen, replay, run, top, tune, worker
 
 app = typer.Typer(
     name="sluice",
@@ -53,7 +53,7 @@ def _main(
         os.environ["SLUICE_DEBUG"] = "1"  # workers inherit it
 
 
-for module in (run, replay, emulate, worker, ctl, top, inspect, doctor, keygen, tune):
+for module in (run, replay, emulate, worker, ctl, top, inspect, add_model, doctor, keygen, tune):
     module.register(app)
 for command in entry_points(group="sluice.commands"):
     command.load()(app)

@@ -95,17 +95,18 @@ class OnnxRuntimeCpuSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry(*EXACT_INT8)
+        file = read_onnx_file(model.path, model.label)
         try:
             self._session = ort.InferenceSession(str(model.path), options, providers=[_PROVIDER])
         except Exception as error:  # its exceptions share no base class
-            raise load_error(model, error) from error
+            raise load_error(file, model.label, error) from error
         if self._session.get_providers()[0] != _PROVIDER:
             raise ModelError(
                 f"model {model.label}: asked for {_PROVIDER}, got "
                 f"{self._session.get_providers()[0]}"
             )
         check_signature(model, self._session)
-        self._block_events = read_onnx_file(model.path, model.label).fixed_batch
+        self._block_events = file.fixed_batch
         self._blocks: dict[str, Array] = {}
         self._binding = self._session.io_binding()
         self._bound: dict[str, tuple[int, tuple[int, ...]]] = {}

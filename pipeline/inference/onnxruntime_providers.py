@@ -16,7 +16,7 @@ from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.gpu.shared_libraries import install_hint, missing_libraries
 
 from .manifest import Tensor
-from .onnx_file import Shape, read_onnx_file
+from .onnx_file import OnnxFile, Shape, read_onnx_file
 from .repository import Model
 
 #: Providers by kind of device; each takes the nodes that those before it do not support.
@@ -153,11 +153,10 @@ def _shapes(tensors: tuple[Tensor, ...], events: int, *, shortest: bool = False)
     return ",".join(f"{t.name}:{'x'.join(map(str, axes(t)))}" for t in tensors)
 
 
-def load_error(model: Model, error: Exception) -> ModelError:
+def load_error(file: OnnxFile, label: str, error: Exception) -> ModelError:
     """Return the error of a model that ONNX Runtime refuses to load."""
-    versions = read_onnx_file(model.path, model.label).versions
     return ModelError(
-        f"model {model.label}: ONNX Runtime {ort.__version__} cannot load it ({versions}): {error}",
+        f"model {label}: ONNX Runtime {ort.__version__} cannot load it ({file.versions}): {error}",
         hint="if it is too new, export it with a lower opset, such as 17, or update onnxruntime",
     )
 

@@ -136,6 +136,23 @@ def test_adding_a_stage(root: Path, blocks: Blocks, tmp_path: Path) -> None:
     assert 0 < report["events"]["accepted"] < report["events"]["offered"]
 
 
+@pytest.mark.modules("onnx", "onnxruntime")
+def test_adding_a_model(
+    root: Path, blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLUICE_MODELS", raising=False)
+    page = root / "docs" / "howto" / "add-a-model.md"
+    _write_files(page, blocks, tmp_path)
+    said = _type(_commands(page, blocks), tmp_path, root)
+    stage = (tmp_path / "mine.toml").read_text().partition("[[stage]]\n")[2].partition("\n\n")[0]
+    assert f"[[stage]]\n{stage}\n" in said
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["closed"]
+    assert report["events"]["offered"] == 1000
+    assert 0 < report["paths"]["first"] < 1000
+    assert report["models"]["classifier"]["name"] == "classifier"
+
+
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.train
