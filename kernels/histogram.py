@@ -16,6 +16,9 @@ SMALLEST_NS = 1_000
 LARGEST_NS = 60_000_000_000
 """Durations above this are counted in the last bucket."""
 
+LARGEST_AGE_NS = 1 << 53
+"""Ages above this, 104 days, count as this: they come from a clock that is wrong."""
+
 _FIRST = int(np.float64(SMALLEST_NS).view(np.int64)) >> 47
 BUCKETS = (int(np.float64(LARGEST_NS).view(np.int64)) >> 47) - _FIRST + 1
 """Number of buckets."""
@@ -91,7 +94,7 @@ def record_many(counts: NDArray[np.uint64], values_ns: NDArray[np.int64]) -> Non
 def record_ages(
     counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.int64]
 ) -> tuple[int, int]:
-    """Count the time from each start until now.
+    """Count the time from each start until now, between 0 and `LARGEST_AGE_NS`.
 
     Parameters
     ----------
@@ -105,7 +108,7 @@ def record_ages(
     Returns
     -------
     oldest, total : int
-        The greatest age, at least 0, and the sum of all, nanoseconds.
+        The greatest age, and the sum of all, nanoseconds; the sum is at most some 2^62.
 
     Raises
     ------
@@ -117,11 +120,12 @@ def record_ages(
     oldest, total = 0, 0
     before, bucket = -1, 0
     for i in range(start_ns.size):
-        age = now_ns - int(start_ns[i])
+        start = min(max(int(start_ns[i]), now_ns - LARGEST_AGE_NS), now_ns)
+        age = now_ns - start
         if age != before:  # events that came in one message share their start
             before, bucket = age, _bucket(age)
             oldest = max(oldest, age)
-        total += age
+        total += age if total < 1 << 62 else 0
         counts[bucket] += np.uint64(1)
     return oldest, total
 

@@ -174,7 +174,7 @@ class BatchingPolicy:
         """
         if waiting.events >= self.target_events:
             return 0.0
-        age_s, curve = (now_ns - waiting.oldest_ns) * 1e-9, self.curves[self.rung]
+        age_s, curve = waiting.age_s(now_ns), self.curves[self.rung]
         due_s = self._budget_s - age_s - curve.upper_bound(waiting.events) - self._transport_s
         if idle:
             due_s = min(due_s, (self._earliest_idle_close_ns - now_ns) * 1e-9)

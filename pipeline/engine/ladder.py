@@ -126,9 +126,8 @@ class LadderController:
         now_ns = time.monotonic_ns()
         if waiting.oldest_ns:  # a file loses nothing by waiting
             above_s = self._batching.required_s(events, max(0, self._ladder.rung - 1))
-            age_s = (now_ns - waiting.oldest_ns) * 1e-9
             self._ladder.on_batch(
-                late=self._batching.is_late(events, age_s),
+                late=self._batching.is_late(events, waiting.age_s(now_ns)),
                 above_s=above_s / max(1, workers),
                 now_s=now_ns * 1e-9,
             )

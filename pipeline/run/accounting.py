@@ -6,11 +6,12 @@ A batch is counted when it enters and when the sink has committed it.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, record, record_ages
+from sluice.kernels.histogram import BUCKETS, LARGEST_AGE_NS, record, record_ages
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
 from sluice.pipeline.core.schema import EVENT_ID, T_INGEST
 from sluice.pipeline.graph.graph import Graph
@@ -186,16 +187,17 @@ class RunAccounting:
     def record_committed(self, batch: EventBatch, summary: BatchSummary) -> None:
         """Count a batch that the sink has committed; `batch` as it entered."""
         ages = batch[T_INGEST.name]
+        decided_ns = min(summary.t_decided, time.monotonic_ns())  # other hosts have other clocks
         with self._lock:
             self._ledger.count_all(np.frombuffer(summary.counts, np.int64).tolist())
             self._in_flight -= 1
             self._ladder.events[record_rung(summary.batch_record)] += batch.events
             if batch.events and ages.strides == (0,):  # read at once: one age for all
-                oldest_ns = summary.t_decided - int(ages[0])
+                oldest_ns = min(max(0, decided_ns - int(ages[0])), LARGEST_AGE_NS)
                 total_ns = oldest_ns * batch.events
                 record(self._latency, oldest_ns, batch.events)
             else:
-                oldest_ns, total_ns = record_ages(self._latency, summary.t_decided, ages)
+                oldest_ns, total_ns = record_ages(self._latency, decided_ns, ages)
             self._latency_max_ns = max(self._latency_max_ns, oldest_ns)
             self._latency_sum_ns += total_ns
             self._paths += np.frombuffer(summary.paths, np.int64)

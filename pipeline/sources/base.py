@@ -47,6 +47,16 @@ class Available(NamedTuple):
     oldest_ns: int = 0
     next_in_s: float = NEVER
 
+    def age_s(self, now_ns: int) -> float:
+        """Return how long the oldest event has waited at a time, s; 0 if it comes from the future.
+
+        Parameters
+        ----------
+        now_ns
+            Time, ns of CLOCK_MONOTONIC.
+        """
+        return max(0, now_ns - self.oldest_ns) * 1e-9
+
 
 NONE = Available(0)
 #: Available events of a file: any batch can be full.

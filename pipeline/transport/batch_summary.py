@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.errors import ProtocolError
@@ -31,7 +33,7 @@ class BatchSummary(msgspec.Struct, array_like=True):
 
     counts: bytes
     paths: bytes
-    t_decided: int
+    t_decided: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
     flags: list[Flag] = []
     batch_record: bytes = b""
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from sluice.pipeline.core.batch import Flag, Outcome
 from sluice.pipeline.core.errors import ProtocolError
+
+#: Time, ns, to which another one can be added.
+_Time = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class SegmentState(msgspec.Struct, frozen=True, array_like=True):
@@ -22,8 +28,8 @@ class SegmentState(msgspec.Struct, frozen=True, array_like=True):
     """
 
     flags: tuple[Flag, ...] = ()
-    started_ns: int = 0
-    took_ns: int = 0
+    started_ns: _Time = 0
+    took_ns: _Time = 0
 
     def failed(self) -> list[int]:
         """Return the rows of the events for which a stage failed."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST, Column, Schema
 from sluice.pipeline.recording import RecordingReader, RecordingWriter
 
 INLINE = ("--graph", "hgcal", "--engine", "inline")
@@ -153,6 +153,28 @@ def test_event_id_of_another_type_is_refused_before_anything_starts(replay, tmp_
     done, report = replay(path)
     refused(done, 3, "x.arrows", "'event_id'", "expected uint64", "got int32")
     assert report is None
+
+
+@pytest.mark.parametrize("engine", ["inline", "distributed"])
+def test_events_of_any_time_are_processed_like_others(engine, sluice, tmp_path, load_report):
+    """Times of the detector's clock are only carried along, far future and far past alike."""
+    times = np.arange(1000) * 25
+    times[[100, 200, 300, 400]] = 0, -1, 2**63 - 1, -(2**63)
+    columns = {
+        "event_id": np.arange(1000, dtype=np.uint64), "t_event": times,
+        "t_ingest": times[::-1].copy(), "words": np.zeros((1000, 12), np.uint32),
+    }  # fmt: skip
+    schema = Schema((EVENT_ID, T_EVENT, T_INGEST, Column("words", "uint32", (12,))))
+    path = write(tmp_path / "times.arrows", schema, columns)
+    done = sluice(
+        "replay", path, "--graph", "hgcal", "--engine", engine, "--rate", 20_000,
+        "--report", tmp_path / "report.json",
+    )  # fmt: skip
+    assert done.code == 0, done
+    report = load_report(tmp_path / "report.json")
+    assert report["events"]["offered"] == 1000
+    assert report["events"]["invalid"] == report["events"]["failed"] == 0
+    assert 0 < report["latency_s"]["max"] < 30
 
 
 def test_nan_and_negative_charges_are_invalid_and_nothing_else_is_lost(

@@ -54,6 +54,26 @@ def test_ages(counts):
     np.testing.assert_array_equal(counts, expected)
 
 
+@pytest.mark.parametrize("now_ns", [0, 5_000_000, 1 << 62])
+def test_times_that_cannot_be_are_counted_within_bounds(counts, now_ns):
+    """A clock that is wrong: far in the future, far in the past, and none at all."""
+    wrong = [2**63 - 1, -(2**63), -1, 0, now_ns + 1]
+    starts = np.array([*wrong, now_ns - 2_000_000], np.int64)
+    oldest, total = histogram.record_ages(counts, now_ns, starts)
+    ages = [min(max(0, now_ns - int(start)), histogram.LARGEST_AGE_NS) for start in starts]
+    assert oldest == max(ages) == histogram.LARGEST_AGE_NS
+    assert total == sum(ages)
+    assert counts.sum() == len(starts)
+
+
+def test_the_sum_of_ages_does_not_overflow(counts):
+    starts = np.full(1 << 20, -(2**63))
+    oldest, total = histogram.record_ages(counts, 1 << 62, starts)
+    assert oldest == histogram.LARGEST_AGE_NS
+    assert 1 << 62 <= total < 1 << 63
+    assert counts.sum() == 1 << 20
+
+
 def test_scaled_loses_nothing(counts):
     values = [1.0, 13.7, 0.0, -1.0, -math.inf, math.inf, math.nan, 3e38]
     histogram.record_scaled(counts, np.array(values, np.float32), 1e9)

@@ -189,3 +189,19 @@ def test_events_need_their_share_of_a_batch_that_the_budget_allows(events):
     assert rule.required_s(full, 0) == pytest.approx(rule.curves[0](full))
     assert rule.required_s(events, 0) <= rule.curves[0](events)
     assert rule.required_s(events, 0) <= 1.01 * events * 2.5e-3 / full
+
+
+@pytest.mark.parametrize("oldest_ns", [2**63 - 1, 2**62, 200 * MS])
+def test_events_of_the_future_close_a_batch_like_new_ones(oldest_ns):
+    """The clock of a source may be wrong: its events must not wait until their time has come."""
+    rule, now_ns = batching(), 100 * MS
+    new = rule.due_in(Available(10, now_ns), now_ns, idle=False)
+    assert rule.due_in(Available(10, oldest_ns), now_ns, idle=False) == new < 5e-3
+    assert rule.due_in(Available(10, oldest_ns), now_ns, idle=True) == 0
+    assert not rule.is_late(10, Available(10, oldest_ns).age_s(now_ns))
+
+
+@pytest.mark.parametrize("oldest_ns", [1, -1, -(2**63)])
+def test_events_of_the_past_close_a_batch_at_once(oldest_ns):
+    rule, now_ns = batching(), 10**12
+    assert rule.due_in(Available(10, oldest_ns), now_ns, idle=False) == 0

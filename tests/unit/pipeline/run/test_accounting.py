@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sluice
+from sluice.kernels.histogram import LARGEST_AGE_NS
 from sluice.pipeline.config.graph_file import load_graph
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.graph.graph import build_graph
@@ -177,3 +179,31 @@ def test_a_snapshot_never_shows_half_of_a_batch(accounting):
     finally:
         done.set()
         worker.join()
+
+
+@pytest.mark.parametrize("t_decided", [0, -(2**62), 2**62, 3000])
+@pytest.mark.parametrize("one_age", [True, False])
+def test_times_that_cannot_be_spoil_no_other_number(accounting, t_decided, one_age):
+    """A source or a host whose clock is wrong; the batch before and after are as they were."""
+    for seq, t_ingest in enumerate((1000, 0, -1, 2**63 - 1, -(2**63), 1000)):
+        batch = batch_of(4, seq, t_ingest)
+        if one_age:
+            ages = np.ndarray(4, np.int64, np.int64(t_ingest).tobytes(), strides=(0,))
+            batch = batch.with_columns(t_ingest=ages)
+        accounting.record_offered(batch)
+        decided_ns = 3000 if seq in (0, 5) else t_decided
+        summary = summary_of(batch, Outcome.ACCEPTED, t_decided=decided_ns)
+        accounting.record_committed(batch, summary)
+    now = accounting.snapshot()
+    assert now.events["accepted"] == now.events["offered"] == 24
+    assert now.latency.counts.sum() == 24
+    assert 2000 <= now.latency.max_ns <= LARGEST_AGE_NS
+    assert 8 * 2000 <= now.latency.sum_ns <= 24 * LARGEST_AGE_NS
+
+
+def test_a_decision_in_the_future_counts_as_one_of_now(accounting):
+    began_ns = time.monotonic_ns()
+    batch = batch_of(1, 0, began_ns)
+    accounting.record_offered(batch)
+    accounting.record_committed(batch, summary_of(batch, Outcome.ACCEPTED, t_decided=2**62))
+    assert accounting.snapshot().latency.max_ns <= time.monotonic_ns() - began_ns

@@ -29,6 +29,11 @@ from sluice.pipeline.transport.protocol import (
     decode,
     encode,
 )
+from sluice.pipeline.transport.segment_state import (
+    SegmentState,
+    pack_segment_state,
+    unpack_segment_state,
+)
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 I64 = st.integers(-(2**63), 2**63 - 1)
@@ -132,6 +137,15 @@ def test_a_number_beyond_its_field_is_refused_when_sent():
             encode(header)
 
 
+@pytest.mark.parametrize("time_ns", [2**63 - 1, -(2**63), 2**64 - 1])
+def test_times_with_which_nobody_can_reckon_are_refused(time_ns):
+    summary = BatchSummary(bytes(64), bytes(512), time_ns)
+    with pytest.raises(ProtocolError, match="summary"):
+        unpack_summary(pack_summary(summary))
+    with pytest.raises(ProtocolError, match="segment state"):
+        unpack_segment_state(pack_segment_state(SegmentState((), time_ns)))
+
+
 MUTATIONS = st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 255)), min_size=1, max_size=8)
 
 
@@ -204,7 +218,7 @@ def test_a_schema_without_numbers_breaks_the_protocol(schema):
 @given(
     st.binary(min_size=64, max_size=64),
     st.binary(min_size=512, max_size=512),
-    I64,
+    st.integers(-(2**62), 2**62),
     st.lists(
         st.builds(
             Flag,
