@@ -17,6 +17,7 @@ from sluice.pipeline.stages.capabilities import PassesThrough, SwapsModel, Trunc
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.segment_state import EMPTY, SegmentState
 
+from .crash_search import CrashSearch
 from .decision_record import BatchFacts
 from .finite_check import finite_checks
 from .isolation import (
@@ -111,6 +112,7 @@ class Chain:
         rung: int = 0,
         epoch: int = 0,
         state: SegmentState = EMPTY,
+        search: CrashSearch | None = None,
     ) -> tuple[EventBatch, BatchSummary]:
         """Process a batch in the last segment and sum it up.
 
@@ -124,13 +126,15 @@ class Chain:
             Rung of the ladder and epoch of the models to process the batch with.
         state
             Segment state from the segment before.
+        search
+            Search for the events that end their worker; None for a batch that has ended none.
 
         Returns
         -------
         kept, summary
             Events for the sink, with the columns of ``graph.outputs``, and the batch summary.
         """
-        processed, state = self._run_stages(batch, t_ready_ns, rung, epoch, state)
+        processed, state = self._run_stages(batch, t_ready_ns, rung, epoch, state, search)
         facts = BatchFacts(
             batch.seq, batch.events, rung, epoch, state.started_ns, time.monotonic_ns()
         )
@@ -139,8 +143,9 @@ class Chain:
         return self._summariser.summarise(processed, state.flags, facts)
 
     def run_segment(
-        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, state: SegmentState
-    ) -> tuple[EventBatch, SegmentState]:
+        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, state: SegmentState,
+        search: CrashSearch | None = None,
+    ) -> tuple[EventBatch, SegmentState]:  # fmt: skip
         """Process a batch in a segment that is not the last; the parameters are those of `run`.
 
         Returns
@@ -149,7 +154,7 @@ class Chain:
             All events, with the columns of ``graph.outputs``, and the segment state for the next
             segment.
         """
-        processed, state = self._run_stages(batch, t_ready_ns, rung, epoch, state)
+        processed, state = self._run_stages(batch, t_ready_ns, rung, epoch, state, search)
         return processed.select(self._graph.outputs.names), state
 
     def prepare(self, stage: str, epoch: int, model: Model) -> None:
@@ -158,8 +163,9 @@ class Chain:
             self._swaps[stage].prepare(epoch, model)
 
     def _run_stages(
-        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, state: SegmentState
-    ) -> tuple[EventBatch, SegmentState]:
+        self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, state: SegmentState,
+        search: CrashSearch | None,
+    ) -> tuple[EventBatch, SegmentState]:  # fmt: skip
         if epoch != self._epoch:
             self._activate(epoch)
         if rung != self._rung:
@@ -167,8 +173,11 @@ class Chain:
         batch = self._with_blank_decision(batch)
         started_ns = time.monotonic_ns()
         try:
-            processed = self._process(batch, t_ready_ns)
-            flags = processed.flags
+            if search is not None:
+                processed, flags = self._isolate(batch, search)
+            else:
+                processed = self._process(batch, t_ready_ns)
+                flags = processed.flags
         except StageError:
             processed, flags = self._isolate(batch)
         if state.flags and (failed := state.failed()):
@@ -238,7 +247,9 @@ class Chain:
             self._block.record_not_finite(stage, events)
         return batch
 
-    def _isolate(self, batch: EventBatch) -> tuple[EventBatch, tuple[Flag, ...]]:
+    def _isolate(
+        self, batch: EventBatch, search: CrashSearch | None = None
+    ) -> tuple[EventBatch, tuple[Flag, ...]]:
         observers = (*self._graph.monitors, *self._graph.shadows)
         names = {column.name for observer in observers for column in observer.consumes}
         added = {column.name: column for join in self._graph.joins for column in join.outputs}
@@ -247,6 +258,7 @@ class Chain:
             lambda part: self._process(part, time.monotonic_ns()),
             names | self._summariser.needed_columns,
             added,
+            search,
         )
 
     def _with_blank_decision(self, batch: EventBatch) -> EventBatch:

@@ -10,6 +10,8 @@ from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
 from sluice.pipeline.core.errors import shorten
 from sluice.pipeline.core.schema import DECISION, OUTCOME, Column
 
+from .crash_search import KILLS_ITS_WORKER, CrashSearch
+
 #: Events that may be isolated in one batch; all that is left of it then fails together. Bounds the
 #: time of the search, which processes up to log2(N) parts of the batch for each of them.
 MAX_ISOLATED_EVENTS = 16
@@ -51,6 +53,7 @@ def isolate_failures(
     process: Callable[[EventBatch], EventBatch],
     names: Iterable[str],
     added: Mapping[str, Column],
+    search: CrashSearch | None = None,
 ) -> tuple[EventBatch, tuple[Flag, ...]]:
     """Halve a batch until the events that break a stage are alone, and fail those only.
 
@@ -64,6 +67,8 @@ def isolate_failures(
         Columns of the processed batch that are needed, beside outcome and decision.
     added
         Columns that stages add, by name; they are zeros for failed events.
+    search
+        Search for the events that end their worker; None for a batch that has ended none.
 
     Returns
     -------
@@ -74,14 +79,19 @@ def isolate_failures(
     parts: list[EventBatch] = []
     flags: list[Flag] = []
     failures = 0
-    ranges = [(0, batch.events)]
+    ranges = search.ranges(batch.events)[::-1] if search else [(0, batch.events)]
     while ranges:
         start, stop = ranges.pop()
         part = batch.slice(start, stop)
+        killer = search is not None and search.is_killer(start, stop)
         stage = "chain"
         reason = f"RuntimeError: more than {failures} events of the batch broke a stage"
+        if killer:
+            reason = KILLS_ITS_WORKER
+        elif search is not None:
+            search.begin(start, stop)
         try:
-            done = process(part) if failures < MAX_ISOLATED_EVENTS else None
+            done = process(part) if failures < MAX_ISOLATED_EVENTS and not killer else None
         except StageError as error:
             if stop - start > 1:
                 middle = (start + stop) // 2
@@ -89,12 +99,14 @@ def isolate_failures(
                 continue
             done, stage, reason = None, error.stage, str(error)
         if done is None:
-            failures += 1
+            failures += not killer
             flags.append(Flag(stage, reason, Outcome.FAILED, list(range(start, stop))))
             done = _failed(part, wanted, added)
         else:
             flags += [_shift(flag, start) for flag in done.flags]
         parts.append(done.select(wanted).take(np.arange(done.events)))
+    if search is not None:
+        search.end()
     return concatenate(parts), tuple(flags)
 
 

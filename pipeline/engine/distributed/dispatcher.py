@@ -18,6 +18,7 @@ from sluice.pipeline.engine.workers.process_spec import (
     slot_results,
 )
 from sluice.pipeline.engine.workers.shared_slots import SharedSlots
+from sluice.pipeline.execution.crash_search import search_file
 from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.codec import Codec
@@ -27,6 +28,10 @@ from sluice.pipeline.transport.segment_state import unpack_segment_state
 from .in_flight import InFlight
 from .in_flight_batch import InFlightBatch
 from .sessions import Sessions
+
+#: Workers that exit with the same batch before its events are searched for the cause: one may have
+#: been killed by chance.
+_EXITS_BEFORE_SEARCH = 2
 
 
 class Dispatcher:
@@ -140,8 +145,20 @@ class Dispatcher:
                 new = True
         return new
 
+    def is_suspect(self, worker: str) -> bool:
+        """Whether a worker has a batch with which another one has exited before."""
+        return any(entry.exits for entry in self.in_flight.of_worker(worker))
+
     def reclaim(self, worker: str) -> None:
-        """Requeue the batches of a worker that is gone."""
+        """Requeue the batches of a worker that is gone.
+
+        In those with which several workers have exited, the next one searches for the event that is
+        the cause.
+        """
+        for entry in self.in_flight.of_worker(worker):
+            entry.exits += 1
+            if entry.exits == _EXITS_BEFORE_SEARCH:
+                search_file(self._context.run_directory, entry.batch.seq).touch()
         self._slots.release(self.in_flight.reclaim(worker))
 
     def fail_all(self, why: str) -> None:

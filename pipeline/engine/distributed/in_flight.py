@@ -232,6 +232,10 @@ class InFlight:
         """Return the number of batches that a worker has."""
         return sum(entry.worker == worker for entry in self._batches.values())
 
+    def of_worker(self, worker: str) -> list[InFlightBatch]:
+        """Return the batches that a worker has."""
+        return [entry for entry in self._batches.values() if entry.worker == worker]
+
     def reclaim(self, worker: str) -> list[int]:
         """Requeue the batches of an exited worker and drop its credit; return free slots."""
         self._credit.pop(worker, None)

@@ -36,6 +36,8 @@ class InFlightBatch:
         Segment of the chain that processes the batch, or comes next.
     service_ns
         Service time in the earlier segments, ns.
+    exits
+        Number of workers that have exited while they had the batch.
     segment_payload
         Result frames of the previous segment, sent on to the next one.
     """
@@ -50,4 +52,5 @@ class InFlightBatch:
     slot: int | None = None
     segment: int = 0
     service_ns: int = 0
+    exits: int = 0
     segment_payload: Sequence[Any] = ()

@@ -11,6 +11,8 @@ from sluice.pipeline.core.errors import RunError
 #: one, up to a maximum.
 _FIRST_DELAY_S = 0.1
 _MAX_DELAY_S = 5.0
+#: Exits of workers in a run that do not count, because a suspect batch is the likely cause.
+_MAX_UNCOUNTED = 100
 
 
 class ProcessExit(NamedTuple):
@@ -42,15 +44,22 @@ class RestartPolicy:
         self._max_restarts = max_restarts
         self._window_s = window_s
         self._exits: deque[ProcessExit] = deque()
+        self._uncounted = 0
 
-    def delay_s(self, name: str, description: str, now_s: float) -> float:
+    def delay_s(self, name: str, description: str, now_s: float, *, suspect: bool = False) -> float:
         """Record the exit of process `name`; return the delay before its restart, s.
+
+        The exit of a worker whose batch is `suspect` does not count, for a number of times: each
+        brings the search for the event that is the cause to a smaller part of the batch.
 
         Raises
         ------
         RunError
             If there were too many exits; it names the first of them, as the likely cause.
         """
+        if suspect and self._uncounted < _MAX_UNCOUNTED:
+            self._uncounted += 1
+            return _FIRST_DELAY_S
         while self._exits and now_s - self._exits[0].at_s > self._window_s:
             self._exits.popleft()
         self._exits.append(ProcessExit(now_s, name, description))

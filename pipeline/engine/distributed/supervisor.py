@@ -140,8 +140,16 @@ class Supervisor:
         """Move this process off the cores reserved for the workers."""
         os.sched_setaffinity(0, self._other_cores.main)
 
-    def on_exit(self, process: Process) -> None:
+    def on_exit(self, process: Process, *, suspect: bool = False) -> None:
         """Schedule the restart of an exited process, after a delay that grows with each restart.
+
+        Parameters
+        ----------
+        process
+            The process.
+        suspect
+            Whether it had a batch with which another worker has exited before: the batch, not the
+            worker, is the likely cause.
 
         Raises
         ------
@@ -151,7 +159,7 @@ class Supervisor:
         process.ready = False
         now = time.monotonic()
         self._restart_at_s[process.name] = now + self._restarts.delay_s(
-            process.name, process.exit_description, now
+            process.name, process.exit_description, now, suspect=suspect
         )
 
     def restart_due(self, first_seq: int) -> None:

@@ -148,9 +148,10 @@ class WorkerPool:
         """
         for process in self.local.exited:
             process.log_exit(self._dispatcher.in_flight.assigned(process.name))
+            suspect = self._dispatcher.is_suspect(process.name)
             self._forget(process.name)
             self._sessions.close(process.name)
-            self.local.on_exit(process)
+            self.local.on_exit(process, suspect=suspect)
         self.local.restart_due(self._dispatcher.first_uncommitted)
         now = time.monotonic()
         for name in self._liveness.timed_out(now):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import T_INGEST
+from sluice.pipeline.execution.crash_search import CrashSearch, search_file
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.transport.batch_summary import BatchSummary
@@ -41,6 +42,9 @@ class WorkerLink(Protocol):
     def on_message(self) -> None:
         """Record that a message of ingest has arrived."""
 
+    def crash_search(self, seq: int, segment: int) -> CrashSearch | None:
+        """Return the search for events that end their worker; None for an ordinary batch."""
+
     def is_lost(self) -> bool:
         """Whether ingest has exited; RunError if it timed out."""
 
@@ -61,6 +65,7 @@ class LocalLink:
 
     def __init__(self, spec: ProcessSpec) -> None:
         self._spec = spec
+        self._folder = Path(spec.meters_path).parent
 
     def meters(self, graph: Graph) -> MeterBlock:
         """Return a meter block in a file that ingest maps too."""
@@ -77,6 +82,13 @@ class LocalLink:
 
     def on_message(self) -> None:
         """Do nothing: `is_lost` compares the parent process id instead."""
+
+    def crash_search(self, seq: int, segment: int) -> CrashSearch | None:
+        """Return the search for the batch if ingest has asked for it by a file."""
+        asked = search_file(self._folder, seq)
+        if not asked.exists():
+            return None
+        return CrashSearch(asked.with_name(f"{asked.name}-{segment}"))
 
     def is_lost(self) -> bool:
         """Whether the parent process is another one than at the start."""
@@ -135,6 +147,10 @@ class RemoteLink:
     def on_message(self) -> None:
         """Record the time of the message."""
         self._heard_s = time.monotonic()
+
+    def crash_search(self, seq: int, segment: int) -> CrashSearch | None:
+        """Return None: nothing on this host would outlive the worker."""
+        return None
 
     def is_lost(self) -> bool:
         """Return False, or raise RunError if no message came for longer than the timeout."""

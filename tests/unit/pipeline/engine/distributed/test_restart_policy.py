@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.engine.distributed import restart_policy
 from sluice.pipeline.engine.distributed.restart_policy import RestartPolicy
 
 
@@ -35,3 +36,14 @@ def test_old_exits_do_not_count():
 def test_none_allowed():
     with pytest.raises(RunError, match="killed; no restarts left of 0"):
         RestartPolicy(0, 10).delay_s("a", "killed", 0.0)
+
+
+def test_exits_with_a_suspect_batch_do_not_count_for_a_while():
+    """The search for the event that is the cause must not end the run; a crash loop must."""
+    restarts = RestartPolicy(2, 600.0)
+    for number in range(restart_policy._MAX_UNCOUNTED):
+        assert 0 < restarts.delay_s("compute-0", "killed", float(number), suspect=True) <= 0.1
+    assert restarts.delay_s("compute-0", "killed", 200.0) == 0
+    restarts.delay_s("compute-0", "killed", 201.0, suspect=True)
+    with pytest.raises(RunError, match="no restarts left of 2"):
+        restarts.delay_s("compute-0", "killed", 202.0, suspect=True)
