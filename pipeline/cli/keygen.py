@@ -19,8 +19,7 @@ def keygen(
     ],
 ) -> None:
     """Make a pair of CURVE keys for connections between hosts."""
-    from sluice.pipeline.transport.curve_keys import write_keys
-    from sluice.pipeline.transport.socket import new_keys
+    from sluice.pipeline.transport.curve_keys import new_keys, write_keys
 
     secret, public = write_keys(name, new_keys())
     typer.echo(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+import zmq
 from msgspec import Meta, Struct
 
 from sluice.pipeline.core.endpoints import Security
@@ -186,3 +187,9 @@ def _read(path: Path, kind: type[_T]) -> _T:
             f"{path}: expected a {what} key file, got something else",
             hint="`sluice keygen NAME` writes NAME.secret and NAME.public",
         ) from None
+
+
+def new_keys() -> KeyPair:
+    """Return a new pair of CURVE keys."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(public.decode(), secret.decode())

@@ -17,7 +17,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from sluice.pipeline.core.errors import ConfigError, ProtocolError
 
-from .curve_keys import ClientAuth, KeyPair, ServerAuth
+from .curve_keys import ClientAuth, ServerAuth
 from .poller import Poller
 from .protocol import MAX_BYTES, Frames, Header, decode, encode
 from .zap import (
@@ -287,12 +287,6 @@ class Socket:
                 f"cannot connect to {endpoint!r}: {error.strerror}",
                 hint="expected an endpoint such as tcp://127.0.0.1:5560",
             ) from error
-
-
-def new_keys() -> KeyPair:
-    """Return a new pair of CURVE keys."""
-    public, secret = zmq.curve_keypair()
-    return KeyPair(public.decode(), secret.decode())
 
 
 def terminate() -> None:

@@ -11,6 +11,7 @@ from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.log import fields
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_epochs import ModelEpochs
+from sluice.pipeline.engine.restart_policy import RestartPolicy
 from sluice.pipeline.engine.workers.process_spec import (
     SLOTS_FILE,
     ProcessSpec,
@@ -24,7 +25,6 @@ from sluice.pipeline.system.cpu_scheduling import change_policy
 from sluice.pipeline.transport.protocol import Header, Kind
 
 from .process import Process, start_fork_server, write_spec
-from .restart_policy import RestartPolicy
 from .sessions import Sessions
 
 _LOG = logging.getLogger("sluice.engine")

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.pipeline.transport.curve_keys import write_keys
-from sluice.pipeline.transport.socket import new_keys
+from sluice.pipeline.transport.curve_keys import new_keys, write_keys
 
 
 def lines(done):

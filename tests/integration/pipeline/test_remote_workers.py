@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sluice.pipeline.transport.curve_keys import write_keys
-from sluice.pipeline.transport.socket import new_keys
+from sluice.pipeline.transport.curve_keys import new_keys, write_keys
 
 COLUMNS = ["event_id", "t_ingest", "packed", "sum_q", "score", "outcome", "decision"]
 SINK = {"use": "recording", "keep": "all", "columns": COLUMNS[:1] + COLUMNS[2:]}

@@ -17,10 +17,10 @@ from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator import ingest_client
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
-from sluice.pipeline.transport.curve_keys import ClientAuth, ServerAuth, write_keys
+from sluice.pipeline.transport.curve_keys import ClientAuth, ServerAuth, new_keys, write_keys
 from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.socket import Socket, new_keys
+from sluice.pipeline.transport.socket import Socket
 
 SERVER, CLIENT_1, CLIENT_2, UNKNOWN = (new_keys() for _ in range(4))
 AUTH = ServerAuth(SERVER, frozenset({CLIENT_1.public, CLIENT_2.public}))

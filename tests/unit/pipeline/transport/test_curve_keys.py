@@ -22,11 +22,11 @@ from sluice.pipeline.transport.curve_keys import (
     KeyPair,
     load_client_auth,
     load_server_auth,
+    new_keys,
     read_keys,
     read_public,
     write_keys,
 )
-from sluice.pipeline.transport.socket import new_keys
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.engine.distributed import restart_policy
-from sluice.pipeline.engine.distributed.restart_policy import RestartPolicy
+from sluice.pipeline.engine import restart_policy
+from sluice.pipeline.engine.restart_policy import RestartPolicy
 
 
 def test_waits_double_and_are_bounded():
