@@ -15,6 +15,18 @@ from sluice.pipeline.sources.tables.formats import detect_format
 _TABLES = {"arrow", "csv", "hdf5", "parquet", "root"}
 #: Sources that say nothing of a file to replay: a socket, memory, or a recorded run.
 _OTHERS = {"live", "memory", "same-batches"}
+#: Last part of a name to source, for files whose content is damaged, if the graph names none.
+_SUFFIXES = {
+    ".arrow": "arrow",
+    ".arrows": "recording",
+    ".csv": "csv",
+    ".feather": "arrow",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".lh5": "hdf5",
+    ".parquet": "parquet",
+    ".root": "root",
+}
 
 
 def source_for(path: Path, config: GraphConfig) -> ComponentConfig:
@@ -60,6 +72,8 @@ def _source_name(path: Path, own: str) -> str:
     found = detect_format(file)
     if found == "arrow" and own == "recording":
         return own
+    if found is None and own not in _TABLES | {"recording"}:
+        found = _SUFFIXES.get(file.suffix)
     if found is None and own not in _TABLES | {"recording"}:
         raise ConfigError(
             f"{path}: expected a recording, or a file of Arrow, Parquet, HDF5, ROOT or CSV, got "

@@ -180,7 +180,8 @@ def _source(
         entries.append((index.events, _entry(field, {"ends": index.name})))
     if not entries:
         return ""
-    common = Counter(events for events, _ in entries).most_common(1)[0][0]
+    lengths = Counter(events for events, _ in entries)
+    common = max(lengths, key=lengths.__getitem__)
     head = ["[source]", f"use = {json.dumps(use)}"]
     head += [f"{key} = {json.dumps(value)}" for key, value in options.items()]
     return "\n".join(

@@ -60,7 +60,7 @@ def find_datasets(file: Any, group: str, path: Path) -> dict[str, Dataset]:
     """
     try:
         node = file[group]
-    except (KeyError, OSError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise _no_group(file, group, path) from error
     if hasattr(node, "dtype"):
         return _by_name(_members(node, "", node.dtype, ()))
@@ -115,7 +115,7 @@ class _Walk:
     def _object(self, group: Any, key: str, name: str, above: tuple[Any, ...]) -> Iterator[Dataset]:
         try:
             item = group[key]
-        except (KeyError, OSError) as error:
+        except Exception as error:  # links that go round raise others than broken ones
             yield Dataset(
                 Field(name=name, events=0, trouble=_why_unopened(group, key, error)), None
             )
@@ -166,6 +166,8 @@ def _field(item: Any, name: str, dtype: np.dtype[Any], *, nested: bool) -> Field
     if not item.shape:
         what = "a single value" if item.shape == () else "an empty dataset"
         return Field(name=name, events=0, trouble=what)
+    if 0 in item.shape[1:]:
+        return Field(name=name, events=item.shape[0], trouble="items without values")
     lists = _list_dtype(dtype) if not nested and item.ndim == 1 else None
     base, shape = (lists, ()) if lists is not None else (dtype.base, dtype.shape)
     if base.kind not in "biuf" or base.itemsize > 8:

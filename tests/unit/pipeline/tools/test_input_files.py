@@ -71,7 +71,7 @@ def test_the_content_decides(tmp_path, use, write, suffix):
     ],
 )
 def test_files_that_no_source_reads(tmp_path, content, says):
-    path = tmp_path / "file.parquet"
+    path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises((ConfigError, DataError), match=says):
         source_for(path, load_graph("hgcal"))

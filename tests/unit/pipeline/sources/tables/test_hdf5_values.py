@@ -166,6 +166,20 @@ def test_virtual_datasets_with_values_of_no_source(virtual, read, how, message):
         read("hdf5", virtual(**how), columns={"x": "int64"})
 
 
+def test_a_virtual_dataset_that_grows_is_refused(tmp_path, read):
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(5), maxshape=(None,), chunks=(5,))
+    end = h5py.h5s.UNLIMITED
+    layout = h5py.VirtualLayout((5,), np.int64, maxshape=(None,))
+    source = h5py.VirtualSource("run.h5", "x", shape=(5,), maxshape=(None,))
+    layout[:end] = source[:end]
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
+    with pytest.raises(DataError, match="expected a source of fixed size") as error:
+        read("hdf5", tmp_path / "all.h5", columns={"x": "int64"})
+    assert "copy the data" in str(error.value)
+
+
 def test_events_of_chunks_that_were_never_written_are_invalid(tmp_path, read):
     path = tmp_path / "part.h5"
     with h5py.File(path, "w") as file:
@@ -233,6 +247,7 @@ def linked(tmp_path):
         file["other"] = h5py.ExternalLink("data.h5", "/")
         file["lost"] = h5py.SoftLink("/nowhere")
         file["gone"] = h5py.ExternalLink("gone.h5", "/x")
+        file["round"], file["about"] = h5py.SoftLink("/about"), h5py.SoftLink("/round")
     return tmp_path / "master.h5"
 
 
@@ -249,6 +264,7 @@ def test_links_are_followed(linked, read, name):
     ("name", "message"),
     [
         ("lost", "'lost': expected numbers, got a soft link to '/nowhere' that leads to nothing"),
+        ("round", "'round': expected numbers, got a soft link to '/about'"),
         ("gone", "got an external link to '/x' of the file 'gone.h5' that leads to nothing"),
     ],
 )
