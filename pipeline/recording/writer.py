@@ -167,7 +167,9 @@ class RecordingWriter:
         before = self.bytes
         self._append(self._empty, {EOR: record}, ())
         try:
-            os.write(self.descriptor, _END_OF_STREAM)
+            left = _END_OF_STREAM
+            while left:  # a write may take a part only
+                left = left[os.write(self.descriptor, left) :]
             os.fsync(self.descriptor)
         except OSError:
             self.bytes = before

@@ -2,7 +2,8 @@
 
 It imports Sluice once and forks a process for each replay, which takes a tenth of the time of a new
 interpreter. Started with the compiled `file_faults.c` as LD_PRELOAD, and with the arguments
-FOLDER INPUT GRAPH ENGINE ERRNO; writes a line of JSON for each replay.
+FOLDER INPUT GRAPH ENGINE ERRNO STRIDE, of which the last is the step from one call to the next;
+writes a line of JSON for each replay.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def run(arguments: Sequence[str], log: Path, fault: dict[str, str]) -> int:
 
 def main() -> None:
     """Replay with the first, the second, … call failing, until there are not so many calls."""
-    folder, source, graph, engine, error = sys.argv[1:]
+    folder, source, graph, engine, error, stride = sys.argv[1:]
     load_graph(graph)
-    for number in range(1, _MANY):
+    for number in range(1, _MANY, int(stride)):
         here = Path(folder) / str(number)
         here.mkdir()
         replay = ["replay", source, "--graph", graph, "--engine", engine, "--out",

@@ -47,35 +47,53 @@ def recording(folder):
     return list(find_parts(folder / "o.arrows").values()) or [folder / "o.arrows"]
 
 
+def case(engine, error, stride, *, rotated=False):
+    name = f"{engine}-{errno.errorcode.get(error, 'short')}{'-rotated' * rotated}"
+    marks = [pytest.mark.long] if stride == 1 else []
+    return pytest.param(engine, error, stride, rotated, id=f"{name}-{stride}", marks=marks)
+
+
 @pytest.mark.programs("gcc")
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, 0], ids=["EIO", "ENOSPC", "short"])
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("engine", "rotated"),
+    ("engine", "error", "stride", "rotated"),
     [
-        ("inline", False),
-        pytest.param("inline", True, marks=pytest.mark.long),
-        pytest.param("distributed", False, marks=pytest.mark.long),
-        pytest.param("distributed", True, marks=pytest.mark.long),
+        case("inline", errno.EIO, 12),
+        *(
+            case(engine, error, 1, rotated=rotated)
+            for engine in ("inline", "distributed")
+            for error in (errno.EIO, errno.ENOSPC, 0)
+            for rotated in (False, True)
+        ),
     ],
 )
 def test_every_call_in_turn(
-    engine, rotated, error, faults, make_graph, make_recording, tmp_path, load_report, models
+    engine,
+    error,
+    stride,
+    rotated,
+    faults,
+    make_graph,
+    make_recording,
+    tmp_path,
+    load_report,
+    models,
 ):
     rotation = {"rotate_bytes": 12_000} if rotated else {}
     graph = make_graph(sink=SINK | rotation, graph={"batch_events": 100})
     source = make_recording(tmp_path / "w.arrows", EVENTS, batch=100)
     done = subprocess.run(
-        [sys.executable, HERE / "fault_driver.py", tmp_path, source, graph, engine, str(error)],
+        [sys.executable, HERE / "fault_driver.py", tmp_path, source, graph, engine, str(error),
+         str(stride)],
         env={**os.environ, "LD_PRELOAD": str(faults), "SLUICE_MODELS": str(models)},
-        capture_output=True, text=True, timeout=590, check=False,
+        capture_output=True, text=True, timeout=890, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]
     truth = contents(recording(tmp_path / str(runs[-1]["number"])))
     assert runs[-1]["code"] == 0
     assert len(np.frombuffer(truth["event_id"], np.uint64)) == EVENTS
-    assert len(runs) > 10
+    assert len(runs) > 40 // stride
     for run in runs:
         folder = tmp_path / str(run["number"])
         assert "Traceback" not in run["said"], run
