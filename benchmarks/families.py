@@ -97,6 +97,8 @@ def _run(graph: GraphConfig, engine: str, folder: Path) -> dict[str, Any]:
     sink = graph.sink
     if sink.use == "recording":
         sink = replace(sink, options={**sink.options, "path": str(folder / f"{engine}.arrows")})
-    report = run_graph(replace(graph, sink=sink), RunOptions(run=UNNUMBERED, engine=engine))
+    report = run_graph(
+        replace(graph, sink=sink), RunOptions(run=UNNUMBERED, engine=engine, force=True)
+    )
     raise_on_error(report)
     return report

@@ -150,7 +150,7 @@ def _running(graph: Path, engine: str, report: Path) -> Iterator[subprocess.Pope
     listen = f"127.0.0.1:{_free_port()}"
     run = subprocess.Popen(
         [*_COMMAND, "run", str(graph), "--engine", engine, "--report", str(report),
-         "--http", listen, "--run", "0"],
+         "--http", listen, "--run", "0", "--force"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

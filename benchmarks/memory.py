@@ -99,7 +99,9 @@ def measure_memory(
             sink=ComponentConfig("recording", "kept", sink),
             workers=replace(graph.workers, compute=workers),
         )
-        report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"), sampler)
+        report = run_graph(
+            config, RunOptions(run=UNNUMBERED, engine="distributed", force=True), sampler
+        )
     raise_on_error(report)
     samples = sampler.samples
     first, last = samples[0].processes, samples[-1].processes

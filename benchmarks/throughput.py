@@ -138,7 +138,7 @@ def _run(config: GraphConfig, engine: str) -> Measure:
     """Return a measurement of a run: events over its wall time, start-up excluded."""
 
     def measure() -> float:
-        report = run_graph(config, RunOptions(run=UNNUMBERED, engine=engine))
+        report = run_graph(config, RunOptions(run=UNNUMBERED, engine=engine, force=True))
         raise_on_error(report)
         rate: float = report["rate_hz"]
         return rate
