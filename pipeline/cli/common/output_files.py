@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sluice.pipeline.config.graph_file import GraphConfig
 from sluice.pipeline.core.errors import ConfigError
 
@@ -47,6 +49,7 @@ def require_outputs(config: GraphConfig, options: RunOptions) -> None:
 
     from .input_files import input_files
 
+    _require_text(config, options)
     sink = build("sink", config.sink, config.origin)
     every = RunOutputs(sink=sink, report=options.report, quarantine=options.quarantine, force=True)
     run = UNNUMBERED if options.run is None else options.run
@@ -61,6 +64,17 @@ def require_outputs(config: GraphConfig, options: RunOptions) -> None:
         outputs.require_replaceable(UNNUMBERED, only=fixed)
     elif not options.resume:
         outputs.require_replaceable(run)
+
+
+def _require_text(config: GraphConfig, options: RunOptions) -> None:
+    """Raise ConfigError for a path that reports and recordings cannot hold as text."""
+    try:
+        msgspec.json.encode((config, str(options.report), str(options.quarantine)))
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{error.object!a}: expected a name that is UTF-8, got other bytes in it",
+            hint="rename it; in a locale without UTF-8, such as C, set PYTHONUTF8=1",
+        ) from error
 
 
 def _output_paths(config: GraphConfig, outputs: RunOutputs, run: int) -> list[Path]:

@@ -108,6 +108,11 @@ def test_two_outputs_are_two_files(folder, one, other):
         check_refused(folder, [one, "o", other, path], "expected a file of its own")
 
 
+@pytest.mark.parametrize("option", NAMES)
+def test_a_name_that_is_no_text_is_refused(folder, option):
+    check_refused(folder, [option, "o\udcff"], "expected a name that is UTF-8")
+
+
 def test_components_keys_and_references_are_inputs(folder):
     graph = Path("g.toml").read_text()
     Path("reference.json").write_text("{}")

@@ -46,7 +46,6 @@ def test_a_locale_without_the_characters_of_the_summary(wafers, tmp_path, load_r
     done = shell(
         "", "replay", wafers, "--graph", "hgcal", "--engine", "inline", "--out", "ö.arrows",
         "--report", "é.json", folder=tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii",
-        PYTHONCOERCECLOCALE="0", PYTHONUTF8="0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert rb"run 1 \xb7 graph hgcal" in done.stdout
