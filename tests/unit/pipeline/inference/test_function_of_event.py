@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.inference.manifest import Tensor
 from sluice.pipeline.inference.repository import all_models, read_model
 from sluice.pipeline.inference.session import open_session, tolerance_of
 from sluice.pipeline.inference.verification import require_function_of_event
+from sluice.pipeline.stages.infer import Infer
 
 from .conftest import CLASSES, EVENTS, FEATURES, WEIGHTS, linear, serialised
 
@@ -226,3 +228,18 @@ def test_shipped_models_depend_on_the_event_alone(backend):
         session = open_session(model, backend, "here")
         require_function_of_event(model, session, tolerance_of(model, session), BATCH_EVENTS)
         session.close()
+
+
+def test_such_a_model_is_not_swapped_in(save):
+    save(serialised(linear()))
+    nodes = [node("ReduceMean", ["x", "axis"], ["m"], keepdims=1), node("Sub", ["x", "m"], ["c"])]
+    data = serialised(linear(nodes=[*nodes, product("c")], axis=np.array([0])))
+    other = save(data, y=outputs_of(data), version=2)
+    stage = Infer("net", Infer.Options(model="mine", version=1))
+    stage.open(100)
+    with pytest.raises(ModelError, match=r"mine/2: .* that depend on the event alone"):
+        stage.prepare(1, other)
+    stage.activate(1)
+    done = stage.process(EventBatch({"x": EVENTS}, len(EVENTS)))
+    np.testing.assert_allclose(done["y"], EVENTS @ WEIGHTS, atol=1e-5)
+    stage.close()
