@@ -117,7 +117,8 @@ class GroupCommit:
     def flush_eagerly(self) -> None:
         """Close every group at once from now on: no more batches are sent."""
         self._eager = True
-        self._close_at = -math.inf
+        if self._results:  # else the sink would look for results again and again without a pause
+            self._close_at = -math.inf
 
     def flush(self) -> None:
         """Write and acknowledge all results; after an OSError they are kept for a retry."""

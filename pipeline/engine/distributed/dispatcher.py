@@ -120,11 +120,10 @@ class Dispatcher:
         Raises
         ------
         ProtocolError
-            If its token is not that with which the batch was sent last, to this worker.
+            If its token is not that of a batch which this worker has to process now.
         """
-        entry = self.in_flight.get(result.seq)
-        if entry is None or entry.worker != name or entry.token != result.token:
-            raise ProtocolError(f"batch {result.seq}: expected the token of its last assignment")
+        if not self.in_flight.is_assigned(name, result.seq, result.token):
+            raise ProtocolError(f"batch {result.seq}: {name!r} does not have a batch of that token")
 
     def take_result(self, name: str, result: Result, payload: Sequence[memoryview]) -> None:
         """Take a batch back from a worker whose segment is not the last; its RESULT is verified."""
@@ -175,7 +174,8 @@ class Dispatcher:
         ProtocolError
             If it is not a segment state with a record batch of the edge after `segment`.
         """
-        expected = self.in_flight[result.seq].batch.events
+        entry = self.in_flight.get(result.seq)  # the sink may have committed it meanwhile
+        expected = result.events if entry is None else entry.batch.events
         if segment == self._segments - 1 or result.slot is not None or len(payload) != 2:
             raise ProtocolError(f"batch {result.seq}: expected no such RESULT")
         if result.events != expected:

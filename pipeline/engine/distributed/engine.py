@@ -208,8 +208,13 @@ class DistributedEngine:
         if self._sink.needs_resend and in_flight.idle:
             self._sink.needs_resend = False
             in_flight.requeue_all()
-        if not self._sink.needs_resend and self._pool.working:
+        if self._may_assign:
             self._dispatcher.assign(paused=paused)
+
+    @property
+    def _may_assign(self) -> bool:
+        """Whether batches may be sent: there are workers, and a sink that has lost none of them."""
+        return not self._sink.needs_resend and self._pool.working
 
     def _send_swap(self, worker: str, swap: Swap) -> None:
         self._sessions.send(worker, Header(Kind.CONTROL), msgspec.json.encode(swap))
@@ -233,11 +238,15 @@ class DistributedEngine:
 
     def _poll_timeout(self) -> float:
         """Return the time until the source may have a batch, s, up to `_MAX_POLL_S`."""
-        due_s = None if self._context.control.paused else self._dispatcher.due_in()
+        if self._context.control.paused or not self._may_assign:
+            return _MAX_POLL_S
+        due_s = self._dispatcher.due_in()
         return _MAX_POLL_S if due_s is None else min(_MAX_POLL_S, due_s)
 
     def _check_stall(self) -> None:
         in_flight = self._dispatcher.in_flight
         if not in_flight or not self._pool.working or self._sink.disk_full:
             self._watchdog.progress()
+        if self._watchdog.assumes_loss():
+            self._pool.disconnect_busy()
         self._watchdog.check(in_flight.workers)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.engine.workers.process_spec import max_in_flight
 
 from .in_flight_batch import InFlightBatch
+
+
+class _Assigned(NamedTuple):
+    """A batch that a worker has to process: its number, slot and token."""
+
+    seq: int
+    slot: int | None
+    token: int
 
 
 class InFlight:
@@ -43,10 +51,12 @@ class InFlight:
         self._waiting: list[deque[int]] = [deque() for _ in range(segments)]
         self._segments: dict[str, int] = {}
         self._credit: dict[str, int] = {}
+        #: Credit of workers that could not be reached, until they send CREDIT again.
+        self._withheld: dict[str, int] = {}
         #: Batches that each worker has asked for with CREDIT since its start.
         self._asked: dict[str, int] = {}
-        #: Batch and slot of what each worker has to process, in order.
-        self._assigned: dict[str, deque[tuple[int, int | None]]] = {}
+        #: What each worker has to process, in order.
+        self._assigned: dict[str, deque[_Assigned]] = {}
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -116,6 +126,8 @@ class InFlight:
         entry, slots
             That batch, if it is still in flight, and the slots that became free.
         """
+        if worker in self._withheld:
+            self._credit[worker] = self._credit.get(worker, 0) + self._withheld.pop(worker)
         new = asked - self._asked.get(worker, 0)
         if new <= 0:
             return None, []
@@ -150,11 +162,13 @@ class InFlight:
         slots
             Slots that became free.
         """
-        assigned = self._assigned.get(worker)
-        if not assigned or assigned[0][0] != seq:
+        assigned = self._assigned.get(worker, deque())
+        done = next((todo for todo in assigned if todo.seq == seq), None)
+        if done is None:
             return []  # it was requeued meanwhile
-        slot = assigned[0][1]
-        free = self._grant(worker, 1)
+        assigned.remove(done)
+        self._credit[worker] = self._credit.get(worker, 0) + 1
+        free, slot = self._free_slots([done]), done.slot
         entry = self._batches.get(seq)
         if entry is not None and entry.worker == worker and entry.slot == slot:
             entry.worker, entry.segment_payload = "", payload
@@ -180,6 +194,11 @@ class InFlight:
             return max(self._credit, key=self._credit.__getitem__, default=None)
         asking = [w for w in self._credit if self._segments.get(w, 0) == segment]
         return max(asking, key=self._credit.__getitem__, default=None)
+
+    def is_assigned(self, worker: str, seq: int, token: int) -> bool:
+        """Whether a worker has a batch to process that was sent with this token."""
+        todo = self._assigned.get(worker, ())
+        return any(batch.seq == seq and batch.token == token for batch in todo)
 
     def is_idle(self, worker: str) -> bool:
         """Whether a worker has no batch assigned."""
@@ -209,15 +228,15 @@ class InFlight:
         entry.slot = slot
         if slot is not None and slot not in entry.used_slots:
             entry.used_slots.append(slot)
-        self._assigned.setdefault(worker, deque()).append((seq, slot))
+        self._assigned.setdefault(worker, deque()).append(_Assigned(seq, slot, entry.token))
         self._credit[worker] -= 1
         if not self._credit[worker]:
             del self._credit[worker]
 
     def on_send_failed(self, seq: int, worker: str) -> None:
-        """Requeue a batch that could not be sent; drop the credit of its worker."""
+        """Requeue a batch that could not be sent; withhold the credit of its worker."""
         self._requeue((seq,))
-        del self._credit[worker]
+        self._withheld[worker] = self._withheld.get(worker, 0) + self._credit.pop(worker)
 
     def complete(self, seq: int) -> tuple[EventBatch, list[int]] | None:
         """Remove a committed batch; return it and its free slots, None if it was removed before."""
@@ -225,7 +244,7 @@ class InFlight:
         if entry is None:
             return None
         self._events -= entry.batch.events
-        busy = {slot for batches in self._assigned.values() for _, slot in batches}
+        busy = {todo.slot for batches in self._assigned.values() for todo in batches}
         return entry.batch, [slot for slot in entry.used_slots if slot not in busy]
 
     def assigned(self, worker: str) -> int:
@@ -240,6 +259,7 @@ class InFlight:
         """Requeue the batches of an exited worker and drop its credit; return free slots."""
         self._credit.pop(worker, None)
         self._asked.pop(worker, None)
+        self._withheld.pop(worker, None)
         self._requeue([s for s, entry in self._batches.items() if entry.worker == worker])
         return self._free_slots(self._assigned.pop(worker, ()))
 
@@ -268,6 +288,6 @@ class InFlight:
             entry.segment = entry.service_ns = 0
             self._requeued.append(seq)
 
-    def _free_slots(self, done: Iterable[tuple[int, int | None]]) -> list[int]:
+    def _free_slots(self, done: Iterable[_Assigned]) -> list[int]:
         """Return the slots of processed batches that are complete."""
-        return [slot for seq, slot in done if slot is not None and seq not in self._batches]
+        return [slot for seq, slot, _ in done if slot is not None and seq not in self._batches]

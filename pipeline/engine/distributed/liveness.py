@@ -11,6 +11,8 @@ from sluice.pipeline.core.errors import RunError
 class StallWatchdog:
     """Ends a run in which no batch is committed although workers are ready.
 
+    After half of the time it assumes that a broken connection has lost the batches in flight.
+
     Parameters
     ----------
     timeout_s
@@ -23,7 +25,14 @@ class StallWatchdog:
 
     def progress(self) -> None:
         """Record that a batch was committed, or that none could be."""
-        self._progress_s = time.monotonic()
+        self._progress_s, self._assumed = time.monotonic(), False
+
+    def assumes_loss(self) -> bool:
+        """Return True once, when no batch was committed for half of the timeout."""
+        now_s = time.monotonic()
+        first = not self._assumed and now_s - self._progress_s > self._timeout_s / 2
+        self._assumed |= first
+        return first
 
     @property
     def without_commit_s(self) -> float:

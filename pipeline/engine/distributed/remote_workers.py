@@ -80,6 +80,11 @@ class RemoteWorkers:
         return name in self._joined
 
     @property
+    def names(self) -> list[str]:
+        """Names of the remote workers."""
+        return sorted(self._joined)
+
+    @property
     def ready(self) -> list[str]:
         """Names of the remote workers that are ready."""
         return sorted(self._ready)

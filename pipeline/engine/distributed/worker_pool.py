@@ -164,6 +164,16 @@ class WorkerPool:
             self._disconnect(name, f"not ready after {READY_TIMEOUT_S:g} s")
         self.remote.send_heartbeats(now)
 
+    def disconnect_busy(self) -> None:
+        """End the sessions of the remote workers to which batches in flight were sent.
+
+        A connection that broke may have lost the batches or their results; so they are sent again.
+        """
+        in_flight = self._dispatcher.in_flight
+        for name in self.remote.names:
+            if name in in_flight.workers or not in_flight.is_idle(name):
+                self._disconnect(name, "its batches did not come back")
+
     def end(self, *, failed: bool) -> None:
         """Send STOP to every local process; kill those that do not end in time."""
         self.local.end(failed=failed)

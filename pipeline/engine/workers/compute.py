@@ -110,7 +110,8 @@ class ComputeWorker:
         readable = self._ingest.poll(_SWAP_POLL_S if preparing else PARENT_CHECK_S)
         if preparing:
             self._report_swap()
-        self._heartbeat.send_if_due()
+        if self._heartbeat.send_if_due() and self._link.may_lose_messages:
+            self._ingest.send(Credit(self._asked_for).to_header())
         if not readable:
             return not self._link.is_lost()
         message = self._ingest.receive()

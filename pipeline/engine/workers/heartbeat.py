@@ -32,12 +32,14 @@ class Heartbeat:
         self._ingest, self._message = ingest, message
         self._last_s = 0.0
 
-    def send_if_due(self) -> None:
-        """Send a heartbeat if `HEARTBEAT_S` has passed since the last."""
+    def send_if_due(self) -> bool:
+        """Send a heartbeat if `HEARTBEAT_S` has passed since the last; return whether it has."""
         now_s = time.monotonic()
-        if now_s - self._last_s >= HEARTBEAT_S:
+        due = now_s - self._last_s >= HEARTBEAT_S
+        if due:
             self._last_s = now_s
             self.send()
+        return due
 
     def send(self) -> None:
         """Send a heartbeat now."""

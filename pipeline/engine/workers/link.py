@@ -30,6 +30,9 @@ Result = TypeVar("Result", SegmentState, BatchSummary)
 class WorkerLink(Protocol):
     """Connection of a worker to ingest and sink, with the offset between their clocks."""
 
+    #: Whether messages to ingest may be lost while the process runs.
+    may_lose_messages: bool
+
     def meters(self, graph: Graph) -> MeterBlock:
         """Return the meter block in which the worker counts."""
 
@@ -62,6 +65,8 @@ class WorkerLink(Protocol):
 
 class LocalLink:
     """Link of a worker on the host of ingest: a child of ingest, same clock, shared memory."""
+
+    may_lose_messages = False
 
     def __init__(self, spec: ProcessSpec) -> None:
         self._spec = spec
@@ -119,6 +124,8 @@ class RemoteLink:
     timeout_s
         Time without a message after which ingest counts as lost, s.
     """
+
+    may_lose_messages = True  # where a connection breaks
 
     def __init__(
         self, spec: ProcessSpec, keys: ClientAuth | None, clock_offset_ns: int, timeout_s: float

@@ -78,15 +78,7 @@ def _work(
     ingest: IngestSocket, name: str, endpoint: str, keys: ClientAuth | None, reply: JoinReply,
     leaving: Callable[[], bool],
 ) -> None:  # fmt: skip
-    cores = tuple(sorted(os.sched_getaffinity(0)))
-    spec = ProcessSpec(
-        name=name, session=reply.session, config=reply.config, source=reply.source,
-        ingest_endpoint=endpoint,
-        sink_endpoint=reachable_endpoint(endpoint, reply.results),
-        meters_path="", slots_path="", slot_count=0, bor=reply.bor,
-        models=reply.models, epoch=reply.epoch, swap=reply.swap, credit=_CREDIT,
-        parent_pid=os.getppid(), cores=CoreSet(cores, cores), segment=reply.segment,
-    )  # fmt: skip
+    spec = spec_of(reply, name, endpoint)
     ingest.session = Session(spec.run, spec.session)
     # CLOCK_MONOTONIC here minus CLOCK_MONOTONIC there, by way of CLOCK_TAI
     link = RemoteLink(spec, keys, reply.tai_offset_ns - tai_offset_ns(), reply.timeout_s)
@@ -103,6 +95,29 @@ def _work(
         ingest.send(Header(Kind.ERROR), pack_json(ErrorRecord.of(error, name)))
         raise
     ingest.send(Header(Kind.STOP))  # the last heartbeat with the meters came before
+
+
+def spec_of(reply: JoinReply, name: str, endpoint: str) -> ProcessSpec:
+    """Return the start-up parameters of a worker that has joined.
+
+    Parameters
+    ----------
+    reply
+        Reply of ingest to the join request.
+    name
+        Name of the worker.
+    endpoint
+        Endpoint at which it reached ingest.
+    """
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    return ProcessSpec(
+        name=name, session=reply.session, config=reply.config, source=reply.source,
+        ingest_endpoint=endpoint,
+        sink_endpoint=reachable_endpoint(endpoint, reply.results),
+        meters_path="", slots_path="", slot_count=0, bor=reply.bor,
+        models=reply.models, epoch=reply.epoch, swap=reply.swap, credit=_CREDIT,
+        parent_pid=os.getppid(), cores=CoreSet(cores, cores), segment=reply.segment,
+    )  # fmt: skip
 
 
 def _request_join(

@@ -122,24 +122,36 @@ class SinkWorker:
 
     def run(self) -> None:
         """Commit until EOR or STOP."""
-        poller = Poller[IngestSocket | Socket]((self._ingest, *self._results.sockets))
+        poller = Poller(self.sockets)
+        self.begin()
+        while self.step(poller.poll(self.poll_timeout())):
+            pass
+
+    @property
+    def sockets(self) -> list[IngestSocket | Socket]:
+        """Sockets from which messages come."""
+        return [self._ingest, *self._results.sockets]
+
+    def begin(self) -> None:
+        """Tell ingest that the sink is ready."""
         self._ingest.send(SinkHello(self._committer.next).to_header())
-        going = True
-        while going and self._eor is None:
-            ready = poller.poll(self._poll_timeout())
-            self._heartbeat.send_if_due()
-            if self._is_orphaned():
-                return
-            if any(socket in ready for socket in self._results.sockets):
-                self._receive_results()
-            if self._ingest in ready:
-                going = self._on_ingest_message()
-            self._commit()
-            idle = not any(socket.readable for socket in self._results.sockets)
-            if idle or time.monotonic() >= self._ack_at_s:
-                self._send_acks()
-        self._send_acks()
-        self._heartbeat.send()  # the last number of refused messages
+
+    def step(self, ready: list[IngestSocket | Socket]) -> bool:
+        """Handle the messages of the sockets in `ready`; False when the sink shall end."""
+        self._heartbeat.send_if_due()
+        if self._is_orphaned():
+            return False
+        if any(socket in ready for socket in self._results.sockets):
+            self._receive_results()
+        going = self._ingest not in ready or self._on_ingest_message()
+        self._commit()
+        going = going and self._eor is None
+        idle = not any(socket.readable for socket in self._results.sockets)
+        if not going or idle or time.monotonic() >= self._ack_at_s:
+            self._send_acks()
+        if not going:
+            self._heartbeat.send()  # the last number of refused messages
+        return going
 
     def close(self) -> None:
         """Close the sink, with the end-of-run record if ingest sent one."""
@@ -165,7 +177,8 @@ class SinkWorker:
         self._parent_check_at_s = now_s + PARENT_CHECK_S
         return self._spec.is_orphaned()
 
-    def _poll_timeout(self) -> float:
+    def poll_timeout(self) -> float:
+        """Return the longest time to wait for messages, s."""
         now = time.monotonic()
         due_s = (
             self._storage.wait_s(now) if self._storage.disk_full else self._committer.due_in(now)

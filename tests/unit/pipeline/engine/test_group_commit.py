@@ -137,6 +137,11 @@ def test_nothing_waits_once_flushing_is_eager(committer, acks):
     assert acks == [0, 1]
 
 
+def test_an_eager_sink_without_results_waits_for_the_next_one(committer):
+    committer.flush_eagerly()
+    assert committer.due_in(0.0) > 3600
+
+
 def test_a_full_disk_loses_nothing_and_acknowledges_nothing(committer, sink, acks):
     sink.full = True
     committer.add(result(0, 2), 0.0)

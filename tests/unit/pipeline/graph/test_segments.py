@@ -206,6 +206,33 @@ def test_a_batch_that_loses_its_worker_begins_anew(in_flight, exited):
     assert sorted(in_flight.complete(0)[1]) == [5, 6]
 
 
+def test_a_result_of_a_batch_that_was_committed_meanwhile_gives_back_slot_and_credit(in_flight):
+    """The sink may have had the result of an earlier assignment, before it was restarted."""
+    add(in_flight, 0)
+    in_flight[0].token = 7
+    in_flight.assign(0, "a", 5)
+    assert in_flight.complete(0)[1] == []
+    assert in_flight.is_assigned("a", 0, 7)
+    assert not in_flight.is_assigned("a", 0, 8)
+    assert in_flight.to_next_segment("a", 0, [b"found"], 100) == [5]
+    assert not in_flight.is_assigned("a", 0, 7)
+    assert in_flight.idle
+    assert in_flight.next_for(1) is None
+
+
+def test_the_credit_of_a_worker_that_could_not_be_reached_holds_again_once_it_sends(in_flight):
+    add(in_flight, 0)
+    in_flight.on_send_failed(0, "a")
+    assert [in_flight.next_worker(), in_flight.next_requeued()] == ["b", 0]
+    in_flight.on_send_failed(0, "b")
+    assert in_flight.next_worker() is None
+    in_flight.add_credit("a", 1)  # what it says once a second: nothing new
+    assert in_flight.next_worker() == "a"
+    in_flight.assign(in_flight.next_requeued(), "a", None)
+    in_flight.add_credit("a", 1)
+    assert in_flight.next_worker() is None
+
+
 def test_a_recall_takes_back_what_waits_between_segments(in_flight):
     for seq in (0, 1):
         add(in_flight, seq)
