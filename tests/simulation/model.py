@@ -1,0 +1,192 @@
+"""What the simulated run computes: its graph, source, chain of stages, and the disk of its sink."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sluice.pipeline.config.graph_file import GraphConfig, parse_graph
+from sluice.pipeline.core.batch import EventBatch, Outcome
+from sluice.pipeline.core.schema import (
+    DECISION,
+    EVENT_ID,
+    OUTCOME,
+    T_EVENT,
+    T_INGEST,
+    Array,
+    Column,
+    Schema,
+)
+from sluice.pipeline.graph.graph import Graph
+from sluice.pipeline.journal.batch_record import pack_batch_record
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.sources.base import NONE, UNLIMITED, Available, Losses, now_for
+from sluice.pipeline.transport.batch_summary import BatchSummary
+from sluice.pipeline.transport.segment_state import SegmentState
+
+VALUE = Column("value", "uint64")
+INPUTS = Schema((EVENT_ID, T_INGEST, VALUE))
+OUTPUTS = Schema((EVENT_ID, VALUE))
+#: Events of a full batch.
+BATCH_EVENTS = 6
+
+_GRAPH = """
+[graph]
+name = "simulated"
+batch_events = {events}
+window = 3
+[source]
+use = "simulated"
+[sink]
+use = "simulated"
+[workers]
+restarts = 100000
+hang_timeout = "3 s"
+stall_timeout = "40 s"
+listen = "tcp://127.0.0.1:1"
+results = "tcp://127.0.0.1:2"
+"""
+
+
+def make_graph(segments: int, workers: int) -> Graph:
+    """Return a graph of one or two segments, with local workers in the first, and in the last."""
+    text = _GRAPH.format(events=BATCH_EVENTS)
+    if segments == 1:
+        text += f"compute = {workers}\n"
+    for segment in range(segments if segments > 1 else 0):
+        text += f'[[workers.chain]]\nstages = ["s{segment}"]\ncompute = {workers}\n'
+    text += "".join(f'[[stage]]\nuse = "simulated"\nname = "s{s}"\n' for s in range(segments))
+    config: GraphConfig = parse_graph(text, "simulated")
+    return Graph(
+        config=config, stages=(), monitors=(), shadows=(), joins=(), inputs=INPUTS, outputs=OUTPUTS
+    )
+
+
+def values_of(ids: Array, salt: int) -> Array:
+    """Return the column `value` of events, which tells the runs apart."""
+    return ids * np.uint64(1_000_003) + np.uint64(salt)
+
+
+def processed(values: Array, segments: int) -> Array:
+    """Return the column `value` after all segments."""
+    for segment in range(segments):
+        values = values * np.uint64(3) + np.uint64(segment)
+    return values
+
+
+class SimulatedSource:
+    """A file of events with the numbers 1 to `events`."""
+
+    schema = Schema((EVENT_ID, T_EVENT, T_INGEST, VALUE))
+    socket = None
+    corruption = None
+
+    def __init__(self, events: int, salt: int) -> None:
+        self.expected, self._salt, self._read = events, salt, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all events were read."""
+        return self._read == self.expected
+
+    def available(self) -> Available:
+        """Return that there is a full batch, until all events were read."""
+        return NONE if self.exhausted else UNLIMITED
+
+    def read(self, max_events: int) -> EventBatch | None:
+        """Return the next batch."""
+        events = min(max_events, self.expected - self._read)
+        if not events:
+            return None
+        ids = np.arange(self._read + 1, self._read + 1 + events, dtype=np.uint64)
+        self._read += events
+        columns = {
+            "event_id": ids, "t_ingest": now_for(events), "value": values_of(ids, self._salt)
+        }  # fmt: skip
+        return EventBatch(columns, events, 0)
+
+    def stop(self) -> None:
+        """Read no more."""
+        self.expected = self._read
+
+    def losses(self) -> Losses:
+        """Return that nothing was lost."""
+        return Losses()
+
+
+class SimulatedChain:
+    """The stages of one segment: a new value for each event."""
+
+    service_s = (((1, 0.001), (BATCH_EVENTS, 0.002)),)
+
+    def __init__(self, graph: Graph, *_: Any) -> None:
+        self._segment = graph.segment
+        self._names = graph.outputs.names
+
+    def open(self) -> None:
+        """Do nothing: there are no models."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def run(
+        self, batch: EventBatch, _: int, rung: int, epoch: int, __: SegmentState
+    ) -> tuple[EventBatch, BatchSummary]:
+        """Return the kept events, which are all, and the summary."""
+        counts = np.zeros(len(Outcome), np.int64)
+        counts[Outcome.ACCEPTED] = batch.events
+        ids = batch["event_id"]
+        record = pack_batch_record(batch.seq, ids, counts.tolist(), epoch, rung)
+        kept = EventBatch(
+            {"event_id": ids.copy(), "value": self._value(batch)}, batch.events, batch.seq
+        )
+        return kept, BatchSummary(counts.tobytes(), bytes(512), 1, [], record)
+
+    def run_segment(
+        self, batch: EventBatch, _: int, __: int, ___: int, state: SegmentState
+    ) -> tuple[EventBatch, SegmentState]:
+        """Return the batch for the next segment, and its state."""
+        columns = {
+            **batch.columns, "value": self._value(batch),
+            OUTCOME.name: OUTCOME.empty(batch.events), DECISION.name: DECISION.empty(batch.events),
+        }  # fmt: skip
+        columns = {name: np.array(columns[name]) for name in self._names}
+        return EventBatch(columns, batch.events, batch.seq), state
+
+    def _value(self, batch: EventBatch) -> Array:
+        return batch["value"] * np.uint64(3) + np.uint64(self._segment)
+
+
+class SimulatedSink:
+    """What one process of the sink has of the disk; the disk stays when the process ends."""
+
+    columns = OUTPUTS.names
+    keep = "all"
+    disk_full_timeout_s = 60.0
+    max_group_delay_s = 0.02
+
+    def __init__(self, disk: list[tuple[CommitRecord, Array, Array]]) -> None:
+        self._disk = disk
+
+    def open(self, since: int | None) -> list[CommitRecord]:
+        """Return the commit records from `since` on, and at least the last."""
+        records = [record for record, _, _ in self._disk]
+        if since is None:
+            assert not records, "a restarted sink begins a new recording"
+            return []
+        return [record for record in records if record.next > since] or records[-1:]
+
+    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
+        """Write kept events and their commit record."""
+        if batch.events:
+            self._disk.append((commit, batch["event_id"].copy(), batch["value"].copy()))
+        else:
+            self._disk.append((commit, *(np.zeros(0, np.uint64) for _ in range(2))))
+
+    def close(self, eor: dict[str, Any] | None) -> None:
+        """Do nothing."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return how many record batches were written."""
+        return {"batches": len(self._disk)}

@@ -1,0 +1,79 @@
+"""Simulated schedules hold what the protocol states; faults planted in the code are found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.engine.distributed.dispatcher import Dispatcher
+from sluice.pipeline.engine.distributed.in_flight import InFlight
+from sluice.pipeline.engine.distributed.sessions import SessionError, Sessions
+from sluice.pipeline.engine.workers.result_reader import ResultReader
+from sluice.pipeline.transport.run_messages import Result
+
+from .schedule import simulate
+
+#: Schedules in each of the parts, which run one after the other or in several processes.
+SCHEDULES, PARTS = 75, 4
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_schedules_hold_what_the_protocol_states(part):
+    for seed in range(part * SCHEDULES, (part + 1) * SCHEDULES):
+        simulate(seed)
+
+
+def test_a_schedule_is_that_of_its_seed():
+    one, other = simulate(7), simulate(7)
+    assert one.clock.now_s == other.clock.now_s
+    assert [commit for commit, _, _ in one.disk] == [commit for commit, _, _ in other.disk]
+    for (_, ids, values), (_, ids_again, values_again) in zip(one.disk, other.disk, strict=True):
+        np.testing.assert_array_equal(ids, ids_again)
+        np.testing.assert_array_equal(values, values_again)
+
+
+def take_any_token(reader, header):
+    return Result.from_header(header)
+
+
+def forget_reclaim(dispatcher, worker):
+    pass
+
+
+def free_slots_of_open_batches(in_flight, worker, reclaim=InFlight.reclaim):
+    slots = [slot for _, slot, _ in in_flight._assigned.get(worker, ()) if slot is not None]
+    reclaim(in_flight, worker)
+    return slots
+
+
+def count_credit_again(in_flight, worker, asked, last_seq=None):
+    in_flight._asked[worker] = asked
+    entry = None if last_seq is None else in_flight.get(last_seq)
+    return entry, in_flight._grant(worker, asked)
+
+
+def take_any_session(sessions, identity, header, *, remote):
+    name = sessions.name_of(identity, remote=remote)
+    if name is None:
+        raise SessionError("unknown")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "fault"),
+    [(ResultReader, "verify", take_any_token), (Dispatcher, "reclaim", forget_reclaim),
+     (InFlight, "reclaim", free_slots_of_open_batches),
+     (InFlight, "add_credit", count_credit_again), (Sessions, "sender", take_any_session)],
+)  # fmt: skip
+def test_a_planted_fault_is_found(monkeypatch, owner, method, fault):
+    monkeypatch.setattr(owner, method, fault)
+    assert any(fails(seed) for seed in range(PARTS * SCHEDULES))
+
+
+def fails(seed):
+    try:
+        simulate(seed)
+    except (AssertionError, RunError):
+        return True
+    return False

@@ -1,0 +1,224 @@
+"""One simulated run: the real engine in virtual time, what is around it, and what must hold."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+
+from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.distributed import engine as engine_module
+from sluice.pipeline.engine.distributed import remote_workers, supervisor
+from sluice.pipeline.engine.distributed.engine import DistributedEngine
+from sluice.pipeline.engine.workers import compute, link, sink
+from sluice.pipeline.engine.workers.process_spec import ProcessSpec
+from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.graph.graph import Graph
+from sluice.pipeline.journal.commit import CommitRecord
+from sluice.pipeline.run.accounting import RunAccounting
+from sluice.pipeline.run.quarantine import Quarantine
+from sluice.pipeline.run.state import RunState, State
+
+from .model import (
+    BATCH_EVENTS,
+    OUTPUTS,
+    SimulatedChain,
+    SimulatedSource,
+    processed,
+    values_of,
+)
+from .network import Network, SimulatedSocket
+from .virtual_time import VirtualTime
+
+if TYPE_CHECKING:
+    from .processes import LocalProcess, SimulatedProcess
+
+#: Virtual time within which a run must end, s.
+MAX_RUN_S = 1000.0
+RUN = 5
+
+
+class World:
+    """A run in virtual time, with its processes, network and disk.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+    random
+        Decides everything that chance decides.
+    events, salt
+        Events of the source, and what their values depend on.
+    records
+        Whether to record the messages between hosts.
+    """
+
+    def __init__(
+        self, graph: Graph, random: Random, events: int, salt: int, *, records: bool = False
+    ) -> None:
+        self.graph, self.random, self.salt = graph, random, salt
+        self.clock = VirtualTime()
+        self.network = Network(self.clock, random, records=records)
+        self.disk: list[tuple[CommitRecord, Any, Any]] = []
+        self.local: dict[str, LocalProcess] = {}
+        self.remote: list[Any] = []
+        self.events = events
+        #: Longest time that a process takes for one message, s.
+        self.slowest_s = random.choice((0.002, 0.05, 0.5))
+        self._process: SimulatedProcess | None = None
+        self._source = SimulatedSource(events, salt)
+
+    @contextlib.contextmanager
+    def as_process(self, process: SimulatedProcess) -> Iterator[None]:
+        """Let `process` be the one that opens sockets."""
+        before, self._process = self._process, process
+        try:
+            yield
+        finally:
+            self._process = before
+
+    def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Run the engine to its end, then check what must hold.
+
+        Parameters
+        ----------
+        started
+            Called when all local processes are ready: before, the exit of one ends the run.
+
+        Raises
+        ------
+        AssertionError
+            If it does not hold.
+        """
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, self._simulated():
+            context = self._context(Path(folder))
+            engine = DistributedEngine(context)
+            self.clock.after(MAX_RUN_S, self._too_long)
+            engine.start()
+            context.control.transition(State.RUNNING)
+            started()
+            engine.run()
+            self.check_slots(engine)
+            engine.finish()
+        self.check_end(context.accounting)
+
+    def check_pending(self, batches: int) -> None:
+        """Check the number of results that the sink holds."""
+        assert batches <= 64 * self.graph.config.graph.window
+
+    def check_end(self, accounting: RunAccounting) -> None:
+        """Check that each event was committed once, with the right content, and the ledger."""
+        ids = np.concatenate([ids for _, ids, _ in self.disk])
+        np.testing.assert_array_equal(ids, np.arange(1, self.events + 1))
+        expected = processed(values_of(ids, self.salt), self._segments)
+        found = np.concatenate([values for _, _, values in self.disk])
+        np.testing.assert_array_equal(found, expected)
+        report = accounting.snapshot()
+        assert report.closed
+        assert report.events["accepted"] == report.events["offered"] == self.events
+        assert report.in_flight == 0
+        assert self.disk[-1][0].next == -(-self.events // BATCH_EVENTS)
+
+    def check_slots(self, engine: DistributedEngine) -> None:
+        """Check that each slot is free, or is one that a worker may still write; and the credit."""
+        dispatcher = engine._dispatcher
+        in_flight, slots = dispatcher.in_flight, dispatcher._slots
+        held = [slot for todo in in_flight._assigned.values() for _, slot, _ in todo]
+        free = [slot for kind in slots._free for slot in kind]
+        taken = sorted(free + [slot for slot in held if slot is not None])
+        assert taken == list(range(len(slots._slot_sizes)))
+        assert not len(in_flight)
+        for process in [*self.local.values(), *self.remote]:
+            name, worker = process.name, process.worker
+            if worker is None or process.exit_code is not None or name not in engine._sessions:
+                continue
+            if worker._ingest.session == engine._sessions[name]:
+                asked = in_flight._asked.get(name, 0)
+                assert in_flight._credit.get(name, 0) <= asked <= worker._asked_for, name
+
+    @property
+    def _segments(self) -> int:
+        return max(1, len(self.graph.config.workers.chain))
+
+    def _too_long(self) -> None:
+        raise AssertionError(f"the run does not end: {MAX_RUN_S} s of virtual time have passed")
+
+    def _context(self, folder: Path) -> RunContext:
+        accounting = RunAccounting(self.graph, RUN, Quarantine(None, OUTPUTS))
+        accounting.start(self.clock.monotonic_ns())
+        control = RunState()
+        control.transition(State.CONFIGURED)
+        fork_server: Any = SimpleNamespace(ensure_running=lambda: True, crashes=[])
+        return RunContext(
+            graph=self.graph, source=self._source, sink=SimpleNamespace(keep="all"),
+            accounting=accounting, control=control, bor={"run": RUN}, run_directory=folder,
+            fork_server=fork_server,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+    def _open_socket(self, endpoint: str, identity: str, **_: Any) -> SimulatedSocket:
+        assert self._process is not None
+        return self._process.connect(endpoint, identity)
+
+    def _open_results(self, spec: Any) -> Router:
+        process, results = self._process, self.graph.config.workers.results
+        assert process is not None
+        near, far = process.bind(spec.sink_endpoint), process.bind(results)
+        return Router(near, far)  # type: ignore[arg-type]
+
+    def _open_router(self, context: RunContext) -> Router:
+        near = self.network.bind(f"ipc://{context.run_directory}/ingest")
+        far = self.network.bind(self.graph.config.workers.listen)
+        return Router(near, far)  # type: ignore[arg-type]
+
+    def _poller(self, sockets: list[SimulatedSocket]) -> Any:
+        def poll(timeout_s: float) -> list[SimulatedSocket]:
+            self.clock.advance(lambda: any(socket.readable for socket in sockets), timeout_s)
+            return [socket for socket in sockets if socket.readable]
+
+        return SimpleNamespace(poll=poll)
+
+    @contextlib.contextmanager
+    def _simulated(self) -> Iterator[None]:
+        """Let the engine and its processes see this world instead of the real one."""
+        from .processes import process_class
+
+        meters: Any = lambda *_, **__: SimpleNamespace(rows=np.zeros(1))  # noqa: E731
+        replaced = [
+            (engine_module, "open_router", self._open_router),
+            (engine_module, "Poller", self._poller),
+            (supervisor, "Process", process_class(self)),
+            (supervisor, "change_policy", lambda *_: None),
+            (supervisor, "MeterBlock", meters),
+            (remote_workers, "MeterBlock", meters),
+            (RunAccounting, "add_meters", lambda *_: None),
+            (RunAccounting, "add_remote_worker", lambda *_: None),
+            (link, "MeterBlock", meters),
+            (link, "Socket", self._open_socket),
+            (sink, "open_result_socket", self._open_results),
+            (compute, "build", lambda *_: SimpleNamespace(columns=(), keep="all")),
+            (compute, "build_graph", lambda *_: self.graph),
+            (compute, "Chain", SimulatedChain),
+            (ProcessSpec, "is_orphaned", lambda _: False),
+            (os, "sched_setaffinity", lambda *_: None),
+            (gc, "freeze", lambda: None),
+            (gc, "unfreeze", lambda: None),
+        ]
+        with ExitStack() as stack:
+            for owner, name, value in replaced:
+                stack.enter_context(mock.patch.object(owner, name, value))
+            for name, module in list(sys.modules.items()):
+                if name.startswith("sluice.pipeline.engine") and vars(module).get("time") is time:
+                    stack.enter_context(mock.patch.object(module, "time", self.clock))
+            yield
