@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,10 @@ from sluice.pipeline.engine.distributed.sessions import SessionError, Sessions
 from sluice.pipeline.engine.workers.result_reader import ResultReader
 from sluice.pipeline.transport.run_messages import Result
 
+from .model import BATCH_EVENTS, make_graph
+from .processes import RemoteProcess
 from .schedule import simulate
+from .world import World
 
 #: Schedules in each of the parts, which run one after the other or in several processes.
 SCHEDULES, PARTS = 75, 4
@@ -77,3 +82,19 @@ def fails(seed):
     except (AssertionError, RunError):
         return True
     return False
+
+
+@pytest.mark.parametrize(("age_s", "works"), [(100.0, "holder"), (0.0, "newcomer")])
+def test_a_name_goes_to_the_newer_process(age_s, works):
+    """An older process that joins under a taken name is refused, and the holder goes on."""
+    world = World(make_graph(1, 0), Random(1), events=20 * BATCH_EVENTS, salt=2)
+    world.slowest_s = 0.5
+    processes = {"holder": RemoteProcess(world, "north")}
+
+    def join():
+        processes["newcomer"] = RemoteProcess(world, "north", age_s)
+
+    world.run(lambda: world.clock.after(2.0, join))
+    last = {name: process.worker for name, process in processes.items() if process.worker}
+    assert last[works]._asked_for > 2  # it has processed batches
+    assert ("newcomer" in last) == (works == "newcomer")
