@@ -50,15 +50,14 @@ class ResultReader:
         """
         if header.kind != Kind.RESULT:
             raise ProtocolError(f"expected RESULT, got {Kind(header.kind).name}")
-        result, session = Result.from_header(header), header.session
+        result, run, number = Result.from_header(header), header.run, header.source
         assignment = Assignment(
-            result.seq, result.processed_events, session.number, result.epoch, self._segment,
-            result.rung,
-        )  # fmt: skip
-        if session.run != self._run or result.token != self._key.token(assignment):
+            result.seq, result.processed_events, number, result.epoch, self._segment, result.rung
+        )
+        if run != self._run or result.token != self._key.token(assignment):
             raise ProtocolError(
                 f"batch {result.seq}: expected the token of a batch of run {self._run}, "
-                f"got a result of session {session.number:08x} of run {session.run}"
+                f"got a result of session {number:08x} of run {run}"
             )
         return result
 

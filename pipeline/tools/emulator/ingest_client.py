@@ -23,6 +23,8 @@ _POLL_S = 0.1
 _MAX_MESSAGES = 256
 #: Longest time in which ingest answers BOR, s; after it the BOR counts as lost.
 _BOR_ANSWER_S = 1.0
+#: Time after which a pause is over that ingest does not repeat, s; it repeats it once a second.
+_BUSY_S = 3.0
 
 
 class IngestClient:
@@ -52,10 +54,14 @@ class IngestClient:
         self.begun = 0
         #: Maximum size of a message, bytes; 0 for no limit.
         self.max_bytes = 0
-        #: Whether ingest has asked for a pause.
-        self.busy = False
+        self._busy_until_s = -math.inf
         self.send = self._socket.send
         self.close = self._socket.close
+
+    @property
+    def busy(self) -> bool:
+        """Whether ingest has asked for a pause, and has repeated it, as a running one does."""
+        return time.monotonic() < self._busy_until_s
 
     def begin(self) -> None:
         """Send BOR and wait for the acknowledgement; RunError if there is none."""
@@ -104,9 +110,10 @@ class IngestClient:
             self.acknowledged = max(self.acknowledged, ack.next_event)
             self.max_bytes = ack.max_message_bytes or self.max_bytes
         elif header.kind == Kind.BUSY:
-            self.busy = Busy.from_header(header).pause
+            pause = Busy.from_header(header).pause
+            self._busy_until_s = time.monotonic() + _BUSY_S if pause else -math.inf
         elif header.kind == Kind.HELLO and time.monotonic() - self._bor_sent_s > _BOR_ANSWER_S:
-            self.busy = False
+            self._busy_until_s = -math.inf
             self._bor_sent_s = time.monotonic()  # HELLO answers each message
             begin = BeginOfRun(self.acknowledged, self._source).to_header()
             self.begun += self.send(begin, self._schema)

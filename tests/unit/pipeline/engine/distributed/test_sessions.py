@@ -75,12 +75,12 @@ def test_a_socket_of_another_host_is_not_one_of_this_host(sessions):
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_a_worker_without_a_session_is_told_so_in_its_own(sessions, router, kind):
+def test_a_worker_without_a_session_gets_an_error_in_its_own(sessions, router, kind):
     theirs = Session(3, 77)
     with pytest.raises(SessionError):
         sessions.sender(b"stranger", Header(kind).of(theirs), remote=True)
-    told = [(Kind.ERROR, theirs, b"stranger", True)]
-    assert router.sent == ([] if kind in (Kind.STOP, Kind.ERROR) else told)
+    answer = [(Kind.ERROR, theirs, b"stranger", True)]
+    assert router.sent == ([] if kind in (Kind.STOP, Kind.ERROR) else answer)
 
 
 def test_nothing_is_sent_to_a_process_without_a_session(sessions, router):
