@@ -74,12 +74,12 @@ def test_whatever_ends_a_worker_is_found_and_nothing_else_fails(tmp_path_factory
     assert ends <= 2 * len(killers)
 
 
-@pytest.mark.parametrize(("events", "most"), [(64, 1), (4096, 2), (1 << 18, 3)])
-def test_few_workers_end_for_each_event(tmp_path, events, most):
+@pytest.mark.parametrize(("events", "expected"), [(64, 1), (4096, 2), (1 << 18, 3)])
+def test_few_workers_end_for_each_event(tmp_path, events, expected):
     killer = events - 3
     done, flags, ends = search(tmp_path, events, {killer})
     assert_found(done, flags, events, {killer})
-    assert ends == most
+    assert ends == expected
 
 
 def test_a_batch_without_such_an_event_is_processed_at_once(tmp_path):

@@ -33,12 +33,12 @@ def read(path):
     """Return the numbers of events, the damage, and the most memory that Arrow took, bytes."""
     pool, before = pa.default_memory_pool(), pa.default_memory_pool().bytes_allocated()
     reader = RecordingReader(path)
-    found, most = [], 0
+    found, peak = [], 0
     for batch in reader.batches():
         found.append(batch.events)
-        most = max(most, pool.bytes_allocated() - before)
+        peak = max(peak, pool.bytes_allocated() - before)
     reader.close()
-    return found, reader.corruption, most
+    return found, reader.corruption, peak
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
@@ -47,11 +47,11 @@ def test_a_batch_that_unpacks_to_too_much_is_damage(tmp_path, small_limit, codec
     with RecordingWriter(path, FIXED, {"run": 1}, compression=codec) as writer:
         for seq, rows in enumerate((10, ROWS, 20)):
             writer.write(batch_of(rows, seq, 0.0))
-    found, damage, most = read(path)
+    found, damage, peak = read(path)
     assert found == [10, 20]
     assert f"batch 1 (of {ROWS} events): record batch: expected at most " in damage
     assert damage.endswith(f"got {ROWS * 8 + ROWS * 32}")
-    assert most < 1 << 20
+    assert peak < 1 << 20
     assert not summarise_recording(path).whole
     assert find_resume_offset(path).batches == 1
 
@@ -76,11 +76,11 @@ def test_an_announced_size_of_any_kind_is_refused(tmp_path, announced):
     size = struct.pack("<q", ROWS * 32)
     assert content.count(size) == 1
     path.write_bytes(content.replace(size, struct.pack("<q", announced)))
-    found, damage, most = read(path)
+    found, damage, peak = read(path)
     assert found == []
     assert "record batch: expected" in damage
     assert str(announced) in damage or str(announced + ROWS * 8) in damage
-    assert most < 1 << 20
+    assert peak < 1 << 20
 
 
 def test_buffers_that_are_not_compressed_are_read(tmp_path):
