@@ -134,6 +134,11 @@ class RotatingWriter:
         """Begin the next file, then end this one; if the disk is full, neither happens."""
         following = FilePart(self._part.number + 1, self.events)
         path = part_path(self._name, following.number)
+        if os.path.lexists(path):
+            raise RunError(
+                f"{path}: exists already, and nothing is replaced unasked",
+                hint="move it away; --resume then goes on with the run",
+            )
         unfinished = path.with_name(path.name + _UNFINISHED)
         unfinished.unlink(missing_ok=True)
         try:

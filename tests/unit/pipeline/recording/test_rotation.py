@@ -346,6 +346,20 @@ def test_an_ended_recording_is_resumed_at_its_end(five):
         read_resume_point(five / "none.arrows", rotated=True)
 
 
+def test_a_foreign_file_in_the_place_of_the_next_is_not_replaced(tmp_path):
+    writer = begin(tmp_path)
+    write(writer, 0, 1)
+    foreign = tmp_path / "run-0002.arrows"
+    foreign.write_text("of somebody")
+    with pytest.raises(RunError, match=r"run-0002\.arrows: exists already"):
+        write(writer, 1, 2)
+    writer.close_incomplete()
+    assert foreign.read_text() == "of somebody"
+    foreign.unlink()
+    assert go_on(tmp_path, 3) == 1
+    assert_whole(tmp_path, 3)
+
+
 def test_descriptors_do_not_pile_up(tmp_path):
     writer = begin(tmp_path)
     write(writer, 0, 2)
