@@ -263,8 +263,8 @@ def test_csv_without_events_and_with_a_wrong_header(replay, together, tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
     empty, other = together(*(("replay", name, *INLINE) for name in contents))
-    refused(empty, 3, "e.csv", "content of no format")
-    refused(other, 2, "words", "A float64")
+    refused(empty, 3, "e.csv", "line 1", "expected a header")
+    refused(other, 2, "words", "columns here", "A, B, C")
 
 
 def test_output_must_not_be_the_input(together, wafers, tmp_path):
