@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,14 @@ from sluice.pipeline.run.state import RunState, State
 from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.sources.base import FixesRung, SelectsColumns, Source
 from sluice.pipeline.sources.paced import PacedSource
-from sluice.pipeline.system.descriptor_reserve import DescriptorReserve
 from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.system.run_directory import run_directory
 
 from .run_report import make_report, write_report
 
 _LOG = logging.getLogger("sluice.run")
+#: For the files of recording, report and quarantine, and for what ends the processes of a run.
+_RESERVED_DESCRIPTORS = 16
 #: Errors for which a start is refused; others are failures of the run.
 _REFUSALS = (ConfigError, DataError, ModelError)
 
@@ -238,7 +240,7 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
     control = context.control
     written: dict[str, Any] = {}
     context.accounting.start(time.monotonic_ns())
-    reserve = DescriptorReserve()
+    reserve = _DescriptorReserve()
     with recorded_failure(control):
         in_loop.set()
         engine.run()
@@ -263,3 +265,18 @@ def recorded_failure(control: RunState) -> Iterator[None]:
         _LOG.debug("the run failed", exc_info=error)
         failure = RunError.of(error)
         control.fail(failure.message, failure.hint)
+
+
+class _DescriptorReserve:
+    """Keeps descriptors open until the end of a run needs them, whatever has taken all others."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        with suppress(OSError):  # there are fewer: then these few are kept
+            for _ in range(_RESERVED_DESCRIPTORS):
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def release(self) -> None:
+        """Close the descriptors, so that this process can open as many files."""
+        while self._held:
+            os.close(self._held.pop())
