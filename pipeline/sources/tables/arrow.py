@@ -118,5 +118,5 @@ class ArrowSource(TableSource):
     """Reads Arrow IPC streams and files of other programs."""
 
     def open_table(self, path: Path) -> ArrowTable:
-        """Open a file; a recording is refused, because its checksums would not be checked."""
+        """Open a file; checksums of a recording are not checked: `RecordingSource` does that."""
         return ArrowTable(path)
