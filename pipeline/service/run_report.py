@@ -1,7 +1,9 @@
-"""The report of a run: what it holds at the end, and its file."""
+"""The report of a run: what it holds at the end, its file, and the descriptors for that."""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,24 @@ from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.output_files import write_whole
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.run.run_numbers import expand_run_number
+
+#: For the files of recording, report and quarantine, and for what ends the processes of a run.
+_DESCRIPTORS = 16
+
+
+class DescriptorReserve:
+    """Descriptors for the end of a run, which needs some whatever has taken the others."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        with suppress(OSError):  # there are fewer: then these few are kept
+            for _ in range(_DESCRIPTORS):
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def release(self) -> None:
+        """Close the descriptors, so that this process can open as many files."""
+        while self._held:
+            os.close(self._held.pop())
 
 
 def make_report(context: RunContext, written: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.system.run_directory import run_directory
 
-from .run_report import make_report, write_report
+from .run_report import DescriptorReserve, make_report, write_report
 
 _LOG = logging.getLogger("sluice.run")
 #: For the files of recording, report and quarantine, and for what ends the processes of a run.
