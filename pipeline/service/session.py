@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,6 @@ from sluice.pipeline.system.run_directory import run_directory
 from .run_report import DescriptorReserve, make_report, write_report
 
 _LOG = logging.getLogger("sluice.run")
-#: For the files of recording, report and quarantine, and for what ends the processes of a run.
-_RESERVED_DESCRIPTORS = 16
 #: Errors for which a start is refused; others are failures of the run.
 _REFUSALS = (ConfigError, DataError, ModelError)
 
@@ -240,7 +237,7 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
     control = context.control
     written: dict[str, Any] = {}
     context.accounting.start(time.monotonic_ns())
-    reserve = _DescriptorReserve()
+    reserve = DescriptorReserve()
     with recorded_failure(control):
         in_loop.set()
         engine.run()
@@ -265,18 +262,3 @@ def recorded_failure(control: RunState) -> Iterator[None]:
         _LOG.debug("the run failed", exc_info=error)
         failure = RunError.of(error)
         control.fail(failure.message, failure.hint)
-
-
-class _DescriptorReserve:
-    """Keeps descriptors open until the end of a run needs them, whatever has taken all others."""
-
-    def __init__(self) -> None:
-        self._held: list[int] = []
-        with suppress(OSError):  # there are fewer: then these few are kept
-            for _ in range(_RESERVED_DESCRIPTORS):
-                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-
-    def release(self) -> None:
-        """Close the descriptors, so that this process can open as many files."""
-        while self._held:
-            os.close(self._held.pop())
