@@ -17,6 +17,8 @@ from .errors import DataError
 #: Fields of Message, RecordBatch and KeyValue: offsets of their entries in the table of offsets.
 _HEADER, _BODY_LENGTH, _CUSTOM_METADATA = 8, 10, 12
 _ROWS, _BUFFERS, _COMPRESSION = 4, 8, 10
+#: Field of DictionaryBatch that is a RecordBatch.
+_DICTIONARY_VALUES = 6
 _KEY, _VALUE = 4, 6
 #: A record batch may unpack to this many bytes, or to this many times its size if that is more.
 MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO = 1 << 30, 64
@@ -39,18 +41,16 @@ def custom_metadata(message: pa.Message) -> dict[bytes, bytes]:
 
 def batch_rows(message: pa.Message) -> int:
     """Return the number of rows that a record batch message announces."""
-    data = message.metadata
-    return _count(data, _record_batch(data), _ROWS)
+    return _count(message.metadata, _record_batch(message), _ROWS)
 
 
 def is_compressed(message: pa.Message) -> bool:
-    """Whether the body of a record batch message is compressed."""
-    data = message.metadata
-    return bool(_field(data, _record_batch(data), _COMPRESSION))
+    """Whether the body of a record batch or dictionary message is compressed."""
+    return bool(_field(message.metadata, _record_batch(message), _COMPRESSION))
 
 
 def check_unpacked_size(message: pa.Message) -> None:
-    """Check the size of a compressed record batch before it is unpacked.
+    """Check the size of a compressed record batch or dictionary before it is unpacked.
 
     Each compressed buffer begins with the size that it unpacks to. A few kilobytes may announce any
     size: Arrow would take that much memory.
@@ -75,7 +75,7 @@ def check_unpacked_size(message: pa.Message) -> None:
 
 def _unpacked_sizes(message: pa.Message, body: pa.Buffer) -> Iterator[int]:
     data = message.metadata
-    vector = _field(data, _record_batch(data), _BUFFERS)
+    vector = _field(data, _record_batch(message), _BUFFERS)
     for place in _places(data, vector, 16) if vector else ():
         start, length = _number("<q", data, place), _number("<q", data, place + 8)
         if not length:
@@ -86,8 +86,12 @@ def _unpacked_sizes(message: pa.Message, body: pa.Buffer) -> Iterator[int]:
         yield length if unpacked == -1 else unpacked
 
 
-def _record_batch(data: pa.Buffer) -> int:
+def _record_batch(message: pa.Message) -> int:
+    """Return the place of the RecordBatch of a message, or of that in a dictionary message."""
+    data = message.metadata
     header = _field(data, _root(data), _HEADER)
+    if header and message.type == "dictionary":
+        header = _field(data, _follow(data, header), _DICTIONARY_VALUES)
     if not header:
         raise DataError("record batch: expected a header, got none")
     return _follow(data, header)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from sluice.pipeline.core.arrow_message import check_unpacked_size
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.recording.metadata import BOR
 
@@ -25,6 +27,7 @@ class ArrowTable:
     defaults = NO_DEFAULTS
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: Any = None
         try:
             # Not memory-mapped: if a mapped file is truncated, reading it ends the process.
@@ -46,7 +49,7 @@ class ArrowTable:
         """Yield record batches, large ones in pieces."""
         leaves = {field: self._leaves[field.name] for field in fields}
         first = 0
-        batches = self._batches(leaves.values())
+        batches = self._checked(self._batches(leaves.values()))
         while True:
             try:
                 batch = next(batches, None)
@@ -84,6 +87,18 @@ class ArrowTable:
         self._file.seek(begin)
         return pa.ipc.open_stream(self._file, options=options)
 
+    def _checked(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield record batches; the size of each is checked before it is unpacked."""
+        with pa.OSFile(str(self._path)) as file:
+            file.seek(_HEADER_BYTES if self._is_file else 0)
+            messages = pa.ipc.MessageReader.open_stream(file)
+            while True:
+                _check_sizes(messages)
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+
     def _batches(self, leaves: Any) -> Iterator[pa.RecordBatch]:
         """Yield the record batches with the columns of these leaves only."""
         names = {leaf.column for leaf in leaves}
@@ -95,6 +110,16 @@ class ArrowTable:
         reader = pa.ipc.open_file(self._file, options=options)
         for number in range(reader.num_record_batches):
             yield reader.get_batch(number)
+
+
+def _check_sizes(messages: pa.MessageReader) -> None:
+    """Check the messages up to the next record batch; DataError as `check_unpacked_size`."""
+    with suppress(pa.ArrowException):  # whoever unpacks them says what is wrong
+        for message in messages:
+            if message.type in ("record batch", "dictionary"):
+                check_unpacked_size(message)
+            if message.type == "record batch":
+                return
 
 
 def _pieces(batch: pa.RecordBatch, max_events: int) -> Iterator[pa.RecordBatch]:
