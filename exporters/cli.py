@@ -6,6 +6,7 @@ Each imports what it needs when it is called, so that this module costs the comm
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,12 +70,17 @@ def export(
     family: FamilyName,
     checkpoints: Annotated[Path | None, typer.Option(help="Else checkpoints/FAMILY.")] = None,
     out: Annotated[Path, typer.Option(help="Model repository to write to.")] = Path("models"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace models of the family that are there.")
+    ] = False,
 ) -> None:
     """Write trained nets as ONNX models with manifest and golden outputs."""
     from sluice.exporters.families.base import get
 
     chosen = get(family)
     require("torch", "onnx", "onnxscript", "onnxruntime", *chosen.packages)
+    if not force:
+        _require_no_models(family, out)
     for folder in chosen.export(checkpoints or Path("checkpoints") / family, out):
         typer.echo(folder)
 
@@ -122,6 +128,29 @@ def build_engine(
 
     built = tensorrt.build(chosen, bits, events, output or tensorrt_plans.folder(), layers)
     show(built.as_dict(), "plan", as_json)
+
+
+def _require_no_models(family: str, repository: Path) -> None:
+    """Raise ConfigError if a repository has models of a family."""
+    from sluice.pipeline.core.errors import ConfigError
+
+    manifests = sorted(repository.glob("*/*/manifest.toml"))
+    found = [path for path in manifests if _family(path) == family]
+    if found:
+        raise ConfigError(
+            f"{repository}: expected no models of family {family!r}, got {len(found)}: "
+            f"{found[0].parent.relative_to(repository)} and so on",
+            hint="`--force` replaces them; `--out` names another repository",
+        )
+
+
+def _family(manifest: Path) -> str | None:
+    """Return the family that a manifest names; None if it cannot be read."""
+    try:
+        family = tomllib.loads(manifest.read_text(encoding="utf-8")).get("family")
+    except (OSError, ValueError):
+        return None
+    return family if isinstance(family, str) else None
 
 
 def require(*packages: str) -> None:

@@ -66,6 +66,16 @@ def test_simulate_replaces_only_a_recording_and_only_when_asked(command, tmp_pat
     assert notes.read_text() == "mine"
 
 
+def test_export_replaces_models_of_the_family_only_when_told(command, tmp_path):
+    manifest = tmp_path / "hodoscope" / "1" / "manifest.toml"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('name = "hodoscope"\nfamily = "wafers"\n')
+    arguments = ("export", "wafers", "--checkpoints", tmp_path / "none", "--out", tmp_path)
+    with pytest.raises(ConfigError, match="expected no models of family 'wafers', got 1"):
+        command(*arguments)
+    assert manifest.read_text().startswith("name")
+
+
 @pytest.mark.long
 @pytest.mark.train
 @pytest.mark.modules("torch", "onnx", "onnxscript", "ot", "matplotlib", "mplhep")
