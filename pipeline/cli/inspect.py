@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from sluice.pipeline.cli.common.options import Backend, Engine, Graph, Reference, RunNumber
 from sluice.pipeline.core.errors import EXIT_DAMAGED_INPUT
@@ -132,6 +131,7 @@ def _inspect_tables(path: Path, use: str, as_json: bool) -> list[str | None]:
 
 def _print_table(summary: TableSummary) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column
 
     console = Console()

@@ -101,7 +101,7 @@ def shorten(text: str, max_characters: int) -> str:
     Examples
     --------
     >>> shorten("expected 12 fields, got 7", 15)
-    'expecte … got 7'
+    'expecte…, got 7'
     """
     if len(text) <= max_characters:
         return text

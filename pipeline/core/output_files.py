@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from .errors import ConfigError, RunError
@@ -83,8 +84,12 @@ def _require_writable(path: Path) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise ConfigError(f"{path}: cannot write there: {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{path}: cannot write there: the folder {folder} is read-only")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"{path}: cannot write there: folder {folder}: {why}") from error
 
 
 class CreatedFile(NamedTuple):

@@ -44,6 +44,7 @@ def make_report(context: RunContext, written: dict[str, Any]) -> dict[str, Any]:
         What the sink wrote; empty if that is not known.
     """
     control, source = context.control, context.source
+    context.accounting.end()
     report = context.accounting.snapshot().report()
     whole = not control.input_unread
     return report | {

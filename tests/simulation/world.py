@@ -50,6 +50,44 @@ MAX_RUN_S = 1000.0
 RUN = 5
 
 
+class SimulatedForkServer:
+    """Starts processes at once; a process that was requested is there at the next call.
+
+    Attributes
+    ----------
+    requested
+        Process that was requested and not taken; empty for none.
+    crashes
+        Always empty: it never exits.
+    """
+
+    def __init__(self) -> None:
+        self.requested = ""
+        self.crashes: list[str] = []
+
+    def ensure_running(self) -> bool:
+        """Return that it runs."""
+        return True
+
+    def spawn(self, *_: str) -> SimulatedForkServer:
+        """Start a process."""
+        return self
+
+    def request(self, *_: str) -> None:
+        """Start a process without waiting for it."""
+        self.requested = "a process"
+
+    def take_child(self) -> SimulatedForkServer | None:
+        """Return the process that was requested."""
+        child = self if self.requested else None
+        self.requested = ""
+        return child
+
+    def cancel(self) -> None:
+        """Give up the process that was requested."""
+        self.requested = ""
+
+
 class World:
     """A run in virtual time, with its processes, network and disk.
 
@@ -160,7 +198,7 @@ class World:
         accounting.start(self.clock.monotonic_ns())
         control = RunState()
         control.transition(State.CONFIGURED)
-        fork_server: Any = SimpleNamespace(ensure_running=lambda: True, crashes=[])
+        fork_server: Any = SimulatedForkServer()
         return RunContext(
             graph=self.graph, source=self._source, sink=SimpleNamespace(keep="all"),
             accounting=accounting, control=control, bor={"run": RUN}, run_directory=folder,
@@ -199,6 +237,7 @@ class World:
             (engine_module, "open_router", self._open_router),
             (engine_module, "Poller", self._poller),
             (supervisor, "Process", process_class(self)),
+            (supervisor, "write_spec", lambda *_: ("", "")),
             (supervisor, "change_policy", lambda *_: None),
             (supervisor, "MeterBlock", meters),
             (remote_workers, "MeterBlock", meters),

@@ -91,7 +91,7 @@ def _repeat(recording, times, path):
 def test_not_a_recording(together, tmp_path):
     contents = {
         "empty.arrows": b"",
-        "text.arrows": b"event_id,words\n1,2\n" * 100,
+        "binary.arrows": bytes(range(256)) * 10,
         "magic.arrows": b"ARROW1\0\0" + b"\xff" * 200,
         "half.arrows": b"\xff\xff\xff\xff\x00\x01\x00\x00" + b"abc",
     }
@@ -104,6 +104,12 @@ def test_not_a_recording(together, tmp_path):
         contents, together(*(("inspect", name) for name in contents)), strict=True
     ):
         refused(one, 3, name)
+
+
+def test_a_table_of_text_is_one_whatever_its_name(sluice, tmp_path):
+    path = tmp_path / "text.arrows"
+    path.write_text("event_id,words\n1,2\n" * 100)
+    refused(sluice("replay", path, *INLINE), 2, "column 'words'", "expected uint32[12]")
 
 
 def test_wrong_magic_names_expected_and_got(replay, wafers, tmp_path):

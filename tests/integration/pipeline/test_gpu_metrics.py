@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sluice.pipeline.config.graph_file import ComponentConfig, load_graph
 from sluice.pipeline.gpu import nvml
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service import daemon
+from sluice.pipeline.service import serve_http
 from sluice.pipeline.service.run_graph import run_graph
 from sluice.pipeline.service.session import RunOptions
 
@@ -41,7 +41,7 @@ def run(wafers, monkeypatch, gpus):
     config = load_graph("hgcal")
     config = replace(config, source=ComponentConfig("recording", "w", {"path": str(wafers)}),
                      sink=ComponentConfig("null", "null", {}))  # fmt: skip
-    monkeypatch.setattr(daemon, "start_sampler", lambda: gpus)
+    monkeypatch.setattr(serve_http, "start_sampler", lambda: gpus)
     where, scrapes = [], []
 
     def scrape(*_):
