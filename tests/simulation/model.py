@@ -131,7 +131,7 @@ class SimulatedChain:
         """Do nothing."""
 
     def run(
-        self, batch: EventBatch, _: int, rung: int, epoch: int, __: SegmentState
+        self, batch: EventBatch, _: int, rung: int, epoch: int, __: SegmentState, ___: object
     ) -> tuple[EventBatch, BatchSummary]:
         """Return the kept events, which are all, and the summary."""
         counts = np.zeros(len(Outcome), np.int64)
@@ -144,7 +144,7 @@ class SimulatedChain:
         return kept, BatchSummary(counts.tobytes(), bytes(512), 1, [], record)
 
     def run_segment(
-        self, batch: EventBatch, _: int, __: int, ___: int, state: SegmentState
+        self, batch: EventBatch, _: int, __: int, ___: int, state: SegmentState, ____: object
     ) -> tuple[EventBatch, SegmentState]:
         """Return the batch for the next segment, and its state."""
         columns = {

@@ -7,7 +7,6 @@ has passed. A process may be suspended, and killed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from sluice.pipeline.core.errors import RunError
@@ -118,7 +117,7 @@ class SimulatedProcess:
 class LocalProcess(SimulatedProcess):
     """A sink or worker on the host of ingest; takes the place of `distributed.process.Process`."""
 
-    def __init__(self, world: World, role: str, spec: ProcessSpec, *_: Any) -> None:
+    def __init__(self, world: World, role: str, spec: ProcessSpec) -> None:
         self.role, self.spec, self.ready = role, spec, False
         self.started_s, self.pid = world.clock.now_s, 1
         super().__init__(world, spec.name)
@@ -234,7 +233,7 @@ class RemoteProcess(SimulatedProcess):
 def process_class(world: World) -> Callable[..., LocalProcess]:
     """Return what starts a process of this host in a simulated run."""
 
-    def start(role: str, spec: ProcessSpec, folder: Path, _: Any) -> LocalProcess:
-        return LocalProcess(world, role, spec, folder)
+    def start(role: str, spec: ProcessSpec, _: Any) -> LocalProcess:
+        return LocalProcess(world, role, spec)
 
     return start
