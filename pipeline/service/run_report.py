@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from sluice.pipeline.run.run_numbers import expand_run_number
 
 #: For the files of recording, report and quarantine, and for what ends the processes of a run.
 _DESCRIPTORS = 16
+#: Longest wait for a descriptor for the report, and interval between two tries, s.
+_DESCRIPTOR_TIMEOUT_S, _DESCRIPTOR_RETRY_S = 5.0, 0.1
+#: Errors of a process or a host that has no descriptors left.
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class DescriptorReserve:
@@ -27,9 +33,10 @@ class DescriptorReserve:
             for _ in range(_DESCRIPTORS):
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
-    def release(self) -> None:
-        """Close the descriptors, so that this process can open as many files."""
-        while self._held:
+    def release(self, *, half: bool = False) -> None:
+        """Close all or half of the descriptors, so that this process can open as many files."""
+        left = _DESCRIPTORS // 2 if half else 0
+        while len(self._held) > left:
             os.close(self._held.pop())
 
 
@@ -76,6 +83,19 @@ def write_report(report: dict[str, Any], template: Path | None, *, replace: bool
         return
     content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     try:
-        write_whole(path, content, replace=replace)
+        _write_when_possible(path, content, replace=replace)
     except OSError as error:
         raise RunError(f"report: cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_when_possible(path: Path, content: bytes, *, replace: bool) -> None:
+    """Write a file; wait for a descriptor, as ZeroMQ closes its connections in the background."""
+    deadline = time.monotonic() + _DESCRIPTOR_TIMEOUT_S
+    while True:
+        try:
+            write_whole(path, content, replace=replace)
+            return
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or time.monotonic() > deadline:
+                raise
+        time.sleep(_DESCRIPTOR_RETRY_S)

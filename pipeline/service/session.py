@@ -242,9 +242,13 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
         in_loop.set()
         engine.run()
     in_loop.clear()
-    reserve.release()
     with recorded_failure(control):
+        reserve.release(half=True)
         written = engine.finish()
+    with recorded_failure(control):
+        if context.source.socket is not None:  # peers that come now would take what is released
+            context.source.close()
+    reserve.release()
     context.accounting.end()
     if not context.accounting.snapshot().closed:
         control.fail(f"the ledger does not close: {context.accounting.snapshot().events}")

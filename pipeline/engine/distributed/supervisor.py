@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from pathlib import Path
 
 from sluice.pipeline.config.durations import parse_duration
-from sluice.pipeline.core.log import fields
+from sluice.pipeline.core.log import fields, limiter
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.model_epochs import ModelEpochs
 from sluice.pipeline.engine.restart_policy import RestartPolicy
@@ -34,6 +35,9 @@ READY_TIMEOUT_S = 120.0
 #: Batches that a worker asks for in advance. In a live run one in work and one in transfer, so that
 #: events wait in ingest, where a batch can still grow. In a replay enough to report several in one.
 _LIVE_CREDIT, _REPLAY_CREDIT = 2, 8
+#: Shortages of the host that may pass, and interval between two tries meanwhile, s.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+_SHORTAGE_RETRY_S = 1.0
 #: Time for processes to end when the run is complete, s.
 _EXIT_TIMEOUT_S = 30.0
 #: Time for processes to end when the run has failed, s.
@@ -183,11 +187,7 @@ class Supervisor:
         can_fork = self._fork_server.ensure_running() and self._starting is None
         due = next((name for name, at_s in self._restart_at_s.items() if at_s <= now), None)
         if can_fork and due is not None:
-            process = self._processes[due]
-            spec = self._spec(process.role, due, first_seq, process.spec.segment)
-            self._starting = process.role, spec
-            run_directory = self._context.run_directory
-            self._fork_server.request(*write_spec(process.role, spec, run_directory))
+            self._request_restart(due, first_seq, now)
         for process in self._processes.values():
             if not process.ready and now - process.started_s > READY_TIMEOUT_S:
                 process.end()
@@ -197,6 +197,22 @@ class Supervisor:
             _LOG.warning("%s; it was replaced", crash, extra=fields("fork-server-restarted"))
             self._restarts.delay_s(FORK_SERVER, crash, now)
             self._context.accounting.record_restart(FORK_SERVER)
+
+    def _request_restart(self, name: str, first_seq: int, now: float) -> None:
+        """Ask the fork server for a process; try again later if descriptors or memory are short."""
+        process = self._processes[name]
+        spec = self._spec(process.role, name, first_seq, process.spec.segment)
+        try:
+            request = write_spec(process.role, spec, self._context.run_directory)
+        except OSError as error:
+            if error.errno not in _SHORTAGES:
+                raise
+            self._restart_at_s[name] = now + _SHORTAGE_RETRY_S
+            text = "restart of {worker} waits: {reason}"
+            limiter.warn(_LOG, "restart-delayed", text, worker=name, reason=error.strerror)
+            return
+        self._starting = process.role, spec
+        self._fork_server.request(*request)
 
     def _take_started(self) -> None:
         """Take the process that the fork server was asked to start, if it has."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
 import signal
+import time
+
+#: Interval between two looks where no descriptor is left to wait with, s.
+_LOOK_S = 0.01
 
 
 class ChildProcess:
@@ -47,11 +52,28 @@ class ChildProcess:
     def wait(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` for the process to end; return whether it has."""
         if self.exit_code is None:
-            handle = os.pidfd_open(self.pid)
             try:
-                end = select.poll()
-                end.register(handle, select.POLLIN)
-                end.poll(math.ceil(timeout_s * 1e3))
-            finally:
-                os.close(handle)
+                handle = os.pidfd_open(self.pid)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                self._wait_without_descriptor(timeout_s)
+            else:
+                _wait_for_end(handle, timeout_s)
         return self.exit_code is not None
+
+    def _wait_without_descriptor(self, timeout_s: float) -> None:
+        """Look again and again whether the process has ended."""
+        deadline = time.monotonic() + timeout_s
+        while self.exit_code is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+
+
+def _wait_for_end(handle: int, timeout_s: float) -> None:
+    """Wait for the end of the process of a pidfd, and close it."""
+    try:
+        end = select.poll()
+        end.register(handle, select.POLLIN)
+        end.poll(math.ceil(timeout_s * 1e3))
+    finally:
+        os.close(handle)

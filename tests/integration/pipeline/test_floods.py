@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -83,3 +85,30 @@ def test_a_flood_at_the_ports_for_workers_holds_up_neither_the_run_nor_its_stop(
     assert 1_000 < events["offered"] < 20_000
     ids = recorded(tmp_path / "o.arrows")
     np.testing.assert_array_equal(ids, np.arange(1, events["offered"] + 1))
+
+
+def test_idle_connections_that_take_every_descriptor_cost_neither_a_worker_nor_the_report(
+    launch, http, live_graph, endpoint, tmp_path, load_report
+):
+    graph = live_graph(sink=SINK, workers={"compute": 2})
+    command = launch(
+        "run", graph, "--report", tmp_path / "r.json", "--out", tmp_path / "o.arrows",
+        "--http", f"127.0.0.1:{http.port}",
+    )  # fmt: skip
+    http.ready(command)
+    engine = psutil.Process(command.process.pid)
+    limit = engine.num_fds() + 10
+    engine.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
+    port = int(endpoint.rpartition(":")[2])
+    idle = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(100)]
+    try:
+        command.workers()[0].kill()
+        time.sleep(2)  # its restart is tried, and fails
+        command.signal(signal.SIGTERM)
+        done = command.finish(60)
+    finally:
+        for connection in idle:
+            connection.close()
+    assert done.code == 0, done
+    assert "waits: Too many open files" in done.err
+    assert load_report(tmp_path / "r.json")["state"] == "STOPPED"
