@@ -66,7 +66,7 @@ def test_simulate_replaces_only_a_recording_and_only_when_asked(command, tmp_pat
     assert notes.read_text() == "mine"
 
 
-def test_export_replaces_models_of_the_family_only_when_told(command, tmp_path):
+def test_export_replaces_models_of_the_family_by_force_alone(command, tmp_path):
     manifest = tmp_path / "hodoscope" / "1" / "manifest.toml"
     manifest.parent.mkdir(parents=True)
     manifest.write_text('name = "hodoscope"\nfamily = "wafers"\n')
