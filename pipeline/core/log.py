@@ -152,7 +152,8 @@ class LogLimiter:
                 self._kinds.clear()
         for event, kind, seconds in due:
             line = kind.text.format(count=kind.count, **kind.values)
-            extra = fields(event, count=kind.count, seconds=round(seconds, 3), **kind.values)
+            sums = {"count": kind.count, "seconds": round(seconds, 3)}
+            extra = fields(event, **{**kind.values, **sums})
             kind.logger.log(kind.level, "%s (%d in %.1f s)", line, kind.count, seconds, extra=extra)
 
 

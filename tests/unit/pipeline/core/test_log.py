@@ -105,3 +105,13 @@ def test_no_occurrence_is_lost_in_the_sums(steps):
     assert all(later - sooner >= 10.0 for sooner, later in pairwise(times))
     limiter.flush(everything=True)
     assert sum(count for _, count in lines) == sum(count for count, *_ in steps)
+
+
+def test_the_interval_of_a_sum_stands_for_the_seconds_of_one_occurrence(limiter, clock, caplog):
+    for seconds in (0.5, 0.7):
+        limiter.info(LOG, "remote-worker-ready", "ready after {seconds} s", seconds=seconds)
+    clock.now_s += 12.0
+    with caplog.at_level(logging.INFO):
+        limiter.flush()
+    assert caplog.messages[-1] == "ready after 0.7 s (1 in 12.0 s)"
+    assert vars(caplog.records[-1])["fields"]["seconds"] == 12.0
