@@ -26,11 +26,6 @@ class _Notes(Struct):
     part: tuple[int, int] | None = None
 
 
-def search_file(folder: Path, seq: int) -> Path:
-    """Return the path of the file whose existence asks for a search in batch `seq`."""
-    return folder / f"suspect-{seq}"
-
-
 class CrashSearch:
     """One attempt to process a batch that has ended workers.
 

@@ -13,8 +13,8 @@ from .protocol import Header, Kind
 
 _DATA, _RESULT, _CREDIT = Kind.DATA, Kind.RESULT, Kind.CREDIT
 
-#: `arg2` has the rung in its lowest byte and the epoch in the 32 bits above it; in a RESULT the
-#: number of processed events above that.
+#: `arg2` has the rung in its lowest byte and the epoch in the 32 bits above it; above that a RESULT
+#: has the number of processed events, and DATA whether to search.
 _RUNG_BITS, _MODEL_BITS = 8, 40
 _RUNG_MASK, _EPOCH_MASK = (1 << _RUNG_BITS) - 1, (1 << 32) - 1
 
@@ -38,6 +38,8 @@ class Data(NamedTuple):
         Token of this assignment of the batch, which its RESULT repeats.
     t_sent
         Time of sending, ns of CLOCK_MONOTONIC on ingest's host.
+    search
+        Whether to search for the event with which workers have exited.
     """
 
     seq: int = 0
@@ -47,12 +49,13 @@ class Data(NamedTuple):
     epoch: int = 0
     token: int = 0
     t_sent: int = 0
+    search: bool = False
 
     def to_header(self) -> Header:
         """Return the header of this message."""
-        seq, events, slot, rung, epoch, token, t_sent = self
+        seq, events, slot, rung, epoch, token, t_sent, search = self
         arg1 = 0 if slot is None else slot + 1
-        models = rung | epoch << _RUNG_BITS
+        models = rung | epoch << _RUNG_BITS | search << _MODEL_BITS
         return Header(_DATA, 0, 0, seq, arg1, events, token, t_sent, models)
 
     @classmethod
@@ -61,7 +64,8 @@ class Data(NamedTuple):
         _, _, _, seq, arg1, events, token, t_sent, models, _ = header
         slot = arg1 - 1 if arg1 else None
         rung, epoch = models & _RUNG_MASK, models >> _RUNG_BITS & _EPOCH_MASK
-        return cls(seq, events, slot, rung, epoch, token, t_sent)
+        search = bool(models >> _MODEL_BITS)
+        return cls(seq, events, slot, rung, epoch, token, t_sent, search)
 
 
 class Result(NamedTuple):

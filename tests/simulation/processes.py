@@ -6,6 +6,7 @@ has passed. A process may be suspended, and killed.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ _SHORTEST_TICK_S = 0.001
 _STARTUP_S = (0.05, 0.8)
 
 
-class SimulatedProcess:
+class SimulatedProcess(ABC):
     """A process: its state, and when it acts next."""
 
     def __init__(self, world: World, name: str) -> None:
@@ -63,9 +64,9 @@ class SimulatedProcess:
         """End now."""
         self._end(-9, lambda socket: socket.kill())
 
+    @abstractmethod
     def begin(self) -> Callable[[], bool]:
         """Start; return what the process does again and again until it returns False."""
-        raise NotImplementedError
 
     def wake(self) -> None:
         """Act soon: a message has come."""

@@ -18,7 +18,6 @@ from sluice.pipeline.engine.workers.process_spec import (
     slot_results,
 )
 from sluice.pipeline.engine.workers.shared_slots import SharedSlots
-from sluice.pipeline.execution.crash_search import search_file
 from sluice.pipeline.graph.segments import edge_schemas
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.codec import Codec
@@ -29,8 +28,8 @@ from .in_flight import InFlight
 from .in_flight_batch import InFlightBatch
 from .sessions import Sessions
 
-#: Workers that exit with the same batch before its events are searched for the cause: one may have
-#: been killed by chance.
+#: Workers that exit with the same batch before the next one searches for the event that is the
+#: cause: one may have been killed by chance.
 _EXITS_BEFORE_SEARCH = 2
 
 
@@ -149,15 +148,9 @@ class Dispatcher:
         return any(entry.exits for entry in self.in_flight.of_worker(worker))
 
     def reclaim(self, worker: str) -> None:
-        """Requeue the batches of a worker that is gone.
-
-        In those with which several workers have exited, the next one searches for the event that is
-        the cause.
-        """
+        """Requeue the batches of a worker that is gone."""
         for entry in self.in_flight.of_worker(worker):
             entry.exits += 1
-            if entry.exits == _EXITS_BEFORE_SEARCH:
-                search_file(self._context.run_directory, entry.batch.seq).touch()
         self._slots.release(self.in_flight.reclaim(worker))
 
     def fail_all(self, why: str) -> None:
@@ -243,7 +236,10 @@ class Dispatcher:
         entry.token = self._key.token(
             Assignment(seq, events, session, entry.epoch, entry.segment, entry.rung)
         )
-        data = Data(seq, events, slot, entry.rung, entry.epoch, entry.token, time.monotonic_ns())
+        search = entry.exits >= _EXITS_BEFORE_SEARCH
+        data = Data(
+            seq, events, slot, entry.rung, entry.epoch, entry.token, time.monotonic_ns(), search
+        )
         return self._sessions.send(worker, data.to_header(), *payload)
 
 

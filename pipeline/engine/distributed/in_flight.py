@@ -249,7 +249,7 @@ class InFlight:
 
     def assigned(self, worker: str) -> int:
         """Return the number of batches that a worker has."""
-        return sum(entry.worker == worker for entry in self._batches.values())
+        return len(self.of_worker(worker))
 
     def of_worker(self, worker: str) -> list[InFlightBatch]:
         """Return the batches that a worker has."""
@@ -260,7 +260,7 @@ class InFlight:
         self._credit.pop(worker, None)
         self._asked.pop(worker, None)
         self._withheld.pop(worker, None)
-        self._requeue([s for s, entry in self._batches.items() if entry.worker == worker])
+        self._requeue([entry.batch.seq for entry in self.of_worker(worker)])
         return self._free_slots(self._assigned.pop(worker, ()))
 
     def requeue_all(self) -> None:

@@ -194,7 +194,7 @@ class ComputeWorker:
     def _run_last_segment(self, data: Data, payload: list[memoryview]) -> None:
         """Run a batch through the last segment and send its result to the sink."""
         batch, ready_ns, state = self._unpack(data, payload)
-        search = self._link.crash_search(data.seq, self._graph.segment)
+        search = self._link.crash_search(data, self._graph.segment)
         kept, summary = self._chain.run(batch, ready_ns, data.rung, data.epoch, state, search)
         kept, summary = self._link.globalise(kept, summary)
         header, *frames = self._result_message(data, kept, pack_summary(summary))
@@ -203,7 +203,7 @@ class ComputeWorker:
     def _run_segment(self, data: Data, payload: list[memoryview], began_ns: int) -> None:
         """Run a batch through this segment and return it to ingest, for the next one."""
         batch, ready_ns, state = self._unpack(data, payload)
-        search = self._link.crash_search(data.seq, self._graph.segment)
+        search = self._link.crash_search(data, self._graph.segment)
         passed, state = self._chain.run_segment(
             batch, ready_ns, data.rung, data.epoch, state, search
         )

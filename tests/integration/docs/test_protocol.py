@@ -75,7 +75,7 @@ def test_fields_table(page: Path, section: Section, rows: Rows) -> None:
     for row in rows(section(page, "### Fields")):
         name, field, place = row[0] or name, row[1], row[2]
         described.setdefault(name, []).append(field)
-        where, bits = place.split(",")[0], re.search(r"bits (\d+)", place)
+        where, bits = place.split(",")[0], re.search(r"bits? (\d+)", place)
         # Two values, so that the difference shows where the field lies and in which bits.
         given = dict.fromkeys(classes[name]._fields, 0) | {"kind": protocol.Kind.RAW}
         given = {key: value for key, value in given.items() if key in classes[name]._fields}
