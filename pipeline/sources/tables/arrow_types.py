@@ -161,10 +161,12 @@ def values_of(array: pa.Array, leaf: Leaf) -> FieldValues:
 
 
 def _inside(array: pa.Array, nulls: _Nulls, path: list[int]) -> pa.Array | None:
-    """Return the array within a list, a record or an extension; None for numbers."""
+    """Return the array within a list, a record, an extension or a dictionary; None for numbers."""
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         return array.storage
+    if pa.types.is_dictionary(kind):  # a null may be an index, or a value that indices point to
+        return array.dictionary_decode()
     if pa.types.is_struct(kind):
         nulls.add(array)
         return array.field(path.pop(0))
@@ -182,8 +184,6 @@ def _inside(array: pa.Array, nulls: _Nulls, path: list[int]) -> pa.Array | None:
 
 def _numbers(array: pa.Array, field: Field) -> Array:
     """Return an array of numbers, times or truth values; a null is 0."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
     if field.time_unit:
         array = array.view(pa.int64())
     if array.null_count:

@@ -214,6 +214,17 @@ def test_numbers_in_a_dictionary_and_in_extensions(table):
     assert [bad.where for bad in rejected] == ["t: event 3"]
 
 
+def test_a_null_in_a_dictionary_costs_its_events(table):
+    x = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 0, None, 1]), pa.array([5, None, 7]))
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 3, 3, 4, 4, 6], pa.int32()), x)
+    got, _, rejected = table("stream", {"x": x})
+    assert (got["event_id"].tolist(), got["x"].tolist()) == ([0, 2, 3], [5, 7, 5])
+    assert {bad.reason for bad in rejected} == {"x: expected a value, got null"}
+    got, _, rejected = table("stream", {"lists": lists})
+    assert got["lists"].tolist() == [[5], [], [5], []]
+    assert [bad.where for bad in rejected] == ["t: event 1", "t: event 5"]
+
+
 def test_an_arrow_file_that_was_cut_is_read_up_to_the_cut(tmp_path, read):
     data = pa.table({"x": np.arange(1000), "label": ["a"] * 1000})
     path = tmp_path / "t.arrow"
