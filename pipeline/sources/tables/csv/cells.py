@@ -107,9 +107,13 @@ def lists_in(cells: list[str], dtype: str) -> tuple[Array, Array, dict[int, str]
 
 
 def _items(cell: str) -> list[str] | None:
-    """Return the texts of a list's items; None if the cell is empty or has lists in lists."""
+    """Return the texts of a list's items; None if the cell is empty or has lists in lists.
+
+    A separator behind the last item is none; between others an item is missing, and its text empty.
+    """
     match = _LIST.fullmatch(cell)
     text = match["items"].strip() if match else cell
     if not match and (not cell or set("[](){}") & set(cell)):
         return None
-    return [item for item in _SEPARATOR.split(text) if item]
+    items = _SEPARATOR.split(text)
+    return items if items[-1] else items[:-1]

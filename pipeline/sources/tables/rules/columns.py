@@ -79,8 +79,9 @@ def _fill_lists(fill: ColumnFill, parts: ValuesByField, events: int) -> FilledCo
     casts = []
     for field, lists, count in zip(fill.fields, found, counts, strict=True):
         cast, reasons = _cast(lists, fill)
-        casts.append(cast.reshape(-1, width))
-        reasons |= _too_many(count, fill)
+        whole, partial = _whole_items(cast, lists, width)
+        casts.append(whole)
+        reasons |= _too_many(count, fill) | partial
         for row in _rows(count != counts[0]):
             other = f"as many items as {fill.fields[0].name}, {counts[0][row]}"
             reasons[row] = f"expected {other}, got {count[row]}"
@@ -93,6 +94,16 @@ def _fill_lists(fill: ColumnFill, parts: ValuesByField, events: int) -> FilledCo
         kept = cast if (count == taken).all() else cast[_first(count, taken)]
         items[:, place * width : (place + 1) * width] = kept
     return FilledColumn(Ragged.from_counts(items.reshape(-1, *column.item_shape), taken), refused)
+
+
+def _whole_items(values: Array, lists: _Lists, width: int) -> tuple[Array, dict[int, str]]:
+    """Return the whole items of lists, (items, width), and the rows with a part of one."""
+    sizes = np.diff(lists.offsets)
+    partial = _rows(sizes % width)
+    if partial:
+        values = values[_first(sizes, sizes // width * width)]
+    reasons = {row: f"expected {width} numbers for each item, got {sizes[row]}" for row in partial}
+    return values.reshape(-1, width), reasons
 
 
 def _too_many(counts: Array, fill: ColumnFill) -> dict[int, str]:

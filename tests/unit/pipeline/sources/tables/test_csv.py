@@ -249,6 +249,29 @@ def test_lists_in_cells(read):
     ]
 
 
+def test_lists_of_items_of_several_numbers(read):
+    text = 'at\n"[1 2 3 4]"\n"[5 6 7]"\n[8]\n[]\nx\n"[9 10]"\n'
+    batches, rejected = read(text, columns={"at": "float32[*,2]"})
+    assert [at for batch in batches for at in batch["at"].tolist()] == [
+        [[1, 2], [3, 4]], [], [[9, 10]]
+    ]  # fmt: skip
+    assert [(bad.where.rpartition(" ")[2], bad.reason) for bad in rejected] == [
+        ("3", "at: expected 2 numbers for each item, got 3"),
+        ("4", "at: expected 2 numbers for each item, got 1"),
+        ("6", "at: expected a number, got 'x'"),
+    ]
+
+
+def test_an_item_that_is_missing_costs_its_event(read):
+    text = 'hits\n"[1,,2]"\n"(1,)"\n"[,1]"\n1;2;\n'
+    batches, rejected = read(text, columns={"hits": "int32[*]"})
+    assert [hits for batch in batches for hits in batch["hits"].tolist()] == [[1], [1, 2]]
+    assert [(bad.where.rpartition(" ")[2], bad.reason) for bad in rejected] == [
+        ("2", "hits: expected a whole number, got ''"),
+        ("4", "hits: expected a whole number, got ''"),
+    ]
+
+
 def test_times_in_seconds(read):
     values, rejected = table(
         read, "t,x\n1.5,1\nnan,2\n", x="int8", t_event={"from": "t", "unit": "s"}
