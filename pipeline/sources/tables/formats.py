@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,8 @@ _OTHER = {
     b"CDF": ("a netCDF file of version 3", "convert it by nccopy -k 4"),
 }
 _HEAD_BYTES = 4096
+#: What follows such letters in a file of text, whose first name begins with them: PARENT_ID.
+_TEXT = re.compile(rb"[\t\r\n -~]+")
 
 
 def detect_format(path: Path) -> str | None:
@@ -56,7 +59,7 @@ def detect_format(path: Path) -> str | None:
             user_block = _has_user_block(file, path.stat().st_size)
     except OSError as error:
         raise DataError(f"{path}: cannot open: {error.strerror}") from error
-    found = next((use for magic, use in _MAGIC.items() if head.startswith(magic)), None)
+    found = next((use for magic, use in _MAGIC.items() if _begins(head, magic)), None)
     if found == "arrow" and not is_foreign(path):
         return "recording"
     if found or user_block:
@@ -68,8 +71,14 @@ def detect_format(path: Path) -> str | None:
 def require_known(path: Path, head: bytes) -> None:
     """Raise DataError if a file begins as one of a format that no source reads."""
     for magic, (what, remedy) in _OTHER.items():
-        if head.startswith(magic):
+        if _begins(head, magic):
             raise DataError(f"{path}: expected a table, got a file that is {what}", remedy)
+
+
+def _begins(head: bytes, magic: bytes) -> bool:
+    """Whether a file has the first bytes of a format; letters alone may begin a text as well."""
+    rest = head[len(magic) : len(magic) + 12]
+    return head.startswith(magic) and not (magic.isalnum() and _TEXT.fullmatch(rest))
 
 
 def _has_user_block(file: BinaryIO, size: int) -> bool:

@@ -59,6 +59,17 @@ def test_the_content_decides(tmp_path, use, write, suffix):
 
 
 @pytest.mark.parametrize(
+    "name", ["PARENT_ID", "PAR1", "root", "root_mass", "CDF_pt", "FEA1", "ARROW1", "BZh"]
+)
+def test_names_that_begin_as_another_format_does(tmp_path, name):
+    path = tmp_path / "file"
+    path.write_text(f"{name},x\n1,2\n")
+    assert find_format(path) == "csv"
+    (summary,) = summarise_tables(path, "csv")
+    assert [column.name for column in summary.columns] == [name, "x"]
+
+
+@pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"\x1f\x8b\x08\x00", "compressed by gzip"),
