@@ -16,6 +16,7 @@ _NUMBER = re.compile(
 _HEXADECIMAL = re.compile(r"(0[xX])?[0-9a-fA-F]{1,16}")
 _LIST = re.compile(r"[\[({](?P<items>[^\[\](){}]*)[\])}]")
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
+_INTEGERS = (pa.int64(), pa.uint64())
 _TRUTH = {"true": "1", "false": "0"}
 
 
@@ -55,6 +56,8 @@ def numbers_in(
     text = [f"0x{cell}" for cell in cells] if hexadecimal else cells
     kind = pa.uint64() if hexadecimal else pa.type_for_alias(dtype)
     try:
+        if kind in _INTEGERS and not hexadecimal and "x" in "".join(cells).lower():
+            raise pa.ArrowInvalid("Arrow takes 0x10 for an integer")
         found: Array = pa.array(text, pa.string()).cast(kind).to_numpy()
         return found.astype(dtype, copy=False), {}
     except (pa.ArrowInvalid, UnicodeError):  # at least one is no number, or written otherwise

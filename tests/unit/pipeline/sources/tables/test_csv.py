@@ -236,6 +236,16 @@ def test_integers_are_exact_and_others_are_refused_alone(read):
     }
 
 
+def test_hexadecimal_numbers_are_none_whatever_the_other_lines_hold(read):
+    for other in ("5", " 5 ", "True"):
+        values, rejected = table(read, f"n\n0x10\n{other}\n-0X1\n", n="int32")
+        assert values["n"] == [1 if other == "True" else 5]
+        assert rejected == {
+            "2": "n: expected a whole number, got '0x10'",
+            "4": "n: expected a whole number, got '-0X1'",
+        }
+
+
 def test_lists_in_cells(read):
     text = 'hits\n"[1, 2]"\n[]\n[3 4 5]\n6;7\n""\n"[[1],[2]]"\n"[1, x]"\n8\n'
     batches, rejected = read(text, columns={"hits": "float32[*]"})
