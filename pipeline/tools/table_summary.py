@@ -174,16 +174,17 @@ def _source(
     usable = [field for field in table.fields.values() if not columns[field.name].problem]
     lists = dict(_lists(usable, table)) if use == "hdf5" else {}
     of_lists = {name for items, index in lists.items() for name in (items, index.name)}
-    entries = [(f.events, _entry(f, {})) for f in usable if f.name not in of_lists]
+    keys = _keys([field.name for field in usable])
+    entries = [(f.events, _entry(f, keys[f.name], {})) for f in usable if f.name not in of_lists]
     for items, index in lists.items():
         field = msgspec.structs.replace(table.fields[items], ragged=True)
-        entries.append((index.events, _entry(field, {"ends": index.name})))
+        entries.append((index.events, _entry(field, keys[items], {"ends": index.name})))
     if not entries:
         return ""
     lengths = Counter(events for events, _ in entries)
     common = max(lengths, key=lengths.__getitem__)
-    head = ["[source]", f"use = {json.dumps(use)}"]
-    head += [f"{key} = {json.dumps(value)}" for key, value in options.items()]
+    head = ["[source]", f"use = {_quoted(use)}"]
+    head += [f"{key} = {_quoted(value)}" for key, value in options.items()]
     return "\n".join(
         [
             *head,
@@ -203,13 +204,26 @@ def _lists(fields: Sequence[Field], table: Table) -> Iterator[tuple[str, Field]]
             yield name, table.fields[index]
 
 
-def _entry(field: Field, index: dict[str, str]) -> str:
-    """Return the entry of a column: a spec, or a mapping where its name is no key of a graph."""
-    key = re.sub(r"\W+", "_", field.name.removesuffix("/flattened_data")).strip("_")
+def _keys(names: Sequence[str]) -> dict[str, str]:
+    """Return the key of each column in a graph: a word, or its name if others have that word."""
+    words = [re.sub(r"\W+", "_", name.removesuffix("/flattened_data")).strip("_") for name in names]
+    of_one = {word for word, columns in Counter(words).items() if word and columns == 1}
+    return {name: word if word in of_one else name for name, word in zip(names, words, strict=True)}
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML writes it: as JSON does, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007f")
+
+
+def _entry(field: Field, key: str, index: dict[str, str]) -> str:
+    """Return the entry of a column: a spec, or a mapping if its key is not its name."""
     dtype = "uint8" if field.dtype == "bool" else field.dtype
     spec = Column("", dtype, (None, *field.shape) if field.ragged else field.shape).spec
     mapping = {} if key in ("event_id", "t_event") else {"form": spec}
     if key != field.name:
         mapping = {"from": field.name, **mapping}
-    inner = ", ".join(f"{name} = {json.dumps(value)}" for name, value in (mapping | index).items())
-    return f"{key} = {{ {inner} }}" if set(mapping | index) != {"form"} else f'{key} = "{spec}"'
+    inner = ", ".join(f"{name} = {_quoted(value)}" for name, value in (mapping | index).items())
+    written = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else _quoted(key)
+    value = f"{{ {inner} }}" if set(mapping | index) != {"form"} else f'"{spec}"'
+    return f"{written} = {value}"

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from sluice.pipeline.core.errors import DataError
 from sluice.pipeline.sources.tables.rules.field import (
     Field,
@@ -75,11 +77,12 @@ class CsvTable:
         """Do nothing: the file is open while it is read."""
 
     def _chunk(self, fields: Sequence[Field], records: list[Record]) -> TableChunk:
-        invalid = {row: reason for row, one in enumerate(records) if (reason := self._refusal(one))}
+        refused = {row: reason for row, one in enumerate(records) if (reason := self._refusal(one))}
         values: ValuesByField = {}
+        invalid = refused
         for field in fields:
             place = self._header.index(field.name)
-            cells = ["" if row in invalid else one.cells[place] for row, one in enumerate(records)]
+            cells = ["" if row in refused else one.cells[place] for row, one in enumerate(records)]
             values[field], reasons = _values(field, cells)
             invalid = {row: f"{field.name}: {why}" for row, why in reasons.items()} | invalid
         lines = [(record.line, record.text) for record in records]
@@ -98,12 +101,14 @@ class CsvTable:
 
 def _values(field: Field, cells: list[str]) -> tuple[FieldValues, dict[int, str]]:
     """Return the numbers of a column's cells, and the rows with a cell that has none."""
+    offsets = None
     if field.ragged:
         values, offsets, reasons = lists_in(cells, field.dtype)
-        return FieldValues(values, offsets), reasons
-    hexadecimal = _WORDS.fullmatch(field.name) is not None
-    values, reasons = numbers_in(cells, field.dtype, hexadecimal=hexadecimal)
-    return FieldValues(values), reasons
+    else:
+        hexadecimal = _WORDS.fullmatch(field.name) is not None
+        values, reasons = numbers_in(cells, field.dtype, hexadecimal=hexadecimal)
+    nulls = np.isin(np.arange(len(cells)), list(reasons)) if reasons else None
+    return FieldValues(values, offsets, nulls), reasons
 
 
 def _header(record: Record | None, path: Path) -> tuple[str, ...]:

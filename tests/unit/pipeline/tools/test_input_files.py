@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from sluice.pipeline.cli.main import app
 from sluice.pipeline.config.graph_file import load_graph, parse_graph
+from sluice.pipeline.config.plugins import load_class
 from sluice.pipeline.core.errors import ConfigError, DataError, SluiceError
 from sluice.pipeline.tools.input_source import find_format, source_for
 from sluice.pipeline.tools.table_summary import summarise_tables
@@ -110,7 +112,7 @@ def test_inspect_tells_what_a_table_holds(tmp_path, use, write):
     columns = {column.name: column for column in summary.columns}
     x = columns["x"]
     assert (summary.format, x.form, x.events, x.problem) == (use, "float64", 3, "")
-    if use in ("arrow", "parquet"):
+    if use in ("arrow", "csv", "parquet"):
         assert (x.nulls, x.first) == (1, ["1.5", "null", "3.5"])
     source = tomllib.loads(summary.source)
     assert source["source"]["use"] == use
@@ -131,6 +133,34 @@ def test_inspect_of_an_hdf5_file_names_chunks_filters_and_links(tmp_path):
     assert columns["link"].storage == "chunks (2,) gzip, a soft link to '/x'"
     assert columns["names"].problem == "no numbers: text"
     assert "a soft link to '/nowhere' that leads to nothing" in columns["lost"].problem
+
+
+def test_inspect_of_a_csv_counts_the_cells_without_a_number(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,n,hits\n,1,[1 2]\n2,abc,[]\n3,4\n5,6,x\n7,8,[9]\n")
+    (summary,) = summarise_tables(path, "csv")
+    assert [(one.name, one.events, one.nulls, one.first) for one in summary.columns] == [
+        ("x", 5, 2, ["null", "2.", "null"]),
+        ("n", 5, 2, ["1.", "null", "null"]),
+        ("hits", 5, 2, ["[1., 2.]", "[]", "null"]),
+    ]
+
+
+def test_the_source_that_inspect_shows_reads_columns_of_any_name(tmp_path):
+    names = ["größe", "a b", "a-b", "a_b", "jet.pt", "+", "\N{GRINNING FACE}", 'q"\\', "1x", "\x7f"]
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({name: [place] for place, name in enumerate(names)}), path)
+    (summary,) = summarise_tables(path, "parquet")
+    options = tomllib.loads(summary.source)["source"]
+    assert options.pop("use") == "parquet"
+    cls = load_class("source", "parquet", "test")
+    source = cls("source", msgspec.convert(options, cls.Options))
+    source.open()
+    batch = source.read(1)
+    source.close()
+    found = [batch[name].tolist() for name in options["columns"]]
+    assert found == [[place] for place in range(len(names))]
+    assert {"jet_pt", "q", "a b", "a-b", "a_b", "größe"} <= set(options["columns"])
 
 
 def test_inspect_lists_every_tree(tmp_path):
