@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -73,7 +74,7 @@ def _joined(lines: Iterator[tuple[int, str]]) -> Iterator[Record]:
     If its quote is not closed, only the line in which it opens is no event.
     """
     ahead: list[tuple[int, str]] = []
-    while ahead or (ahead := [line for _, line in zip(range(1), lines, strict=False)]):
+    while ahead or (ahead := list(islice(lines, 1))):
         number, text = ahead[0]
         taken = 1
         while _is_open(text) and taken < _MAX_QUOTED_LINES:
@@ -96,6 +97,8 @@ def _is_open(text: str) -> bool:
 
 
 def _split(number: int, text: str) -> Record:
+    if len(text) >= _MAX_CHARACTERS:  # its end was not read
+        return Record(number, text, [], f"got a line of {_MAX_CHARACTERS:,} characters or more")
     if '"' not in text or text.startswith("#"):
         return Record(number, text, text.split(","))
     try:

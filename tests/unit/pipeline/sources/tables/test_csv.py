@@ -216,6 +216,17 @@ def test_a_quote_that_is_not_closed_costs_one_event(read):
     assert rejected == {"3": "expected 2 fields, got a quote that is not closed"}
 
 
+def test_a_line_that_is_too_long_costs_one_event_and_is_never_cut(read, monkeypatch):
+    monkeypatch.setattr("sluice.pipeline.sources.tables.csv.lines._MAX_CHARACTERS", 16)
+    text = 'energy,hits\n1,1;2\n2,1;2;3;4;5;6;7;8;9;10\n3,3\n4,"1,2,3,4,5,6,7,8"\n5,4'
+    values, rejected = table(read, text, energy="float32", hits="float32[*]")
+    assert (values["energy"], values["hits"]) == ([1, 3, 5], [[1, 2], [3], [4]])
+    assert rejected == {
+        "3": "expected 2 fields, got a line of 16 characters or more",
+        "5": "expected 2 fields, got a quote that is not closed",
+    }
+
+
 def test_a_column_named_twice_is_refused_only_if_it_is_read(read):
     text = "x,y,x\n1,2,3\n"
     assert table(read, text, y="int64")[0]["y"] == [2]
