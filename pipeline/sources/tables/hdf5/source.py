@@ -97,8 +97,9 @@ class Hdf5Table:
         step = max(self._chunk_events(field) for field in fields)
         size = max(step, max_events // step * step)
         events = fields[0].events or 0
-        edges = [*range(0, events, size), events]
-        yield from readable(lambda start, stop: self._read(fields, start, stop), spans(edges, size))
+        yield from readable(
+            lambda start, stop: self._read(fields, start, stop), spans([0, events], size)
+        )
         if self._file.damage:
             raise DataError(self._file.damage)
 
@@ -173,8 +174,7 @@ def _read_slices(datasets: Sequence[Dataset], start: int, stop: int) -> dict[tup
 
 def _joined(values: Array, field: Field) -> tuple[Array, Array]:
     """Return the items of all lists, and the offsets of the lists."""
-    lengths = [len(entries) for entries in values]
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    offsets = offsets_of([len(entries) for entries in values])
     joined = np.concatenate(values) if len(values) else np.empty(0)
     return joined.astype(field.dtype, copy=False), offsets
 
