@@ -39,10 +39,11 @@ class ParquetTable:
         """Raise DataError if a row group would be decompressed to far more than its size."""
         names = {self._leaves[field.name].column for field in fields}
         schema = self._file.metadata.schema
+        begins = tuple(f"{name}." for name in names)
         places = [
             place
             for place in range(len(schema))
-            if schema.column(place).path.partition(".")[0] in names
+            if f"{schema.column(place).path}.".startswith(begins)
         ]
         for number in range(self._file.num_row_groups):
             group = self._file.metadata.row_group(number)
