@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sluice.pipeline.inference.onnxruntime import EXACT_INT8
+from sluice.pipeline.inference.onnxruntime import cpu_options
 
 Runner = Callable[..., NDArray[Any]]
 
@@ -23,18 +23,14 @@ def runner(model: bytes | Path, threads: int = 1) -> Runner:
     model
         A serialised model, or its file.
     threads
-        CoreSet to use.
+        Number of threads of an operator.
 
     Returns
     -------
     callable
         Arrays in the order of the model's inputs, to its one output.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Errors only: it warns of every input that may be left out.
-    options.log_severity_level = 3
-    options.add_session_config_entry(*EXACT_INT8)
+    options = cpu_options(threads)
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     names = [tensor.name for tensor in session.get_inputs()]

@@ -17,9 +17,6 @@ from .session import Session
 
 _PROVIDER = "CPUExecutionProvider"
 _GPU = ("cuda", "tensorrt")
-#: Session option for exact sums of 8-bit products. Without it, processors that lack VNNI add pairs
-#: of products in 16 bits, which saturate: an int8 model would then depend on the processor.
-EXACT_INT8 = ("session.x64quantprecision", "1")
 
 Infer = Callable[[Mapping[str, Array], Mapping[str, Array]], None]
 
@@ -80,6 +77,24 @@ def _device(device: str) -> tuple[str, int]:
     return kind, int(number or 0)
 
 
+def cpu_options(threads: int = 1) -> ort.SessionOptions:
+    """Return the options of every session on the CPU.
+
+    Parameters
+    ----------
+    threads
+        Number of threads of an operator; 1 where workers run in parallel.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: it warns of every input that may be left out
+    # Exact sums of 8-bit products. Without it, processors that lack VNNI add pairs of products in
+    # 16 bits, which saturate: an int8 model would then depend on the processor.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 class OnnxRuntimeCpuSession:
     """A session on the CPU with one thread, whose outputs are bound to preallocated arrays.
 
@@ -90,14 +105,11 @@ class OnnxRuntimeCpuSession:
     backend = "onnxruntime:cpu"
 
     def __init__(self, model: Model) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1  # the workers run in parallel
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry(*EXACT_INT8)
         file = read_onnx_file(model.path, model.label)
         try:
-            self._session = ort.InferenceSession(str(model.path), options, providers=[_PROVIDER])
+            self._session = ort.InferenceSession(
+                str(model.path), cpu_options(), providers=[_PROVIDER]
+            )
         except Exception as error:  # its exceptions share no base class
             raise load_error(file, model.label, error) from error
         if self._session.get_providers()[0] != _PROVIDER:

@@ -14,6 +14,7 @@ from sluice.pipeline.core.schema import Array
 
 from .manifest import Tensor
 from .onnx_file import OnnxFile, Shape, read_onnx_file
+from .onnxruntime import cpu_options
 from .onnxruntime_providers import TYPES, describe_type, load_error
 
 
@@ -60,11 +61,9 @@ class ExportedModel:
     def __init__(self, path: Path) -> None:
         self._where = f"model {path}"
         file = read_onnx_file(path, str(path))
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
         try:
             self._session: Any = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path), cpu_options(), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no base class
             raise load_error(file, str(path), error) from error

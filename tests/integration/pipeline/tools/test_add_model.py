@@ -12,7 +12,7 @@ import pytest
 
 from sluice.pipeline.config.graph_file import parse_graph
 from sluice.pipeline.core.errors import ConfigError, ModelError, SluiceError
-from sluice.pipeline.inference.repository import find_model
+from sluice.pipeline.inference.repository import find_model, read_model
 from sluice.pipeline.tools.added_model import AddedModel, add_model
 from sluice.pipeline.tools.in_memory_run import run
 
@@ -160,6 +160,17 @@ def test_weights_outside_the_file_come_along(here, monkeypatch):
     assert list(added.manifest.external) == ["w.bin"]
     assert (added.folder / "w.bin").read_bytes() == (here / "other" / "w.bin").read_bytes()
     assert_runs(added, Export("", {"x": normal(3, 4)}, lambda x: {"y": x + 2}), monkeypatch)
+
+
+def test_sums_of_8_bit_products_are_exact_in_golden_outputs(here):
+    path = write(
+        "g (float[n, 8] x) => (float[n, 1] y) <float scale = {1}, uint8 zero = {0},"
+        "int8[8, 1] w = {127, 127, 127, 127, 127, 127, 127, 127}>"
+        "{ q = QuantizeLinear(x, scale, zero) i = MatMulInteger(q, w) y = Cast<to = 1>(i) }"
+    )
+    np.save(here / "largest.npy", np.full((3, 8), 255, np.float32))
+    _, outputs = read_model(add_model(path, Path("largest.npy")).folder).golden()
+    np.testing.assert_array_equal(outputs["y"], np.full((3, 1), 8 * 255 * 127, np.float32))
 
 
 REFUSED = {
