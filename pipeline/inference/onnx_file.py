@@ -24,6 +24,8 @@ _INSIDE = {
     "tensor": {13: "external"},
 }
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+#: Largest signed number; negative ones are read as larger, since all are read unsigned.
+_MAX_SIGNED = (1 << 63) - 1
 #: Maximum depth of messages inside messages: subgraphs inside the nodes of subgraphs.
 _MAX_DEPTH = 64
 
@@ -174,9 +176,14 @@ def _tensors(values: list[Value]) -> Iterator[tuple[str, Shape]]:
         tensor = _fields(_last(_fields(_last(info, 2)), 1))
         shape: Shape = None
         if 2 in tensor:
-            axes = (_fields(axis) for axis in _fields(_last(tensor, 2)).get(1, []))
-            shape = tuple(axis[1][-1] if 1 in axis else None for axis in axes)  # type: ignore[misc]
+            shape = tuple(_axis_size(axis) for axis in _fields(_last(tensor, 2)).get(1, []))
         yield _text(info, 1), shape
+
+
+def _axis_size(axis: Value) -> int | None:
+    """Return the size of an axis; None for any size: a name, nothing, or a negative number."""
+    size = _last(_fields(axis), 1)
+    return size if isinstance(size, int) and size <= _MAX_SIGNED else None
 
 
 def _last(fields: Fields, number: int) -> Value:

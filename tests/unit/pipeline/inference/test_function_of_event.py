@@ -128,7 +128,7 @@ def test_golden_outputs_are_finite(save, value):
     assert "golden output 'y': expected finite numbers" in refusal(save(serialised(linear()), y=y))
 
 
-@pytest.mark.parametrize("batch", [1, 4, 16, "n"])
+@pytest.mark.parametrize("batch", [1, 4, 16, "n", -1])
 @pytest.mark.parametrize("events", [1, 4, 10])
 def test_a_model_of_fixed_batch_is_run_in_blocks(save, batch, events):
     x = EVENTS[:events]
