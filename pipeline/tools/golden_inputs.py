@@ -78,7 +78,7 @@ def inputs_of(wanted: Inputs, path: Path) -> dict[str, Array]:
             )
         if isinstance(array, Ragged):
             raise ConfigError(f"{path}: column {name!r}: expected items of one shape, got lists")
-        inputs[name] = _shaped(array[:_EVENTS], shape, f"{path}: column {name!r}").astype(dtype)
+        inputs[name] = _shaped(array, shape, f"{path}: column {name!r}").astype(dtype)
     lengths = {len(array) for array in inputs.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ConfigError(f"{path}: expected as many events in each column, got {sorted(lengths)}")
@@ -86,7 +86,13 @@ def inputs_of(wanted: Inputs, path: Path) -> dict[str, Array]:
 
 
 def _shaped(array: Array, shape: Shape, where: str) -> Array:
-    """Return events with the item shape of a model; items of the same size are reshaped."""
+    """Return the first events with the item shape of a model; items of its size are reshaped."""
+    if np.dtype(array.dtype).kind not in "biuf" or array.ndim == 0:
+        raise ConfigError(
+            f"{where}: expected numbers with an axis of events, "
+            f"got {array.dtype} of shape {list(array.shape)}"
+        )
+    array = array[:_EVENTS]
     axes = array.shape[1:] if shape is None else shape
     if len(axes) == len(array.shape[1:]):
         axes = tuple(b if a is None else a for a, b in zip(axes, array.shape[1:], strict=True))
@@ -100,14 +106,8 @@ def _shaped(array: Array, shape: Shape, where: str) -> Array:
 
 def _columns(path: Path, names: list[str]) -> dict[str, Array | Ragged]:
     """Return the first events of a file, by name of the column."""
-    try:
-        if path.suffix == ".npy":
-            return {names[0]: np.load(path, allow_pickle=False)}
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot read: {error}") from error
+    if path.suffix in (".npy", ".npz"):
+        return _arrays(path, names[0])
     config = parse_graph(_READS_ANYTHING, str(path))
     source: Source = build("source", source_for(path, config), str(path))
     source.open()
@@ -119,6 +119,16 @@ def _columns(path: Path, names: list[str]) -> dict[str, Array | Ragged]:
                 for name, column in batch.columns.items()}  # fmt: skip
     finally:
         source.close()
+
+
+def _arrays(path: Path, first: str) -> dict[str, Array | Ragged]:
+    """Return the arrays of a file of NumPy by name; a single one is that of the first input."""
+    try:
+        with path.open("rb") as file:  # NumPy would leave a damaged one open
+            loaded = np.load(file, allow_pickle=False)
+            return {first: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # of a damaged file: those of NumPy, zipfile and zlib
+        raise ConfigError(f"{path}: cannot read: {error}") from error
 
 
 def column_name(tensor: str) -> str:

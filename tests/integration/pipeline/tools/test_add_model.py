@@ -249,6 +249,42 @@ def test_events_of_a_file_are_the_golden_ones(here, monkeypatch):
         add_model(path, Path("nothing.npz"))
 
 
+NO_EVENTS = {
+    "cut.npz": (b"PK\x03\x04", "cannot read"),
+    "empty.npy": (b"", "cannot read"),
+    "text.npy": (
+        np.array([["a"] * 4] * 5),
+        "'x': expected numbers with an axis of events, got <U1",
+    ),
+    "complex.npy": (np.ones((5, 4), "c8"), "'x': expected numbers with an axis of events, got com"),
+    "scalar.npy": (np.float32(1), "expected numbers with an axis of events, got float32 of shape"),
+}
+
+
+@pytest.mark.parametrize("name", NO_EVENTS)
+def test_files_of_numpy_without_events_are_refused(here, name):
+    content, says = NO_EVENTS[name]
+    if isinstance(content, bytes):
+        (here / name).write_bytes(content)
+    else:
+        np.save(here / name, content)
+    with pytest.raises(ConfigError) as refused:
+        add_model(write(PLAIN), Path(name))
+    assert f"{name}: " in str(refused.value)
+    assert says in str(refused.value)
+
+
+def test_the_extension_of_a_file_of_numpy_does_not_matter(here):
+    x = normal(5, 4)
+    np.savez(here / "arrays.npz", x=x)
+    (here / "arrays.npz").rename(here / "arrays.npy")
+    np.save(here / "array.npy", x)
+    (here / "array.npy").rename(here / "array.npz")
+    for name in ("arrays.npy", "array.npz"):
+        inputs, _ = read_model(add_model(write(PLAIN), Path(name)).folder).golden()
+        np.testing.assert_array_equal(inputs["x"], x)
+
+
 def test_a_version_is_replaced_by_force_only(here):
     path = write(PLAIN, "Deep net (v2).onnx")
     assert add_model(path).folder == Path("models/Deep-net-v2/1")
