@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from keyword import iskeyword
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,12 @@ def column_name(tensor: str) -> str:
     --------
     >>> column_name("dense_1/Softmax:0"), column_name("x"), column_name("decision")
     ('dense_1_Softmax_0', 'x', 'model_decision')
+    >>> column_name("class")
+    'model_class'
     """
     name = re.sub(r"\W+", "_", tensor, flags=re.ASCII).strip("_") or "tensor"
-    return f"model_{name}" if name in _TAKEN or not name.isidentifier() else name
+    plain = name.isidentifier() and not iskeyword(name)
+    return name if plain and name not in _TAKEN else f"model_{name}"
 
 
 def _shown(shape: Shape) -> str:
