@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Protocol, runtime_checkable
 
 from sluice.pipeline.config.plugins import load_class
 from sluice.pipeline.core.schema import Array
 
 from .repository import Model
-from .verification import require_golden_outputs
+from .verification import require_function_of_event, require_golden_outputs
 
 DEFAULT = "onnxruntime:cpu"
 
@@ -84,16 +84,43 @@ def open_session(model: Model, backend: str, where: str) -> Session:
     """
     runtime, _, device = backend.partition(":")
     session: Session = load_class("backend", runtime, where)(model, device)
+    with _closed_on_error(session):
+        require_golden_outputs(model, session, _tolerance(model, session))
+    return session
+
+
+def open_verified_session(model: Model, backend: str, where: str, max_events: int) -> Session:
+    """Open a session, and check that its outputs depend on the event alone.
+
+    Parameters
+    ----------
+    model, backend, where
+        As `open_session`.
+    max_events
+        Number of events of the largest batch that is tried.
+
+    Raises
+    ------
+    ModelError
+        As `open_session`, or if the outputs depend on the batch or on chance.
+    """
+    session = open_session(model, backend, where)
+    with _closed_on_error(session):
+        require_function_of_event(model, session, _tolerance(model, session), max_events)
+    return session
+
+
+@contextmanager
+def _closed_on_error(session: Session) -> Iterator[None]:
     try:
-        require_golden_outputs(model, session, tolerance_of(model, session))
+        yield
     except BaseException:
         with suppress(Exception):  # an error of close would hide the first
             session.close()
         raise
-    return session
 
 
-def tolerance_of(model: Model, session: Session) -> float:
+def _tolerance(model: Model, session: Session) -> float:
     """Return the maximum absolute difference from the golden outputs that a session may have."""
     if isinstance(session, HasTolerance):
         return max(model.manifest.tolerance, session.tolerance)

@@ -13,8 +13,12 @@ from sluice.pipeline.core.errors import ConfigError, ModelError, did_you_mean
 from sluice.pipeline.core.schema import Array, Schema
 from sluice.pipeline.inference.manifest import Preprocessing, Tensor
 from sluice.pipeline.inference.repository import Model, find_model
-from sluice.pipeline.inference.session import DEFAULT, Session, open_session, tolerance_of
-from sluice.pipeline.inference.verification import require_function_of_event
+from sluice.pipeline.inference.session import (
+    DEFAULT,
+    Session,
+    open_session,
+    open_verified_session,
+)
 
 from .padding import Padding
 
@@ -133,12 +137,8 @@ class Infer:
     def prepare(self, epoch: int, model: Model) -> None:
         """Load, check and warm up a model for batches from `epoch` on."""
         self.check_swap(model)
-        session = open_session(model, self._backend, f"stage {self.name!r}")
-        try:
-            require_function_of_event(model, session, tolerance_of(model, session), self._events)
-        except BaseException:
-            session.close()
-            raise
+        where = f"stage {self.name!r}"
+        session = open_verified_session(model, self._backend, where, self._events)
         for events in (1, self._events):
             outputs = {t.name: t.column.empty(events) for t in model.manifest.outputs}
             if self._buckets:  # with its own buffers, because `process` runs in another thread

@@ -9,8 +9,7 @@ import msgspec
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.inference.onnx_file import read_onnx_file
 from sluice.pipeline.inference.repository import Model
-from sluice.pipeline.inference.session import open_session, tolerance_of
-from sluice.pipeline.inference.verification import require_function_of_event
+from sluice.pipeline.inference.session import open_verified_session
 from sluice.pipeline.stages.capabilities import LoadsModels
 
 #: Backend that reads the ONNX file and can run blocks.
@@ -35,11 +34,7 @@ def check_models(graph: Graph) -> None:
         key = (msgspec.json.encode(model.manifest), backend, events)
         if key in _passed:
             continue
-        session = open_session(model, backend, where)
-        try:
-            require_function_of_event(model, session, tolerance_of(model, session), events)
-        finally:
-            session.close()
+        open_verified_session(model, backend, where, events).close()
         _passed.add(key)
 
 

@@ -11,8 +11,7 @@ from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.inference.manifest import Tensor
 from sluice.pipeline.inference.repository import all_models, read_model
-from sluice.pipeline.inference.session import open_session, tolerance_of
-from sluice.pipeline.inference.verification import require_function_of_event
+from sluice.pipeline.inference.session import open_session, open_verified_session
 from sluice.pipeline.stages.infer import Infer
 
 from .conftest import CLASSES, EVENTS, FEATURES, WEIGHTS, linear, serialised
@@ -22,11 +21,7 @@ BATCH_EVENTS = 1000
 
 
 def verify(model, max_events=BATCH_EVENTS):
-    session = open_session(read_model(model.folder), "onnxruntime:cpu", "here")
-    try:
-        require_function_of_event(model, session, tolerance_of(model, session), max_events)
-    finally:
-        session.close()
+    open_verified_session(read_model(model.folder), "onnxruntime:cpu", "here", max_events).close()
 
 
 def refusal(model):
@@ -225,9 +220,7 @@ def test_shipped_models_depend_on_the_event_alone(backend):
         model = read_model(folder)
         if backend == "layers" and not model.manifest.layers:
             continue
-        session = open_session(model, backend, "here")
-        require_function_of_event(model, session, tolerance_of(model, session), BATCH_EVENTS)
-        session.close()
+        open_verified_session(model, backend, "here", BATCH_EVENTS).close()
 
 
 def test_such_a_model_is_not_swapped_in(save):
