@@ -117,7 +117,7 @@ class OnnxRuntimeCpuSession:
                 f"model {model.label}: asked for {_PROVIDER}, got "
                 f"{self._session.get_providers()[0]}"
             )
-        check_signature(model, self._session)
+        check_signature(model, self._session, file)
         self._block_events = file.fixed_batch
         self._blocks: dict[str, Array] = {}
         self._binding = self._session.io_binding()

@@ -18,7 +18,7 @@ from sluice.pipeline.core.schema import Array
 from sluice.pipeline.gpu.cuda import Cuda, GpuInfo, Memory, Stream
 
 from .manifest import Tensor
-from .onnx_file import require_any_batch
+from .onnx_file import read_onnx_file, require_any_batch
 from .onnxruntime_providers import (
     PROVIDERS,
     check_signature,
@@ -115,7 +115,7 @@ class OnnxRuntimeGpuSession:
         self._outputs = {tensor.name: made[tensor.name] for tensor in manifest.outputs}
         self._session = self._load(model, kind)
         self._resources.callback(self._release)
-        check_signature(model, self._session)
+        check_signature(model, self._session, read_onnx_file(model.path, model.label))
         if self._captured:
             self._capture(model)
 

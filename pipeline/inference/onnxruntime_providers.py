@@ -16,7 +16,7 @@ from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.gpu.shared_libraries import install_hint, missing_libraries
 
 from .manifest import Tensor
-from .onnx_file import OnnxFile, Shape, read_onnx_file
+from .onnx_file import OnnxFile, Shape
 from .repository import Model
 
 #: Providers by kind of device; each takes the nodes that those before it do not support.
@@ -178,12 +178,11 @@ _NO_NUMBERS = {
 }
 
 
-def check_signature(model: Model, session: Any) -> None:
+def check_signature(model: Model, session: Any, file: OnnxFile) -> None:
     """Raise ModelError unless inputs and outputs of the model file are those of the manifest.
 
     The file may have further outputs, which are not computed.
     """
-    file = read_onnx_file(model.path, model.label)
     _compare(model, "input", session.get_inputs(), file.inputs)
     _compare(model, "output", session.get_outputs(), file.outputs)
 
