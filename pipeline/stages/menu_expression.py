@@ -98,8 +98,9 @@ class MenuExpression:
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
             kind = _INVERSE[type(node.ops[0])] if negated else type(node.ops[0])
             compare, value = _COMPARE[kind], self._value(node.left)
-            bound = self._bound(self.columns[-1], self._number(node.comparators[0]))
-            if kind is ast.NotEq:
+            column = self.columns[-1]
+            bound = self._bound(column, self._number(node.comparators[0]))
+            if kind is ast.NotEq and np.dtype(column.dtype).kind == "f":
                 return lambda batch, mask: _differs(value(batch), bound, mask)
             return lambda batch, mask: compare(value(batch), bound, out=mask)
         raise self._refuse(f"expected `column > number`, got {ast.unparse(node)!r}")
