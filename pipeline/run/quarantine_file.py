@@ -82,8 +82,11 @@ class QuarantineFile:
 
     def _open(self) -> FileIO:
         os.makedirs(self._path.parent, exist_ok=True)
-        create_file(self._path, DESCRIPTION, is_quarantine, force=self._force)
-        return FileIO(self._path, "wb")
+        created = create_file(self._path, DESCRIPTION, is_quarantine, force=self._force)
+        file = FileIO(self._path, "wb")
+        if created is not None:
+            created.keep()
+        return file
 
     def _write(self, file: FileIO, data: pa.Buffer | bytes) -> None:
         """Write all of `data`, or nothing."""

@@ -72,6 +72,16 @@ def test_no_file_is_made_where_nothing_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_earlier_quarantine_is_replaced_whole(tmp_path):
+    path = tmp_path / "q.arrows"
+    for where in ("earlier", "now"):
+        kept = Quarantine(path, SCHEMA, force=True)
+        kept.add_rejected("source", Rejected(where, "r", b"bytes"))
+        kept.close()
+    assert read(path).to_pydict()["where"] == ["now"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_first_rows_of_each_reason_are_kept_then_a_rate(tmp_path, monkeypatch):
     """Junk of one reason does not keep another reason from its first rows."""
     now = [100.0]
