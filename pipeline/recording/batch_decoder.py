@@ -85,14 +85,14 @@ class BatchDecoder:
             seq = metadata.get(SEQ, b"")
             number = int(seq) if seq.isdigit() and len(seq) < 20 else index
             batch = from_arrow(record_batch, self.schema, number)
+            self._check(batch, metadata)
         except DataError as error:
             raise DataError(f"{_name(message, index)}: {error.message}", error.hint) from error
         except UNREADABLE as error:
             raise DataError(f"{_name(message, index)}: {error}") from error
-        self._check(batch, metadata, _name(message, index))
         return Record(batch, metadata)
 
-    def _check(self, batch: EventBatch, metadata: Metadata, name: str) -> None:
+    def _check(self, batch: EventBatch, metadata: Metadata) -> None:
         """Compare the checksum; a file of another program, or an early version, has none."""
         expected = metadata.get(CHECKSUM)
         if expected is None:
@@ -100,18 +100,16 @@ class BatchDecoder:
         got = checksum(metadata, checksum_buffers(batch, self.schema) if batch.events else ())
         if got != expected:
             raise DataError(
-                f"{name}: expected the checksum {expected.decode(errors='replace')}, got "
-                f"{got.decode()}: bytes have changed since they were written"
+                f"expected the checksum {expected.decode(errors='replace')}, got {got.decode()}: "
+                "bytes have changed since they were written"
             )
 
 
 def _name(message: pa.Message, index: int) -> str:
+    """Return the name of a damaged record, for error messages."""
     try:
-        metadata = custom_metadata(message)
-        return (
-            "end-of-run record"
-            if EOR in metadata
-            else (f"batch {index} (of {batch_rows(message)} events)")
-        )
+        if EOR in custom_metadata(message):
+            return "end-of-run record"
+        return f"batch {index} (of {batch_rows(message)} events)"
     except DataError:
         return f"batch {index}"
