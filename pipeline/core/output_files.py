@@ -8,6 +8,7 @@ one is in use, and its other hard links keep its content.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -28,6 +29,8 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISBLK, "a block device"),
 )
+#: Errors of a file system without hard links, such as a network share or a memory card.
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -207,17 +210,26 @@ def write_whole(path: Path, content: bytes, *, replace: bool) -> None:
         if replace:
             aside.replace(path)
         else:
-            os.link(aside, path)
-            aside.unlink()
+            _rename_to_new(aside, path)
     except FileExistsError as error:
         raise RunError(
             f"{path}: another process has created it meanwhile; what was to be written is in "
             f"{aside.name} beside it"
         ) from error
-    except PermissionError:  # a file system without hard links
-        if path.exists():
+
+
+def _rename_to_new(aside: Path, path: Path) -> None:
+    """Rename a file; FileExistsError if another one has the name."""
+    try:
+        os.link(aside, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
             raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         aside.rename(path)
+    else:
+        aside.unlink()
 
 
 def _write_aside(path: Path, content: bytes) -> Path:
