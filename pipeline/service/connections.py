@@ -118,9 +118,10 @@ class BoundedProtocol(H11Protocol):
         self._limit_time()
 
     def resume_writing(self) -> None:
-        """Lift the limit: the client reads."""
+        """Lift the limit: the client reads. After the answer the limit is for the next request."""
         super().resume_writing()
-        self._cancel_timer()
+        if not self.cycle.response_complete:
+            self._cancel_timer()
 
     def abort(self) -> None:
         """Close the connection at once."""

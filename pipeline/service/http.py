@@ -78,6 +78,7 @@ def application(
     access
         Check of requests that control runs.
     """
+    actions = _actions(controller)
 
     # Pages are coroutines: none waits for a thread, of which actions may have taken every one.
     async def metrics(_: Request) -> Response:
@@ -96,12 +97,12 @@ def application(
         return JSONResponse(_status(controller) | {"report": report})
 
     async def index(_: Request) -> Response:
-        actions = " ".join(f"/{name}" for name in _actions(controller))
-        return PlainTextResponse(f"sluice: /status /metrics /livez /readyz; POST {actions}\n")
+        posts = " ".join(f"/{name}" for name in actions)
+        return PlainTextResponse(f"sluice: /status /metrics /livez /readyz; POST {posts}\n")
 
     pages = {"/": index, "/metrics": metrics, "/livez": live, "/readyz": ready, "/status": status}
     routes = [Route(path, page) for path, page in pages.items()]
-    for name, act in _actions(controller).items():
+    for name, act in actions.items():
         routes.append(Route(f"/{name}", _guarded(controller, access, act), methods=["POST"]))
     return Starlette(routes=routes, middleware=[Middleware(_OwnHostOnly, access=access)])
 

@@ -7,10 +7,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.run.state import RunState
@@ -118,6 +121,23 @@ def test_a_second_request_has_the_same_time(connect):
     assert client.recv(4096).startswith(b"HTTP/1.1 200")
     client.sendall(b"GET /livez HT")
     assert ended(client)
+
+
+def test_a_request_after_an_answer_that_was_read_late_has_the_same_time(monkeypatch):
+    """The answer is too large for the buffers, so its writing pauses until the client reads."""
+    monkeypatch.setattr(connections, "REQUEST_TIMEOUT_S", 2.0)
+    page = PlainTextResponse(bytes(16 << 20))
+    server = WebServer(HttpAuth("127.0.0.1:0"), Starlette(routes=[Route("/", lambda _: page)]))
+    server.start()
+    port = int(server.address.rpartition(":")[2])
+    with closing(server), socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.2)
+        left = 16 << 20
+        while left > 0:  # the head counts too: a little of the answer is left
+            left -= len(client.recv(1 << 20))
+        client.sendall(b"GET / HT")
+        assert ended(client)
 
 
 def test_idle_connections_do_not_keep_a_health_check_out(connect, address, monkeypatch):
