@@ -11,8 +11,6 @@ from sluice.pipeline.core.errors import RunError
 
 #: Errors of a file or file system that cannot be flushed at all, such as a pipe.
 _NOT_FLUSHABLE = (errno.EINVAL, errno.EROFS, errno.ENOTSUP)
-#: Errors that end once there is disk space; as for writes, the caller waits and tries again.
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Flusher:
@@ -37,23 +35,19 @@ class Flusher:
         self._thread.start()
 
     def require_flushed(self) -> None:
-        """Raise the error of a flush that has failed; to be called before the next write.
+        """Raise an error if a flush has failed; to be called before the next write.
+
+        A flush is never tried again, not even for lack of disk space: the kernel tells of an error
+        once and may drop what it could not write, so a second flush succeeds without the data.
 
         Raises
         ------
-        OSError
-            If there is no disk space: the flush is tried again at each call.
         RunError
-            If the device has failed: what was acknowledged since the last flush may not be on it.
+            If a flush has failed: what was acknowledged since the one before may not be on the
+            device.
         """
-        if self._error is not None and self._error.errno in _DISK_FULL:
-            with self._lock:
-                self._error = None
-                self._flush()
         if self._error is None:
             return
-        if self._error.errno in _DISK_FULL:
-            raise self._error
         raise RunError(
             f"{self._path}: cannot flush to the disk: {self._error}",
             hint="check the disk: the events written since the flush before may not be on it; "

@@ -122,21 +122,16 @@ class RecordingSink:
     def close(self, eor: dict[str, Any] | None) -> None:
         """Close the file, with the end-of-run record unless it is None.
 
-        The record is written only if all before it is on the disk. A run that failed does not wait
-        for disk space.
+        The record is written only if all before it is on the disk.
         """
         try:
             if self._flusher is not None:
                 self._flusher.finish()
-            if eor is not None:
-                self._writer.close(eor)
-        except OSError:
-            if eor is not None:
-                raise  # it may be tried again
-            self._close_incomplete()
         except RunError:
             self._close_incomplete()
             raise
+        if eor is not None:
+            self._writer.close(eor)
         self._close_incomplete()
 
     def _close_incomplete(self) -> None:
