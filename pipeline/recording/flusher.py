@@ -112,6 +112,21 @@ class Flusher:
                 self._error = error
 
 
+def flush(descriptor: int) -> None:
+    """Flush a file or folder to the disk; nothing if it cannot be flushed at all, such as a pipe.
+
+    Raises
+    ------
+    OSError
+        If the device has failed.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FLUSHABLE:
+            raise
+
+
 def flush_folder(path: Path) -> None:
     """Flush the folder of a new file, so that a power failure does not lose the file's name.
 
@@ -125,9 +140,6 @@ def flush_folder(path: Path) -> None:
     except OSError:  # a folder that may be written to, but not read
         return
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOT_FLUSHABLE:
-            raise
+        flush(descriptor)
     finally:
         os.close(descriptor)

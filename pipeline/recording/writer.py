@@ -16,6 +16,7 @@ from sluice.pipeline.core.arrow import to_arrow, to_arrow_schema
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.schema import Schema
 
+from .flusher import flush
 from .lock import lock
 from .metadata import (
     BOR,
@@ -170,7 +171,7 @@ class RecordingWriter:
             left = _END_OF_STREAM
             while left:  # a write may take a part only
                 left = left[os.write(self.descriptor, left) :]
-            os.fsync(self.descriptor)
+            flush(self.descriptor)
         except OSError:
             self.bytes = before
             self._batches -= 1

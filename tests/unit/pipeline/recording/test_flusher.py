@@ -148,6 +148,14 @@ def test_the_last_flush_that_fails_is_said_and_the_recording_is_not_whole(
     assert (found.ended, found.rows) == (False, EVENTS)
 
 
+def test_what_cannot_be_flushed_at_all_ends_no_run():
+    sink = RecordingSink("out", RecordingSink.Options(columns=("event_id",), path="/dev/null"))
+    sink.open(SCHEMA, {"run": 1})
+    write(sink, 0)
+    sink.close({"closed": True})
+    assert (sink.describe()["path"], sink.describe()["events"]) == ("/dev/null", EVENTS)
+
+
 @pytest.mark.parametrize("option", ["fsync", "rotate_after"])
 def test_a_duration_that_is_none_is_refused(make_sink, option):
     with pytest.raises(ConfigError, match=rf"sink 'out': {option}: expected a duration"):
