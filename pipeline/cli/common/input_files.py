@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 def input_files(config: GraphConfig, options: RunOptions) -> Iterator[Path]:
-    """Yield the existing files that a run reads.
+    """Yield the files that a run reads.
 
-    Any text in the options of a component may be a path or a pattern, so each that names a file or
-    folder counts.
+    Any text in the options of a component may be a path or a pattern, so each counts.
 
     Parameters
     ----------
@@ -38,7 +37,9 @@ def input_files(config: GraphConfig, options: RunOptions) -> Iterator[Path]:
     for text in texts:
         yield from _files_of(text)
     for part in (config.source, *config.stages, *config.monitors, config.sink):
-        yield folder / part.use.partition(":")[0]
+        component = folder / part.use.partition(":")[0]
+        if component.exists():  # else it names no file: the component ships, or is in a module
+            yield component
 
 
 def _texts(value: Any) -> list[str]:

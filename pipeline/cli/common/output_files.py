@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +53,9 @@ def require_outputs(config: GraphConfig, options: RunOptions) -> None:
     every = RunOutputs(sink=sink, report=options.report, quarantine=options.quarantine, force=True)
     run = UNNUMBERED if options.run is None else options.run
     paths = _output_paths(config, every, run)
+    inputs = list(input_files(config, options))
     for path in paths:
-        _refuse_input(path, input_files(config, options))
+        _refuse_input(path, inputs)
     _refuse_same(paths)
     outputs = options.outputs(sink)
     # Without a given number those that depend on it are named when the number is known.
@@ -86,7 +86,7 @@ def _output_paths(config: GraphConfig, outputs: RunOutputs, run: int) -> list[Pa
     return paths
 
 
-def _refuse_input(path: Path, inputs: Iterator[Path]) -> None:
+def _refuse_input(path: Path, inputs: list[Path]) -> None:
     for file in inputs:
         if _is_same(path, file):
             raise ConfigError(

@@ -122,6 +122,12 @@ def test_components_keys_and_references_are_inputs(folder):
     check_refused(folder, ["--report", "mine.py", "--force"], "which the run reads")
 
 
+def test_an_output_may_have_the_name_of_a_component(folder):
+    words = ["--engine", "inline", "--out", "recording", "--report", "wafer.normalise"]
+    app(["replay", "w.arrows", "--graph", "g.toml", *words], standalone_mode=False)
+    assert json.loads(Path("wafer.normalise").read_text())["output"]["path"] == "recording"
+
+
 def test_an_earlier_run_is_replaced_only_when_asked(folder):
     run = ["replay", "w.arrows", "--graph", "g.toml", "--engine", "inline", "--out", "o.arrows",
            "--report", "r.json"]  # fmt: skip
