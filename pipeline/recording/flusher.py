@@ -46,13 +46,8 @@ class Flusher:
             If a flush has failed: what was acknowledged since the one before may not be on the
             device.
         """
-        if self._error is None:
-            return
-        raise RunError(
-            f"{self._path}: cannot flush to the disk: {self._error}",
-            hint="check the disk: the events written since the flush before may not be on it; "
-            "the run can be resumed on another disk from a copy of the recording",
-        ) from self._error
+        if self._error is not None:
+            raise flush_failed(self._path, self._error) from self._error
 
     def mark_dirty(self, descriptor: int, path: Path) -> None:
         """Flush the file of a descriptor at the next interval.
@@ -110,6 +105,15 @@ class Flusher:
         except OSError as error:
             if error.errno not in _NOT_FLUSHABLE:
                 self._error = error
+
+
+def flush_failed(path: Path, error: OSError) -> RunError:
+    """Return the error that ends a run after a failed flush of a file."""
+    return RunError(
+        f"{path}: cannot flush to the disk: {error}",
+        hint="check the disk: the events written since the flush before may not be on it; "
+        "the run can be resumed on another disk from a copy of the recording",
+    )
 
 
 def flush(descriptor: int) -> None:

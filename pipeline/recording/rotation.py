@@ -111,13 +111,13 @@ class RotatingWriter:
         return self._part.number
 
     def write(self, batch: EventBatch, commit: _Record | None = None) -> None:
-        """Append a batch, in a new file if a limit is reached; OSError as for `RecordingWriter`."""
+        """Append a batch, in a new file if a limit is reached; errors as for `RecordingWriter`."""
         if self._due():
             self._rotate()
         self._writer.write(batch, commit)
 
     def close(self, eor: Info | None = None) -> None:
-        """Write the end-of-run record to the last file and close it; OSError as for `write`."""
+        """Write the end-of-run record to the last file and close it; errors as for `write`."""
         self._writer.close({"part": self._part.number, **(eor or {})})
 
     def close_incomplete(self) -> None:
@@ -144,7 +144,7 @@ class RotatingWriter:
         try:
             writer = self._open_writer(following, unfinished)
             self._end_part(writer, path)
-        except OSError:
+        except (OSError, RunError):
             unfinished.unlink(missing_ok=True)
             raise
         try:
@@ -162,7 +162,7 @@ class RotatingWriter:
         try:
             os.fsync(following.descriptor)
             self._writer.end({"part": self._part.number, CONTINUED: path.name})
-        except OSError:
+        except (OSError, RunError):
             following.close_incomplete()
             raise
 

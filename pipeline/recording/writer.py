@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from sluice.pipeline.core.arrow import to_arrow, to_arrow_schema
 from sluice.pipeline.core.batch import EventBatch
+from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import Schema
 
-from .flusher import flush
+from .flusher import flush, flush_failed
 from .lock import lock
 from .metadata import (
     BOR,
@@ -157,13 +158,22 @@ class RecordingWriter:
         return int(self._file.fileno())
 
     def close(self, eor: Info | None = None) -> None:
-        """Write the end-of-run record, flush to the disk and close; OSError as for `write`."""
+        """Write the end-of-run record, flush to the disk and close; errors as for `end`."""
         if not self._file.closed:
             self.end(eor)
             self._file.close()
 
     def end(self, eor: Info | None = None) -> None:
-        """Write the end-of-run record and flush to the disk; OSError as for `write`."""
+        """Write the end-of-run record and flush to the disk.
+
+        Raises
+        ------
+        OSError
+            As for `write`.
+        RunError
+            If the flush fails; the file is without the record, and not all before it may be on the
+            device.
+        """
         record = msgspec.json.encode({"events": self.events, **(eor or {})})
         before = self.bytes
         self._append(self._empty, {EOR: record}, ())
@@ -171,13 +181,19 @@ class RecordingWriter:
             left = _END_OF_STREAM
             while left:  # a write may take a part only
                 left = left[os.write(self.descriptor, left) :]
-            flush(self.descriptor)
-        except OSError:
+            self._flush()
+        except (OSError, RunError):
             self.bytes = before
             self._batches -= 1
             self._truncate()
             raise
         self.bytes += len(_END_OF_STREAM)
+
+    def _flush(self) -> None:
+        try:
+            flush(self.descriptor)
+        except OSError as error:
+            raise flush_failed(self.path, error) from error
 
     def close_incomplete(self) -> None:
         """Close without the end-of-run record, as after a failed write."""

@@ -127,11 +127,11 @@ class RecordingSink:
         try:
             if self._flusher is not None:
                 self._flusher.finish()
+            if eor is not None:
+                self._writer.close(eor)
         except RunError:
             self._close_incomplete()
             raise
-        if eor is not None:
-            self._writer.close(eor)
         self._close_incomplete()
 
     def _close_incomplete(self) -> None:

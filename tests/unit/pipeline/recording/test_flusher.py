@@ -148,6 +148,30 @@ def test_the_last_flush_that_fails_is_said_and_the_recording_is_not_whole(
     assert (found.ended, found.rows) == (False, EVENTS)
 
 
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("rotate_bytes", [0, 500])
+def test_the_flush_of_a_file_that_ends_is_never_tried_again(
+    make_sink, tmp_path, monkeypatch, error, rotate_bytes
+):
+    """Without flushes at intervals it is the first of all that the file holds."""
+    sink = make_sink(fsync="never", rotate_bytes=rotate_bytes, compression="none")
+    write(sink, 0)
+    (file,) = tmp_path.iterdir()
+
+    def fail_once(descriptor):
+        if os.path.samefile(f"/proc/self/fd/{descriptor}", file):
+            monkeypatch.undo()  # the kernel tells of lost pages once
+            raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(flusher.os, "fsync", fail_once)
+    with pytest.raises(RunError, match=rf"{file.name}: cannot flush .*{os.strerror(error)}"):
+        write(sink, 1) if rotate_bytes else sink.close({"closed": True})
+    found = find_resume_offset(file)
+    assert (found.ended, found.rows) == (False, EVENTS)
+    assert recorded(file) == list(range(EVENTS))
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_what_cannot_be_flushed_at_all_ends_no_run():
     sink = RecordingSink("out", RecordingSink.Options(columns=("event_id",), path="/dev/null"))
     sink.open(SCHEMA, {"run": 1})
