@@ -12,6 +12,9 @@ SEED    ?= 1
 # Of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
+# Where it is set, as in many containers, each process compiles all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # First and alone, at this version: a wider range may bring gigabytes that only a GPU needs.
 TORCH := torch==2.13.0
 # Its libraries bring a build backend of their own: before what is installed without isolation.
@@ -85,7 +88,7 @@ test: check build/tensorrt/fetched ## Check style, types and imports, then run a
 
 # What hypothesis finds here goes into an `@example` of the test.
 test-all: check build/tensorrt/fetched ## The same with the long ones, and many more examples
-	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 900
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 900 --new-interpreters
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
 	.venv/bin/python -m tests.soak --seconds '$(SECONDS)' --seed '$(SEED)' --report out/soak.json

@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import tempfile
 
@@ -29,6 +30,10 @@ if not GPU:
 # weights, and a hundred times slower where testers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Commands inherit what is ignored, and nohup and shells in the background ignore these.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +92,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.data("."))
         if reason := _missing(item):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that says how tests start commands."""
+    parser.addoption(
+        "--new-interpreters", action="store_true",
+        help="start each command as a new interpreter; by default most are forks of one process",
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

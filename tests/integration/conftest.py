@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from .forked_command import CommandServer, ForkedCommand, needs_interpreter
+
 SLUICE = Path(sys.executable).with_name("sluice")
 
 
@@ -33,16 +35,9 @@ class Command:
     """A ``sluice`` command that runs; its processes are known, so that leaks can be."""
 
     def __init__(
-        self, arguments: list[str], folder: Path, env: dict[str, str], through: list[str]
+        self, process: subprocess.Popen[str] | ForkedCommand, arguments: list[str], folder: Path
     ) -> None:
-        self.arguments = arguments
-        self.process = subprocess.Popen(
-            [*through, str(SLUICE), *arguments],
-            cwd=folder, env={**os.environ, "COLUMNS": "200", **env}, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
-        self.folder = folder
+        self.process, self.arguments, self.folder = process, arguments, folder
         self.family: set[psutil.Process] = set()
 
     def children(self) -> list[psutil.Process]:
@@ -96,28 +91,59 @@ class Command:
         return self.process.poll() is None
 
 
+def start_interpreter(
+    command: list[str], folder: Path, env: dict[str, str]
+) -> subprocess.Popen[str]:
+    """Start a command as a new process."""
+    return subprocess.Popen(
+        command, cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
 def title(process: psutil.Process) -> list[str]:
     """Return what a process shows as its command: role, and the path of its spec file."""
     return " ".join(process.cmdline()).split()
 
 
+@pytest.fixture(scope="session")
+def command_server(pytestconfig: pytest.Config) -> Iterator[CommandServer | None]:
+    """The process whose forks are the commands of this tester; none if each is to be a new one."""
+    if pytestconfig.getoption("--new-interpreters"):
+        yield None
+        return
+    server = CommandServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def launch(tmp_path: Path, parts: Path, models: Path) -> Iterator[Callable[..., Command]]:
+def launch(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    parts: Path,
+    models: Path,
+    command_server: CommandServer | None,
+) -> Iterator[Callable[..., Command]]:
     """Start a ``sluice`` command in a folder of its own; what is left at the end is a failure."""
     commands: list[Command] = []
+    streams = tmp_path_factory.mktemp("streams")
 
     def start(
         *arguments: object, env: dict[str, str] | None = None, through: Sequence[object] = ()
     ) -> Command:
-        environment = {"PYTHONPATH": str(parts), "SLUICE_MODELS": str(models)}
-        command = Command(
-            [str(a) for a in arguments],
-            tmp_path,
-            environment | (env or {}),
-            [str(a) for a in through],
-        )
-        commands.append(command)
-        return command
+        own = {"COLUMNS": "200", "PYTHONPATH": str(parts), "SLUICE_MODELS": str(models)}
+        environment = {**os.environ, **own, **(env or {})}
+        texts = [str(argument) for argument in arguments]
+        process: subprocess.Popen[str] | ForkedCommand
+        if command_server is None or through or needs_interpreter(environment):
+            command = [*map(str, through), str(SLUICE), *texts]
+            process = start_interpreter(command, tmp_path, environment)
+        else:
+            place = streams / str(len(commands))
+            process = command_server.start(texts, tmp_path, environment, place)
+        commands.append(Command(process, texts, tmp_path))
+        return commands[-1]
 
     yield start
     left = [command.arguments for command in commands if command.alive]
