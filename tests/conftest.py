@@ -85,11 +85,23 @@ def _missing(item: pytest.Item) -> str:
     return ""
 
 
+#: Programs that the README does not ask for.
+_OPTIONAL_PROGRAMS = {"prometheus", "promtool"}
+
+
+def _is_optional(item: pytest.Item) -> bool:
+    needed = {name for marker in item.iter_markers("programs") for name in marker.args}
+    return bool(needed & _OPTIONAL_PROGRAMS) or item.get_closest_marker("data") is not None
+
+
+@pytest.hookimpl(tryfirst=True)  # so that `-m optional` finds what is marked here
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot show, before anything is started for it."""
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data("."))
+        if _is_optional(item):
+            item.add_marker(pytest.mark.optional)
         if reason := _missing(item):
             item.add_marker(pytest.mark.skip(reason=reason))
 
