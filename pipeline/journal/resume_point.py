@@ -12,10 +12,8 @@ from sluice.pipeline.recording import (
     Info,
     Recording,
     ResumeOffset,
-    await_writer,
+    find_files,
     find_resume_offset,
-    part_path,
-    require_complete,
     wait_for_writer,
 )
 
@@ -93,7 +91,7 @@ class ResumePoint(NamedTuple):
     swaps: tuple[ModelSwapRecord, ...] = ()
 
 
-def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
+def read_resume_point(path: Path) -> ResumePoint:
     """Return the resume point of a recorded run; waits until no process writes the recording.
 
     A run that was killed after its end-of-run record may lack its report, so it is resumed too.
@@ -101,20 +99,16 @@ def read_resume_point(path: Path, *, rotated: bool = False) -> ResumePoint:
     Parameters
     ----------
     path
-        Path of the recording.
-    rotated
-        Whether the recording is rotated; `path` is then its name without a number.
+        Path of the recording: of its first file.
 
     Raises
     ------
     DataError
-        If there is no recording.
+        If there is no recording, or a file of it is missing.
     """
     try:
-        files = require_complete(wait_for_writer(path), path) if rotated else [path]
-        if not files:
-            raise DataError(f"{path}: cannot open: expected {part_path(path, 1).name}, got no file")
-        await_writer(files[-1])
+        wait_for_writer(path)
+        files = find_files(path)
     except OSError as error:
         raise DataError(f"{path}: cannot open: {error.strerror}") from error
     tail = find_resume_offset(files[-1])

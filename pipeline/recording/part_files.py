@@ -1,4 +1,4 @@
-"""Files of a rotated recording: ``run-0001.arrows`` and so on for ``run.arrows``.
+"""Files of a rotated recording: ``run.arrows``, ``run-0002.arrows`` and so on.
 
 A file belongs to a rotated recording if the metadata of its schema says so, not by its name alone.
 """
@@ -17,25 +17,28 @@ from sluice.pipeline.core.errors import DataError
 
 from .lock import await_writer
 from .metadata import BOR, FilePart, part_of
+from .record_file import has_cut_head
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{4,})", re.DOTALL)
 _SUFFIXES = (".arrows", ".arrow")
 
 
 def part_path(path: Path, number: int) -> Path:
-    """Return the path of one file of a rotated recording.
+    """Return the path of one file of a rotated recording; the first has the recording's name.
 
     Examples
     --------
+    >>> part_path(Path("run-000007.arrows"), 1).name
+    'run-000007.arrows'
     >>> part_path(Path("run-000007.arrows"), 3).name
     'run-000007-0003.arrows'
     """
-    return path.with_name(f"{path.stem}-{number:04d}{path.suffix}")
+    return path if number == 1 else path.with_name(f"{path.stem}-{number:04d}{path.suffix}")
 
 
 def find_parts(path: Path) -> dict[int, Path]:
-    """Return the existing files of the rotated recording `path`, by number, in order."""
-    found = {}
+    """Return the existing files of the recording `path`, by number, in order."""
+    found = {1: path} if path.is_file() else {}
     for file in path.parent.glob(f"{escape(path.stem)}-*{escape(path.suffix)}"):
         named = parse_part_name(file)
         if named is not None and named[0] == path and _may_be_part(file, named[1]):
@@ -44,7 +47,13 @@ def find_parts(path: Path) -> dict[int, Path]:
 
 
 def require_complete(parts: dict[int, Path], path: Path) -> list[Path]:
-    """Return the files in order; DataError if one before the last is missing."""
+    """Return the files in order, without a last one that ends within its schema.
+
+    Raises
+    ------
+    DataError
+        If a file before the last is missing.
+    """
     for expected, (number, file) in enumerate(parts.items(), 1):
         if number != expected:
             after = f" after {parts[expected - 1].name}" if expected > 1 else ""
@@ -53,7 +62,8 @@ def require_complete(parts: dict[int, Path], path: Path) -> list[Path]:
                 f"got {file.name}",
                 hint="put it back; each file can be read alone, under its own name",
             )
-    return list(parts.values())
+    files = list(parts.values())
+    return files[:-1] if len(files) > 1 and has_cut_head(files[-1], files[-2]) else files
 
 
 def find_files(path: Path) -> list[Path]:
@@ -62,9 +72,8 @@ def find_files(path: Path) -> list[Path]:
     Parameters
     ----------
     path
-        Path of a file. The first file of a rotated recording, or its name without a number, stands
-        for all its files; any other of its files for that file alone. A folder or pattern stands
-        for the one recording that it contains.
+        Path of a file. The first file of a rotated recording stands for all its files, any other
+        for that file alone. A folder or pattern stands for the one recording that it contains.
 
     Raises
     ------
@@ -74,22 +83,19 @@ def find_files(path: Path) -> list[Path]:
     if path.is_dir():
         return _only(path, (file for file in path.iterdir() if file.suffix in _SUFFIXES))
     if path.is_file():
-        named = parse_part_name(path)
-        if named is None or named[1] != 1 or not _may_be_part(path, 1):
-            return [path]
-        return require_complete(find_parts(named[0]), named[0])
+        return require_complete(find_parts(path), path) if _may_be_part(path, 1) else [path]
     if path.exists():  # a pipe can be read only once
         return [path]
     if has_magic(str(path)):
         return _only(path, map(Path, glob(str(path))))
     parts = find_parts(path)
     if not parts:
-        raise DataError(f"{path}: cannot open: no such file, and no rotated recording of this name")
+        raise DataError(f"{path}: cannot open: no such file")
     return require_complete(parts, path)
 
 
 def wait_for_writer(path: Path) -> dict[int, Path]:
-    """Return the files of a rotated recording once no process writes it; OSError if one does."""
+    """Return the files of a recording once no process writes it; OSError if one does."""
     while parts := find_parts(path):
         await_writer(parts[max(parts)])
         if find_parts(path) == parts:  # else the writer began another file meanwhile
@@ -98,10 +104,10 @@ def wait_for_writer(path: Path) -> dict[int, Path]:
 
 
 def remove_parts(path: Path) -> None:
-    """Remove the files of an earlier recording of the same name that no process writes."""
+    """Remove all files but the first of an earlier recording that no process writes."""
     for number, file in reversed(wait_for_writer(path).items()):
         with suppress(DataError):  # an unreadable file may not be a recording
-            if (part := _read_part(file)) is not None and part.number == number:
+            if number > 1 and (part := _read_part(file)) is not None and part.number == number:
                 file.unlink()
 
 
@@ -118,13 +124,12 @@ def _only(path: Path, files: Iterable[Path]) -> list[Path]:
     """Return the files of the one recording among `files`."""
     found: dict[Path, dict[int, Path]] = {}
     for file in sorted(files):
-        part, named = _read_part(file), parse_part_name(file)
-        if part is not None and named is not None and part.number == named[1]:
-            found.setdefault(named[0], {})[part.number] = file
-        else:
-            found[file] = {1: file}
+        recording, number = parse_part_name(file) or (file, 1)
+        if number > 1 and not _may_be_part(file, number):
+            recording, number = file, 1
+        found.setdefault(recording, {})[number] = file
     if len(found) != 1:
-        names = ", ".join(recording.name for recording in found) or "none"
+        names = ", ".join(sorted(recording.name for recording in found)) or "none"
         raise DataError(
             f"{path}: expected the files of one recording, got {names}",
             hint="name one file, or the first of a rotated recording" if found else None,
@@ -134,7 +139,7 @@ def _only(path: Path, files: Iterable[Path]) -> list[Path]:
 
 
 def parse_part_name(file: Path) -> tuple[Path, int] | None:
-    """Return recording and number from the name of a file; None if the name has no number."""
+    """Return recording and number from the name of a file after the first; None for others."""
     match = _NUMBERED.fullmatch(file.stem)
     if match is None or part_path(Path(match["stem"]), int(match["number"])).name != file.stem:
         return None

@@ -215,7 +215,8 @@ class Recording:
         next_file = (self.eor or {}).get(CONTINUED)
         if next_file is not None and self._has_all_before():
             self._note_damage(
-                f"{self.file}: cut short: expected to continue in {next_file}, which is missing"
+                f"{self.file}: cut short: expected to continue in {next_file}, which is missing "
+                "or ends within its schema"
             )
 
     def close(self) -> None:

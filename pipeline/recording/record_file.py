@@ -31,6 +31,8 @@ _PREFIX = struct.Struct("<4sI")
 _CONTINUATION = b"\xff\xff\xff\xff"
 #: Bytes that are searched for places at once, and longest text of a place.
 _CHUNK_BYTES, _PLACE_BYTES = 4 << 20, 40
+#: Maximum size, bytes, by which the schemas of two files of a recording differ: by their numbers.
+_MAX_HEAD_DIFFERENCE = 64
 #: Largest metadata of a message, bytes: a commit record and what Arrow writes.
 _MAX_METADATA_BYTES = 1 << 26
 
@@ -178,3 +180,27 @@ class RecordFile:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+
+
+def has_cut_head(file: Path, before: Path) -> bool:
+    """Whether a file ends within its schema, so that it holds no data.
+
+    Parameters
+    ----------
+    file, before
+        Paths of two successive files of a recording.
+
+    Raises
+    ------
+    DataError
+        If it does, and the file before it is unreadable.
+    """
+    with file.open("rb") as opened:
+        prefix, size = opened.read(_PREFIX.size), os.fstat(opened.fileno()).st_size
+    if not _CONTINUATION.startswith(prefix[:4]):
+        return False
+    if len(prefix) == _PREFIX.size and size >= _PREFIX.size + _PREFIX.unpack(prefix)[1]:
+        return False
+    # A changed length would make a file with data look like one without.
+    with RecordFile(before) as complete:
+        return size < complete.head_bytes + _MAX_HEAD_DIFFERENCE

@@ -15,7 +15,7 @@ from sluice.pipeline.core.schema import Schema
 
 from .flusher import flush_folder
 from .metadata import CONTINUED, FilePart, Info
-from .part_files import find_parts, part_path, remove_parts
+from .part_files import find_parts, part_path, remove_parts, require_complete
 from .tail import ResumeOffset
 from .writer import Compression, RecordingWriter
 
@@ -48,7 +48,7 @@ class RotatingWriter:
     Parameters
     ----------
     path
-        Path without a number. Files of an earlier recording of this name are removed.
+        Path of the first file. Files of an earlier recording of this name are removed.
     schema, bor, compression
         Columns, begin-of-run record and compression of each file.
     rotation
@@ -77,16 +77,19 @@ class RotatingWriter:
         compression: Compression = "zstd",
         tail: ResumeOffset | None = None,
     ) -> None:
-        self._name = path
-        self.path = part_path(path, 1)
+        self.path = path
         self._contents = schema, bor, compression
         self._rotation = rotation
         part = tail.part if tail and tail.part else FilePart(1, 0)
         if tail is None:
             remove_parts(path)
-        before = (file for number, file in find_parts(path).items() if number < part.number)
+        parts = find_parts(path)
+        before = (file for number, file in parts.items() if number < part.number)
         self._closed_bytes = sum(file.stat().st_size for file in before)
+        cut = set(parts.values()).difference(require_complete(parts, path)) if tail else ()
         self._writer = self._open_writer(part, part_path(path, part.number), tail)
+        for file in cut:
+            file.unlink()
         flush_folder(self.path)
         self._begin(part)
 
@@ -133,7 +136,7 @@ class RotatingWriter:
     def _rotate(self) -> None:
         """Begin the next file, then end this one; if the disk is full, neither happens."""
         following = FilePart(self._part.number + 1, self.events)
-        path = part_path(self._name, following.number)
+        path = part_path(self.path, following.number)
         if os.path.lexists(path):
             raise RunError(
                 f"{path}: exists already, and nothing is replaced unasked",

@@ -22,9 +22,9 @@ from sluice.pipeline.recording import (
     ResumeOffset,
     RotatingWriter,
     Rotation,
+    find_files,
     find_parts,
     flush_folder,
-    part_path,
 )
 
 from .base import MAX_GROUP_DELAY_S, Keep
@@ -48,7 +48,7 @@ class RecordingSink:
         #: Longest time that a full disk pauses the run before it ends. A duration.
         full_timeout: str = "10 min"
         #: Size at which a new file is begun, bytes; 0 for never.
-        rotate_bytes: Annotated[int, Meta(ge=0)] = 0
+        rotate_bytes: Annotated[int, Meta(ge=0)] = 4 << 30
         #: Time after which a new file is begun. A duration, or ``never``.
         rotate_after: str = NEVER
         #: Time between flushes to the disk. A duration, or ``never`` to flush at a file's end only.
@@ -86,8 +86,7 @@ class RecordingSink:
         offset: ResumeOffset | None = None
         commits: list[CommitRecord] = []
         if since is not None:
-            files = list(find_parts(path).values()) if self._rotation else []
-            offset, commits = find_commits(files or [path], since)
+            offset, commits = find_commits(find_files(path), since)
         self._writer = self._open_writer(path, schema, bor, offset)
         if self._fsync_s < math.inf:
             self._flusher = Flusher(self._fsync_s)
@@ -96,9 +95,7 @@ class RecordingSink:
     def files(self, run: int) -> list[Path]:
         """Return the first file of the recording of a run, then what else exists of it."""
         path = Path(self._template.format(run=run))
-        if not self._rotation:
-            return [path]
-        return list(dict.fromkeys((part_path(path, 1), *find_parts(path).values())))
+        return list(dict.fromkeys((path, *find_parts(path).values())))
 
     def resume_point(self, run: int | None) -> ResumePoint:
         """Return the resume point of the run whose recording the path names."""
@@ -108,7 +105,7 @@ class RecordingSink:
                 f"sink {self.name!r}: expected the number of the run to resume, got none",
                 hint=f"the path {self._template!r} depends on it: add --run NUMBER",
             )
-        return read_resume_point(path, rotated=bool(self._rotation))
+        return read_resume_point(path)
 
     def write(self, batch: EventBatch, commit: CommitRecord) -> None:
         """Append the kept events and their commit record."""
@@ -150,13 +147,18 @@ class RecordingSink:
     def _open_writer(
         self, path: Path, schema: Schema, bor: dict[str, Any], offset: ResumeOffset | None
     ) -> RecordingWriter | RotatingWriter:
-        if self._rotation:
+        if self._rotation and _can_rotate(path, offset):
             return RotatingWriter(
                 path, schema, bor, self._rotation, compression=self._compression, tail=offset
             )
         writer = RecordingWriter(path, schema, bor, compression=self._compression, tail=offset)
         flush_folder(path)
         return writer
+
+
+def _can_rotate(path: Path, offset: ResumeOffset | None) -> bool:
+    """Whether other files may follow: not after a device, or a recording begun without rotation."""
+    return not path.is_char_device() and (offset is None or offset.part is not None)
 
 
 def _seconds(duration: str, where: str) -> float:

@@ -67,7 +67,7 @@ def _is_of_a_plugin(own: ComponentConfig) -> bool:
 def _source_name(path: Path, own: str) -> str:
     """Return the source of a file; the graph's own where the content does not show it."""
     file = _first_file(path)
-    if file is None:  # a pipe, a folder, or a rotated recording, whose files have numbers
+    if file is None:  # a pipe, a folder, or none
         return own if own in _TABLES and not path.exists() else "recording"
     found = detect_format(file)
     if found == "arrow" and own == "recording":

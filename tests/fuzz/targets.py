@@ -102,7 +102,7 @@ def part(data: bytes) -> None:
     first, second = _parts()
     folder = _FOLDER / "parts"
     folder.mkdir(exist_ok=True)
-    (folder / "run-0001.arrows").write_bytes(first)
+    (folder / "run.arrows").write_bytes(first)
     (folder / "run-0002.arrows").write_bytes(data)
     for path in (folder / "run.arrows", folder, folder / "run-0002.arrows"):
         try:

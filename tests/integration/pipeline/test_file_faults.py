@@ -44,7 +44,7 @@ def contents(files):
 
 
 def recording(folder):
-    return list(find_parts(folder / "o.arrows").values()) or [folder / "o.arrows"]
+    return list(find_parts(folder / "o.arrows").values())
 
 
 def case(engine, error, stride, *, rotated=False):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tomli_w
 
+from sluice.pipeline.journal.recorded_run import RecordedRun
 from sluice.pipeline.recording import Recording
+from sluice.pipeline.sinks.recording import RecordingSink
 
 COLUMNS = ["event_id", "packed", "score", "decision", "batch_seq", "epoch"]
 SINK = {
@@ -99,7 +101,7 @@ def test_swapped_killed_and_resumed(
     assert result["models"]["tag"]["name"] == MINE
     (swap,) = result["swaps"]
     assert (swap["epoch"], swap["stage"], swap["from"]["name"]) == (1, "tag", "wafer-tagger")
-    parts = sorted(tmp_path.glob("o-*.arrows"))
+    parts = [out, *sorted(tmp_path.glob("o-*.arrows"))]
     assert len(parts) == result["output"]["files"] > 5
     assert result["output"]["path"] == str(parts[0])
     assert result["output"]["events"] == 20_000
@@ -122,6 +124,37 @@ def test_swapped_killed_and_resumed(
     assert rows["score"][:first].tobytes() != other[:first].tobytes()
 
 
+def test_rotated_files_hold_what_one_file_holds(sluice, make_graph, wafers, tmp_path):
+    """The first has the name of the recording and stands for all, also for a replay of it."""
+    assert RecordingSink.Options(columns=()).rotate_bytes == 4 << 30  # not only if asked for
+    runs = {}
+    for name, size in (("one", 0), ("many", 60_000)):
+        graph = make_graph(name, sink={**SINK, "rotate_bytes": size}, graph={"batch_events": 500})
+        runs[name] = tmp_path / f"{name}.arrows"
+        arguments = ("--graph", graph, "--engine", "inline", "--out", runs[name])
+        done = sluice("replay", wafers, *arguments)
+        assert done.code == 0, done
+    files = sorted(file.name for file in tmp_path.glob("*.arrows"))
+    assert files == [
+        *(f"many-{n:04d}.arrows" for n in range(2, len(files))),
+        "many.arrows",
+        "one.arrows",
+    ]
+    assert len(files) > 5
+    one, many = (list(RecordedRun(path).batches()) for path in runs.values())
+    assert len(one) == len(many) == 40
+    for (record, events), (other_record, other_events) in zip(one, many, strict=True):
+        assert [record[name] for name in ("seq", "events")] == [
+            other_record[name] for name in ("seq", "events")
+        ]
+        for column in COLUMNS:
+            assert events[column].tobytes() == other_events[column].tobytes(), column
+    compared = sluice("replay", wafers, "--graph", graph, "--same-batches", runs["many"], "--json")
+    assert compared.code == 0, compared
+    comparison = json.loads(compared.out)["output"]["comparison"]
+    assert (comparison["events"], comparison["same"]) == (20_000, True)
+
+
 @pytest.mark.long
 def test_files_are_replayed_as_one_recording_and_not_written_over(
     sluice, make_graph, wafers, tmp_path, load_report
@@ -134,7 +167,7 @@ def test_files_are_replayed_as_one_recording_and_not_written_over(
     assert done.code == 0, done
     assert len(list(folder.glob("w-*.arrows"))) > 5
     report = tmp_path / "r.json"
-    for name in (folder, folder / "w.arrows", folder / "w-*.arrows", folder / "w-0001.arrows"):
+    for name in (folder, folder / "w.arrows", folder / "w*.arrows"):
         again = sluice("replay", name, "--graph", "hgcal", "--engine", "inline", "--report", report)
         assert again.code == 0, again
         assert load_report(report)["events"]["offered"] == 20_000

@@ -23,7 +23,9 @@ from sluice.pipeline.recording import (
     RecordingWriter,
     RotatingWriter,
     Rotation,
+    find_files,
     find_parts,
+    find_resume_offset,
     part_path,
 )
 from sluice.pipeline.recording import rotation as rotating
@@ -58,7 +60,7 @@ def begin(folder, rotation=EVERY, bor=BOR, compression="none"):
 def go_on(folder, stop, rotation=EVERY):
     """Go on with a recording as a sink does, and end it; return from which batch on."""
     path = folder / "run.arrows"
-    tail, commits = find_commits(list(find_parts(path).values()), 0)
+    tail, commits = find_commits(find_files(path), 0)
     first = commits[-1].next if commits else 0
     writer = RotatingWriter(path, SCHEMA, BOR, rotation, compression="none", tail=tail)
     write(writer, first, stop)
@@ -94,7 +96,7 @@ def assert_whole(folder, batches):
     assert sizes == sum(f.stat().st_size for f in find_parts(folder / "run.arrows").values())
 
 
-@pytest.mark.parametrize("name", ["run.arrows", "run-0001.arrows", "", "run-*.arrows", "r*"])
+@pytest.mark.parametrize("name", ["run.arrows", "", "run*.arrows", "r*"])
 def test_any_name_of_it_reads_all_parts(five, name):
     ids, damage, eor = read(five / name)
     assert ids == list(range(500))
@@ -127,18 +129,18 @@ def test_the_source_reads_all_parts(five):
     assert source.corruption is None
 
 
-@pytest.mark.parametrize("name", ["run.arrows", "run-0001.arrows", ""])
+@pytest.mark.parametrize("name", ["run.arrows", ""])
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_missing_part_is_named(five, name, number):
     part_path(five / "run.arrows", number).unlink()
     said = (
         f"run.arrows: a file is missing: expected run-000{number}.arrows after "
-        f"run-000{number - 1}.arrows, got run-000{number + 1}.arrows"
+        f"{part_path(five / 'run.arrows', number - 1).name}, got run-000{number + 1}.arrows"
     )
     with pytest.raises(DataError, match=said):
         Recording(five / name)
     with pytest.raises(DataError, match=said):
-        read_resume_point(five / "run.arrows", rotated=True)
+        read_resume_point(five / "run.arrows")
 
 
 def test_a_missing_first_or_last_part_is_named(five):
@@ -147,7 +149,7 @@ def test_a_missing_first_or_last_part_is_named(five):
     assert ids == list(range(400))
     assert "run-0004.arrows: cut short: expected to continue in run-0005.arrows" in damage
     part_path(five / "run.arrows", 1).unlink()
-    with pytest.raises(DataError, match=r"expected run-0001\.arrows, got run-0002\.arrows"):
+    with pytest.raises(DataError, match=r"expected run\.arrows, got run-0002\.arrows"):
         Recording(five / "run.arrows")
 
 
@@ -165,7 +167,7 @@ def test_a_folder_of_two_recordings_says_which(five):
     RecordingWriter(five / "more.arrows", SCHEMA).close()
     with pytest.raises(DataError, match=r"of one recording, got more\.arrows, run\.arrows"):
         Recording(five)
-    assert read(five / "run-*")[1] is None
+    assert read(five / "run*")[1] is None
 
 
 def test_names_alone_make_no_parts(tmp_path):
@@ -176,6 +178,9 @@ def test_names_alone_make_no_parts(tmp_path):
     assert read(path)[0] == list(range(100))
     with pytest.raises(DataError, match=r"run\.arrows: cannot open"):
         Recording(tmp_path / "run.arrows")
+    with RecordingWriter(tmp_path / "run.arrows", SCHEMA) as writer:
+        writer.write(batch_of(1))
+    assert read(tmp_path / "run.arrows")[0] == list(range(100, 200))
     begin(tmp_path).close()
     assert path.exists()
     assert read(tmp_path / "run.arrows")[:2] == ([], None)
@@ -227,6 +232,11 @@ def test_an_empty_part_gets_no_successor(tmp_path):
     assert_whole(tmp_path, 1)
 
 
+def head_bytes(content):
+    """Return the size of the schema with which a file begins."""
+    return 8 + int.from_bytes(content[4:8], "little")
+
+
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 6))
 def test_the_last_part_cut_anywhere_is_gone_on_with(tmp_path_factory, where, last):
     """Continue like a sink that was killed while it wrote, or between two files."""
@@ -236,10 +246,48 @@ def test_the_last_part_cut_anywhere_is_gone_on_with(tmp_path_factory, where, las
     writer.close({"run": 7})
     path = part_path(folder / "run.arrows", last)
     content = path.read_bytes()
-    head = 8 + int.from_bytes(content[4:8], "little")
-    path.write_bytes(content[: max(head, int(where * len(content)))])
+    # Without the begin-of-run record in the only file there is no run to go on with.
+    path.write_bytes(content[: max(head_bytes(content) * (last == 1), int(where * len(content)))])
     assert go_on(folder, 8) in (last - 1, last)
     assert_whole(folder, 8)
+
+
+def test_a_part_cut_at_any_byte_of_its_schema_and_first_batch_is_gone_on_with(tmp_path):
+    writer = begin(tmp_path)
+    write(writer, 0, 2)
+    writer.close({"run": 7})
+    first, cut = find_parts(tmp_path / "run.arrows").values()
+    before, content = first.read_bytes(), cut.read_bytes()
+    head, first_batch_end = head_bytes(content), find_resume_offset(cut).end
+    for size in range(first_batch_end + 1):
+        cut.write_bytes(content[:size])
+        assert find_files(first) == ([first] if size < head else [first, cut])
+        if size % 200 == 0 or size in (head, first_batch_end):
+            kept = 1 + (size == first_batch_end)
+            assert (read(first)[0], read(first)[1] is None) == (list(range(100 * kept)), False)
+            assert read_resume_point(first).commit.next == kept
+            assert go_on(tmp_path, 2) == kept
+            assert_whole(tmp_path, 2)
+            first.write_bytes(before)
+
+
+@pytest.mark.parametrize("place", [2, 6, 7, "begin of run"])
+def test_a_part_with_data_whose_schema_has_changed_is_not_taken_as_cut(five, place):
+    path = part_path(five / "run.arrows", 5)
+    content = bytearray(path.read_bytes())
+    content[content.index(b'{"run"') + 3 if place == "begin of run" else place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"run-0005\.arrows: cannot continue"):
+        read_resume_point(five / "run.arrows")
+    assert path.read_bytes() == content
+
+
+def test_the_only_part_cut_in_its_schema_is_no_run(tmp_path):
+    path = tmp_path / "run.arrows"
+    for size in (0, 3, 200):
+        path.write_bytes(b"\xff\xff\xff\xff\0\1\0\0".ljust(size, b"x")[:size])
+        with pytest.raises(DataError, match="cannot continue"):
+            read_resume_point(path)
 
 
 class Killed(BaseException):
@@ -267,7 +315,7 @@ def test_killed_at_each_step_to_a_new_part(tmp_path, monkeypatch, step):
         with pytest.raises(Killed):
             write(writer, 3, 4)
     writer.close_incomplete()
-    point = read_resume_point(tmp_path / "run.arrows", rotated=True)
+    point = read_resume_point(tmp_path / "run.arrows")
     assert point.commit.next == 3
     assert point.bor == BOR
     ids, damage, _ = read(tmp_path / "run.arrows")
@@ -340,10 +388,10 @@ def test_commits_are_looked_for_across_parts(five):
 
 
 def test_an_ended_recording_is_resumed_at_its_end(five):
-    point = read_resume_point(five / "run.arrows", rotated=True)
+    point = read_resume_point(five / "run.arrows")
     assert (point.bor["run"], point.commit.next) == (7, 5)
-    with pytest.raises(DataError, match=r"expected none-0001\.arrows, got no file"):
-        read_resume_point(five / "none.arrows", rotated=True)
+    with pytest.raises(DataError, match=r"none\.arrows: cannot open"):
+        read_resume_point(five / "none.arrows")
 
 
 def test_a_foreign_file_in_the_place_of_the_next_is_not_replaced(tmp_path):

@@ -118,7 +118,7 @@ def test_every_file_of_a_rotated_recording_counts(tmp_path):
         outputs(tmp_path, force=True, **rotated).claim(RunNumbers(tmp_path / "state"), None)
     (tmp_path / "o-0002.arrows").unlink()
     outputs(tmp_path, **rotated).claim(RunNumbers(tmp_path / "state"), None)
-    assert (tmp_path / "o-0001.arrows").read_bytes() == b""
+    assert (tmp_path / "o.arrows").read_bytes() == b""
     assert (tmp_path / "o-0003.arrows").read_bytes() == before
 
 
