@@ -12,7 +12,7 @@ from sluice.pipeline.core.schema import T_INGEST, Schema
 from sluice.pipeline.sources.rebatching import Rebatcher
 from sluice.pipeline.transport.codec import record_dtype
 
-#: Maximum size of the waiting messages, bytes; when it is reached, events are shed.
+#: Maximum size of the waiting events, bytes; when it is reached, events are shed.
 _MAX_BYTES = 1 << 30
 
 
@@ -24,8 +24,9 @@ class RecordBacklog:
     record
         Columns of a record.
     max_events
-        Number of events that may wait before others are shed. The block has memory for twice as
-        many: for events that must not be shed, and so that records are rarely moved to the front.
+        Number of events that may wait before others are shed; fewer, if these have 1 GiB. The block
+        has memory for twice as many: for events that must not be shed, and so that records are
+        rarely moved to the front.
 
     Attributes
     ----------
@@ -39,9 +40,10 @@ class RecordBacklog:
 
     def __init__(self, record: Schema, max_events: int) -> None:
         self._names = record.names
-        self._max_events, self.capacity = max_events, 2 * max_events
         dtype = record_dtype(record)
         self._size = dtype.itemsize
+        self._max_events = min(max_events, max(1, _MAX_BYTES // self._size))
+        self.capacity = 2 * self._max_events
         self._records = np.empty(self.capacity, dtype)
         self.block = self._records.view(np.uint8)
         self._bytes = self.block.data
@@ -52,6 +54,11 @@ class RecordBacklog:
     def free_events(self) -> int:
         """Number of events that can be added before others are shed."""
         return max(0, self._max_events - self.events)
+
+    @property
+    def fill(self) -> float:
+        """Fill level: from 1 on events are shed."""
+        return self.events / self._max_events
 
     @property
     def oldest_ns(self) -> int:
@@ -129,6 +136,11 @@ class RaggedBacklog:
     def free_events(self) -> int:
         """Number of events that can be added before others are shed; 0 at the limit in bytes."""
         return 0 if self._bytes >= _MAX_BYTES else max(0, self._max_events - self.events)
+
+    @property
+    def fill(self) -> float:
+        """Fill level, by events or by bytes, whichever is higher: from 1 on events are shed."""
+        return max(self.events / self._max_events, self._bytes / _MAX_BYTES)
 
     @property
     def oldest_ns(self) -> int:

@@ -45,8 +45,8 @@ _LAST_CALL_S = 1.0
 _HIGH, _LOW = 0.75, 0.25
 _ERROR = "protocol-error"
 _ERRORS = "{count:,} protocol errors of front ends, the latest of {peer!r}: {reason}"
-#: Maximum number of messages in ZeroMQ's queues of one front end.
-_QUEUE = 1000
+#: Maximum number of messages, and of bytes, in ZeroMQ's receive queue of one front end.
+_QUEUE, _QUEUE_BYTES = 1000, 256 << 20
 
 
 class LiveSource:
@@ -82,7 +82,6 @@ class LiveSource:
         self.schema = self._record.merge((T_INGEST,))
         self._listen = options.listen
         self._security = options.security
-        self._max_waiting = options.backlog
         self._stopped = self._busy = False
         self._share, self._salt = 0.0, 0
         self.corruption: str | None = None
@@ -92,7 +91,8 @@ class LiveSource:
         self._losses = Losses()
         self._refused = 0
         self._front_ends = FrontEnds(options.front_ends)
-        self._limits = Limits(options.message_bytes, _QUEUE)
+        queue = max(2, min(_QUEUE, _QUEUE_BYTES // options.message_bytes))
+        self._limits = Limits(options.message_bytes, queue)
         self._record_type = RecordType(self._record)
         self._backlog: RecordBacklog | RaggedBacklog
         #: One of the two is the backlog, the other None: ragged columns are not sent as records.
@@ -277,7 +277,7 @@ class LiveSource:
 
     def _update_busy(self) -> None:
         """Ask the front ends to pause when the backlog is nearly full, and later to go on."""
-        busy = self._backlog.events > (_LOW if self._busy else _HIGH) * self._max_waiting
+        busy = self._backlog.fill > (_LOW if self._busy else _HIGH)
         if busy != self._busy and self.socket is not None:
             self._busy = busy
             self._front_ends.set_busy(self.socket, busy=busy)
