@@ -87,7 +87,8 @@ def find_files(path: Path) -> list[Path]:
     if path.exists():  # a pipe can be read only once
         return [path]
     if has_magic(str(path)):
-        return _only(path, map(Path, glob(str(path))))
+        found = map(Path, glob(str(path), recursive=True))
+        return _only(path, (file for file in found if file.is_file()))
     parts = find_parts(path)
     if not parts:
         raise DataError(f"{path}: cannot open: no such file")

@@ -59,8 +59,8 @@ def _files_of(text: str) -> Iterator[Path]:
         return
     path = Path(text)
     with suppress(OSError, ValueError):  # too long for a path
-        found = [Path(name) for name in glob(text)] if has_magic(text) else []
-        for file in [path, *found]:
+        found = glob(text, recursive=True) if has_magic(text) else []
+        for file in [path, *map(Path, found)]:
             yield from file.iterdir() if file.is_dir() else [file]
         yield from find_parts(path).values()
 

@@ -152,3 +152,19 @@ def test_an_earlier_run_is_replaced_only_when_asked(folder):
     text, _ = refusal("--out", "r.json", "--force")
     assert "r.json: expected a recording to replace" in text
     assert contents(folder) == again
+
+
+@pytest.mark.parametrize("pattern", ["w*.arrows", "deep/**/w*.arrows", "deep/*/*/w.arrow[s]"])
+def test_what_a_pattern_of_the_source_matches_is_no_output(folder, pattern):
+    """A pattern stands for the files that the source would read, folders below included."""
+    below = Path("deep/below/this")
+    below.mkdir(parents=True)
+    shutil.copy("w.arrows", below / "w.arrows")
+    target = Path("w.arrows") if pattern == "w*.arrows" else below / "w.arrows"
+    content = target.read_bytes()
+    for force in ([], ["--force"]):
+        with pytest.raises(SluiceError, match="which the run reads") as refused:
+            app(["replay", pattern, "--graph", "g.toml", "--out", str(target), *force],
+                standalone_mode=False)  # fmt: skip
+        assert refused.value.exit_code == 2
+    assert target.read_bytes() == content
