@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.output_files import CreatedFile
 from sluice.pipeline.graph.graph import Graph
@@ -107,6 +109,22 @@ class RunContext:
         return {"run": now.run, "ledger": now.events, "closed": now.closed, "swaps": swaps}
 
 
+class SinkReport(Struct, frozen=True):
+    """What the sink has done in a run, in its own count.
+
+    Attributes
+    ----------
+    output
+        The report's ``output``; empty if it is not known.
+    committed
+        Number of events by `Outcome` in all batches that the sink committed; None if it is not
+        known, as by a sink without a journal that was restarted.
+    """
+
+    output: dict[str, Any] = {}
+    committed: list[int] | None = None
+
+
 class Engine(Protocol):
     """Runs the graph of a `RunContext`; constructed as ``Engine(context)``."""
 
@@ -128,5 +146,5 @@ class Engine(Protocol):
             If the run cannot continue; every event is still accounted.
         """
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> SinkReport:
         """Close the sink with the end-of-run record, free all resources, return its report."""

@@ -79,6 +79,11 @@ class GroupCommit:
         """Number of the batch to be added next."""
         return self._journal.next + len(self._results)
 
+    @property
+    def committed(self) -> list[int]:
+        """Number of events by `Outcome` in all batches of the journal, also of earlier attempts."""
+        return self._journal.counts
+
     def add(self, result: BatchResult, now_s: float) -> None:
         """Add the result of batch `next`; OSError if a closed group could not be written."""
         events, summary_bytes = result.kept.events, len(result.summary)

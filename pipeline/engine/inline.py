@@ -6,7 +6,6 @@ import gc
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from sluice.pipeline.run.ledger import RunTime
 from sluice.pipeline.transport.batch_summary import pack_summary, unpack_summaries
 from sluice.pipeline.transport.poller import Poller
 
-from .base import RunContext
+from .base import RunContext, SinkReport
 from .batch_reader import BatchReader
 from .group_commit import GroupCommit
 from .model_epochs import ModelEpochs
@@ -121,7 +120,7 @@ class InlineEngine:
         more_s = self._context.source.available().next_in_s
         return _WAIT_S if self._context.control.paused else min(_WAIT_S, more_s)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> SinkReport:
         """Close the sink and the stages."""
         if self._preload is not None:
             self._preload.wait()
@@ -129,7 +128,7 @@ class InlineEngine:
         gc.unfreeze()  # the objects of this run can be collected now
         eor = None if self._failure else self._context.eor()
         self._write(lambda: self._context.sink.close(eor), lambda: self._context.sink.close(eor))
-        return self._context.sink.describe()
+        return SinkReport(self._context.sink.describe(), self._committer.committed)
 
     def _advance_swap(self, seq: int) -> None:
         """Load the model of the next requested swap; once ready, it begins with batch `seq`."""

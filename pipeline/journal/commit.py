@@ -194,6 +194,11 @@ class Journal:
         self._epoch, self._models = last.epoch, dict(last.models)
         self._registered: dict[int, ModelSwapRecord] = {}
 
+    @property
+    def counts(self) -> list[int]:
+        """Number of events by `Outcome`, over all batches so far."""
+        return [int(events) for events in self._counts]
+
     def register_swap(self, swap: ModelSwapRecord) -> None:
         """Keep a model swap for the first batch of its epoch."""
         self._registered[swap.epoch] = swap

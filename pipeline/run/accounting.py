@@ -52,8 +52,8 @@ class RunAccounting:
     """
 
     __slots__ = (
-        "_bands", "_blocks", "_clock", "_ended", "_graph", "_in_flight", "_ladder", "_latency",
-        "_latency_max_ns", "_latency_sum_ns", "_ledger", "_lock", "_models", "_paths",
+        "_agrees", "_bands", "_blocks", "_clock", "_ended", "_graph", "_in_flight", "_ladder",
+        "_latency", "_latency_max_ns", "_latency_sum_ns", "_ledger", "_lock", "_models", "_paths",
         "_protocol_errors", "_quarantine", "_refused_connections", "_remote_workers", "_restarts",
         "_resumed", "_run", "_swaps",
     )  # fmt: skip
@@ -75,7 +75,7 @@ class RunAccounting:
         self._protocol_errors = self._refused_connections = self._remote_workers = 0
         self._clock = "CLOCK_MONOTONIC"
         self._in_flight = 0
-        self._ended = False
+        self._ended, self._agrees = False, True
         self._resumed: CommitRecord | None = None
         self._lock = threading.Lock()
 
@@ -100,10 +100,18 @@ class RunAccounting:
         with self._lock:
             self._ledger.start(now_ns)
 
-    def end(self) -> None:
-        """Note that the run has ended: from now on its numbers have to add up."""
+    def stop(self, now_ns: int) -> None:
+        """End the run's time at `now_ns`, CLOCK_MONOTONIC."""
         with self._lock:
-            self._ended = True
+            self._ledger.stop(now_ns)
+
+    def end(self, *, agrees: bool = True) -> None:
+        """Note that the run has ended; without `agrees` others have counted otherwise.
+
+        From now on its numbers have to add up, and those of others have to agree.
+        """
+        with self._lock:
+            self._ended, self._agrees = True, self._agrees and agrees
 
     def enter_state(self, state: RunTime, now_ns: int) -> None:
         """Count the time since the last call in its state and go to `state`."""
@@ -246,7 +254,7 @@ class RunAccounting:
                 run=self._run,
                 events=ledger.events(),
                 ended=self._ended,
-                closed=ledger.closed,
+                closed=ledger.closed and self._agrees,
                 seconds=ledger.seconds(),
                 resumed_events=resumed.events if resumed else None,
                 resumed_batches=resumed.next if resumed else None,

@@ -65,6 +65,10 @@ class Ledger:
         self._since_ns = now_ns
         self._state = state
 
+    def stop(self, now_ns: int) -> None:
+        """Count the time since the last call in its state: the run's time ends at `now_ns`."""
+        self.enter_state(self._state, now_ns)
+
     @property
     def settled(self) -> int:
         """Number of events that have an outcome."""
@@ -72,16 +76,17 @@ class Ledger:
 
     @property
     def wall_ns(self) -> int:
-        """Time from the start to the last `enter_state`, ns."""
+        """Time from the start to the last `enter_state` or `stop`, ns."""
         return self._since_ns - self._start_ns
 
     @property
     def closed(self) -> bool:
-        """Whether every event offered has an outcome, none is open, and the time adds up."""
+        """Whether every event has an outcome, none is open, and the time adds up."""
         return (
             self.offered == self.settled
             and self.counts[Outcome.OPEN] == 0
             and sum(self._spent_ns.values()) == self.wall_ns
+            and min(self._spent_ns.values()) >= 0
         )
 
     def events(self) -> dict[str, int]:

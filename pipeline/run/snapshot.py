@@ -61,7 +61,8 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     ended
         Whether the run has ended; until then its numbers need not add up.
     closed
-        Whether every offered event has an outcome and every nanosecond a state.
+        Whether every offered event has an outcome and every nanosecond a state, and at the end of
+        the run also whether input, clock and sink have counted the same.
     seconds
         ``wall`` and the seconds in each `RunTime`.
     resumed_events, resumed_batches

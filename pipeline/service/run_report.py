@@ -13,8 +13,11 @@ import msgspec
 
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.output_files import write_whole
-from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.base import RunContext, SinkReport
+from sluice.pipeline.run.cross_check import OtherCounts, find_differences
 from sluice.pipeline.run.run_numbers import expand_run_number
+from sluice.pipeline.run.state import State
+from sluice.pipeline.sinks.base import WritesRecording
 
 #: For the files of recording, report and quarantine, and for what ends the processes of a run.
 _DESCRIPTORS = 16
@@ -40,14 +43,51 @@ class DescriptorReserve:
             os.close(self._held.pop())
 
 
-def make_report(context: RunContext, written: dict[str, Any]) -> dict[str, Any]:
+def check_account(context: RunContext, duration_ns: int, sink: SinkReport) -> None:
+    """End the account of a run; if it is not right the run fails, and its report is not closed.
+
+    Parameters
+    ----------
+    context
+        Context of the run.
+    duration_ns
+        Time from the start of the engine's main loop to its end, ns.
+    sink
+        What the sink has counted.
+    """
+    accounting, control = context.accounting, context.control
+    others = OtherCounts(duration_s=duration_ns * 1e-9)
+    if control.state is not State.ERROR:  # else the sink may have committed what was given up
+        others = _count_by_others(context, duration_ns * 1e-9, sink)
+    now = accounting.snapshot()
+    differences = find_differences(now, others)
+    accounting.end(agrees=not differences)
+    if not now.closed:
+        control.fail(f"the ledger does not close: {now.events}")
+    elif differences:
+        control.fail(f"the account of the run is not right: {'; '.join(differences)}")
+
+
+def _count_by_others(context: RunContext, duration_s: float, sink: SinkReport) -> OtherCounts:
+    source, writes = context.source, isinstance(context.sink, WritesRecording)
+    whole = not context.control.input_unread and source.corruption is None
+    return OtherCounts(
+        duration_s=duration_s,
+        input_events=source.expected if whole else None,
+        committed=sink.committed,
+        recorded=sink.output.get("events") if writes and context.sink.columns else None,
+        kept=context.sink.keep if writes else None,
+    )
+
+
+def make_report(context: RunContext, output: dict[str, Any]) -> dict[str, Any]:
     """Return the report of a run that has ended.
 
     Parameters
     ----------
     context
         Context of the run.
-    written
+    output
         What the sink wrote; empty if that is not known.
     """
     control, source = context.control, context.source
@@ -56,7 +96,7 @@ def make_report(context: RunContext, written: dict[str, Any]) -> dict[str, Any]:
     whole = not control.input_unread
     return report | {
         "state": control.state.value, "error": control.cause, "hint": control.hint,
-        "input": {"expected": source.expected, "whole": whole}, "output": written,
+        "input": {"expected": source.expected, "whole": whole}, "output": output,
         "damage": source.corruption,
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.errors import ConfigError, DataError, ModelError, RunError
 from sluice.pipeline.core.log import fields
 from sluice.pipeline.core.output_files import CreatedFile
-from sluice.pipeline.engine.base import Engine, RunContext
+from sluice.pipeline.engine.base import Engine, RunContext, SinkReport
 from sluice.pipeline.graph.graph import Graph, build_graph
 from sluice.pipeline.metrics.reference_band import read_reference_bands
 from sluice.pipeline.run.accounting import RunAccounting
@@ -39,7 +39,7 @@ from sluice.pipeline.sources.paced import PacedSource
 from sluice.pipeline.system.fork_server.client import ForkServer
 from sluice.pipeline.system.run_directory import run_directory
 
-from .run_report import DescriptorReserve, make_report, write_report
+from .run_report import DescriptorReserve, check_account, make_report, write_report
 
 _LOG = logging.getLogger("sluice.run")
 #: Errors for which a start is refused; others are failures of the run.
@@ -235,26 +235,25 @@ def finish_run(context: RunContext, engine: Engine, in_loop: threading.Event) ->
         Set while the main loop of the engine runs.
     """
     control = context.control
-    written: dict[str, Any] = {}
-    context.accounting.start(time.monotonic_ns())
+    accounting, sink = context.accounting, SinkReport()
+    accounting.start(start_ns := time.monotonic_ns())
     reserve = DescriptorReserve()
     with recorded_failure(control):
         in_loop.set()
         engine.run()
     in_loop.clear()
+    accounting.stop(end_ns := time.monotonic_ns())
     with recorded_failure(control):
         reserve.release(half=True)
-        written = engine.finish()
+        sink = engine.finish()
     with recorded_failure(control):
         if context.source.socket is not None:  # peers that come now would take what is released
             context.source.close()
     reserve.release()
-    context.accounting.end()
-    if not context.accounting.snapshot().closed:
-        control.fail(f"the ledger does not close: {context.accounting.snapshot().events}")
+    check_account(context, end_ns - start_ns, sink)
     if control.state is not State.ERROR:
         control.transition(State.STOPPED)
-    return make_report(context, written)
+    return make_report(context, sink.output)
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import Any
 
 import msgspec
 
 from sluice.pipeline.config.durations import parse_duration
 from sluice.pipeline.core.errors import ProtocolError, RunError, SluiceError
-from sluice.pipeline.engine.base import RunContext
+from sluice.pipeline.engine.base import RunContext, SinkReport
 from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.engine.workers.batch_token import TokenKey, new_secret
 from sluice.pipeline.engine.workers.router import open_router
@@ -142,7 +141,7 @@ class DistributedEngine:
             self._poll(self._poll_timeout())
             self._check_stall()
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> SinkReport:
         """Send the end-of-run record to the sink, end every process."""
         if self._failure is None:
             try:
@@ -153,7 +152,7 @@ class DistributedEngine:
         gc.unfreeze()  # the objects of this run can be collected now
         if self._failure is not None and self._sink.report is None:
             raise self._failure
-        return self._sink.report or {}
+        return self._sink.report or SinkReport()
 
     def _end_run(self) -> None:
         """Exchange end-of-run records with the sink; repeat it if the sink is restarted."""

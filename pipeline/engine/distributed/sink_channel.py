@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.log import fields
+from sluice.pipeline.engine.base import SinkReport
 from sluice.pipeline.engine.storage_retry import HOLDER
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.state import RunState, State
@@ -40,7 +40,7 @@ class SinkChannel:
     needs_resend
         Whether the batches in flight must be sent again, because the sink was restarted.
     report
-        Report of the sink on its output; None before its end.
+        Report of the sink; None before its end.
     """
 
     def __init__(self, sessions: Sessions, accounting: RunAccounting, control: RunState) -> None:
@@ -50,7 +50,7 @@ class SinkChannel:
         self._flush_requested = False
         self._eor_sent_to_s = 0.0
         self.needs_resend = False
-        self.report: dict[str, Any] | None = None
+        self.report: SinkReport | None = None
 
     @property
     def disk_full(self) -> bool:
@@ -74,7 +74,7 @@ class SinkChannel:
             If the disk is full before the run has started.
         """
         if header.kind == Kind.EOR:
-            self.report = msgspec.json.decode(payload[0])
+            self.report = msgspec.json.decode(payload[0], type=SinkReport)
         elif DiskFull.from_header(header).full:
             why = msgspec.json.decode(payload[0])
             if self._control.state is State.CONFIGURED:  # there is no run yet to be paused

@@ -11,6 +11,7 @@ import msgspec
 from sluice.pipeline.config.plugins import build
 from sluice.pipeline.core.errors import ProtocolError, RunError
 from sluice.pipeline.core.log import limiter
+from sluice.pipeline.engine.base import SinkReport
 from sluice.pipeline.engine.group_commit import GroupCommit
 from sluice.pipeline.engine.model_swap import Swap, SwapReply
 from sluice.pipeline.engine.storage_retry import DISK_FULL_ERRNOS, RETRY_S, StorageRetry
@@ -56,7 +57,8 @@ def run_sink(spec: ProcessSpec, ingest: IngestSocket) -> None:
         worker.run()
     finally:
         worker.close()
-    ingest.send(Header(Kind.EOR), msgspec.json.encode(sink.describe()))
+    report = SinkReport(sink.describe(), worker.committed)
+    ingest.send(Header(Kind.EOR), msgspec.json.encode(report))
 
 
 def _open_sink(
@@ -101,6 +103,8 @@ class SinkWorker:
         )
         self._refused = 0
         last = commits[-1] if commits else CommitRecord(next=spec.first_seq or 0)
+        # What a sink without a journal had committed before it was restarted is not known.
+        self._knows_all = bool(commits) or not spec.first_seq
         limits = spec.config.graph
         self._committer = GroupCommit(sink, graph.outputs, limits, last, self._acknowledge)
         for swap in spec.activated_swaps:
@@ -126,6 +130,11 @@ class SinkWorker:
         self.begin()
         while self.step(poller.poll(self.poll_timeout())):
             pass
+
+    @property
+    def committed(self) -> list[int] | None:
+        """Number of events by `Outcome` that were committed in the run; None if it is not known."""
+        return self._committer.committed if self._knows_all else None
 
     @property
     def sockets(self) -> list[IngestSocket | Socket]:

@@ -58,6 +58,12 @@ class Bookkeeping(RuleBasedStateMachine):
         self.spent[self.state] += later
         self.state = state
 
+    @rule(later=st.integers(0, 10**15))
+    def stop(self, later):
+        self.now += later
+        self.ledger.stop(self.now)
+        self.spent[self.state] += later
+
     @invariant()
     def closes_exactly_when_it_should(self):
         settled = sum(self.settled[outcome] for outcome in CLASSES)
@@ -111,3 +117,13 @@ def test_the_last_state_counts_until_the_end(state):
     ledger.enter_state(state, 180)
     assert ledger.seconds()[state.value] == (80 if state is RunTime.LIVE else 50) / 1e9
     assert ledger.seconds()["wall"] == 80 / 1e9
+
+
+def test_time_that_was_taken_from_one_state_for_another_keeps_it_open():
+    ledger = Ledger()
+    ledger.start(100)
+    ledger.enter_state(RunTime.PAUSED, 300)
+    ledger.enter_state(RunTime.LIVE, 250)
+    ledger.stop(400)
+    assert sum(ledger.seconds().values()) == 2 * ledger.seconds()["wall"]
+    assert not ledger.closed
