@@ -12,7 +12,8 @@ ENGINES = {
     "one worker": ("--workers", "1"),
     "two workers": ("--workers", "2"),
 }
-COLUMNS = ["event_id", "t_event", "packed", "latent_q", "sum_q", "score", "outcome", "decision"]
+COLUMNS = ["event_id", "t_event", "packed", "latent_q", "sum_q", "score", "outcome", "decision",
+           "batch_seq", "batch_events", "rung", "epoch", "prescale"]  # fmt: skip
 
 
 @pytest.fixture
