@@ -4,9 +4,11 @@ numba keys the machine code of a function on the file that the function stands i
 the code of the functions that it calls and the constants that it reads, so here the key covers all
 modules of `sluice.kernels`, the folder of the function's own module, and the folders of the
 compiled functions that its module imports. An entry that is damaged, or that names a class which is
-no longer there, is discarded and the kernel compiled again.
+no longer there, is discarded and the kernel compiled again. The name of an entry contains the line
+of its function: entries of an earlier version of a file are removed when a newer one is stored.
 """
 
+import glob
 import hashlib
 import logging
 import pickle
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.dispatcher import Dispatcher
@@ -23,6 +25,9 @@ from numba.core.serialize import dumps
 
 _LOG = logging.getLogger("sluice.kernels")
 _KERNELS = Path(__file__).parent.parent
+
+#: numba's mark of a version of a source file: time of the last change in s, size in bytes.
+Stamp: TypeAlias = tuple[float, int]
 
 
 class _ChecksummedEntries(CompileResultCacheImpl):
@@ -57,8 +62,9 @@ class KernelCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        own_file = self._impl.locator.get_source_stamp()
-        self._cache_file._source_stamp = (own_file, source_hash(function))
+        self._module = Path(function.__code__.co_filename).stem
+        self._own_file = self._impl.locator.get_source_stamp()
+        self._cache_file._source_stamp = (self._own_file, source_hash(function))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled code of a signature; None if it has to be compiled."""
@@ -76,6 +82,8 @@ class KernelCache(FunctionCache):
             except (EOFError, ValueError, pickle.UnpicklingError) as error:  # a damaged index
                 self._discard(error)
                 super().save_overload(sig, data)
+            with suppress(OSError):
+                _remove_outdated(Path(self.cache_path), self._module, self._own_file)
         except Exception as error:
             warnings.warn(f"compiled kernel is not cached: {error}", RuntimeWarning, stacklevel=2)
 
@@ -85,6 +93,37 @@ class KernelCache(FunctionCache):
                    self._name, self.cache_path, type(error).__name__, error)  # fmt: skip
         with suppress(OSError):
             self.flush()
+
+
+@cache
+def _remove_outdated(folder: Path, module: str, own_file: Stamp) -> None:
+    """Remove the entries of functions of `module` that were stored for another version of its file.
+
+    Parameters
+    ----------
+    folder
+        Folder of the entries of one folder of modules.
+    module
+        Name of the module's file without suffix, with which the names of its entries begin.
+    own_file
+        numba's mark of the version of its file: time of the last change in s, size in bytes.
+    """
+    for index in folder.glob(f"{module}.*.nbi"):
+        if _stored_for(index) != own_file:
+            index.unlink(missing_ok=True)
+            for entry in folder.glob(f"{glob.escape(index.stem)}.*.nbc"):
+                entry.unlink(missing_ok=True)
+
+
+def _stored_for(index: Path) -> Stamp | None:
+    """Return the mark of the file that an index was stored for; None if it cannot be read."""
+    try:
+        with index.open("rb") as file:
+            pickle.load(file)  # noqa: S301 - numba's version, as numba reads its own files
+            ((own_file, _), _) = pickle.load(file)  # noqa: S301
+    except Exception:  # unpickling damaged bytes may raise anything
+        return None
+    return cast(Stamp, own_file)
 
 
 def source_hash(function: Callable[..., Any]) -> str:

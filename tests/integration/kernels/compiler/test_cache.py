@@ -43,6 +43,13 @@ def add(x):
     return total(Pair(x, STEP))
 """
 
+SECOND = """
+
+@kernel((scalar("i8"),))
+def subtract(x):
+    return total(Pair(x, -STEP))
+"""
+
 RUN = """
 import warnings
 warnings.simplefilter("error")
@@ -86,6 +93,10 @@ class Package:
         value, hits = done.stdout.split()
         return int(value), int(hits)
 
+    def entries(self) -> list[str]:
+        """Return the names of all files of the cache."""
+        return sorted(file.name for file in self.cache.rglob("*") if file.is_file())
+
 
 @pytest.fixture
 def package(tmp_path):
@@ -113,6 +124,27 @@ def test_a_kernel_outside_follows_the_modules_that_it_calls(package):
     assert package.add("user.program") == (11, 1)
     edit(package.apart, "+ pair.right", "- pair.right")
     assert package.add("user.program") == (-9, 0)
+
+
+def test_entries_of_an_earlier_version_of_a_file_are_removed(package):
+    assert package.add() == (11, 0)
+    kept = package.entries()
+    edit(package.outer, "from sluice", "\n\n# Another line for the kernel.\nfrom sluice")
+    assert package.add() == (11, 0)
+    moved = package.entries()
+    assert [name for name in moved if name in kept] == [name for name in kept if "pairs" in name]
+    assert len(moved) == len(kept)
+    assert package.add() == (11, 1)
+    edit(package.inner, "STEP = 10", "STEP = 20")  # and the same name is used again
+    assert package.add() == (21, 0)
+    assert package.entries() == moved
+
+
+def test_entries_of_other_functions_of_a_file_are_kept(package):
+    package.outer.write_text(package.outer.read_text() + SECOND)
+    assert package.add() == (11, 0)
+    assert package.add() == (11, 1)
+    assert len([name for name in package.entries() if name.startswith("outer.")]) == 4
 
 
 def test_a_class_that_was_renamed_is_compiled_anew(package):
