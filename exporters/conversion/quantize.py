@@ -23,6 +23,8 @@ import onnx
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from sluice.exporters.evaluation.shipped_models import losses
+
 from .onnx_runner import Runner, runner
 
 if TYPE_CHECKING:
@@ -104,16 +106,16 @@ def write_variants(
     folders = []
     for precision, data in (("int8", int8(model, calibration)), ("fp16", fp16(model))):
         found = measure(runner(data))
-        lost = {f"{name}_loss": whole[name] - value for name, value in found.items()}
         manifest = replace(
             export.manifest,
             name=f"{export.manifest.name}-{precision}",
             description=f"{export.manifest.description} {_SAYS[precision]}",
             precision=precision,
             tolerance=TOLERANCE[precision],
+            trainings={},
         )
         variant = Export(export.module, manifest, export.golden, export.defaults)
-        folders.append(write(variant, data, found | lost, root))
+        folders.append(write(variant, data, found | losses(whole, found), root))
     return folders
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ class Provenance(msgspec.Struct, Generic[R], frozen=True):
 def claim_folder(folder: Path, note: Provenance[R], *, resume: bool) -> None:
     """Make `folder` that of one training: never some nets of this and some of an earlier one.
 
+    A training that is resumed by newer code keeps the commit at which it began.
+
     Raises
     ------
     ConfigError
@@ -36,10 +39,45 @@ def claim_folder(folder: Path, note: Provenance[R], *, resume: bool) -> None:
     if not resume:
         for stale in (*folder.glob("*.pt"), folder / METRICS):
             stale.unlink(missing_ok=True)
-    elif path.exists() and path.read_bytes() != said:
-        raise _another(folder)
+    elif path.exists():
+        if _without_commit(path.read_bytes()) != _without_commit(said):
+            raise _another(folder)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(said)
+
+
+def _without_commit(said: bytes) -> Any:
+    """Return what a note says but for the commit; None if it is no note."""
+    try:
+        note = msgspec.json.decode(said)
+        return note | {"training": note["training"] | {"commit": ""}}
+    except (msgspec.DecodeError, TypeError, KeyError):
+        return None
+
+
+def code_version() -> str:
+    """Return the commit of the checkout that this code is in, with ``-dirty`` if it was changed.
+
+    Returns
+    -------
+    str
+        40 hex digits and the suffix; empty if the code is in no checkout.
+    """
+    file = Path(__file__).resolve()
+    if not _git(file.parent, "ls-files", file.name):  # some other project's checkout
+        return ""
+    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git says in a folder; nothing if it is no checkout, or there is no git."""
+    command = ("git", "-C", str(folder), *arguments)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def require_same_training(folder: Path, recipe: R, kind: type[Provenance[R]], family: str) -> None:

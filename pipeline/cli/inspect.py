@@ -219,9 +219,9 @@ def _blocks(events: int) -> str:
 
 
 def _measured(metrics: dict[str, float], published: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield each metric with its spread between trainings and the published numbers."""
+    """Yield each metric with its standard error and the published numbers."""
     for name, value in metrics.items():
-        if not name.endswith("_spread"):
-            spread = f" ± {metrics[f'{name}_spread']:.2g}" if f"{name}_spread" in metrics else ""
+        if not name.endswith("_error"):
+            error = f" ± {metrics[f'{name}_error']:.2g}" if f"{name}_error" in metrics else ""
             beside = (f" \\[{one['value']:.4g}]" for one in published if one["metric"] == name)
-            yield f"{name} {value:.4g}{spread}{''.join(beside)}"
+            yield f"{name} {value:.4g}{error}{''.join(beside)}"

@@ -81,6 +81,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dataset: str = ""
     dataset_sha256: str = ""
     events: int = 0
+    #: Commit of the code that trained; of models older than this note, that which added the file.
     commit: str = ""
     recipe_sha256: str = ""
 
@@ -131,8 +132,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     batch: BatchSizes = BatchSizes()
     preprocessing: Preprocessing = Preprocessing()
     training: Training = Training()
-    #: Measured numbers; ``X_spread`` is the standard deviation of X between trainings.
+    #: Figures of the model file; ``X_error`` is the standard error of X, from the events' number.
     metrics: dict[str, float] = {}
+    #: Means of figures over trainings of the same net, of which the file is the first; ``X_spread``
+    #: is the standard deviation of X between them, ``seeds`` their number.
+    trainings: dict[str, float] = {}
     card: ModelCard = ModelCard()
 
     @property

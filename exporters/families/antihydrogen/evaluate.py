@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice.exporters.conversion.onnx_runner import Runner, runner
+from sluice.exporters.evaluation.shipped_models import with_losses
 from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ModelError
 from sluice.pipeline.inference.repository import find_family_models, find_model
@@ -15,7 +16,7 @@ from . import data, detector, metrics
 from .data import Annihilations
 
 #: Simulated events that no training sees, and their seed.
-EVENTS, SEED = 40_000, 90_211
+EVENTS, SEED = 40_000, 90_210
 #: Annihilations in the middle of the strips: where no event of the training sample is.
 ELSEWHERE = {detector.Z_MEAN: 223.0}
 
@@ -33,8 +34,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     dict
         ``toy``, ``elsewhere`` (the toy at another z) and, where they are, ``real`` and ``given``:
         of each sample the tables
-        ``coverage``, ``clusters``, ``vertex_finding`` and, by model, areas under the curve;
-        ``trainings`` with mean and spread over the trainings of each model; ``published``.
+        ``coverage``, ``clusters``, ``vertex_finding`` and, by model, areas under the curve with
+        their standard errors; ``models``, those on the toy with the losses of variants;
+        ``published``.
     """
     models = {m.manifest.name: m for m in find_family_models("antihydrogen")}
     if not models:
@@ -50,7 +52,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if options.data:
         samples["given"] = data.read(options.data)
     found: dict[str, Any] = {name: measured(nets, one) for name, one in samples.items()}
-    found["trainings"] = {name: model.manifest.metrics for name, model in models.items()}
+    found["models"] = with_losses(found["toy"]["models"])
     found["published"] = published()
     if options.plots is not None:
         from . import plots
@@ -61,20 +63,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 def measured(nets: Mapping[str, Runner], sample: Annihilations) -> dict[str, Any]:
     """Return the tables of one sample."""
-    areas = {}
-    both = sample.part(sample.images()[2] == 2)
-    for name, net in nets.items():
-        score = metrics.scores(net, both)
-        error = metrics.uncertainty(score, both.truth == 1)
-        whole = metrics.by_coverage(metrics.scores(net, sample), sample)
-        areas[name] = {**whole, "auc_two_layers_error": error}
     return {
         "events": len(sample),
         "coverage": metrics.shares(sample),
         "clusters": metrics.clusters(sample),
         "vertex_finding": metrics.baseline(sample),
-        "models": areas,
+        "models": {name: areas(net, sample) for name, net in nets.items()},
     }
+
+
+def areas(net: Runner, sample: Annihilations) -> dict[str, float]:
+    """Return the areas under a net's curve by class of coverage, with their standard errors."""
+    score = metrics.scores(net, sample)
+    return metrics.by_coverage(score, sample) | metrics.errors(score, sample)
 
 
 def published() -> dict[str, float]:

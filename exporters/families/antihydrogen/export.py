@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sluice.exporters.conversion.onnx import Export, serialise, write
-from sluice.exporters.conversion.onnx_runner import Runner
+from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.conversion.quantize import write_variants
 from sluice.exporters.evaluation.classifier import mean_and_spread
 from sluice.exporters.training.provenance import Provenance
@@ -25,7 +25,7 @@ from sluice.pipeline.inference.manifest import (
     Tensor,
 )
 
-from . import data, metrics
+from . import data, evaluate, metrics
 from .data import Annihilations
 from .model import TwoPaths
 from .recipe import Net, Recipe
@@ -34,8 +34,6 @@ from .train import build, read_provenance
 VERSION = 1
 #: The net that ships, is compared with the published numbers, and has variants.
 MAIN = "antihydrogen"
-#: Events that no training sees, and their seed.
-EVENTS, SEED = 40_000, 90_210
 _GOLDEN, _CALIBRATION = 64, 512
 
 INPUTS = (Tensor("z", "float32", (2, Z)), Tensor("phi", "float32", (2, PHI)))
@@ -74,21 +72,24 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
         If a model computes something else in ONNX Runtime than in torch.
     """
     note = read_provenance(checkpoints)
-    tested = data.simulated(EVENTS, SEED)
+    tested = data.simulated(evaluate.EVENTS, evaluate.SEED)
     golden = _golden()
     folders = []
     for name, net in note.recipe.nets.items():
         modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
-        found = mean_and_spread([_measured(module, tested) for module in modules])
-        one = Export(modules[0], _manifest(note, name, net), golden)
-        model = serialise(one)
-        folders.append(write(one, model, found | {"seeds": float(net.seeds)}, root))
+        trainings = mean_and_spread([_measured(module, tested) for module in modules])
+        manifest = _manifest(note, name, net, trainings | {"seeds": float(net.seeds)})
+        one = Export(modules[0], manifest, golden)
+        model, measure = serialise(one), partial(evaluate.areas, sample=tested)
+        folders.append(write(one, model, measure(runner(model)), root))
         if name == MAIN:
-            folders += write_variants(one, model, _calibration(), _measure(tested), root)
+            folders += write_variants(one, model, _calibration(), measure, root)
     return folders
 
 
-def _manifest(note: Provenance[Recipe], name: str, net: Net) -> Manifest:
+def _manifest(
+    note: Provenance[Recipe], name: str, net: Net, trainings: dict[str, float]
+) -> Manifest:
     return Manifest(
         name=name,
         version=VERSION,
@@ -99,6 +100,7 @@ def _manifest(note: Provenance[Recipe], name: str, net: Net) -> Manifest:
         outputs=(OUTPUT,),
         preprocessing=Preprocessing("strips.images"),
         training=note.training,
+        trainings=trainings,
         card=CARD,
     )
 
@@ -122,14 +124,7 @@ def _measured(module: TwoPaths, sample: Annihilations) -> dict[str, float]:
         found: NDArray[Any] = module(*map(torch.from_numpy, inputs)).numpy()
         return found
 
-    return _measure(sample)(run)
-
-
-def _measure(sample: Annihilations) -> Callable[[Runner], dict[str, float]]:
-    def measure(net: Runner) -> dict[str, float]:
-        return metrics.by_coverage(metrics.scores(net, sample), sample)
-
-    return measure
+    return metrics.by_coverage(metrics.scores(run, sample), sample)
 
 
 def _golden() -> dict[str, NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.evaluation.classifier import auc
+from sluice.exporters.evaluation.uncertainty import auc_error
 
 from .data import COVERAGE, Annihilations
 
@@ -34,14 +36,26 @@ def scores(net: Runner, sample: Annihilations) -> NDArray[np.float32]:
 
 def by_coverage(score: NDArray[Any], sample: Annihilations) -> dict[str, float]:
     """Return ``auc_<class>`` for each of `CLASSES` that holds both kinds of event."""
+    classes = _classes(score, sample)
+    return {f"auc_{name}": auc(chosen, positive) for name, chosen, positive in classes}
+
+
+def errors(score: NDArray[Any], sample: Annihilations) -> dict[str, float]:
+    """Return the standard errors of `by_coverage`, as ``auc_<class>_error``."""
+    classes = _classes(score, sample)
+    return {f"auc_{name}_error": auc_error(chosen, positive) for name, chosen, positive in classes}
+
+
+def _classes(
+    score: NDArray[Any], sample: Annihilations
+) -> Iterator[tuple[str, NDArray[Any], NDArray[np.bool_]]]:
+    """Yield name, scores and truths of each of `CLASSES` that holds both kinds of event."""
     coverage, _ = sample.coverage()
-    found = {}
     for name, members in CLASSES.items():
         rows = np.isin(coverage, members)
         positive = sample.truth[rows] == 1
         if 0 < positive.sum() < len(positive):
-            found[f"auc_{name}"] = auc(score[rows], positive)
-    return found
+            yield name, score[rows], positive
 
 
 def baseline(sample: Annihilations) -> dict[str, float]:
@@ -56,20 +70,6 @@ def shares(sample: Annihilations) -> dict[str, float]:
     """Return the share of the events in each class of coverage."""
     coverage, _ = sample.coverage()
     return {name: float((coverage == index).mean()) for index, name in enumerate(COVERAGE)}
-
-
-def uncertainty(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Return the standard error of an area under the curve, from the events' number.
-
-    References
-    ----------
-    J. Hanley and B. McNeil, Radiology 143 (1982) 29.
-    """
-    area, wins = auc(score, positive), int(positive.sum())
-    losses = len(positive) - wins
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (wins - 1) * (q1 - area**2) + (losses - 1) * (q2 - area**2)
-    return float(np.sqrt(variance / (wins * losses)))
 
 
 def clusters(sample: Annihilations) -> dict[str, dict[str, float]]:

@@ -125,6 +125,7 @@ def _claim(run: TrainingRun) -> None:
         dataset="simulated annihilations",
         dataset_sha256=train_on.digest,
         events=len(train_on),
+        commit=provenance.code_version(),
         recipe_sha256=recipes.digest(run.recipe),
     )
     provenance.claim_folder(run.folder, Provenance(training, run.recipe), resume=run.resume)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
+
 from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ConfigError, ModelError
 from sluice.pipeline.inference.repository import find_family_models
 
 from . import LABELS, data, metrics
+from .data import Readouts
 
 #: Simulated readouts that no training sees, and their seed.
-EVENTS, SEED = 20_000, 90_312
+EVENTS, SEED = 20_000, 90_311
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -22,8 +25,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     -------
     dict
         ``events``; by class, ``bars`` and ``two_layers``: how many bars fire, and how often both
-        layers of strips do; ``models`` and ``trainings``: figures of what ships, and their mean
-        and spread over the trainings.
+        layers of strips do; ``models``: figures of each model file, with their standard errors.
 
     Raises
     ------
@@ -48,10 +50,14 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         name: data.scores(runner(m.path), [t.name for t in m.manifest.inputs], sample)
         for name, m in models.items()
     }
-    found["models"] = {name: metrics.figures(score, sample) for name, score in scores.items()}
-    found["trainings"] = {name: m.manifest.metrics for name, m in models.items()}
+    found["models"] = {name: measured(score, sample) for name, score in scores.items()}
     if options.plots is not None:
         from . import plots
 
         plots.draw(options.plots, scores, sample, found)
     return found
+
+
+def measured(score: NDArray[Any], sample: Readouts) -> dict[str, float]:
+    """Return the figures of a model from its (N,) scores, with their standard errors."""
+    return metrics.figures(score, sample) | metrics.errors(score, sample)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sluice.exporters.conversion.onnx import Export, serialise, write
+from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.evaluation.classifier import mean_and_spread
 from sluice.exporters.training.provenance import Provenance
 from sluice.kernels.antihydrogen.hodoscope import BARS
@@ -17,13 +18,11 @@ from sluice.kernels.antihydrogen.strips import PHI, Z
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.manifest import Manifest, ModelCard, Preprocessing, Tensor
 
-from . import data, metrics
+from . import data, evaluate, metrics
 from .model import build
 from .recipe import Net, Recipe
 from .train import read_provenance
 
-#: Readouts that no training sees, and their seed.
-EVENTS, SEED = 20_000, 90_311
 INPUTS = {
     "z": Tensor("z", "float32", (2, Z)),
     "phi": Tensor("phi", "float32", (2, PHI)),
@@ -54,19 +53,25 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
         If a checkpoint is missing or of another shape than the recipe's nets.
     """
     note = read_provenance(checkpoints)
-    tested, golden = data.simulated(EVENTS, SEED), data.simulated(64, 1)
+    tested = data.simulated(evaluate.EVENTS, evaluate.SEED)
+    golden = data.simulated(64, 1)
     folders = []
     for name, net in note.recipe.nets.items():
         modules = [_load(checkpoints / f"{name}-{k}.pt", net) for k in range(net.seeds)]
         scores = [data.scores(_run(one), net.sees, tested) for one in modules]
-        found = mean_and_spread([metrics.figures(score, tested) for score in scores])
+        trainings = mean_and_spread([metrics.figures(score, tested) for score in scores])
         inputs: dict[str, NDArray[Any]] = dict(zip(net.sees, golden.seen(net.sees), strict=True))
-        one = Export(modules[0], _manifest(note, name, net), inputs)
-        folders.append(write(one, serialise(one), found | {"seeds": float(net.seeds)}, root))
+        manifest = _manifest(note, name, net, trainings | {"seeds": float(net.seeds)})
+        one = Export(modules[0], manifest, inputs)
+        model = serialise(one)
+        found = evaluate.measured(data.scores(runner(model), net.sees, tested), tested)
+        folders.append(write(one, model, found, root))
     return folders
 
 
-def _manifest(note: Provenance[Recipe], name: str, net: Net) -> Manifest:
+def _manifest(
+    note: Provenance[Recipe], name: str, net: Net, trainings: dict[str, float]
+) -> Manifest:
     return Manifest(
         name=name,
         version=1,
@@ -77,6 +82,7 @@ def _manifest(note: Provenance[Recipe], name: str, net: Net) -> Manifest:
         outputs=(Tensor("annihilation", "float32"),),
         preprocessing=Preprocessing("bars.after_first"),
         training=note.training,
+        trainings=trainings,
         card=CARD,
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sluice.exporters.evaluation.classifier import auc
+from sluice.exporters.evaluation.uncertainty import auc_error, bootstrap_errors
 from sluice.exporters.families.antihydrogen.data import unpacked
 
 from .data import Readouts
@@ -33,10 +35,36 @@ def figures(score: NDArray[Any], sample: Readouts) -> dict[str, float]:
     score
         (N,), as `data.scores` gives them.
     """
-    found = {}
+    found: dict[str, float] = {}
     for suffix, rows in selections(sample).items():
-        positive, chosen = sample.truth[rows] == ANNIHILATION, score[rows]
-        found[f"auc{suffix}"] = auc(chosen, positive)
-        cut = np.quantile(chosen[positive], 1.0 - KEPT)
-        found[f"muons_kept{suffix}"] = float((chosen[~positive] >= cut).mean())
+        selected = _figures(score[rows], sample.truth[rows] == ANNIHILATION)
+        found |= {f"{name}{suffix}": value for name, value in selected.items()}
     return found
+
+
+def errors(score: NDArray[Any], sample: Readouts) -> dict[str, float]:
+    """Return the standard errors of `figures`, as ``<name>_error``."""
+    found: dict[str, float] = {}
+    for suffix, rows in selections(sample).items():
+        chosen, positive = score[rows], sample.truth[rows] == ANNIHILATION
+        found[f"auc{suffix}_error"] = auc_error(chosen, positive)
+        kept = partial(_muons_kept, chosen[positive], chosen[~positive])
+        drawn = bootstrap_errors(kept, positive.sum(), (~positive).sum())
+        found[f"muons_kept{suffix}_error"] = drawn["muons_kept_error"]
+    return found
+
+
+def _figures(score: NDArray[Any], positive: NDArray[np.bool_]) -> dict[str, float]:
+    annihilations, muons = score[positive], score[~positive]
+    return {"auc": auc(score, positive), **_muons_kept(annihilations, muons)}
+
+
+def _muons_kept(
+    annihilations: NDArray[Any],
+    muons: NDArray[Any],
+    of_annihilations: NDArray[np.int64] | slice = slice(None),
+    of_muons: NDArray[np.int64] | slice = slice(None),
+) -> dict[str, float]:
+    """Return the share of muons that a cut keeps, from the scores of some rows of each class."""
+    cut = np.quantile(annihilations[of_annihilations], 1.0 - KEPT)
+    return {"muons_kept": float((muons[of_muons] >= cut).mean())}

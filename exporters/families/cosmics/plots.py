@@ -65,7 +65,7 @@ def curves(
 def muons(
     path: Path, scores: Mapping[str, NDArray[Any]], sample: Readouts, found: Mapping[str, Any]
 ) -> Path:
-    """Draw the muons kept against the annihilations kept, and their spread over the trainings."""
+    """Draw the muons kept against the annihilations kept, and their standard errors."""
     with figure(path, 1, len(_TITLES), (18, 8)) as axes:
         for axis, (suffix, rows) in zip(axes, selections(sample).items(), strict=True):
             for colour, name in enumerate(_shown(scores)):
@@ -73,9 +73,9 @@ def muons(
                 passed = np.interp(_WANTED, wins, losses)
                 passed[passed == 0] = np.nan  # no place on the axis
                 axis.plot(_WANTED, passed, f"C{colour}", label=_SEES.get(name, name))
-                trained = found["trainings"][name]
+                model = found["models"][name]
                 kept = f"muons_kept{suffix}"
-                axis.errorbar(KEPT, trained[kept], trained.get(f"{kept}_spread", 0.0),
+                axis.errorbar(KEPT, model[kept], model[f"{kept}_error"],
                               fmt=f"C{colour}o", capsize=4)  # fmt: skip
             axis.set(xlabel="annihilations kept", ylabel="muons kept", yscale="log",
                      xlim=(_WANTED[0], 1), ylim=(None, 1))  # fmt: skip

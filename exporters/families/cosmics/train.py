@@ -42,6 +42,7 @@ def train(options: TrainOptions) -> Scores:
         dataset="simulated annihilations and cosmic muons",
         dataset_sha256=held.digest,
         events=len(held),
+        commit=provenance.code_version(),
         recipe_sha256=recipes.digest(recipe),
     )
     provenance.claim_folder(run.folder, Provenance(training, recipe), resume=run.resume)

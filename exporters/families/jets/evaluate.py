@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from sluice.exporters.conversion.onnx_runner import runner
+from sluice.exporters.conversion.onnx_runner import Runner, runner
 from sluice.exporters.evaluation.classifier import auc, mean_and_spread
 from sluice.exporters.evaluation.reference_data import find_study
+from sluice.exporters.evaluation.shipped_models import measure_models
+from sluice.exporters.evaluation.uncertainty import auc_error, bootstrap_errors
 from sluice.exporters.families.base import EvaluateOptions
 from sluice.pipeline.core.errors import ConfigError
-from sluice.pipeline.inference.repository import find_model
+from sluice.pipeline.inference.repository import find_family_models
 
 from . import metrics
 from .data import HELD_OUT, Array, Jets
@@ -57,7 +60,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
             name: discoveries(known[name], taggers, test) for name in COMPARED if name != "narrow"
         },
         "masses": masses(known, taggers, test),
-        "shipped": {model: shipped(model, test) for model in (*SHIPPED.values(), *VARIANTS)},
+        "models": models(test),
     }
     if options.plots is not None:
         from .plots import draw
@@ -72,18 +75,31 @@ SHIPPED = {
     "disco": "jet-tagger-disco",
     "narrow": "jet-tagger-narrow",
 }
-VARIANTS = ("jet-tagger-disco-int8", "jet-tagger-disco-fp16")
+PARAMETRISED = "jet-tagger-parametrised"
 
 
 def figures(score: Score, test: Jets, resonance: int) -> dict[str, float]:
     """Return AUC, rejection and 1/JSD of one tagger."""
     signal, background = samples(test, resonance)
-    s, b = score(signal), score(background)
-    truth = np.concatenate([np.ones(len(s), bool), np.zeros(len(b), bool)])
-    sculpted = metrics.sculpting(b, background.mass, metrics.threshold(s))
+    return _figures(score(signal), score(background), background.mass)
+
+
+def _figures(signal: Array, background: Array, mass: Array) -> dict[str, float]:
+    """Return the figures from scores; `mass` is the background's, GeV."""
+    return {"auc": auc(*_joined(signal, background)), **_cut_figures(signal, background, mass)}
+
+
+def _joined(signal: Array, background: Array) -> tuple[Array, Array]:
+    """Return the scores of both classes, and which are of the signal."""
+    truth = np.concatenate([np.ones(len(signal), bool), np.zeros(len(background), bool)])
+    return np.concatenate([signal, background]), truth
+
+
+def _cut_figures(signal: Array, background: Array, mass: Array) -> dict[str, float]:
+    """Return what a cut at `metrics.EFFICIENCY` does."""
+    sculpted = metrics.sculpting(background, mass, metrics.threshold(signal))
     return {
-        "auc": auc(np.concatenate([s, b]), truth),
-        "rejection": metrics.rejection(s, b),
+        "rejection": metrics.rejection(signal, background),
         "inverse_jsd": 1.0 / max(sculpted, 1e-9),
     }
 
@@ -168,8 +184,26 @@ def masses(
     return found
 
 
-def shipped(model: str, test: Jets) -> dict[str, float]:
-    """Return the figures of a model in the repository, through ONNX Runtime."""
-    held = find_model(model)
-    run = runner(held.folder / held.manifest.file)
-    return figures(lambda jets: run(jets.x), test, SOUGHT)
+def models(test: Jets) -> dict[str, dict[str, float]]:
+    """Return the figures of each model file, through ONNX Runtime, with their standard errors."""
+    nets = {model.manifest.name: runner(model.path) for model in find_family_models("jets")}
+    return measure_models(nets, partial(measured, test=test))
+
+
+def measured(model: str, net: Runner, test: Jets) -> dict[str, float]:
+    """Return the figures of one model with their standard errors; at `HELD_OUT` if parametrised."""
+    if model == PARAMETRISED:
+        sought = np.float32(HELD_OUT)
+        return _with_errors(lambda jets: net(jets.x, np.full(len(jets), sought)), test, HELD_OUT)
+    return _with_errors(lambda jets: net(jets.x), test, SOUGHT)
+
+
+def _with_errors(score: Score, test: Jets, resonance: int) -> dict[str, float]:
+    signal, background = samples(test, resonance)
+    s, b = score(signal), score(background)
+
+    def drawn(of_signal: Array, of_background: Array) -> dict[str, float]:
+        return _cut_figures(s[of_signal], b[of_background], background.mass[of_background])
+
+    errors = bootstrap_errors(drawn, len(s), len(b))
+    return _figures(s, b, background.mass) | {"auc_error": auc_error(*_joined(s, b)), **errors}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
 from sluice.exporters.conversion.onnx import Export, serialise, write
-from sluice.exporters.conversion.onnx_runner import Runner
+from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.conversion.quantize import write_variants
 from sluice.exporters.evaluation.reference_data import study_beside
 from sluice.exporters.training.provenance import Provenance
@@ -19,16 +22,15 @@ from sluice.pipeline.inference.manifest import Manifest, ModelCard, Preprocessin
 
 from . import trainings
 from .data import HELD_OUT, Jets
-from .evaluate import SHIPPED, figures, table
+from .evaluate import PARAMETRISED, SHIPPED, measured, table
 from .recipe import Recipe
 from .study import archive
 from .train import read_provenance
-from .trainings import SOUGHT, Net, Trained
+from .trainings import Net, Trained
 
 GOLDEN_EVENTS = 64
 CALIBRATION_EVENTS = 2_048
 VERSION = 1
-PARAMETRISED = "jet-tagger-parametrised"
 
 OBSERVED = Tensor("observables", "float32", (len(OBSERVABLES),), labels=OBSERVABLES)
 RESONANCE = Tensor("resonance", "float32", unit="GeV")
@@ -81,14 +83,19 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     folders = []
     for name, model in SHIPPED.items():
         one = _export(note, model, _SAYS[name], known[name], taggers, parts["valid"])
+        one = _with_trainings(one, table(known[name], taggers, test), known[name])
         data = serialise(one)
-        folders.append(write(one, data, table(known[name], taggers, test), root))
+        folders.append(write(one, data, measured(model, runner(data), test), root))
         if name == "disco":
             calibration = {OBSERVED.name: parts["train"].x[:CALIBRATION_EVENTS]}
-            folders += write_variants(one, data, calibration, _measure(test), root)
+            folders += write_variants(
+                one, data, calibration, partial(measured, model, test=test), root
+            )
     net = known["parametrised-adversarial"]
     one = _export(note, PARAMETRISED, _PARAMETRISED_SCORE, net, taggers, parts["valid"])
-    folders.append(write(one, serialise(one), table(net, taggers, test, HELD_OUT), root))
+    one = _with_trainings(one, table(net, taggers, test, HELD_OUT), net)
+    data = serialise(one)
+    folders.append(write(one, data, measured(PARAMETRISED, runner(data), test), root))
     return [*folders, *kept]
 
 
@@ -128,11 +135,9 @@ def _golden(jets: Jets, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
     return found
 
 
-def _measure(test: Jets) -> Callable[[Runner], dict[str, float]]:
-    def measure(run: Runner) -> dict[str, float]:
-        return figures(lambda jets: run(jets.x), test, SOUGHT)
-
-    return measure
+def _with_trainings(one: Export, means: dict[str, float], net: Net) -> Export:
+    manifest = msgspec.structs.replace(one.manifest, trainings=means | {"seeds": float(net.seeds)})
+    return replace(one, manifest=manifest)
 
 
 def _load(checkpoints: Path, net: Net, stem: str, note: Provenance[Recipe]) -> Trained:

@@ -59,6 +59,7 @@ def _training(recipe: Recipe, parts: dict[str, data.Jets]) -> Training:
         dataset="simulated jets",
         dataset_sha256=parts["train"].digest,
         events=len(parts["train"]),
+        commit=provenance.code_version(),
         recipe_sha256=recipes.digest(recipe),
     )
 

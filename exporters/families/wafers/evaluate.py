@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sluice.exporters.conversion.multiply_adds import multiply_adds
 from sluice.exporters.conversion.onnx_runner import Runner, runner
 from sluice.exporters.evaluation.classifier import auc
 from sluice.exporters.evaluation.reference_data import find_study, folder
@@ -45,7 +46,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Returns
     -------
     dict
-        Tables ``surrogates``, ``codecs``, ``gains``, ``exact``, ``tagger``, ``widths``, ``sample``.
+        ``models``: figures of each model file with their standard errors; the tables
+        ``surrogates``, ``codecs``, ``gains``, ``exact``, ``tagger``, ``widths`` and ``sample``.
     """
     runners = models()
     seen = known()
@@ -55,6 +57,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     sample = metrics.held_out(whole, seen)
     codecs = all_codecs(runners, data.threshold(sample))
     found = {
+        "models": manifest_metrics.measure(runners),
         "surrogates": surrogates(runners, samples(sample, seen)),
         "codecs": [metrics.codec(codec, data.threshold(sample)) for codec in codecs],
         "gains": gains(codecs, data.threshold(sample)),
@@ -131,7 +134,7 @@ def surrogates(runners: Mapping[str, Runner], found: Mapping[str, Wafers]) -> di
     for name in (name for name in runners if name.startswith("wafer-emd")):
         run = partial(runners[name], p, q)
         table[name] = {
-            "macs": int(find_model(name).manifest.metrics.get("macs", 0)),
+            "multiply_adds": multiply_adds(find_model(name).path),
             "seconds_per_pair": metrics.seconds_a_row(run, TIMED),
             "regimes": metrics.surrogate_errors(runners[name], regimes),
         }

@@ -102,10 +102,7 @@ def export(checkpoints: Path, root: Path) -> list[Path]:
     exports = _exports(checkpoints, note)
     serialised = {one.manifest.name: serialise(one) for one in exports}
     runners = {name: runner(model) for name, model in serialised.items()}
-    found = manifest_metrics.measure(runners, note.recipe.coded)
-    for one in exports:
-        if isinstance(one.module, EmdSurrogate | CnnSurrogate):
-            found[one.manifest.name]["macs"] = float(one.module.macs)
+    found = manifest_metrics.measure(runners)
     folders = [
         write(one, serialised[one.manifest.name], found[one.manifest.name], root) for one in exports
     ]

@@ -10,28 +10,26 @@ from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.families.wafers.coders.fixed_point import BITS_BY_LINKS
 
 from . import data, measured_files, metrics
-from .coders import compare
+from .coders import compare, nested
 from .data import Wafers
 from .metrics import Metrics
 
 EVENTS = 6_000
 #: Apart from every seed that a recipe trains with.
 SEED = 977
+#: Share of the simulated wafers with the charge that the chip's codes leave.
+CODED = 0.5
 _PAIRS = 1_000
 _BUSY = "CALQ_output.csv"
 
 
-def measure(runners: Mapping[str, Runner], coded: float) -> dict[str, Metrics]:
-    """Return the metrics of each model by its name.
+def measure(runners: Mapping[str, Runner]) -> dict[str, Metrics]:
+    """Return the metrics of each model by its name, with their standard errors.
 
-    Parameters
-    ----------
-    runners
-        The models by name.
-    coded
-        Share of the simulated wafers with the charge that the chip's codes leave.
+    Those on measured wafers have the prefix ``measured_``; they are left out where the file is not
+    there.
     """
-    samples = {"": data.simulated(EVENTS, SEED, coded)}
+    samples = {"": data.simulated(EVENTS, SEED, CODED)}
     measured = measured_files.measured(_BUSY)
     if measured is not None:
         kept = measured_files.test_rows(measured.charge)
@@ -40,8 +38,9 @@ def measure(runners: Mapping[str, Runner], coded: float) -> dict[str, Metrics]:
     for prefix, sample in samples.items():
         for name, table in _on(runners, sample).items():
             found[name] |= {f"{prefix}{key}": value for key, value in table.items()}
-    tagger, encoder = runners["wafer-tagger"], runners["wafer-encoder-9b"]
-    found["wafer-tagger"] = metrics.tagging(tagger, encoder, samples[""])
+    for name in (name for name in runners if name.startswith("wafer-tagger")):
+        encoder = runners[name.replace("wafer-tagger", "wafer-encoder-9b")]
+        found[name] = metrics.tagging(runners[name], encoder, samples[""])
     return found
 
 
@@ -60,12 +59,18 @@ def _on(runners: Mapping[str, Runner], sample: Wafers) -> dict[str, Metrics]:
     hard = data.threshold(sample)
     coders = shipped(runners)
     for links, bits in BITS_BY_LINKS.items():
-        line = metrics.codec(coders[links], hard)
-        kept = ("emd_mean", "emd_median", "response_mean", "n")
-        found[f"wafer-encoder-{bits}b"] = {key: float(line[key]) for key in kept}
+        found[f"wafer-encoder-{bits}b"] = _coding(coders[links], hard)
+    for width, coder in nested.coders(runners).items():
+        found[f"wafer-encoder-9b-{width}"] = _coding(coder, hard)
     decoders = {f"encoder-{BITS_BY_LINKS[n]}b": one.decode[0] for n, one in coders.items()}
     regimes = metrics.pair_regimes(sample, decoders, SEED, _PAIRS)
     for name in (name for name in runners if name.startswith("wafer-emd")):
         table = metrics.surrogate_errors(runners[name], regimes)
         found[name] = {f"{k}_{key}": line[key] for k, line in table.items() for key in line}
     return found
+
+
+def _coding(coder: compare.Codec, hard: Wafers) -> Metrics:
+    line = metrics.codec(coder, hard)
+    kept = ("emd_mean", "emd_median", "response_mean", "n")
+    return {key: float(line[key]) for key in kept} | metrics.coding_errors(coder, hard)

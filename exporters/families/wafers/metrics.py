@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sluice.exporters.conversion.onnx_runner import Runner
 from sluice.exporters.evaluation.classifier import auc
+from sluice.exporters.evaluation.uncertainty import auc_error, bootstrap_errors, share_error
 from sluice.exporters.families.wafers import LABELS
 from sluice.exporters.families.wafers.coders.compare import Codec, Decode, over_link
 from sluice.exporters.families.wafers.surrogates.pairs import F32, F64
@@ -62,6 +63,20 @@ def codec(one: Codec, sample: Wafers) -> dict[str, Any]:
         "response_rms": float(response.std()),
         "n": len(sample),
     }
+
+
+def coding_errors(one: Codec, sample: Wafers) -> Metrics:
+    """Return the standard errors of a codec's ``emd_mean``, ``emd_median``, ``response_mean``."""
+    distance, response = distances(one.decode[0], sample)
+
+    def drawn(rows: NDArray[np.int64]) -> Metrics:
+        return {
+            "emd_mean": float(distance[rows].mean()),
+            "emd_median": float(np.median(distance[rows])),
+            "response_mean": float(response[rows].mean()),
+        }
+
+    return bootstrap_errors(drawn, len(sample))
 
 
 def gain(better: Codec, worse: Codec, sample: Wafers) -> dict[str, Any]:
@@ -125,8 +140,11 @@ def tagging(tagger: Runner, encoder: Runner, sample: Wafers) -> Metrics:
     """Measure the tagger: accuracy, and the area under each class's curve against the rest."""
     score = score_tagger(tagger, encoder, sample)
     found = {"accuracy": float((score.argmax(1) == sample.truth).mean())}
+    found["accuracy_error"] = share_error(found["accuracy"], len(sample))
     for index, label in enumerate(LABELS):
-        found[f"auc_{label}"] = auc(score[:, index], sample.truth == index)
+        chosen, positive = score[:, index], sample.truth == index
+        found[f"auc_{label}"] = auc(chosen, positive)
+        found[f"auc_{label}_error"] = auc_error(chosen, positive)
     return found
 
 

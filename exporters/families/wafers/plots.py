@@ -110,7 +110,9 @@ def dependence(folder: Path, codecs: Sequence[Codec], sample: Wafers) -> Path:
 def cost(folder: Path, table: Mapping[str, Any]) -> Path:
     """Draw each surrogate's error, median and worst kind of pair, against its multiply-adds."""
     with figure(folder / "surrogates.png", 1, 1, (9, 7), _COLOURS) as axes:
-        ranked = sorted((entry["macs"], name, entry["regimes"]) for name, entry in table.items())
+        ranked = sorted(
+            (entry["multiply_adds"], name, entry["regimes"]) for name, entry in table.items()
+        )
         macs = [line[0] for line in ranked]
         errors = [[np.hypot(r["std"], r["bias"]) for r in line[2].values()] for line in ranked]
         axes[0].plot(macs, [100 * np.median(e) for e in errors], "o-", label="median kind of pair")

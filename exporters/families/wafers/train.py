@@ -55,6 +55,7 @@ def _claim(run: TrainingRun) -> None:
         dataset="simulated and measured wafers",
         dataset_sha256=held.train.digest,
         events=len(held.train),
+        commit=provenance.code_version(),
         recipe_sha256=recipes.digest(run.recipe),
     )
     provenance.claim_folder(run.folder, Provenance(training, run.recipe), resume=run.resume)

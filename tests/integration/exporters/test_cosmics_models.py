@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime")
 from sluice.exporters.conversion.onnx_runner import runner
 from sluice.exporters.evaluation.classifier import roc
 from sluice.exporters.families.base import EvaluateOptions, TrainOptions, get
-from sluice.exporters.families.cosmics import data, evaluate, export, metrics
+from sluice.exporters.families.cosmics import data, evaluate, metrics
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.inference.repository import find_model
 
@@ -37,7 +37,6 @@ NETS = {
 @pytest.mark.train
 @pytest.mark.modules("torch", "onnx", "onnxscript", "matplotlib", "mplhep")
 def test_train_export_evaluate(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "EVENTS", 800)
     monkeypatch.setattr(evaluate, "EVENTS", 800)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE + "".join(NET.format(name=n, sees=s) for n, s in NETS.items()))
@@ -51,7 +50,12 @@ def test_train_export_evaluate(tmp_path, monkeypatch):
     monkeypatch.setenv("SLUICE_MODELS", str(tmp_path / "models"))
     found = family.evaluate(EvaluateOptions())
     assert family.evaluate(EvaluateOptions(plots=tmp_path / "plots")) == found
-    assert set(found["models"]) == set(found["trainings"]) == set(NETS)
+    assert set(found["models"]) == set(NETS)
+    for name, measured in found["models"].items():
+        manifest = find_model(name).manifest
+        assert manifest.metrics == pytest.approx(measured, abs=1e-6), name
+        assert manifest.trainings["seeds"] == 2
+        assert manifest.trainings["auc_spread"] > 0
     for name, sees in NETS.items():
         assert [tensor.name for tensor in find_model(name).manifest.inputs] == sees
     for name in ("curves", "muons"):
@@ -67,7 +71,7 @@ def found():
     for name, sees in NETS.items():
         one = find_model(name)
         score = data.scores(runner(one.path), sees, sample)
-        made[name] = metrics.figures(score, sample), one.manifest.metrics
+        made[name] = evaluate.measured(score, sample), one.manifest.metrics
     return made
 
 
@@ -75,7 +79,8 @@ def found():
 def test_a_net_is_as_good_as_its_card_says(found, name):
     got, promised = found[name]
     for kind in ("auc", "auc_two_layers"):
-        assert abs(got[kind] - promised[kind]) < 0.02, kind
+        error = np.hypot(got[f"{kind}_error"], promised[f"{kind}_error"])
+        assert abs(got[kind] - promised[kind]) < 4 * error, kind  # other events
 
 
 def test_a_curve_passes_where_the_figures_say():

@@ -64,10 +64,14 @@ def test_export_and_evaluation_agree(checkpoints, tmp_path, monkeypatch):
         assert figures["rejection"] >= 1.0, name
         assert {"auc_spread", "rejection_spread", "inverse_jsd_spread"} <= set(figures)
     # What a manifest says is what an evaluation finds, and ONNX gives what torch does.
-    metrics = find_model("jet-tagger-adversarial").manifest.metrics
-    assert metrics == pytest.approx(found["table"]["adversarial"])
-    one = found["shipped"]["jet-tagger-adversarial"]["auc"]
-    assert one == pytest.approx(metrics["auc"], abs=5 * metrics["auc_spread"] + 1e-3)
+    for name, measured in found["models"].items():
+        assert find_model(name).manifest.metrics == pytest.approx(measured, abs=1e-6), name
+    trainings = find_model("jet-tagger-adversarial").manifest.trainings
+    assert trainings == pytest.approx({**found["table"]["adversarial"], "seeds": 2})
+    assert len(found["models"]) == 7
+    held_out = find_model("jet-tagger-parametrised").manifest.trainings
+    (row,) = (row for row in found["masses"] if row["held_out"])
+    assert held_out == pytest.approx({**row["parametrised-adversarial"], "seeds": 2})
     assert {row["resonance"] for row in found["masses"]} == {60, 80, 100, 125, 150, 175}
     assert [row["resonance"] for row in found["masses"] if row["held_out"]] == [125]
     assert len(list((tmp_path / "plots").glob("jets-*.png"))) == 5

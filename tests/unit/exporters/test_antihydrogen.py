@@ -123,14 +123,3 @@ def test_real_events_are_read_and_covered_alike(sample):
     for name in ("one_layer", "two_layers", "vertex"):
         assert abs(got[name] - toy[name]) < 0.15, name
     assert metrics.baseline(real)["auc_vertex"] > 0.65
-
-
-def test_uncertainty_shrinks_with_events():
-    rng = np.random.default_rng(3)
-    positive = rng.random(4_000) < 0.5
-    score = rng.normal(size=4_000) + positive
-    few, many = (
-        metrics.uncertainty(score[:100], positive[:100]),
-        metrics.uncertainty(score, positive),
-    )
-    assert 0 < many < few < 0.1

@@ -94,6 +94,21 @@ def test_a_training_is_resumed_by_itself_alone(changed, tmp_path):
     assert (tmp_path / provenance.FILE).read_bytes() == before
 
 
+def test_a_training_resumed_by_newer_code_keeps_the_commit_of_its_begin(tmp_path):
+    for commit in ("12" * 20, "34" * 20):
+        training = msgspec.structs.replace(TRAINING, commit=commit)
+        provenance.claim_folder(tmp_path, Provenance(training, NOTE.recipe), resume=True)
+    kept = provenance.read(tmp_path, Provenance[Recipe], "jets")
+    assert kept.training.commit == "12" * 20
+
+
+@pytest.mark.parametrize("broken", [b"", b"{", b"1", b"{}", b'{"training": 1}'])
+def test_a_broken_note_is_not_resumed(broken, tmp_path):
+    (tmp_path / provenance.FILE).write_bytes(broken)
+    with pytest.raises(ConfigError, match=REFUSED):
+        provenance.claim_folder(tmp_path, NOTE, resume=True)
+
+
 def test_another_recipe_is_refused_before_events_are_made(tmp_path):
     provenance.require_same_training(tmp_path, NOTE.recipe, Provenance[Recipe], "jets")
     provenance.claim_folder(tmp_path, NOTE, resume=False)
