@@ -11,6 +11,12 @@ SECONDS ?= 1800
 SEED    ?= 1
 # Of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
+# Of `make mutants`: parts of names of areas, by commas; faults of each; how many at a time; and
+# `--narrow`, the first tests of an area only, or `--all`, all quick tests.
+AREA    ?=
+COUNT   ?= 25
+LANES   ?= 1
+MUTANTS ?=
 
 # Where it is set, as in many containers, each process compiles all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,7 +40,7 @@ PYTEST  := .venv/bin/pytest -n $(TESTERS) --dist worksteal --durations 20 \
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test test-all soak fuzz bench bench-peers gpu-runtime gpu-check pins clean FORCE
+.PHONY: help venv demo check test test-all soak fuzz mutants bench bench-peers gpu-runtime gpu-check pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +102,10 @@ soak: venv ## A live run with faults injected for SECONDS, by SEED; report in ou
 fuzz: venv ## Fuzz the readers of foreign bytes, FUZZ_SECONDS each; with atheris where it can be had
 	.venv/bin/python -m pip install $(PIP_OPTIONS) "atheris>=3" || echo "atheris cannot be had here"
 	.venv/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+mutants: venv ## Plant COUNT faults in each AREA, by SEED, and list those that no test finds
+	.venv/bin/python -m tests.mutants --area '$(AREA)' --count '$(COUNT)' --seed '$(SEED)' \
+	  --lanes '$(LANES)' $(MUTANTS)
 
 bench: venv ## Measure kernels and engines, as ratios within one run
 	.venv/bin/python benchmarks/kernels.py
