@@ -21,7 +21,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_line_is_drawn_once_at_most(tree: Path) -> None:
+def test_no_line_is_drawn_twice(tree: Path) -> None:
     drawn = draw(tree, ["one.py", "two.py"], 100, 1)
     assert len({(mutant.file, mutant.edit.line) for mutant in drawn}) == len(drawn) == 19
 
