@@ -49,6 +49,10 @@ class Source:
         return self.text.encode()
 
     @cached_property
+    def _lines(self) -> list[str]:
+        return [line.strip() for line in self.text.splitlines()]
+
+    @cached_property
     def _line_starts(self) -> list[int]:
         starts = [0]
         for line in self._encoded.splitlines(keepends=True):
@@ -76,6 +80,15 @@ class Source:
         """Return the number of the line, from 1, on which a byte lies."""
         return self._encoded.count(b"\n", 0, offset) + 1
 
+    def line(self, number: int) -> str:
+        """Return a line, from 1, without white space around it."""
+        return self._lines[number - 1]
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Return a line, from 1, and how many lines above are the same."""
+        line = self.line(number)
+        return line, self._lines[: number - 1].count(line)
+
     def apply(self, edit: Edit) -> str:
         """Return the text with the fault."""
         encoded = self._encoded
@@ -83,8 +96,8 @@ class Source:
 
     def changed_line(self, edit: Edit) -> tuple[str, str]:
         """Return the line on which the fault begins, without and with it, stripped."""
-        before, after = self.text.splitlines(), self.apply(edit).splitlines()
-        return before[edit.line - 1].strip(), after[edit.line - 1].strip()
+        after = self.apply(edit).splitlines()
+        return self.line(edit.line), after[edit.line - 1].strip()
 
     def diff(self, edit: Edit, name: str) -> str:
         """Return the fault as a unified diff with one line of context."""

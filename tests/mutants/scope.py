@@ -56,12 +56,20 @@ def _left_out(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
         return any(getattr(base, "id", "") == "Protocol" for base in node.bases)
     if isinstance(node, ast.Assign):
-        return any(getattr(target, "id", "") in _DECLARATIONS for target in node.targets)
+        return all(_is_left_out(target) for target in node.targets)
     if isinstance(node, ast.Call):
         return is_log_call(node) or getattr(node.func, "id", "") in _TYPE_FUNCTIONS
     if isinstance(node, ast.Assert | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return True
     return _is_union_of_types(node)
+
+
+def _is_left_out(target: ast.expr) -> bool:
+    """Whether what is assigned is a declaration, or how long to wait: no test measures that."""
+    if isinstance(target, ast.Tuple):
+        return all(_is_left_out(one) for one in target.elts)
+    name = getattr(target, "id", "")
+    return name in _DECLARATIONS or (name.isupper() and name.endswith(("_S", "_MS")))
 
 
 def _is_union_of_types(node: ast.AST) -> bool:

@@ -122,6 +122,7 @@ def test_an_attribute_that_a_constructor_sets_stays() -> None:
         "class A(Protocol):\n    b = 1",
         "@d(e=1)\ndef a(): return b",
         "__slots__ = (1,)",
+        "_TIMEOUT_S, _RETRY_S = 5.0, 0.1",
         "assert a == 1",
         "a = f'{b + 1}'",
         "a = cast(B, c)",

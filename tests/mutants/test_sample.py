@@ -39,6 +39,13 @@ def test_the_same_seed_draws_the_same_and_more_of_it_begins_with_it(tree: Path) 
     assert draw(tree, files, 8, 3) != draw(tree, files, 8, 4)
 
 
+def test_a_new_line_changes_the_order_of_no_other(tree: Path) -> None:
+    before = [mutant.edit.line for mutant in draw(tree, ["one.py"], 100, 1)]
+    (tree / "one.py").write_text("new = old + 1\n" + (tree / "one.py").read_text())
+    after = [mutant.edit.line for mutant in draw(tree, ["one.py"], 100, 1)]
+    assert [line - 1 for line in after if line != 1] == before
+
+
 def test_what_is_no_python_is_not_drawn(tmp_path: Path) -> None:
     """`not` in a condition of a call is, a keyword that others need is not."""
     (tmp_path / "one.py").write_text("for a in b:\n    c = d\nelse:\n    e = f\nwhile g: break\n")
