@@ -20,6 +20,12 @@ from .sample import Mutant
 _PACKAGES = ("benchmarks", "exporters", "kernels", "models", "pipeline")
 #: Time stamp of the first fault, s; each later one is a second younger.
 _FIRST_FAULT_S = 2_000_000_000
+#: Large libraries that tests import and that no fault touches.
+LIBRARIES = (
+    "numpy", "numba", "hypothesis", "msgspec", "pyarrow.ipc", "pyarrow.parquet", "zmq",
+    "scipy.stats", "awkward", "vector", "onnx", "rich", "typer", "uproot", "h5py",
+    "anyio._backends._asyncio",
+)  # fmt: skip
 #: Arguments of every run of pytest.
 _ARGUMENTS = (
     "-p", "no:cacheprovider", "-rfE", "--tb=line", "-m", "not long and not gpu",
@@ -61,9 +67,11 @@ class Lane:
         The tree.
     folder
         Where the lane is.
+    libraries
+        What is imported once for all runs.
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, libraries: tuple[str, ...] = LIBRARIES) -> None:
         self.tree = folder / "tree"
         self.compiled = folder / "compiled"
         self._output = folder / "output.txt"
@@ -72,7 +80,7 @@ class Lane:
         _copy(root, self.tree)
         python = _make_environment(self.tree)
         self._server = subprocess.Popen(
-            [python, "-m", "tests.mutants.pytest_server"], cwd=self.tree, text=True,
+            [python, "-m", "tests.mutants.pytest_server", *libraries], cwd=self.tree, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment(root),
         )  # fmt: skip
 
@@ -80,9 +88,7 @@ class Lane:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait()
+        self._server.__exit__(None, None, None)  # closes its input, at which it ends
 
     def pytest(
         self, arguments: list[str], timeout_s: float, cache: Path | None = None

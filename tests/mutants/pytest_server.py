@@ -1,7 +1,7 @@
 """Runs pytest again and again in forks of a process that has imported the libraries already.
 
 It reads requests as lines of JSON and answers each with one. Run in a lane's environment, from its
-root.
+root; its arguments are the libraries.
 """
 
 from __future__ import annotations
@@ -20,12 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-#: Large libraries that tests import and that no fault touches.
-_LIBRARIES = (
-    "numpy", "numba", "hypothesis", "msgspec", "pyarrow.ipc", "pyarrow.parquet", "zmq",
-    "scipy.stats", "awkward", "vector", "onnx", "rich", "typer", "uproot", "h5py",
-    "anyio._backends._asyncio",
-)  # fmt: skip
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: Exit status of a run that took too long.
 TIMED_OUT = -1
@@ -50,10 +44,11 @@ def main() -> None:
 
 def _prepare() -> None:
     """Do once what each run would do again."""
-    for name in _LIBRARIES:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
-    one_more = importlib.import_module("numba").njit(lambda number: number + 1)
-    one_more(1)  # loads numba's extensions, and LLVM
+    if "numba" in sys.modules:
+        one_more = sys.modules["numba"].njit(lambda number: number + 1)
+        one_more(1)  # loads numba's extensions, and LLVM
     gc.collect()
     gc.freeze()  # runs neither copy nor search these objects
 
@@ -81,7 +76,8 @@ def _run(request: dict[str, Any], folder: str) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.environ.update(request["environment"])
-        importlib.import_module("numba.core.config").reload_config()
+        if "numba" in sys.modules:
+            sys.modules["numba.core.config"].reload_config()
         arguments = [*request["arguments"], "--basetemp", f"{folder}/t"]
         status = int(importlib.import_module("pytest").main(arguments))
         sys.stdout.flush()
