@@ -145,7 +145,7 @@ def _argument(source: Source, node: ast.AST) -> _Found:
     several = _name(source, node) in ("min", "max", "suppress") and len(node.args) > 1
     parts: list[ast.AST] = [*node.args, *node.keywords]
     for index, part in enumerate(parts):
-        if several or (isinstance(part, ast.keyword) and part.arg):
+        if several or (isinstance(part, ast.keyword) and part.arg not in (None, "strict")):
             start, end = source.span(part)
             if index:
                 yield source.span(parts[index - 1])[1], end, ""

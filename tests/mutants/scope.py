@@ -59,6 +59,8 @@ def _left_out(node: ast.AST) -> bool:
         return all(_is_left_out(target) for target in node.targets)
     if isinstance(node, ast.Call):
         return is_log_call(node) or getattr(node.func, "id", "") in _TYPE_FUNCTIONS
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"  # of `zip`: an assertion
     if isinstance(node, ast.Assert | ast.Import | ast.ImportFrom | ast.JoinedStr):
         return True
     return _is_union_of_types(node)

@@ -125,6 +125,7 @@ def test_an_attribute_that_a_constructor_sets_stays() -> None:
         "_TIMEOUT_S, _RETRY_S = 5.0, 0.1",
         "assert a == 1",
         "a = f'{b + 1}'",
+        "a = zip(b, strict=True)",
         "a = cast(B, c)",
     ],
 )
