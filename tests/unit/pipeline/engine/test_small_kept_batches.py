@@ -21,8 +21,10 @@ from sluice.pipeline.tools.in_memory_run import run
 BATCH_EVENTS = 40
 #: Durations, which no two runs have in common.
 TIMES = {"wait_ns", "service_ns"}
-COLUMNS = ("event_id", "t_event", "words", "latent_q", "packed", "sum_q", "score", "outcome",
-           "decision", *(c.name for c in DECISION_RECORD_COLUMNS if c.name not in TIMES))  # fmt: skip
+COLUMNS = (
+    "event_id", "t_event", "words", "latent_q", "packed", "sum_q", "score", "outcome", "decision",
+    *(column.name for column in DECISION_RECORD_COLUMNS if column.name not in TIMES),
+)  # fmt: skip
 
 
 @pytest.fixture
