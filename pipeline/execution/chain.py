@@ -17,7 +17,7 @@ from sluice.pipeline.stages.capabilities import PassesThrough, SwapsModel, Trunc
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.segment_state import EMPTY, SegmentState
 
-from .crash_search import CrashSearch
+from .crash_search import Search
 from .decision_record import BatchFacts
 from .finite_check import finite_checks
 from .isolation import (
@@ -112,7 +112,7 @@ class Chain:
         rung: int = 0,
         epoch: int = 0,
         state: SegmentState = EMPTY,
-        search: CrashSearch | None = None,
+        search: Search | None = None,
     ) -> tuple[EventBatch, BatchSummary]:
         """Process a batch in the last segment and sum it up.
 
@@ -144,7 +144,7 @@ class Chain:
 
     def run_segment(
         self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, state: SegmentState,
-        search: CrashSearch | None = None,
+        search: Search | None = None,
     ) -> tuple[EventBatch, SegmentState]:  # fmt: skip
         """Process a batch in a segment that is not the last; the parameters are those of `run`.
 
@@ -164,7 +164,7 @@ class Chain:
 
     def _run_stages(
         self, batch: EventBatch, t_ready_ns: int, rung: int, epoch: int, state: SegmentState,
-        search: CrashSearch | None,
+        search: Search | None,
     ) -> tuple[EventBatch, SegmentState]:  # fmt: skip
         if epoch != self._epoch:
             self._activate(epoch)
@@ -248,7 +248,7 @@ class Chain:
         return batch
 
     def _isolate(
-        self, batch: EventBatch, search: CrashSearch | None = None
+        self, batch: EventBatch, search: Search | None = None
     ) -> tuple[EventBatch, tuple[Flag, ...]]:
         observers = (*self._graph.monitors, *self._graph.shadows)
         names = {column.name for observer in observers for column in observer.consumes}

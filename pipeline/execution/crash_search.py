@@ -17,6 +17,7 @@ from msgspec import Struct
 #: Parts into which a batch, or a part of it, is divided.
 _PARTS = 64
 KILLS_ITS_WORKER = "kills its worker"
+BATCH_KILLS_ITS_WORKERS = "is in a batch that kills its workers"
 
 
 class _Notes(Struct):
@@ -34,6 +35,9 @@ class CrashSearch:
     path
         File of the notes of earlier attempts; need not exist.
     """
+
+    #: Why the events that it finds failed.
+    reason = KILLS_ITS_WORKER
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,3 +77,26 @@ class CrashSearch:
         unfinished = self._path.with_name(self._path.name + ".new")
         unfinished.write_bytes(msgspec.json.encode(self._notes))
         unfinished.rename(self._path)
+
+
+class RefusedBatch:
+    """In place of a search, where no notes outlive the worker: no event is processed, all fail."""
+
+    reason = BATCH_KILLS_ITS_WORKERS
+
+    def ranges(self, events: int) -> list[tuple[int, int]]:
+        """Return the whole batch as one part."""
+        return [(0, events)]
+
+    def is_killer(self, start: int, stop: int) -> bool:
+        """Return True: nothing is processed."""
+        return True
+
+    def begin(self, start: int, stop: int) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
+
+
+Search = CrashSearch | RefusedBatch

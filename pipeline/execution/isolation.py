@@ -10,7 +10,7 @@ from sluice.pipeline.core.batch import EventBatch, Flag, Outcome, concatenate
 from sluice.pipeline.core.errors import shorten
 from sluice.pipeline.core.schema import DECISION, OUTCOME, Column
 
-from .crash_search import KILLS_ITS_WORKER, CrashSearch
+from .crash_search import Search
 
 #: Events that may be isolated in one batch; all that is left of it then fails together. Bounds the
 #: time of the search, which processes up to log2(N) parts of the batch for each of them.
@@ -53,7 +53,7 @@ def isolate_failures(
     process: Callable[[EventBatch], EventBatch],
     names: Iterable[str],
     added: Mapping[str, Column],
-    search: CrashSearch | None = None,
+    search: Search | None = None,
 ) -> tuple[EventBatch, tuple[Flag, ...]]:
     """Halve a batch until the events that break a stage are alone, and fail those only.
 
@@ -86,8 +86,8 @@ def isolate_failures(
         killer = search is not None and search.is_killer(start, stop)
         stage = "chain"
         reason = f"RuntimeError: more than {failures} events of the batch broke a stage"
-        if killer:
-            reason = KILLS_ITS_WORKER
+        if search is not None and killer:
+            reason = search.reason
         elif search is not None:
             search.begin(start, stop)
         try:

@@ -18,6 +18,7 @@ from sluice.pipeline.core.schema import (
     Column,
     Schema,
 )
+from sluice.pipeline.execution.crash_search import RefusedBatch
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.journal.batch_record import pack_batch_record
 from sluice.pipeline.journal.commit import CommitRecord
@@ -131,11 +132,12 @@ class SimulatedChain:
         """Do nothing."""
 
     def run(
-        self, batch: EventBatch, _: int, rung: int, epoch: int, __: SegmentState, ___: object
+        self, batch: EventBatch, _: int, rung: int, epoch: int, __: SegmentState, search: object
     ) -> tuple[EventBatch, BatchSummary]:
         """Return the kept events, which are all, and the summary."""
         counts = np.zeros(len(Outcome), np.int64)
-        counts[Outcome.ACCEPTED] = batch.events
+        refused = isinstance(search, RefusedBatch)
+        counts[Outcome.FAILED if refused else Outcome.ACCEPTED] = batch.events
         ids = batch["event_id"]
         record = pack_batch_record(batch.seq, ids, counts.tolist(), epoch, rung)
         kept = EventBatch(

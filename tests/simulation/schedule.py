@@ -36,7 +36,7 @@ def simulate(seed: int) -> World:
     world = World(make_graph(segments, workers), random, events, salt=2)
     world.clock.now_s = earlier.clock.now_s + 100.0
     for name in _NAMES[: random.randint(0, 2) if workers else 2]:
-        _keep_joined(world, name)
+        keep_joined(world, name)
     world.run(lambda: _plan_faults(world, earlier.network.sent))
     return world
 
@@ -47,7 +47,7 @@ def _join(world: World, name: str, age_s: float = 0.0) -> RemoteProcess:
     return worker
 
 
-def _keep_joined(world: World, name: str) -> None:
+def keep_joined(world: World, name: str) -> None:
     """Start a remote worker, and another one whenever it has ended, as systemd does."""
     worker = _join(world, name)
 

@@ -14,9 +14,9 @@ from sluice.pipeline.engine.distributed.sessions import SessionError, Sessions
 from sluice.pipeline.engine.workers.result_reader import ResultReader
 from sluice.pipeline.transport.run_messages import Result
 
-from .model import BATCH_EVENTS, make_graph
+from .model import BATCH_EVENTS, SimulatedChain, make_graph
 from .processes import RemoteProcess
-from .schedule import simulate
+from .schedule import keep_joined, simulate
 from .world import World
 
 #: Schedules in each of the parts, which run one after the other or in several processes.
@@ -82,6 +82,25 @@ def fails(seed):
     except (AssertionError, RunError):
         return True
     return False
+
+
+def test_a_batch_that_ends_remote_workers_fails_after_the_fifth(monkeypatch):
+    """It is not sent again for ever; the batches that these workers also had are decided."""
+    ends = []
+
+    def run(chain, batch, *rest, run=SimulatedChain.run):
+        if 20 in batch["event_id"] and not rest[-1]:
+            ends.append(batch["event_id"].tolist())
+            raise RunError("as in a crash")
+        return run(chain, batch, *rest)
+
+    monkeypatch.setattr(SimulatedChain, "run", run)
+    world = World(make_graph(1, 0), Random(3), events=20 * BATCH_EVENTS, salt=2)
+    world.failed = BATCH_EVENTS
+    for name in ("north", "south"):
+        keep_joined(world, name)
+    world.run()  # checks contents and ledger
+    assert ends == 5 * [list(range(19, 19 + BATCH_EVENTS))]
 
 
 @pytest.mark.parametrize(("age_s", "works"), [(100.0, "holder"), (0.0, "newcomer")])

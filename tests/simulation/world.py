@@ -113,6 +113,8 @@ class World:
         self.local: dict[str, LocalProcess] = {}
         self.remote: list[Any] = []
         self.events = events
+        #: Events of batches that fail because they end remote workers.
+        self.failed = 0
         #: Longest time that a process takes for one message, s.
         self.slowest_s = random.choice((0.002, 0.05, 0.5))
         self._process: SimulatedProcess | None = None
@@ -165,7 +167,9 @@ class World:
         np.testing.assert_array_equal(found, expected)
         report = accounting.snapshot()
         assert report.closed
-        assert report.events["accepted"] == report.events["offered"] == self.events
+        assert report.events["offered"] == self.events
+        assert report.events["failed"] == self.failed
+        assert report.events["accepted"] == self.events - self.failed
         assert report.in_flight == 0
         assert self.disk[-1][0].next == -(-self.events // BATCH_EVENTS)
 

@@ -31,6 +31,9 @@ from .sessions import Sessions
 #: Workers that exit with the same batch before the next one searches for the event that is the
 #: cause: one may have been killed by chance.
 _EXITS_BEFORE_SEARCH = 2
+#: Remote workers that exit while they process the same batch before it fails without being
+#: processed: they cannot search, and several may have lost their connection.
+_REMOTE_EXITS_BEFORE_FAILURE = 5
 
 
 class Dispatcher:
@@ -151,6 +154,9 @@ class Dispatcher:
         """Requeue the batches of a worker that is gone."""
         for entry in self.in_flight.of_worker(worker):
             entry.exits += 1
+        entry_processed = self.in_flight.processed_by(worker)
+        if entry_processed is not None and self._sessions.is_remote(worker):
+            entry_processed.remote_exits += 1
         self._slots.release(self.in_flight.reclaim(worker))
 
     def fail_all(self, why: str) -> None:
@@ -236,7 +242,10 @@ class Dispatcher:
         entry.token = self._key.token(
             Assignment(seq, events, session, entry.epoch, entry.segment, entry.rung)
         )
-        search = entry.exits >= _EXITS_BEFORE_SEARCH
+        if self._sessions.is_remote(worker):
+            search = entry.remote_exits >= _REMOTE_EXITS_BEFORE_FAILURE
+        else:
+            search = entry.exits >= _EXITS_BEFORE_SEARCH
         data = Data(
             seq, events, slot, entry.rung, entry.epoch, entry.token, time.monotonic_ns(), search
         )

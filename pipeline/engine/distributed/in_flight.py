@@ -213,9 +213,7 @@ class InFlight:
         """Return and remove the next requeued batch; None if there is none."""
         while self._requeued:
             seq = self._requeued.popleft()
-            if (
-                seq in self._batches
-            ):  # its result may have reached the sink before its worker exited
+            if seq in self._batches:  # else the sink got its result before its worker exited
                 return seq
         return None
 
@@ -254,6 +252,14 @@ class InFlight:
     def of_worker(self, worker: str) -> list[InFlightBatch]:
         """Return the batches that a worker has."""
         return [entry for entry in self._batches.values() if entry.worker == worker]
+
+    def processed_by(self, worker: str) -> InFlightBatch | None:
+        """Return the batch that a worker processes: the first that it has; None if it has none."""
+        for todo in self._assigned.get(worker, ()):
+            entry = self._batches.get(todo.seq)
+            if entry is not None and entry.worker == worker:
+                return entry
+        return None
 
     def reclaim(self, worker: str) -> list[int]:
         """Requeue the batches of an exited worker and drop its credit; return free slots."""

@@ -38,6 +38,8 @@ class InFlightBatch:
         Service time in the earlier segments, ns.
     exits
         Number of workers that have exited while they had the batch.
+    remote_exits
+        Number of remote workers that have exited while they processed the batch.
     segment_payload
         Result frames of the previous segment, sent on to the next one.
     """
@@ -53,4 +55,5 @@ class InFlightBatch:
     segment: int = 0
     service_ns: int = 0
     exits: int = 0
+    remote_exits: int = 0
     segment_payload: Sequence[Any] = ()

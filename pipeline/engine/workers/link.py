@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.schema import T_INGEST
-from sluice.pipeline.execution.crash_search import CrashSearch
+from sluice.pipeline.execution.crash_search import CrashSearch, RefusedBatch, Search
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.transport.batch_summary import BatchSummary
@@ -45,7 +45,7 @@ class WorkerLink(Protocol):
     def on_message(self) -> None:
         """Record that a message of ingest has arrived."""
 
-    def crash_search(self, data: Data, segment: int) -> CrashSearch | None:
+    def crash_search(self, data: Data, segment: int) -> Search | None:
         """Return the search for events that end their worker; None if there is none."""
 
     def is_lost(self) -> bool:
@@ -88,7 +88,7 @@ class LocalLink:
     def on_message(self) -> None:
         """Do nothing: `is_lost` compares the parent process id instead."""
 
-    def crash_search(self, data: Data, segment: int) -> CrashSearch | None:
+    def crash_search(self, data: Data, segment: int) -> Search | None:
         """Return the search for the batch if ingest asks for it; its notes outlive this process."""
         return CrashSearch(self._folder / f"search-{data.seq}-{segment}") if data.search else None
 
@@ -152,9 +152,9 @@ class RemoteLink:
         """Record the time of the message."""
         self._heard_s = time.monotonic()
 
-    def crash_search(self, data: Data, segment: int) -> CrashSearch | None:
-        """Return None: nothing on this host would outlive the worker."""
-        return None
+    def crash_search(self, data: Data, segment: int) -> Search | None:
+        """Return what fails the batch if ingest asks for it: no notes would outlive the worker."""
+        return RefusedBatch() if data.search else None
 
     def is_lost(self) -> bool:
         """Return False, or raise RunError if no message came for longer than the timeout."""

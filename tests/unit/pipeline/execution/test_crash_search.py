@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.core.schema import DECISION, EVENT_ID, OUTCOME
-from sluice.pipeline.execution.crash_search import KILLS_ITS_WORKER, CrashSearch
+from sluice.pipeline.execution.crash_search import (
+    BATCH_KILLS_ITS_WORKERS,
+    KILLS_ITS_WORKER,
+    CrashSearch,
+    RefusedBatch,
+)
 from sluice.pipeline.execution.isolation import StageError, isolate_failures
 
 
@@ -87,3 +92,14 @@ def test_a_batch_without_such_an_event_is_processed_at_once(tmp_path):
     done, flags, ends = search(tmp_path, 500, set())
     assert_found(done, flags, 500, set())
     assert ends == 0
+
+
+def test_a_refused_batch_fails_without_being_processed():
+    done, flags = isolate_failures(
+        batch_of(500), process_with(range(500)), {EVENT_ID.name}, {}, RefusedBatch()
+    )
+    assert (done[OUTCOME.name] == Outcome.FAILED).all()
+    assert done[EVENT_ID.name].tolist() == list(range(500))
+    assert [(f.reason, f.outcome, f.rows) for f in flags] == [
+        (BATCH_KILLS_ITS_WORKERS, Outcome.FAILED, list(range(500)))
+    ]
