@@ -114,6 +114,9 @@ def build_engine(
         Path | None, typer.Option(help="Folder of plans, else SLUICE_ENGINES or the user's cache.")
     ] = None,
     layers: Annotated[Path | None, typer.Option(help="Write what each layer became, JSON.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier plan and report on layers.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell of the plan as JSON.")] = False,
 ) -> None:
     """Build a TensorRT engine of a model for the GPU of this machine."""
@@ -126,7 +129,8 @@ def build_engine(
     tensorrt_plans.require_tensorrt()
     from .conversion import tensorrt
 
-    built = tensorrt.build(chosen, bits, events, output or tensorrt_plans.folder(), layers)
+    root = output or tensorrt_plans.folder()
+    built = tensorrt.build(chosen, bits, events, root, layers, force=force)
     show(built.as_dict(), "plan", as_json)
 
 

@@ -69,7 +69,8 @@ def _build(model: Model, backend: str) -> None:
     from sluice.exporters.conversion import tensorrt
     from sluice.pipeline.inference import tensorrt_plans
 
-    tensorrt.build(model, model.manifest.precision, model.manifest.batch, tensorrt_plans.folder())
+    root = tensorrt_plans.folder()
+    tensorrt.build(model, model.manifest.precision, model.manifest.batch, root, force=True)
 
 
 def _difference(model: Model, session: Any) -> float:

@@ -18,6 +18,7 @@ from rich.progress import Progress, TaskID
 from sluice.exporters.cli import require
 from sluice.exporters.training.parallel import progress
 from sluice.pipeline.core.errors import ModelError
+from sluice.pipeline.core.output_files import require_replaceable, write_whole
 from sluice.pipeline.gpu.cuda import Cuda, GpuInfo
 from sluice.pipeline.inference import tensorrt_plans
 from sluice.pipeline.inference.manifest import BatchSizes, Tensor
@@ -41,7 +42,13 @@ class Built:
 
 
 def build(
-    model: Model, precision: str, batch: BatchSizes, root: Path, layers: Path | None = None
+    model: Model,
+    precision: str,
+    batch: BatchSizes,
+    root: Path,
+    layers: Path | None = None,
+    *,
+    force: bool = False,
 ) -> Built:
     """Build the engine plan of a model for the first GPU.
 
@@ -57,9 +64,13 @@ def build(
         Folder of plans.
     layers
         File for the report on each layer, JSON.
+    force
+        Whether an earlier plan, and an earlier report, are replaced.
 
     Raises
     ------
+    ConfigError
+        If a file exists that may not be replaced.
     ModelError
         If the model has a part that TensorRT does not take, or no engine comes of it.
     """
@@ -67,6 +78,10 @@ def build(
     cuda = Cuda()
     cuda.use()
     gpu = cuda.gpu()
+    file = tensorrt_plans.plan_file(root, model, precision, gpu)
+    tensorrt_plans.require_plan_replaceable(file, force=force)
+    if layers is not None:
+        require_replaceable(layers, "a report on layers", _is_layer_report, force=force)
     log = _Log()
     builder = trt.Builder(log)
     network = _parse(builder, graph_for(model, precision), model, log)
@@ -75,9 +90,9 @@ def build(
     plan = _compile(builder, network, config, precision, tensorrt_plans.timing_file(
         root, gpu, trt.__version__), model, log)  # fmt: skip
     if layers is not None:
-        layers.write_text(_inspect(plan, log), encoding="utf-8")
-    file = tensorrt_plans.plan_file(root, model, precision, gpu)
-    sealed = tensorrt_plans.save_plan(file, plan, _fingerprint(model, precision, gpu, ranges))
+        write_whole(layers, _inspect(plan, log).encode(), replace=force)
+    fingerprint = _fingerprint(model, precision, gpu, ranges)
+    sealed = tensorrt_plans.save_plan(file, plan, fingerprint, replace=force)
     return Built(file, sealed, len(plan), time.monotonic() - began)
 
 
@@ -181,6 +196,14 @@ def _inspect(plan: bytes, log: _Log) -> str:
     inspector = engine.create_engine_inspector()
     said: str = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     return said
+
+
+def _is_layer_report(path: Path) -> bool:
+    """Whether a file has the report that `_inspect` returns."""
+    try:
+        return "Layers" in msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def _fingerprint(

@@ -54,7 +54,7 @@ class TensorRtEngine:
         if engine is None:
             raise ModelError(
                 f"model {model.label}: TensorRT {trt.__version__} does not take its plan",
-                f"rebuild: {tensorrt_plans.build_command(model, precision)}",
+                f"rebuild: {tensorrt_plans.build_command(model, precision)} --force",
             )
         self._engine: trt.ICudaEngine = engine
         self._runtime: trt.Runtime = runtime

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from sluice.pipeline.core.errors import ConfigError, ModelError
+from sluice.pipeline.core.output_files import require_replaceable, write_whole
 from sluice.pipeline.gpu.cuda import GpuInfo
 from sluice.pipeline.gpu.shared_libraries import install_hint
 
@@ -112,12 +113,33 @@ def build_command(model: Model, precision: str) -> str:
     return f"sluice build-engine {name}{asked}"
 
 
-def save_plan(file: Path, plan: bytes, fingerprint: Fingerprint) -> Fingerprint:
-    """Write a plan and its fingerprint; return the fingerprint with the hash of the plan."""
+def require_plan_replaceable(file: Path, *, force: bool) -> None:
+    """Raise ConfigError if a plan cannot be written to a file, or may not replace what is there.
+
+    With `force` an earlier plan is replaced: a file with a fingerprint beside it.
+    """
+
+    def is_plan(_: Path) -> bool:
+        try:
+            return bool(_read(file).sha256)
+        except (OSError, msgspec.MsgspecError):
+            return False
+
+    for path in (file, _about(file)):
+        require_replaceable(path, "a plan and its fingerprint", is_plan, force=force)
+
+
+def save_plan(
+    file: Path, plan: bytes, fingerprint: Fingerprint, *, replace: bool = False
+) -> Fingerprint:
+    """Write a plan and its fingerprint; return the fingerprint with the hash of the plan.
+
+    Without `replace` RunError if there is a file meanwhile.
+    """
     sealed = msgspec.structs.replace(fingerprint, plan_sha256=hashlib.sha256(plan).hexdigest())
     about = msgspec.json.format(msgspec.json.encode(sealed))
-    write_atomically(file, plan)
-    write_atomically(_about(file), about)
+    write_whole(file, plan, replace=replace)
+    write_whole(_about(file), about, replace=replace)
     return sealed
 
 
@@ -144,7 +166,8 @@ def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> byte
         tensorrt=tensorrt, gpu=gpu.name, capability=gpu.capability,
         driver=gpu.driver, profile={},
     )  # fmt: skip
-    hint = f"rebuild: {build_command(model, precision)}"
+    command = build_command(model, precision)
+    hint = f"rebuild: {command} --force"
     about = f"model {model.label}: {precision} plan"
     try:
         built = _read(file)
@@ -153,7 +176,7 @@ def load_plan(model: Model, precision: str, gpu: GpuInfo, tensorrt: str) -> byte
         for other in sorted(file.parent.glob(f"{precision}-*.json")):
             _compare(about, _read(other), here, hint)
         raise ModelError(
-            f"{about}: none for {gpu.name} in {file.parent}", hint.replace("rebuild", "build it")
+            f"{about}: none for {gpu.name} in {file.parent}", f"build it: {command}"
         ) from error
     except (OSError, msgspec.MsgspecError) as error:
         raise ModelError(f"{about}: {file}: cannot read: {error}", hint) from error

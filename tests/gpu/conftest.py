@@ -63,7 +63,7 @@ def build(machine: Any, engines: Path) -> Build:
         from sluice.exporters.conversion import tensorrt
 
         found = find_model(model) if isinstance(model, str) else model
-        tensorrt.build(found, precision, batch, tensorrt_plans.folder())
+        tensorrt.build(found, precision, batch, tensorrt_plans.folder(), force=True)
         return found
 
     return make

@@ -83,9 +83,29 @@ def test_lists_of_one_length_stay_so(
 
 def test_the_timing_cache_goes_on(machine: Any, tmp_path: Path) -> None:
     for builds in (1, 2):
-        _built("wafer-tagger", "fp32", tmp_path)
+        _built("wafer-tagger", "fp32", tmp_path, force=builds > 1)
         (cache,) = tmp_path.glob("*.timing")
         assert cache.read_bytes() == builds * b"."
+
+
+@pytest.mark.parametrize("foreign", ["plan", "fingerprint", "layers"])
+def test_nothing_is_replaced_unasked_or_that_no_build_wrote(
+    foreign: str, machine: Any, tmp_path: Path
+) -> None:
+    layers = tmp_path / "layers.json"
+    built = _built("wafer-tagger", "fp32", tmp_path, layers=layers)
+    files = {"plan": built.file, "fingerprint": built.file.with_suffix(".json"), "layers": layers}
+    before = {path: path.read_bytes() for path in files.values()}
+    with pytest.raises(ConfigError, match="exists already"):
+        _built("wafer-tagger", "fp32", tmp_path)
+    _built("wafer-tagger", "fp32", tmp_path, layers=layers, force=True)
+    assert {path: path.read_bytes() for path in before} == before
+    files[foreign].write_text("mine")
+    if foreign == "plan":  # without a fingerprint it may be anything
+        files["fingerprint"].unlink()
+    with pytest.raises(ConfigError, match="to replace, got a file that is none"):
+        _built("wafer-tagger", "fp32", tmp_path, layers=layers, force=True)
+    assert files[foreign].read_text() == "mine"
 
 
 def test_what_each_layer_became_is_reported(machine: Any, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_plan_for_something_else_is_refused(
     with pytest.raises(ModelError) as refused:
         open_session(model, "tensorrt", "test")
     assert f"plan was built for {named}" in refused.value.message
-    assert refused.value.hint == "rebuild: sluice build-engine wafer-tagger@1"
+    assert refused.value.hint == "rebuild: sluice build-engine wafer-tagger@1 --force"
 
 
 def test_a_plan_for_another_gpu_says_for_which(
@@ -177,7 +177,7 @@ def test_a_plan_that_tensorrt_does_not_take_is_refused(build: Build, engines: Pa
     about = msgspec.json.decode(
         plan.with_suffix(".json").read_bytes(), type=tensorrt_plans.Fingerprint
     )
-    tensorrt_plans.save_plan(plan, b"no plan", about)
+    tensorrt_plans.save_plan(plan, b"no plan", about, replace=True)
     with pytest.raises(ModelError, match="does not take its plan"):
         open_session(model, "tensorrt", "test")
 
@@ -190,7 +190,7 @@ def test_a_plan_of_other_tensors_is_refused(build: Build, engines: Path) -> None
     about = msgspec.json.decode(
         file.with_suffix(".json").read_bytes(), type=tensorrt_plans.Fingerprint
     )
-    tensorrt_plans.save_plan(file, plan, about)
+    tensorrt_plans.save_plan(file, plan, about, replace=True)
     with pytest.raises(ModelError, match=r"manifest says inputs \['latent_q', 'sum_q'\]"):
         open_session(tagger, "tensorrt", "test")
 

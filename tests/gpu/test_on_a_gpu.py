@@ -46,7 +46,8 @@ def build(name):
     from sluice.exporters.conversion import tensorrt
 
     model = find_model(name)
-    tensorrt.build(model, model.manifest.precision, model.manifest.batch, tensorrt_plans.folder())
+    root = tensorrt_plans.folder()
+    tensorrt.build(model, model.manifest.precision, model.manifest.batch, root, force=True)
 
 
 def test_the_doctor_finds_nothing_missing(tmp_path):
