@@ -21,10 +21,9 @@ from sluice.pipeline.tools.in_memory_run import run
 BATCH_EVENTS = 40
 #: Durations, which no two runs have in common.
 TIMES = {"wait_ns", "service_ns"}
-COLUMNS = (
-    "event_id", "t_event", "words", "latent_q", "packed", "sum_q", "score", "outcome", "decision",
-    *(column.name for column in DECISION_RECORD_COLUMNS if column.name not in TIMES),
-)  # fmt: skip
+RECORD = (column.name for column in DECISION_RECORD_COLUMNS if column.name not in TIMES)
+COLUMNS = ("event_id", "t_event", "words", "latent_q", "packed", "sum_q", "score", "outcome",
+           "decision", *RECORD)  # fmt: skip
 
 
 @pytest.fixture
