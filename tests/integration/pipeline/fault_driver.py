@@ -2,8 +2,10 @@
 
 It imports Sluice once and forks a process for each replay, which takes a tenth of the time of a new
 interpreter. Started with the compiled `file_faults.c` as LD_PRELOAD, and with the arguments
-FOLDER INPUT GRAPH ENGINE ERRNO STRIDE, of which the last is the step from one call to the next;
-writes a line of JSON for each replay.
+FOLDER INPUT GRAPH ENGINE ERROR FIRST STRIDE. The last two are the number of the first call, and the
+step from one to the next. ERROR is the number of the error, or ``before`` or ``after`` to kill the
+process that makes the call; for ``after`` only calls of ``write`` count. Writes a line of JSON for
+each replay.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from sluice.pipeline.engine.distributed.process import start_fork_server
 from sluice.pipeline.service import daemon, run_report
 from sluice.pipeline.tools import input_source, validation
 
-#: Larger than the number of file calls of any replay here.
-_MANY = 300
+#: Larger than the number of file calls of any replay here, and than any step.
+_MANY = 1100
 _PRELOADED = (daemon, run_report, input_source, validation, start_fork_server)
 
 
@@ -51,30 +53,37 @@ def run(arguments: Sequence[str], log: Path, fault: dict[str, str]) -> int:
 
 def main() -> None:
     """Replay with the first, the second, … call failing, until there are not so many calls."""
-    folder, source, graph, engine, error, stride = sys.argv[1:]
+    folder, source, graph, engine, error, first, stride = sys.argv[1:]
     load_graph(graph)
-    for number in range(1, _MANY, int(stride)):
+    for number in range(int(first), _MANY, int(stride)):
         here = Path(folder) / str(number)
         here.mkdir()
         replay = ["replay", source, "--graph", graph, "--engine", engine, "--out",
                   f"{here}/o.arrows", "--report", f"{here}/r.json"]  # fmt: skip
         count, log = Path(f"{folder}/count-{number}"), Path(f"{folder}/log-{number}")
         fault = {"FAULT_FOLDER": f"{here}/", "FAULT_COUNT": str(count), "FAULT_AT": str(number),
-                 "FAULT_ERRNO": error}  # fmt: skip
+                 **_kind(error)}  # fmt: skip
         code = run(replay, log, fault)
         calls = int(count.read_text() or 0) if count.exists() else 0
-        first = log.read_text()
+        said = log.read_text()
         reported = (here / "r.json").exists()
         (here / "o.first").write_bytes(_content(here))
         again = [*replay, "--resume"]
         second = run(again, log, {"FAULT_AT": "0"}) if code else 0
         if second:  # what there is has no begin-of-run record yet
             second = run([*replay, "--force"], log, {"FAULT_AT": "0"})
-        sys.stdout.write(json.dumps({"number": number, "code": code, "calls": calls, "said": first,
+        sys.stdout.write(json.dumps({"number": number, "code": code, "calls": calls, "said": said,
                                      "reported": reported, "again": second}) + "\n")  # fmt: skip
         sys.stdout.flush()
         if calls < number:
             return
+
+
+def _kind(error: str) -> dict[str, str]:
+    """Return the environment of a kind of fault."""
+    if error.isdigit():
+        return {"FAULT_ERRNO": error}
+    return {"FAULT_KILL": error} | ({"FAULT_CALLS": "write"} if error == "after" else {})
 
 
 def _content(folder: Path) -> bytes:

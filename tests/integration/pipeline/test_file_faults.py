@@ -1,10 +1,14 @@
-"""Each call on an output file fails once, in turn: nothing is lost silently, all can be resumed."""
+"""Each call on an output file fails once, in turn: nothing is lost silently, all can be resumed.
+
+The same with a process that is killed as it makes the call, or between a write and its ACK.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,22 +51,24 @@ def recording(folder):
     return list(find_parts(folder / "o.arrows").values())
 
 
-def case(engine, error, stride, *, rotated=False):
-    name = f"{engine}-{errno.errorcode.get(error, 'short')}{'-rotated' * rotated}"
+def case(engine, error, stride, *, first=1, rotated=False):
+    what = error if isinstance(error, str) else errno.errorcode.get(error, "short")
+    name = f"{engine}-{what}{'-rotated' * rotated}"
     marks = [pytest.mark.long] if stride == 1 else []
-    return pytest.param(engine, error, stride, rotated, id=f"{name}-{stride}", marks=marks)
+    return pytest.param(engine, error, first, stride, rotated, id=f"{name}-{stride}", marks=marks)
 
 
 @pytest.mark.programs("gcc")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("engine", "error", "stride", "rotated"),
+    ("engine", "error", "first", "stride", "rotated"),
     [
         case("inline", errno.EIO, 12),
+        case("distributed", "after", 1000, first=4),  # the write of a batch, then none
         *(
             case(engine, error, 1, rotated=rotated)
             for engine in ("inline", "distributed")
-            for error in (errno.EIO, errno.ENOSPC, 0)
+            for error in (errno.EIO, errno.ENOSPC, 0, "before", "after")
             for rotated in (False, True)
         ),
     ],
@@ -70,6 +76,7 @@ def case(engine, error, stride, *, rotated=False):
 def test_every_call_in_turn(
     engine,
     error,
+    first,
     stride,
     rotated,
     faults,
@@ -84,7 +91,7 @@ def test_every_call_in_turn(
     source = make_recording(tmp_path / "w.arrows", EVENTS, batch=100)
     done = subprocess.run(
         [sys.executable, HERE / "fault_driver.py", tmp_path, source, graph, engine, str(error),
-         str(stride)],
+         str(first), str(stride)],
         env={**os.environ, "LD_PRELOAD": str(faults), "SLUICE_MODELS": str(models)},
         capture_output=True, text=True, timeout=890, check=False,
     )  # fmt: skip
@@ -93,13 +100,14 @@ def test_every_call_in_turn(
     truth = contents(recording(tmp_path / str(runs[-1]["number"])))
     assert runs[-1]["code"] == 0
     assert len(np.frombuffer(truth["event_id"], np.uint64)) == EVENTS
-    assert len(runs) > 40 // stride
+    assert len(runs) > (7 if error == "after" else 40) // stride
     for run in runs:
         folder = tmp_path / str(run["number"])
         assert "Traceback" not in run["said"], run
         if run["code"]:
-            assert run["code"] in (2, 5), run
-            assert "error: " in run["said"], run
+            killed = run["code"] == -signal.SIGKILL and isinstance(error, str)
+            assert killed or run["code"] in (2, 5), run
+            assert killed or "error: " in run["said"], run
             assert run["again"] == 0, (run, (tmp_path / f"log-{run['number']}").read_text())
             if not rotated:
                 committed = contents([folder / "o.first"])
@@ -107,5 +115,7 @@ def test_every_call_in_turn(
                     assert truth[name].startswith(committed[name]), (run, name)
         assert contents(recording(folder)) == truth, run
         report = load_report(folder / "r.json")
+        if engine == "distributed" and error == "after" and not run["code"]:
+            assert report["restarts"] == ({"sink": 1} if run["calls"] >= run["number"] else {})
         assert (report["closed"], report["error"]) == (True, None), run
         assert report["events"]["offered"] == EVENTS, run
