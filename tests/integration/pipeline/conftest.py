@@ -40,6 +40,8 @@ test.hang = faulty_components:Hang
 test.spin = faulty_components:Spin
 [sluice.monitors]
 test.slow = faulty_components:SlowWatch
+[sluice.sinks]
+test.killed = faulty_components:KilledSink
 [sluice.sources]
 test.broken = faulty_components:BrokenSource
 """

@@ -2,10 +2,9 @@
 
 It imports Sluice once and forks a process for each replay, which takes a tenth of the time of a new
 interpreter. Started with the compiled `file_faults.c` as LD_PRELOAD, and with the arguments
-FOLDER INPUT GRAPH ENGINE ERROR FIRST STRIDE. The last two are the number of the first call, and the
-step from one to the next. ERROR is the number of the error, or ``before`` or ``after`` to kill the
-process that makes the call; for ``after`` only calls of ``write`` count. Writes a line of JSON for
-each replay.
+FOLDER INPUT GRAPH ENGINE ERROR STRIDE, of which the last is the step from one call to the next.
+ERROR is the number of the error, or ``before`` or ``after`` to kill the process that makes the
+call; for ``after`` only calls of ``write`` count. Writes a line of JSON for each replay.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from sluice.pipeline.engine.distributed.process import start_fork_server
 from sluice.pipeline.service import daemon, run_report
 from sluice.pipeline.tools import input_source, validation
 
-#: Larger than the number of file calls of any replay here, and than any step.
-_MANY = 1100
+#: Larger than the number of file calls of any replay here.
+_MANY = 300
 _PRELOADED = (daemon, run_report, input_source, validation, start_fork_server)
 
 
@@ -53,9 +52,9 @@ def run(arguments: Sequence[str], log: Path, fault: dict[str, str]) -> int:
 
 def main() -> None:
     """Replay with the first, the second, … call failing, until there are not so many calls."""
-    folder, source, graph, engine, error, first, stride = sys.argv[1:]
+    folder, source, graph, engine, error, stride = sys.argv[1:]
     load_graph(graph)
-    for number in range(int(first), _MANY, int(stride)):
+    for number in range(1, _MANY, int(stride)):
         here = Path(folder) / str(number)
         here.mkdir()
         replay = ["replay", source, "--graph", graph, "--engine", engine, "--out",

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from sluice.pipeline.core.schema import EVENT_ID, Column, Schema
+from sluice.pipeline.sinks.recording import RecordingSink
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +122,33 @@ class Hang(Delay):
                 mark.touch()
             time.sleep(3600)
         return batch
+
+
+class KilledSink(RecordingSink):
+    """Kills its process before or after the writes that commit some batches, each once."""
+
+    class Options(RecordingSink.Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        before: tuple[int, ...] = ()
+        after: tuple[int, ...] = ()
+        #: Folder in which a file shows that the process was killed at a batch.
+        marks: str
+
+    def __init__(self, name, options):
+        super().__init__(name, options)
+        self.options = options
+
+    def write(self, batch, commit):
+        committed = range(commit.first, commit.next)
+        self.kill_once(set(self.options.before) & set(committed))
+        super().write(batch, commit)
+        self.kill_once(set(self.options.after) & set(committed))
+
+    def kill_once(self, seqs):
+        for seq in seqs:
+            mark = Path(self.options.marks, f"killed-{seq}")
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 class SlowWatch(Delay):

@@ -51,20 +51,19 @@ def recording(folder):
     return list(find_parts(folder / "o.arrows").values())
 
 
-def case(engine, error, stride, *, first=1, rotated=False):
+def case(engine, error, stride, *, rotated=False):
     what = error if isinstance(error, str) else errno.errorcode.get(error, "short")
     name = f"{engine}-{what}{'-rotated' * rotated}"
     marks = [pytest.mark.long] if stride == 1 else []
-    return pytest.param(engine, error, first, stride, rotated, id=f"{name}-{stride}", marks=marks)
+    return pytest.param(engine, error, stride, rotated, id=f"{name}-{stride}", marks=marks)
 
 
 @pytest.mark.programs("gcc")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("engine", "error", "first", "stride", "rotated"),
+    ("engine", "error", "stride", "rotated"),
     [
         case("inline", errno.EIO, 12),
-        case("distributed", "after", 1000, first=4),  # the write of a batch, then none
         *(
             case(engine, error, 1, rotated=rotated)
             for engine in ("inline", "distributed")
@@ -76,7 +75,6 @@ def case(engine, error, stride, *, first=1, rotated=False):
 def test_every_call_in_turn(
     engine,
     error,
-    first,
     stride,
     rotated,
     faults,
@@ -91,7 +89,7 @@ def test_every_call_in_turn(
     source = make_recording(tmp_path / "w.arrows", EVENTS, batch=100)
     done = subprocess.run(
         [sys.executable, HERE / "fault_driver.py", tmp_path, source, graph, engine, str(error),
-         str(first), str(stride)],
+         str(stride)],
         env={**os.environ, "LD_PRELOAD": str(faults), "SLUICE_MODELS": str(models)},
         capture_output=True, text=True, timeout=890, check=False,
     )  # fmt: skip
