@@ -79,7 +79,7 @@ def _lists(area: Area, options: argparse.Namespace) -> list[tuple[str, ...]]:
 
 def _work(number: int, jobs: queue.SimpleQueue[Job]) -> None:
     """Try faults in one lane until none is left."""
-    baselines = Baselines(FOLDER / f"baseline-{number}.json", ROOT)
+    baselines = Baselines(FOLDER / f"baselines-{number}", ROOT)
     with Lane(ROOT, FOLDER / f"lane-{number}") as lane:
         while True:
             try:

@@ -91,14 +91,35 @@ class Lane:
         self._server.__exit__(None, None, None)  # closes its input, at which it ends
 
     def pytest(
-        self, arguments: list[str], timeout_s: float, cache: Path | None = None
+        self,
+        arguments: list[str],
+        timeout_s: float,
+        cache: Path | None = None,
+        record: Path | None = None,
+        lines: bool = False,
     ) -> PytestRun:
-        """Run pytest for so many seconds at most; `cache` is where kernels are compiled to."""
+        """Run pytest.
+
+        Parameters
+        ----------
+        arguments
+            Its arguments.
+        timeout_s
+            Longest time, s.
+        cache
+            Where kernels are compiled to; None for the place of those without a fault.
+        record
+            File for what a `Recorder` sees; None for none.
+        lines
+            Whether that is also which lines a test runs.
+        """
         request = {
             "arguments": [*_ARGUMENTS, *arguments],
             "timeout": timeout_s,
             "output": str(self._output),
             "environment": {"NUMBA_CACHE_DIR": str(cache or self.compiled)},
+            "record": str(record or ""),
+            "lines": lines,
         }
         assert self._server.stdin is not None
         assert self._server.stdout is not None

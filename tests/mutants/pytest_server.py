@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from .recorder import Recorder
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: Exit status of a run that took too long.
 TIMED_OUT = -1
@@ -79,7 +81,10 @@ def _run(request: dict[str, Any], folder: str) -> None:
         if "numba" in sys.modules:
             sys.modules["numba.core.config"].reload_config()
         arguments = [*request["arguments"], "--basetemp", f"{folder}/t"]
-        status = int(importlib.import_module("pytest").main(arguments))
+        plugins = (
+            [Recorder(Path(request["record"]), lines=request["lines"])] if request["record"] else []
+        )
+        status = int(importlib.import_module("pytest").main(arguments, plugins))
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()

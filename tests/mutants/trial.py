@@ -12,6 +12,8 @@ from .sample import Mutant
 
 #: A run with a fault may take so many times as long as without, and so many seconds more.
 _FACTOR, _EXTRA_S = 3.0, 20.0
+#: Time to compile all kernels, s.
+_COMPILE_S = 300.0
 #: So often may a test of processes fail by chance before the list is given up.
 _CHANCES = 3
 
@@ -52,37 +54,35 @@ def try_mutant(
 
 def _try_list(lane: Lane, mutant: Mutant, baseline: Baseline, cache: Path | None) -> Verdict:
     """Run one list; an integration test that failed must fail again, by itself."""
-    left_out = list(baseline.failing)
-    seconds = 0.0
+    left_out = set(baseline.failing)
+    selected = baseline.select(mutant)
+    own = _own_examples(lane.tree, mutant)
+    verdict, seconds = Verdict("survived", "", 0.0), 0.0
     for _ in range(_CHANCES):
-        arguments = ["-x", *_own_examples(lane.tree, mutant), *baseline.in_order(mutant.file)]
-        run = _run_in_time(lane, arguments, left_out, baseline, cache)
+        tests = own + [test for test in selected if test not in left_out]
+        if not tests:
+            break
+        run = _run_in_time(lane, tests, baseline, cache)
         seconds += run.seconds
-        if run.status != 1 or not run.failed or not run.failed[0].startswith("tests/integration"):
+        verdict = _verdict(run)
+        if verdict.result != "found" or not verdict.test.startswith("tests/integration"):
             break
-        if _fails_again(lane, run.failed[0], baseline, cache):
+        if _run_in_time(lane, [verdict.test], baseline, cache).status != 0:
             break
-        sys.stderr.write(f"failed by chance: {run.failed[0]}\n")
-        left_out.append(run.failed[0])
-    verdict = _verdict(run)
+        sys.stderr.write(f"failed by chance: {verdict.test}\n")
+        left_out.add(verdict.test)
     return Verdict(verdict.result, verdict.test, seconds)
 
 
-def _run_in_time(
-    lane: Lane, arguments: list[str], left_out: list[str], baseline: Baseline, cache: Path | None
-) -> PytestRun:
+def _run_in_time(lane: Lane, tests: list[str], baseline: Baseline, cache: Path | None) -> PytestRun:
     """Run tests; a run that takes too long is tried once more: the machine may have been busy."""
-    limit_s = _FACTOR * baseline.seconds + _EXTRA_S
-    test_limit_s = _FACTOR * baseline.slowest_s + _EXTRA_S
-    for name in left_out:
-        arguments += ["--deselect", name]
-    arguments += ["--timeout", f"{test_limit_s:.0f}"]
+    known = [baseline.seconds[test] for test in tests if test in baseline.seconds]
+    limit_s = _FACTOR * sum(known) + _EXTRA_S
+    # Of kernels with a fault no machine code is there.
+    limit_s += _COMPILE_S if cache is not None else 0.0
+    arguments = ["-x", *tests, "--timeout", f"{limit_s:.0f}"]
     run = lane.pytest(arguments, limit_s, cache)
     return lane.pytest(arguments, 2 * limit_s, cache) if run.status == -1 else run
-
-
-def _fails_again(lane: Lane, test: str, baseline: Baseline, cache: Path | None) -> bool:
-    return _run_in_time(lane, [test], [], baseline, cache).status != 0
 
 
 def _own_examples(tree: Path, mutant: Mutant) -> list[str]:
