@@ -7,7 +7,7 @@ import pytest
 
 from sluice.kernels.histogram import BUCKETS, record
 from sluice.pipeline.config.graph_file import load_graph
-from sluice.pipeline.core.batch import Outcome
+from sluice.pipeline.core.batch import EventBatch, Outcome
 from sluice.pipeline.graph.graph import build_graph
 from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.metrics.meters import MeterBlock
@@ -81,6 +81,15 @@ def test_meters_of_every_worker_are_added(accounting, graph, remote):
         (accounting.add_remote_worker if remote else accounting.add_meters)(block)
         block.monitor_meters()[0].record(np.full(values, 0.5, np.float32))
     assert accounting.snapshot().report()[block.monitors[0]]["n"] == 42
+
+
+def test_a_batch_that_has_failed_is_not_in_flight(accounting):
+    columns = {"event_id": np.arange(4, dtype=np.uint64), "t_ingest": np.zeros(4, np.int64)}
+    for seq in range(3):
+        accounting.record_offered(EventBatch(columns, 4, seq))
+    accounting.record_failed(EventBatch(columns, 4, 1), "engine", "no worker is left")
+    now = accounting.snapshot()
+    assert (now.in_flight, now.events["failed"], now.events["offered"]) == (2, 4, 12)
 
 
 def test_a_resumed_run_has_the_paths_of_its_attempts(accounting, graph):
