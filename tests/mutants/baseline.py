@@ -125,18 +125,14 @@ def _body(statement: ast.stmt) -> Iterator[ast.stmt]:
 
 
 def _measure(lane: Lane, tests: tuple[str, ...], path: Path) -> None:
-    """Run a list, and once more if it compiled kernels, which takes longer than most tests."""
+    """Run a list, and once more if a test fails: the first run compiles kernels, which takes long."""
     lines = not any(test.startswith("tests/integration") for test in tests)
-    compiled = _count(lane)
-    run = lane.pytest([*tests], _LIMIT_S, record=path, lines=lines)
-    if run.status == 1 or _count(lane) != compiled:
+    for _ in range(2):
         run = lane.pytest([*tests], _LIMIT_S, record=path, lines=lines)
-    if run.status not in (0, 1):
+        if run.status == 0:
+            return
+    if run.status != 1:
+        path.unlink(missing_ok=True)
         raise SystemExit(f"the tests {', '.join(tests)} do not run:\n{run.output[-2000:]}")
     for name in run.failed:
         sys.stderr.write(f"fails without a fault, and is left out: {name}\n")
-
-
-def _count(lane: Lane) -> int:
-    """Return how many kernels the lane has compiled."""
-    return sum(1 for _ in lane.compiled.rglob("*.nbc"))
