@@ -125,7 +125,7 @@ def _body(statement: ast.stmt) -> Iterator[ast.stmt]:
 
 
 def _measure(lane: Lane, tests: tuple[str, ...], path: Path) -> None:
-    """Run a list, and once more if a test fails: the first run compiles kernels, which takes long."""
+    """Run a list, and once more if a test fails: the first run compiles kernels, for long."""
     lines = not any(test.startswith("tests/integration") for test in tests)
     for _ in range(2):
         run = lane.pytest([*tests], _LIMIT_S, record=path, lines=lines)
