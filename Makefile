@@ -11,7 +11,7 @@ SECONDS ?= 1800
 SEED    ?= 1
 # Of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
-# Of `make mutants`: parts of names of areas, by commas; faults of each; how many at a time; and
+# Of `make mutants`: parts of names of areas, by commas; faults of each; areas at a time; and
 # `--narrow`, the first tests of an area only, or `--all`, all quick tests.
 AREA    ?=
 COUNT   ?= 25

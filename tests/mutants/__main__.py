@@ -46,11 +46,11 @@ def main() -> int:
         for area in read_areas(options.area)
     }
     results = {area: Results(FOLDER, area, ROOT) for area in drawn}
-    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
     for area, mutants in drawn.items():
-        for mutant in mutants:
-            if lists := results[area].left(mutant, _lists(area, options)):
-                jobs.put(Job(results[area], mutant, lists))
+        left = [(mutant, results[area].left(mutant, _lists(area, options))) for mutant in mutants]
+        if found := [Job(results[area], mutant, lists) for mutant, lists in left if lists]:
+            jobs.put(found)
     if not jobs.empty():
         with ThreadPoolExecutor(options.lanes) as pool:
             lanes = [pool.submit(_work, number, jobs) for number in range(options.lanes)]
@@ -65,7 +65,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--area", default="", help="parts of names of areas, by commas; else all")
     parser.add_argument("--count", type=int, default=25, help="faults of each area")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of faults")
-    parser.add_argument("--lanes", type=int, default=1, help="faults tried at the same time")
+    parser.add_argument("--lanes", type=int, default=1, help="areas tried at the same time")
     tests = parser.add_mutually_exclusive_group()
     tests.add_argument("--narrow", action="store_true", help="only the first list of tests")
     tests.add_argument("--all", action="store_true", help="survivors: all tests but the long ones")
@@ -77,21 +77,25 @@ def _lists(area: Area, options: argparse.Namespace) -> list[tuple[str, ...]]:
     return [*lists, EVERYTHING] if options.all else lists
 
 
-def _work(number: int, jobs: queue.SimpleQueue[Job]) -> None:
-    """Try faults in one lane until none is left."""
-    baselines = Baselines(FOLDER / f"baselines-{number}", ROOT)
+def _work(number: int, jobs: queue.SimpleQueue[list[Job]]) -> None:
+    """Try the faults of one area after another in a lane until none is left."""
+    baselines = Baselines(FOLDER / "baselines", ROOT)
     with Lane(ROOT, FOLDER / f"lane-{number}") as lane:
         while True:
             try:
-                job = jobs.get_nowait()
+                area = jobs.get_nowait()
             except queue.Empty:
                 return
-            verdict = try_mutant(lane, job.mutant, job.lists, baselines)
-            entry = job.results.add(job.mutant, verdict, job.lists)
-            sys.stderr.write(
-                f"{entry['seconds']:6.1f} s  {entry['result']:<12} {entry['file']}:{entry['line']} "
-                f"({entry['operator']}) {entry['test']}\n"
-            )
+            for job in area:
+                verdict = try_mutant(lane, job.mutant, job.lists, baselines)
+                _print(job.results.add(job.mutant, verdict, job.lists))
+
+
+def _print(entry: dict[str, Any]) -> None:
+    sys.stderr.write(
+        f"{entry['seconds']:6.1f} s  {entry['result']:<12} {entry['file']}:{entry['line']} "
+        f"({entry['operator']}) {entry['test']}\n"
+    )
 
 
 def _report(drawn: dict[Area, list[Mutant]], results: dict[Area, Results]) -> None:

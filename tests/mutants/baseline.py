@@ -55,7 +55,7 @@ class Baseline:
             return self._in_order(mutant, list(self.seconds))
         data = importlib.import_module("coverage").CoverageData(str(self._lines))
         data.read()
-        contexts = data.contexts_by_lineno(str((self._tree / mutant.file).resolve()))
+        contexts = data.contexts_by_lineno(mutant.file)
         hits = {context for line in lines for context in contexts.get(line, ())}
         shared = {hit.split("::")[0] for hit in hits if hit.endswith(f"|{SHARED}")}
         return self._in_order(

@@ -34,6 +34,7 @@ class Recorder:
                 data_file=str(path.with_suffix(".lines")), config_file=False,
                 include=[f"{Path.cwd()}/*"], omit=[f"{Path.cwd()}/tests/*"],
             )  # fmt: skip
+            self._coverage.set_option("run:relative_files", True)  # lanes are in several folders
             self._coverage.erase()
             self._coverage.start()
 

@@ -106,7 +106,7 @@ def baseline(tmp_path: Path) -> Baseline:
     data = coverage.CoverageData(str(path.with_suffix(".lines")))
     for context, lines in _RUNS.items():
         data.set_context(context)
-        data.add_lines({str(tmp_path / "code.py"): lines})
+        data.add_lines({"code.py": lines})
     data.write()
     return Baseline(path, tmp_path)
 
