@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 
 import numpy as np
@@ -216,5 +217,7 @@ def test_a_repository_that_is_not_there(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("key", "value"), [("min", 0), ("opt", 0), ("max", 1023)])
 def test_sizes_out_of_order(tagger, key, value):
     path = tagger / "manifest.toml"
-    path.write_text(f"{path.read_text()}\n[batch]\n{key} = {value}\n")
+    text, changed = re.subn(rf"(?m)^{key} = \d+$", f"{key} = {value}", path.read_text())
+    assert changed == 1
+    path.write_text(text)
     assert "min <= opt <= max" in refusal(lambda: find_model("wafer-tagger"))
