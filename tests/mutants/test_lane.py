@@ -45,7 +45,10 @@ def test_total():
 def test_that_fails_anyway():
     assert "/tree/" not in os.getcwd() + "/"
 """,
-    "pyproject.toml": "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib', '-p', 'no:randomly']\n",
+    "pyproject.toml": """\
+[tool.pytest.ini_options]
+addopts = ["--import-mode=importlib", "-p", "no:randomly"]
+""",
 }
 
 

@@ -22,8 +22,8 @@ from sluice.pipeline.service.client import Client
 
 EVENTS, BATCH = 4000, 100
 TAGGERS = ("wafer-tagger", "wafer-tagger-half")
-JUDGED = ["packed", "latent_q", "sum_q", "score", "outcome", "decision", "prescale"]
-COLUMNS = ["event_id", *JUDGED, "batch_seq", "epoch"]
+SCORED = ["packed", "latent_q", "sum_q", "score", "outcome", "decision", "prescale"]
+COLUMNS = ["event_id", *SCORED, "batch_seq", "epoch"]
 
 
 @pytest.fixture
@@ -110,11 +110,11 @@ def test_each_event_is_judged_by_the_model_of_its_recorded_epoch(
     assert sum(report["restarts"].values()) == 3
     (swapped,) = report["swaps"]
     assert swapped["seq"] == begun["seq"]
-    truths = [judged(source, graph, name) for name in TAGGERS]
+    truths = [scored(source, graph, name) for name in TAGGERS]
     check(read_all(tmp_path / "o.arrows"), truths, swapped)
 
 
-def judged(source, graph, tagger):
+def scored(source, graph, tagger):
     """Return all events as the inline engine judges them with one tagger."""
     result = package.run(graph(tagger), source, columns=COLUMNS, keep="all")
     return concatenate(list(result._batches))
@@ -128,7 +128,7 @@ def check(found, truths, swapped):
     assert 0 < epoch.mean() < 1
     for number, truth in enumerate(truths):
         mine = epoch == number
-        for name in JUDGED:
+        for name in SCORED:
             np.testing.assert_array_equal(found[name][mine], truth[name][mine], err_msg=name)
         other = truths[1 - number]
         assert (truth["score"][mine] != other["score"][mine]).any(axis=1).mean() > 0.99
