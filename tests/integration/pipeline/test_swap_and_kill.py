@@ -76,7 +76,7 @@ def settled(http):
     return sum(counts.values()) - counts["offered"]
 
 
-def test_each_event_is_judged_by_the_model_of_its_recorded_epoch(
+def test_each_event_is_scored_by_the_model_of_its_recorded_epoch(
     launch, http, graph, swap, make_recording, tmp_path, load_report
 ):
     source = make_recording(tmp_path / "w.arrows", EVENTS, batch=BATCH)
