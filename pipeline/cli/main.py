@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sluice.pipeline.core.errors import SluiceError, describe_unforeseen
+from sluice.pipeline.core.errors import RunError, SluiceError, describe_unforeseen, limit_hint
 from sluice.pipeline.system.standard_streams import (
     exit_code_of_stdout,
     protect_standard_streams,
@@ -98,6 +98,8 @@ def _report_error(error: BaseException) -> int:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """Return the text of an error, and the exit code."""
+    if limit_hint(error) is not None:
+        error = RunError.of(error)
     if isinstance(error, SluiceError):
         return f"error: {error}", error.exit_code
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -29,6 +30,40 @@ class SluiceError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+#: What a process or a host has too few of, and what to do about it, by the number of the error.
+_LIMITS = {
+    errno.EMFILE: ("open files of this process", "raise `ulimit -n`, or LimitNOFILE of systemd"),
+    errno.ENFILE: ("open files of this host", "end other programs, or raise fs.file-max"),
+    errno.ENOMEM: (
+        "memory",
+        "raise `ulimit -v`, or MemoryMax of systemd; or lower graph.window and graph.batch_events",
+    ),
+    errno.EAGAIN: (
+        "threads, processes, or memory for them",
+        "raise `ulimit -u` or `ulimit -v`, or TasksMax or MemoryMax of systemd",
+    ),
+}
+
+
+def limit_hint(error: BaseException) -> str | None:
+    """Return which limit an error tells of, and how to raise it; None for other errors.
+
+    Examples
+    --------
+    >>> limit_hint(OSError(23, "Too many open files in system"))
+    'the limit of open files of this host is reached: end other programs, or raise fs.file-max'
+    """
+    number = getattr(error, "errno", None)
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        number = errno.EAGAIN
+    if number not in _LIMITS:
+        return None
+    what, remedy = _LIMITS[number]
+    return f"the limit of {what} is reached: {remedy}"
 
 
 def describe_unforeseen(error: BaseException) -> str:
@@ -64,8 +99,12 @@ class RunError(SluiceError):
         """Return an error, or for one that nobody foresaw a RunError that describes it."""
         if isinstance(error, SluiceError):
             return error
-        hint = "the log has its traceback at --log-level debug"
-        failure = RunError(describe_unforeseen(error), hint)
+        limit = limit_hint(error)
+        if limit is not None:
+            failure = RunError(f"{type(error).__name__}: {error}", limit)
+        else:
+            hint = "the log has its traceback at --log-level debug"
+            failure = RunError(describe_unforeseen(error), hint)
         failure.__cause__ = error
         return failure
 

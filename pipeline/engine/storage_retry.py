@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sluice.pipeline.core.errors import RunError
+from sluice.pipeline.core.errors import RunError, limit_hint
 
 #: Error numbers of writes that succeed once disk space is freed.
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -48,7 +48,7 @@ class StorageRetry:
             If the error is another one than a full disk, or the timeout has passed.
         """
         if error.errno not in DISK_FULL_ERRNOS:
-            raise RunError(f"cannot write: {error}", _HINT) from error
+            raise RunError(f"cannot write: {error}", limit_hint(error) or _HINT) from error
         first = not self.disk_full
         if first:
             self.disk_full, self._since_s = True, now_s

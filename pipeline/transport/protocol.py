@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -227,3 +228,19 @@ def unpack_json(payload: Sequence[memoryview], kind: type[T], what: str) -> T:
         return msgspec.json.decode(payload[0], type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"{what}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of what a socket holds for one peer; credit and windows stay far below them.
+
+    Attributes
+    ----------
+    frame_bytes
+        Largest frame, bytes; a peer that sends a larger one is disconnected.
+    queue
+        Largest number of messages in each direction.
+    """
+
+    frame_bytes: int = MAX_BYTES
+    queue: int = 10_000

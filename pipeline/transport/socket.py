@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import atexit
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from sluice.pipeline.core.errors import ConfigError, ProtocolError
+from sluice.pipeline.core.errors import ConfigError, ProtocolError, RunError, limit_hint
+from sluice.pipeline.system.threads import require_threads
 
 from .curve_keys import ClientAuth, ServerAuth
 from .poller import Poller
-from .protocol import MAX_BYTES, Frames, Header, decode, encode
+from .protocol import Frames, Header, Limits, decode, encode
 from .zap import (
     HANDSHAKE_FAILED,
     ConnectFailure,
@@ -49,6 +49,8 @@ _HANDSHAKE_MS = 10_000
 _KEEPALIVE_S = 5
 _KEEPALIVE_PROBES = 3
 
+_LIMITS = Limits()
+
 Message = tuple[bytes, Header, list[memoryview]]
 
 
@@ -57,21 +59,12 @@ class _Context(zmq.Context[RawSocket]):
 
     _instance = None  # else `instance` would return the program's
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of what a socket holds for one peer; credit and windows stay far below them.
-
-    Attributes
-    ----------
-    frame_bytes
-        Largest frame, bytes; a peer that sends a larger one is disconnected.
-    queue
-        Largest number of messages in each direction.
-    """
-
-    frame_bytes: int = MAX_BYTES
-    queue: int = 10_000
+    @classmethod
+    def instance(cls, io_threads: int = 1) -> _Context:
+        """Return the context; RunError if its threads cannot start, for which libzmq aborts."""
+        if cls._instance is None:
+            require_threads(1 + io_threads)
+        return super().instance(io_threads)
 
 
 class Socket:
@@ -102,7 +95,7 @@ class Socket:
         identity: str | None = None,
         *,
         security: ServerAuth | ClientAuth | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = _LIMITS,
         queue_while_disconnected: bool = True,
     ) -> None:
         self._is_router = identity is None
@@ -272,6 +265,8 @@ class Socket:
         except zmq.ZMQError as error:
             self._socket.linger = 0
             self.close()
+            if limit_hint(error) is not None:
+                raise RunError.of(error) from error
             raise ConfigError(
                 f"cannot listen on {endpoint}: {error.strerror}",
                 hint="another process may listen there: choose another port, or 0 for a free one",

@@ -26,9 +26,9 @@ from sluice.pipeline.transport.front_end_messages import (
     EventAck,
     EventData,
 )
-from sluice.pipeline.transport.protocol import Header, Kind, pack_json
+from sluice.pipeline.transport.protocol import Header, Kind, Limits, pack_json
 from sluice.pipeline.transport.record_receiver import RecordReceiver, open_record_receiver
-from sluice.pipeline.transport.socket import Limits, Message, Socket
+from sluice.pipeline.transport.socket import Message, Socket
 
 from .backlog import RaggedBacklog, RecordBacklog
 from .front_ends import FrontEnd, FrontEnds

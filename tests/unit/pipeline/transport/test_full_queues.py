@@ -8,8 +8,8 @@ import time
 import pytest
 
 from sluice.pipeline.transport import socket
-from sluice.pipeline.transport.protocol import Header, Kind
-from sluice.pipeline.transport.socket import Limits, Socket
+from sluice.pipeline.transport.protocol import Header, Kind, Limits
+from sluice.pipeline.transport.socket import Socket
 
 PEERS = 4
 PAYLOAD = bytes(20_000)

@@ -35,11 +35,11 @@ from sluice.pipeline.transport.protocol import (
     MAX_TEXT_BYTES,
     Header,
     Kind,
+    Limits,
     decode,
     encode,
     unpack_json,
 )
-from sluice.pipeline.transport.socket import Limits
 
 RECORD = Schema((EVENT_ID, T_EVENT, Column("q", "float32")))
 ITEM = 20

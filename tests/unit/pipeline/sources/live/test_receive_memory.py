@@ -14,8 +14,7 @@ from sluice.pipeline.sources.live import backlog as backlogs
 from sluice.pipeline.sources.live.backlog import RaggedBacklog, RecordBacklog
 from sluice.pipeline.transport.codec import pack_schema, record_dtype
 from sluice.pipeline.transport.front_end_messages import BeginOfRun, EventData
-from sluice.pipeline.transport.protocol import Kind
-from sluice.pipeline.transport.socket import Limits
+from sluice.pipeline.transport.protocol import Kind, Limits
 
 IMAGE_BYTES, EVENTS = 1 << 20, 40
 RECORD = Schema((EVENT_ID, T_EVENT, Column("image", "uint8", (IMAGE_BYTES,))))
