@@ -240,7 +240,10 @@ class Limits:
         Largest frame, bytes; a peer that sends a larger one is disconnected.
     queue
         Largest number of messages in each direction.
+    receive_queue
+        Largest number of received messages, if it is another; a peer that sends more waits.
     """
 
     frame_bytes: int = MAX_BYTES
     queue: int = 10_000
+    receive_queue: int | None = None

@@ -254,7 +254,7 @@ class Socket:
         set_option = self._socket.setsockopt
         set_option(zmq.LINGER, _LINGER_MS)
         set_option(zmq.SNDHWM, limits.queue)
-        set_option(zmq.RCVHWM, limits.queue)
+        set_option(zmq.RCVHWM, limits.receive_queue or limits.queue)
         set_option(zmq.MAXMSGSIZE, limits.frame_bytes)
         set_option(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS)
         set_option(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from sluice.pipeline.config.graph_file import WorkersTable
 from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.transport.curve_keys import load_server_auth
-from sluice.pipeline.transport.protocol import Header
+from sluice.pipeline.transport.protocol import Header, Limits
 from sluice.pipeline.transport.socket import Message, Socket
 
 #: Messages that are received in one turn, of processes of this host and of others, and the time for
 #: the latter, s: whatever other hosts send, local processes are heard and the rest goes on.
 _MAX_LOCAL, _MAX_REMOTE = 1000, 64
 _MAX_REMOTE_S = 0.002
+#: More messages of a peer on another host than are received in one turn wait with their sender.
+_REMOTE_LIMITS = Limits(receive_queue=_MAX_REMOTE)
 
 
 class Router:
@@ -86,7 +89,13 @@ class Router:
 def open_router(context: RunContext) -> Router:
     """Open the sockets for the processes of a run, and for remote workers if configured."""
     workers = context.graph.config.workers
-    remote = None
-    if workers.listen:
-        remote = Socket(workers.listen, security=load_server_auth(workers.security, "workers"))
+    remote = open_remote(workers.listen, workers)
     return Router(Socket(f"ipc://{context.run_directory}/ingest"), remote)
+
+
+def open_remote(endpoint: str, workers: WorkersTable) -> Socket | None:
+    """Return a socket for workers of other hosts; None without an endpoint."""
+    if not endpoint:
+        return None
+    security = load_server_auth(workers.security, "workers")
+    return Socket(endpoint, security=security, limits=_REMOTE_LIMITS)

@@ -21,7 +21,6 @@ from sluice.pipeline.journal.commit import BatchResult, CommitRecord
 from sluice.pipeline.sinks.base import Sink
 from sluice.pipeline.transport.batch_summary import merge_acks
 from sluice.pipeline.transport.codec import Codec
-from sluice.pipeline.transport.curve_keys import load_server_auth
 from sluice.pipeline.transport.poller import Poller
 from sluice.pipeline.transport.protocol import Header, Kind
 from sluice.pipeline.transport.run_messages import CommitAck, DiskFull, SinkHeartbeat, SinkHello
@@ -32,7 +31,7 @@ from .heartbeat import Heartbeat
 from .ingest_socket import IngestSocket
 from .process_spec import PARENT_CHECK_S, ProcessSpec, max_in_flight, run_process
 from .result_reader import ResultReader
-from .router import Router
+from .router import Router, open_remote
 
 _LOG = logging.getLogger("sluice.engine")
 _REFUSED = "{count:,} results refused, the latest: {reason}"
@@ -282,7 +281,4 @@ class SinkWorker:
 def open_result_socket(spec: ProcessSpec) -> Router:
     """Open the result sockets: a local one, and a remote one if the graph configures it."""
     workers = spec.config.workers
-    remote = None
-    if workers.results:
-        remote = Socket(workers.results, security=load_server_auth(workers.security, "workers"))
-    return Router(Socket(spec.sink_endpoint), remote)
+    return Router(Socket(spec.sink_endpoint), open_remote(workers.results, workers))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from sluice.pipeline.config.graph_file import WorkersTable
 from sluice.pipeline.core.errors import ProtocolError
 from sluice.pipeline.engine.workers import router as module
-from sluice.pipeline.engine.workers.router import Router
+from sluice.pipeline.engine.workers.router import Router, open_remote
+from sluice.pipeline.transport.protocol import Header, Kind, Limits
+from sluice.pipeline.transport.socket import Socket
 
 
 class Queue:
@@ -72,3 +77,30 @@ def test_messages_that_take_long_end_the_turn_too(monkeypatch):
 def test_without_a_turn_nothing_is_received():
     assert Router(Queue("a"), Queue("b")).receive() is None
     assert turn(Router(Queue("a"))) == ["a"]
+
+
+def test_what_another_host_sends_waits_there_and_not_in_memory_here():
+    """A flood of large messages costs this process one turn of them; none is lost."""
+    megabyte, messages = 1 << 20, 300
+    here = open_remote("tcp://127.0.0.1:0", WorkersTable())
+    assert here is not None
+    flood = Socket(here.endpoint, "flood", limits=Limits(queue=1))
+    before = psutil.Process().memory_info().rss
+    sent, last_s = 0, time.monotonic()
+    while sent < messages and time.monotonic() - last_s < 1:
+        if flood.send(Header(Kind.RESULT, seq=sent), bytes([sent % 256]) * megabyte):
+            sent, last_s = sent + 1, time.monotonic()
+    assert 64 <= sent < 128
+    assert psutil.Process().memory_info().rss - before < 128 * megabyte
+    found = []
+    while len(found) < messages:
+        if sent < messages and flood.send(
+            Header(Kind.RESULT, seq=sent), bytes([sent % 256]) * megabyte
+        ):
+            sent += 1
+        if (message := here.receive()) is not None:
+            found.append((message[1].seq, bytes(message[2][0][:1]), message[2][0].nbytes))
+        assert time.monotonic() - last_s < 60
+    assert found == [(n, bytes([n % 256]), megabyte) for n in range(messages)]
+    flood.close()
+    here.close()
