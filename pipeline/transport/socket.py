@@ -15,7 +15,6 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from sluice.pipeline.core.errors import ConfigError, ProtocolError, RunError, limit_hint
-from sluice.pipeline.system.threads import require_threads
 
 from .curve_keys import ClientAuth, ServerAuth
 from .poller import Poller
@@ -27,6 +26,7 @@ from .zap import (
     authenticator,
     close_monitor,
     connect_failure,
+    require_threads,
     set_keys,
 )
 

@@ -1,4 +1,4 @@
-"""CURVE authentication with lists of allowed keys (ZAP), and reasons for failed connections."""
+"""What sockets need: CURVE authentication (ZAP), threads, and reasons for failed connections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
+from sluice.pipeline.core.errors import RunError
 from sluice.pipeline.core.log import limiter
 
 from .curve_keys import KeyPair, ServerAuth
@@ -200,3 +201,25 @@ def close_monitor(socket: RawSocket, monitor: RawSocket | None) -> None:
     if monitor is not None:
         socket.disable_monitor()
         monitor.close()
+
+
+def require_threads(number: int) -> None:
+    """Start some threads that end at once.
+
+    Raises
+    ------
+    RunError
+        If a thread cannot be started; the hint names the limit.
+    """
+    go_on, started = threading.Event(), []
+    try:
+        for _ in range(number):
+            thread = threading.Thread(target=go_on.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        raise RunError.of(error) from error
+    finally:
+        go_on.set()
+        for thread in started:
+            thread.join()

@@ -12,6 +12,7 @@ _MAY_SKIP = {
     "integration/pipeline/test_disk_full.py: small_disk": (
         "whether a file system may be mounted shows only by mounting it; nothing runs by then"
     ),
+    "integration/pipeline/test_resource_limits.py: may_mount": "as for `small_disk`",
 }
 
 
