@@ -15,16 +15,12 @@ from typing import Any
 from .areas import Area, read_areas
 from .baseline import Baselines
 from .lane import Lane
-from .results import Results, mark_equivalent, read_equivalent, summary, table
+from .results import EVERYTHING, Results, mark_equivalent, read_equivalent, summary, table
 from .sample import Mutant, draw
 from .trial import try_mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "mutants"
-
-
-#: All tests, in one list.
-EVERYTHING = ("tests", "kernels", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def _lists(area: Area, options: argparse.Namespace) -> list[tuple[str, ...]]:
 
 def _work(number: int, jobs: queue.SimpleQueue[list[Job]]) -> None:
     """Try the faults of one area after another in a lane until none is left."""
-    baselines = Baselines(FOLDER / "baselines", ROOT)
+    baselines = Baselines(FOLDER / "baselines")
     with Lane(ROOT, FOLDER / f"lane-{number}") as lane:
         while True:
             try:

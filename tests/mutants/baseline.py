@@ -81,18 +81,15 @@ class Baselines:
     ----------
     folder
         The folder.
-    root
-        The tree.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._root = root
         folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, lane: Lane, tests: tuple[str, ...]) -> Baseline:
         """Return the baseline of a list; runs the list if its tests have changed since."""
-        path = self._folder / f"{digest_of_tests(self._root, tests)}.json"
+        path = self._folder / f"{digest_of_tests(lane.tree, tests)}.json"
         if not path.exists():
             _measure(lane, tests, path)
         return Baseline(path, lane.tree)

@@ -29,7 +29,7 @@ _SIDES = {"left": "right", "right": "left"}
 #: Functions whose arguments are of different types.
 _FIXED_ORDER = {"isinstance", "issubclass", "getattr", "hasattr", "setattr"}
 #: Numbers up to here change by one, larger ones are doubled.
-_SMALL = 100
+_SMALL = 20
 
 #: Ranges of bytes with what comes there instead.
 _Found = Iterator[tuple[int, int, str]]

@@ -15,6 +15,8 @@ from .sample import Mutant
 from .trial import Verdict
 
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+#: All tests, in one list.
+EVERYTHING = ("tests", "kernels", "pipeline")
 #: Results that count as found.
 _FOUND = ("found", "timed out", "not imported")
 
@@ -39,7 +41,8 @@ class Results:
         self.area = area
         self._root = root
         self._path = folder / f"{re.sub('[^a-z]+', '-', area.name)}.jsonl"
-        self._digests: dict[tuple[str, ...], str] = {}
+        self._digests = {tests: digest_of_tests(root, tests) for tests in (*area.tests, EVERYTHING)}
+        self._sources: dict[str, Source] = {}
         self._known: dict[str, dict[str, Any]] = {}
         if self._path.exists():
             entries = map(json.loads, self._path.read_text().splitlines())
@@ -56,7 +59,7 @@ class Results:
             return lists
         if entry["result"] != "survived":
             return []
-        return [tests for tests in lists if self._digest(tests) not in entry["passed"]]
+        return [tests for tests in lists if self._digests[tests] not in entry["passed"]]
 
     def add(self, mutant: Mutant, verdict: Verdict, lists: list[tuple[str, ...]]) -> dict[str, Any]:
         """Keep what came of a fault after these lists of tests."""
@@ -74,20 +77,18 @@ class Results:
             "result": verdict.result,
             "test": verdict.test,
             "seconds": verdict.seconds,
-            "passed": (before["passed"] if before else []) + [self._digest(one) for one in lists],
+            "passed": (before["passed"] if before else []) + [self._digests[one] for one in lists],
         }
         self._known[str(entry["key"])] = entry
         with self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
 
-    def _digest(self, tests: tuple[str, ...]) -> str:
-        if tests not in self._digests:
-            self._digests[tests] = digest_of_tests(self._root, tests)
-        return self._digests[tests]
-
     def _source(self, mutant: Mutant) -> Source:
-        return Source((self._root / mutant.file).read_text())
+        """Return a file as it was at first: lanes have a copy of that, whatever is edited since."""
+        if mutant.file not in self._sources:
+            self._sources[mutant.file] = Source((self._root / mutant.file).read_text())
+        return self._sources[mutant.file]
 
 
 def read_equivalent() -> list[dict[str, str]]:

@@ -73,8 +73,8 @@ def lane(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]
 
 
 @pytest.fixture(scope="module")
-def baselines(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Baselines:
-    return Baselines(tmp_path_factory.mktemp("baselines"), root)
+def baselines(tmp_path_factory: pytest.TempPathFactory) -> Baselines:
+    return Baselines(tmp_path_factory.mktemp("baselines"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .areas import Area
-from .results import Results, mark_equivalent, read_equivalent, summary, table
+from .results import EVERYTHING, Results, mark_equivalent, read_equivalent, summary, table
 from .sample import Mutant, draw
 from .trial import Verdict
 
@@ -21,6 +21,9 @@ _SURVIVED = Verdict("survived", "", 1.5)
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     (tmp_path / "one.py").write_text("a = b + c\n")
+    for folder in EVERYTHING:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test_it.py").write_text("")
     for tests in AREA.tests:
         (tmp_path / tests[0]).write_text("")
     return tmp_path
