@@ -77,10 +77,11 @@ def _try_list(lane: Lane, mutant: Mutant, baseline: Baseline, cache: Path | None
 def _run_in_time(lane: Lane, tests: list[str], baseline: Baseline, cache: Path | None) -> PytestRun:
     """Run tests; a run that takes too long is tried once more: the machine may have been busy."""
     known = [baseline.seconds[test] for test in tests if test in baseline.seconds]
-    limit_s = _FACTOR * sum(known) + _EXTRA_S
     # Of kernels with a fault no machine code is there.
-    limit_s += _COMPILE_S if cache is not None else 0.0
-    arguments = ["-x", *tests, "--timeout", f"{limit_s:.0f}"]
+    extra_s = _EXTRA_S if cache is None else _COMPILE_S
+    limit_s = _FACTOR * sum(known) + extra_s
+    test_limit_s = _FACTOR * max(known, default=0.0) + extra_s
+    arguments = ["-x", *tests, "--timeout", f"{test_limit_s:.0f}"]
     run = lane.pytest(arguments, limit_s, cache)
     return lane.pytest(arguments, 2 * limit_s, cache) if run.status == -1 else run
 
