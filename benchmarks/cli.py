@@ -213,15 +213,17 @@ def _latency_table(result: Result) -> Iterator[Table | str]:
     from rich.table import Table
 
     keys = ("p50", "p99", "p999")
-    counts = ("lost", "shed", "narrowed")
+    problems = ("lost", "shed", "dropped", "invalid", "failed")
     for name, found in result["engines"].items():
         table = Table(
-            "events/s", *(f"{key} [ms]" for key in keys), "events a batch", *counts, title=name
-        )
+            "events/s", *(f"{key} [ms]" for key in keys), "p99 from ingest [ms]", "events a batch",
+            "without decision", "narrowed", title=name,
+        )  # fmt: skip
         for point in found["points"]:
             times = (f"{1e3 * point['latency_s'][key]:.2f}" for key in keys)
-            fates = (f"{point[key]:,}" for key in counts)
+            fates = f"{sum(point[key] for key in problems):,}", f"{point['narrowed']:,}"
             batch = f"{point['events_a_batch']:.1f}"
-            table.add_row(f"{point['offered_hz']:,.0f}", *times, batch, *fates)
+            ingest = f"{1e3 * point['ingest_latency_s']['p99']:.2f}"
+            table.add_row(f"{point['offered_hz']:,.0f}", *times, ingest, batch, *fates)
         yield table
         yield f"{name}: knee at {found['knee_hz']:,.0f} events/s"

@@ -16,7 +16,7 @@ from sluice.benchmarks.conditions import benchmark_conditions
 from sluice.pipeline.config.graph_file import ComponentConfig, GraphConfig, load_graph
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service.run_graph import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_unless_clean, run_graph
 from sluice.pipeline.service.session import RunOptions
 
 from .throughput import memory
@@ -100,5 +100,5 @@ def _run(graph: GraphConfig, engine: str, folder: Path) -> dict[str, Any]:
     report = run_graph(
         replace(graph, sink=sink), RunOptions(run=UNNUMBERED, engine=engine, force=True)
     )
-    raise_on_error(report)
+    raise_unless_clean(report)
     return report

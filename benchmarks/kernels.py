@@ -7,6 +7,7 @@ Run `python benchmarks/kernels.py`; it takes some seconds and needs an otherwise
 """
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,15 +36,15 @@ _FIELD_BITS = np.arange(BITS - 1, -1, -1)
 
 
 def ns_per_event(task: Task, events: int = N) -> float:
-    """Return the best of several trials, after a warm-up call."""
+    """Return the median of several trials, after a warm-up call."""
     task()
-    best = float("inf")
+    times_ns = []
     for _ in range(TRIALS):
         start = time.perf_counter_ns()
         for _ in range(CALLS):
             task()
-        best = min(best, (time.perf_counter_ns() - start) / (CALLS * events))
-    return round(best, 2)
+        times_ns.append((time.perf_counter_ns() - start) / (CALLS * events))
+    return round(statistics.median(times_ns), 2)
 
 
 def numpy_unpack(words: np.ndarray) -> np.ndarray:

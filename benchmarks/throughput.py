@@ -23,7 +23,7 @@ from sluice.pipeline.detectors.wafer import WORDS
 from sluice.pipeline.graph.model_backends import override_backend
 from sluice.pipeline.recording import RecordingWriter
 from sluice.pipeline.run.run_numbers import UNNUMBERED
-from sluice.pipeline.service.run_graph import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_unless_clean, run_graph
 from sluice.pipeline.service.session import RunOptions
 
 from .bare_chain import Measure, bare_chain
@@ -46,8 +46,8 @@ def measure_pipeline(
     ``hgcal`` as it ships, menu and EMD monitor included, recording accepted events; ``compress``
     records the latents of all events (names with ``compress-``). A bare chain is the kernels and
     models of the graph on arrays in memory, on one core. ``onnxruntime-`` is ``hgcal`` inline with
-    all models in ONNX Runtime, beside its own bare chain. The engines read a recording; inline
-    keeps nothing.
+    all models in ONNX Runtime, beside its own bare chain. All engines read a recording and write
+    one; the bare chains do neither.
 
     Parameters
     ----------
@@ -82,8 +82,10 @@ def measure_pipeline(
             if not prefix:
                 general = override_backend(graph, "onnxruntime")
                 measures[f"{_GENERAL}bare"] = bare_chain(events, general, size, copies)
-                measures[f"{_GENERAL}inline"] = _inline(general, recording, 1)
-            measures |= _engines(prefix, graph, recording, folder, workers)
+                whole = _recorded(general, recording, folder, 1)
+                measures[f"{_GENERAL}inline"] = _run(whole, "inline")
+            whole = _recorded(graph, recording, folder, _TURNS)
+            measures |= _engines(prefix, whole, workers)
         rounds = [{key: measure() for key, measure in measures.items()} for _ in range(repeats)]
     ratios = {key: [one[key] / one[_bare_of(key)] for one in rounds] for key in measures}
     return {
@@ -93,6 +95,7 @@ def measure_pipeline(
         "conditions": {
             "events": copies * events.events,
             "batch_events": {g.graph.name: g.graph.batch_events for g in graphs.values()},
+            "sink": "recording, in all engines; none in bare chains",
             "compression": "none",
             "repeats": repeats,
             **conditions,
@@ -110,28 +113,25 @@ def _bare_of(name: str) -> str:
     return next(f"{prefix}bare" for prefix in prefixes if name.startswith(prefix))
 
 
-def _engines(
-    prefix: str, graph: GraphConfig, recording: Path, folder: Path, workers: int
-) -> dict[str, Measure]:
-    graph = replace(graph, source=_source(recording, _TURNS))
-    measures = {}
-    if not prefix:
-        measures["inline"] = _inline(graph, recording, _TURNS)
-    options = {**graph.sink.options, "path": str(folder / "kept.arrows"), "compression": "none"}
-    kept = replace(graph, sink=ComponentConfig("recording", "kept", options))
+def _engines(prefix: str, graph: GraphConfig, workers: int) -> dict[str, Measure]:
+    measures = {f"{prefix}inline": _run(graph, "inline")}
     for count in range(1, workers + 1):
         table = replace(graph.workers, compute=count)
-        measures[f"{prefix}distributed-{count}"] = _run(replace(kept, workers=table), "distributed")
+        measures[f"{prefix}distributed-{count}"] = _run(
+            replace(graph, workers=table), "distributed"
+        )
     return measures
 
 
-def _inline(graph: GraphConfig, recording: Path, turns: int) -> Measure:
-    sink = ComponentConfig("null", "null", {})
-    return _run(replace(graph, source=_source(recording, turns), sink=sink), "inline")
-
-
-def _source(recording: Path, turns: int) -> ComponentConfig:
-    return ComponentConfig("recording", "bench", {"path": str(recording), "repeat": turns})
+def _recorded(graph: GraphConfig, recording: Path, folder: Path, turns: int) -> GraphConfig:
+    """Return the graph with a recording that is read `turns` times, into another recording."""
+    source = {"path": str(recording), "repeat": turns}
+    sink = {**graph.sink.options, "path": str(folder / "kept.arrows"), "compression": "none"}
+    return replace(
+        graph,
+        source=ComponentConfig("recording", "bench", source),
+        sink=ComponentConfig("recording", "kept", sink),
+    )
 
 
 def _run(config: GraphConfig, engine: str) -> Measure:
@@ -139,7 +139,7 @@ def _run(config: GraphConfig, engine: str) -> Measure:
 
     def measure() -> float:
         report = run_graph(config, RunOptions(run=UNNUMBERED, engine=engine, force=True))
-        raise_on_error(report)
+        raise_unless_clean(report)
         rate: float = report["rate_hz"]
         return rate
 

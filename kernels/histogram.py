@@ -20,6 +20,9 @@ LARGEST_AGE_NS = 1 << 53
 """Ages above this, 104 days, count as this: they come from a clock that is wrong."""
 
 _FIRST = int(np.float64(SMALLEST_NS).view(np.int64)) >> 47
+LARGEST_AHEAD_NS = 1_000_000_000
+"""Starts later than now by more than this, 1 s, are of another clock, such as TAI."""
+
 BUCKETS = (int(np.float64(LARGEST_NS).view(np.int64)) >> 47) - _FIRST + 1
 """Number of buckets."""
 
@@ -122,6 +125,51 @@ def record_ages(
     for i in range(start_ns.size):
         start = min(max(int(start_ns[i]), now_ns - LARGEST_AGE_NS), now_ns)
         age = now_ns - start
+        if age != before:  # events that came in one message share their start
+            before, bucket = age, _bucket(age)
+            oldest = max(oldest, age)
+        total += age if total < 1 << 62 else 0
+        counts[bucket] += np.uint64(1)
+    return oldest, total
+
+
+@kernel((output_array("u8", 1), scalar("i8"), input_array("i8", 1)), hold_gil=True)
+def record_stamped_ages(
+    counts: NDArray[np.uint64], now_ns: int, start_ns: NDArray[np.int64]
+) -> tuple[int, int]:
+    """Count the time from each start until now where the start is of the same clock.
+
+    A start is of another clock if it is more than `LARGEST_AGE_NS` before or `LARGEST_AHEAD_NS`
+    after `now_ns`: it is not counted. One that is less ahead has age 0.
+
+    Parameters
+    ----------
+    counts : uint64 array, shape (BUCKETS,)
+        Added to.
+    now_ns : int
+        Nanoseconds.
+    start_ns : int64 array, shape (N,)
+        Nanoseconds.
+
+    Returns
+    -------
+    oldest, total : int
+        The greatest age, and the sum of all, nanoseconds; the sum is at most some 2^62.
+
+    Raises
+    ------
+    ValueError
+        If `counts` has another length.
+    """
+    if counts.size != BUCKETS:
+        raise ValueError("record_stamped_ages: expected counts (BUCKETS,)")
+    oldest, total = 0, 0
+    before, bucket = -1, 0
+    for i in range(start_ns.size):
+        start = start_ns[i]
+        if start < now_ns - LARGEST_AGE_NS or start > now_ns + LARGEST_AHEAD_NS:
+            continue
+        age = max(0, now_ns - start)
         if age != before:  # events that came in one message share their start
             before, bucket = age, _bucket(age)
             oldest = max(oldest, age)

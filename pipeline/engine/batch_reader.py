@@ -41,6 +41,8 @@ class BatchReader:
         budget_s = parse_duration(table.latency_budget, "graph.latency_budget")
         self.batching = BatchingPolicy(budget_s, self._max_events)
         self.ladder = LadderController(context, self.batching)
+        if context.source.socket is not None:
+            context.accounting.expect_stamps()
         self.next_seq = context.resumed.next if context.resumed else 0
         #: Start of the pause, ns of CLOCK_MONOTONIC; 0 while the run is not paused.
         self._paused_since_ns = 0

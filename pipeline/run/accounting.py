@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sluice.kernels.histogram import BUCKETS, LARGEST_AGE_NS, record, record_ages
 from sluice.pipeline.core.batch import EventBatch, Flag, Outcome
-from sluice.pipeline.core.schema import EVENT_ID, T_INGEST
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, T_INGEST
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.journal.batch_record import record_rung
 from sluice.pipeline.journal.commit import CommitRecord
@@ -25,9 +24,10 @@ from sluice.pipeline.stages.menu import PASS_THROUGH_BIT
 from sluice.pipeline.transport.batch_summary import BatchSummary
 
 from .ladder_time import LadderTime
+from .latency import EVENT_CLOCK, LatencyMeter, LatencyTotals
 from .ledger import Ledger, RunTime
 from .quarantine import Quarantine
-from .snapshot import LatencyTotals, RunSnapshot
+from .snapshot import RunSnapshot
 
 _NO_LOSSES = Losses()
 #: Outcomes of events that reached no stage.
@@ -52,8 +52,8 @@ class RunAccounting:
     """
 
     __slots__ = (
-        "_agrees", "_bands", "_blocks", "_clock", "_ended", "_graph", "_in_flight", "_ladder",
-        "_latency", "_latency_max_ns", "_latency_sum_ns", "_ledger", "_lock", "_models", "_paths",
+        "_agrees", "_bands", "_blocks", "_clock", "_ended", "_event_latency", "_graph",
+        "_in_flight", "_ladder", "_latency", "_ledger", "_lock", "_models", "_paths",
         "_protocol_errors", "_quarantine", "_refused_connections", "_remote_workers", "_restarts",
         "_resumed", "_run", "_swaps",
     )  # fmt: skip
@@ -64,8 +64,9 @@ class RunAccounting:
         self._quarantine = quarantine
         self._ledger = Ledger()
         self._blocks: list[MeterBlock] = []
-        self._latency = np.zeros(BUCKETS, np.uint64)
-        self._latency_max_ns = self._latency_sum_ns = 0
+        self._latency = LatencyMeter()
+        #: None unless front ends send the events.
+        self._event_latency: LatencyMeter | None = None
         self._paths = np.zeros(64, np.int64)
         self._bands: dict[str, ReferenceBand] = {}
         self._restarts: dict[str, int] = {}
@@ -186,6 +187,11 @@ class RunAccounting:
             for bit, events in commit.paths.items():
                 self._paths[bit] += events
 
+    def expect_stamps(self) -> None:
+        """Count the latency from `t_event` as well, where it is a Unix time: events are live."""
+        with self._lock:
+            self._event_latency = LatencyMeter()
+
     def record_offered(self, batch: EventBatch) -> None:
         """Count a batch that enters."""
         with self._lock:
@@ -194,20 +200,15 @@ class RunAccounting:
 
     def record_committed(self, batch: EventBatch, summary: BatchSummary) -> None:
         """Count a batch that the sink has committed; `batch` as it entered."""
-        ages = batch[T_INGEST.name]
         decided_ns = min(summary.t_decided, time.monotonic_ns())  # other hosts have other clocks
         with self._lock:
             self._ledger.count_all(np.frombuffer(summary.counts, np.int64).tolist())
             self._in_flight -= 1
             self._ladder.events[record_rung(summary.batch_record)] += batch.events
-            if batch.events and ages.strides == (0,):  # read at once: one age for all
-                oldest_ns = min(max(0, decided_ns - int(ages[0])), LARGEST_AGE_NS)
-                total_ns = oldest_ns * batch.events
-                record(self._latency, oldest_ns, batch.events)
-            else:
-                oldest_ns, total_ns = record_ages(self._latency, decided_ns, ages)
-            self._latency_max_ns = max(self._latency_max_ns, oldest_ns)
-            self._latency_sum_ns += total_ns
+            self._latency.record(decided_ns, batch[T_INGEST.name])
+            if self._event_latency is not None:
+                unix_ns = decided_ns + time.time_ns() - time.monotonic_ns()
+                self._event_latency.record_stamped(unix_ns, batch[T_EVENT.name])
             self._paths += np.frombuffer(summary.paths, np.int64)
         for flag in summary.flags:
             self._quarantine.add_flagged(flag, batch)
@@ -259,7 +260,8 @@ class RunAccounting:
                 resumed_events=resumed.events if resumed else None,
                 resumed_batches=resumed.next if resumed else None,
                 in_flight=self._in_flight,
-                latency=self._latency_totals(),
+                latency=self._latency.totals(self._clock),
+                event_latency=self._event_latency_totals(),
                 stages=stages,
                 monitors=monitors,
                 shadows=shadows,
@@ -280,15 +282,9 @@ class RunAccounting:
                 components=graph.report(max(0, ledger.offered - unprocessed)),
             )
 
-    def _latency_totals(self) -> LatencyTotals:
-        counts = self._latency.copy()
-        counts.flags.writeable = False
-        return LatencyTotals(
-            counts=counts,
-            max_ns=self._latency_max_ns,
-            sum_ns=self._latency_sum_ns,
-            clock=self._clock,
-        )
+    def _event_latency_totals(self) -> LatencyTotals | None:
+        totals = self._event_latency and self._event_latency.totals(EVENT_CLOCK)
+        return totals if totals and totals.counts.any() else None
 
     def close(self) -> None:
         """End the quarantine file."""

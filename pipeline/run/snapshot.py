@@ -6,45 +6,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from sluice.kernels.histogram import quantile
-from sluice.pipeline.core.schema import Array
 from sluice.pipeline.metrics.reference_band import ReferenceBand
 from sluice.pipeline.metrics.totals import MonitorTotals, StageTotals, stage_report
 
-#: Quantiles of the latency in the report, by key.
-_QUANTILES = {"p50": 0.50, "p99": 0.99, "p999": 0.999}
-
-
-class LatencyTotals(Struct, frozen=True, kw_only=True):
-    """Time from ingest to decision, over all committed events.
-
-    Attributes
-    ----------
-    counts
-        Histogram of `sluice.kernels.histogram`, uint64 (BUCKETS,), read-only.
-    max_ns, sum_ns
-        Largest latency and sum of all latencies, ns.
-    clock
-        Clock on which both ends were read: ``CLOCK_MONOTONIC``, or ``CLOCK_TAI`` as soon as a
-        worker of another host is ready.
-    """
-
-    counts: Array
-    max_ns: int
-    sum_ns: int
-    clock: str
-
-    def report(self) -> dict[str, Any]:
-        """Return the report's ``latency_s``, in seconds.
-
-        A quantile is at most the maximum, which the upper edge of its bucket may exceed.
-        """
-        quantiles_ns = {name: quantile(self.counts, q) for name, q in _QUANTILES.items()}
-        return {
-            **{name: min(ns, self.max_ns) / 1e9 for name, ns in quantiles_ns.items()},
-            "max": self.max_ns / 1e9,
-            "clock": self.clock,
-        }
+from .latency import LatencyTotals
 
 
 class RunSnapshot(Struct, frozen=True, kw_only=True):
@@ -71,6 +36,8 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
         Number of batches between source and sink.
     latency
         Time from ingest to decision.
+    event_latency
+        Time from the event to the decision; None if no front end stamps events with Unix time.
     stages, monitors
         Meters by name, added over the workers.
     shadows
@@ -113,6 +80,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
     resumed_batches: int | None
     in_flight: int
     latency: LatencyTotals
+    event_latency: LatencyTotals | None
     stages: dict[str, StageTotals]
     monitors: dict[str, MonitorTotals]
     shadows: dict[str, dict[str, Any]]
@@ -168,6 +136,7 @@ class RunSnapshot(Struct, frozen=True, kw_only=True):
             "resumed": None if self.resumed_events is None else resumed,
             "rate_hz": self.rate_hz,
             "latency_s": self.latency.report(),
+            "event_latency_s": self.event_latency and self.event_latency.report(),
             "stages": stage_report(self.stages),
             "paths": self.paths,
             "pass_through": self.pass_through,

@@ -76,10 +76,7 @@ class _SnapshotMetrics:
         for outcome in CLASSES:
             events.add_metric([outcome.name.lower()], now.events[outcome.name.lower()])
         yield events
-        name = "sluice_event_latency_seconds"
-        yield _histogram(
-            name, "Ingest to decision.", {}, now.latency.counts, now.latency.sum_ns / 1e9
-        )
+        yield self._latency()
         yield from self._stages()
         run_seconds = CounterMetricFamily(
             "sluice_run_seconds", "Seconds of the run by state.", labels=["state"]
@@ -157,6 +154,14 @@ class _SnapshotMetrics:
         for name in self._now.bands:
             alarm.add_metric([name], name in alarms)
         yield from (dropped, recent, alarm)
+
+    def _latency(self) -> Metric:
+        name, text = "sluice_event_latency_seconds", "Time to the decision, by where it begins."
+        family = _family(name, text, ["from"])
+        for start, one in (("ingest", self._now.latency), ("event", self._now.event_latency)):
+            if one is not None:
+                family.add_metric([start], _buckets(one.counts), one.sum_ns / 1e9)
+        return family
 
     def _stages(self) -> Iterator[Metric]:
         service = _family("sluice_stage_service_seconds", "A stage's time on a batch.", ["stage"])

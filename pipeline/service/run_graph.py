@@ -11,6 +11,9 @@ from sluice.pipeline.system.fork_server.client import ForkServer
 from .daemon import Announce, Daemon, Progress
 from .session import RunOptions
 
+#: Classes of events that have no decision.
+_UNDECIDED = ("failed", "invalid", "lost", "shed")
+
 
 def run_graph(
     config: GraphConfig,
@@ -41,6 +44,25 @@ def run_graph(
         If the run could not start.
     """
     return Daemon(lambda: config, options, progress, announce, fork_server).run_once()
+
+
+def raise_unless_clean(report: dict[str, Any]) -> None:
+    """Raise RunError unless a run to be measured has decided every event: others cost less time.
+
+    Raises
+    ------
+    RunError
+        If the run ended in ERROR, its ledger is not closed, or it has events without decision.
+    """
+    raise_on_error(report)
+    undecided = {key: report["events"][key] for key in _UNDECIDED if report["events"][key]}
+    if undecided or not report["closed"]:
+        found = ", ".join(f"{number} {key}" for key, number in undecided.items())
+        raise RunError(
+            f"graph {report['graph']}: measurement: expected every event decided, got "
+            f"{found or 'a ledger that is not closed'} of {report['events']['offered']}",
+            "measure on events that the graph can process",
+        )
 
 
 def raise_on_error(report: dict[str, Any]) -> None:

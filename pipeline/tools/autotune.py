@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import statistics
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -26,15 +27,17 @@ from sluice.pipeline.graph.model_backends import model_stages
 from sluice.pipeline.inference.repository import Model, find_model
 from sluice.pipeline.inference.session import DEFAULT, open_session
 from sluice.pipeline.run.run_numbers import UNNUMBERED, state_folder
-from sluice.pipeline.service.run_graph import raise_on_error, run_graph
+from sluice.pipeline.service.run_graph import raise_unless_clean, run_graph
 from sluice.pipeline.service.session import RunOptions
 from sluice.pipeline.stages.capabilities import RunsModel
 from sluice.pipeline.system.machine import processor
 
-#: Batch sizes to measure, events; backends to measure; batch size for the time of a model, events.
+#: Batch sizes to measure, events; backends to measure; batch size for the time of a model, events,
+#: and number of its calls.
 BATCHES = (1024, 2048, 4096, 8192, 16384, 32768)
 _BACKENDS = ("layers", DEFAULT)
 _MODEL_EVENTS = 4096
+_MODEL_CALLS = 20
 
 Progress = Callable[[str], None]
 
@@ -55,7 +58,7 @@ class TuningResult(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rates
         Events per second, by ``workers x batch_events``.
     nanoseconds
-        Time per event of each model, ns, by stage and backend.
+        Time per event of each model, ns, by stage and backend: the median of several calls.
     """
 
     graph: str
@@ -189,19 +192,19 @@ def _nanoseconds(model: Model, backend: str) -> float:
     golden, _ = model.golden()
     inputs = {name: np.resize(a, (_MODEL_EVENTS, *a.shape[1:])) for name, a in golden.items()}
     outputs = {t.name: t.column.empty(_MODEL_EVENTS) for t in model.manifest.outputs}
-    best = float("inf")
-    for _ in range(20):
+    times_ns = []
+    for _ in range(_MODEL_CALLS):
         start = time.perf_counter_ns()
         session.infer(inputs, outputs)
-        best = min(best, time.perf_counter_ns() - start)
+        times_ns.append(time.perf_counter_ns() - start)
     session.close()
-    return best / _MODEL_EVENTS
+    return statistics.median(times_ns) / _MODEL_EVENTS
 
 
 def _rate(config: GraphConfig, workers: int, batch: int) -> float:
     table = replace(config.graph, batch_events=batch)
     config = replace(config, graph=table, workers=replace(config.workers, compute=workers))
     report = run_graph(config, RunOptions(run=UNNUMBERED, engine="distributed"))
-    raise_on_error(report)
+    raise_unless_clean(report)
     rate: float = report["rate_hz"]
     return rate

@@ -154,14 +154,14 @@ def score_tagger(tagger: Runner, encoder: Runner, sample: Wafers) -> F32:
 
 
 def seconds_a_row(run: Callable[[], object], rows: int, repeats: int = 5) -> float:
-    """Return the shortest time of several runs, divided by the rows of each."""
+    """Return the median time of several runs, divided by the rows of each."""
     run()
-    best = float("inf")
+    times_s = []
     for _ in range(repeats):
         began = time.perf_counter()
         run()
-        best = min(best, time.perf_counter() - began)
-    return best / rows
+        times_s.append(time.perf_counter() - began)
+    return float(np.median(times_s)) / rows
 
 
 def held_out(sample: Wafers, seen: NDArray[np.uint64]) -> Wafers:

@@ -127,7 +127,7 @@ class LiveSource:
             if time.monotonic() > deadline_s:
                 break
             try:
-                message = self._next(self.socket)
+                message = self._next(self.socket, deadline_s)
                 if message is None:
                     break
                 self._take(message)
@@ -179,15 +179,19 @@ class LiveSource:
         if self.socket is not None:
             self.socket.close()
 
-    def _next(self, socket: Socket) -> Message | None:
-        """Append messages of packed records to the backlog; return the next other message."""
+    def _next(self, socket: Socket, deadline_s: float) -> Message | None:
+        """Append all messages of packed records to the backlog; return the next other message."""
         receiver, packed = self._receiver, self._packed
         if receiver is None or packed is None:
             return socket.receive()
-        now_ns = time.monotonic_ns()
-        taken = receiver.receive_records(packed.block, *packed.free_range, _MESSAGES_A_CALL)
-        packed.commit(taken.events, now_ns)
-        return receiver.next_other() if taken.another else None
+        while True:
+            now_ns = time.monotonic_ns()
+            taken = receiver.receive_records(packed.block, *packed.free_range, _MESSAGES_A_CALL)
+            packed.commit(taken.events, now_ns)
+            if taken.another:
+                return receiver.next_other()
+            if taken.messages < _MESSAGES_A_CALL or time.monotonic() > deadline_s:
+                return None
 
     def _take(self, message: Message) -> None:
         peer, header, payload = message

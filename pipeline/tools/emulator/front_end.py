@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 from msgspec import Struct
 
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import RunError
-from sluice.pipeline.core.schema import Schema
+from sluice.pipeline.core.schema import Array, Schema
 from sluice.pipeline.transport.curve_keys import ClientAuth
 from sluice.pipeline.transport.front_end_messages import EventData
 
@@ -58,6 +59,9 @@ class Sent(Struct, kw_only=True):
 
 class FrontEndEmulator:
     """Sends the same events again and again, with new ids and times.
+
+    `t_event` is the Unix time at which the message was due, ns, whenever it is sent: a front end
+    that could not keep up with its rate does not make the latency of its events shorter.
 
     Parameters
     ----------
@@ -109,6 +113,7 @@ class FrontEndEmulator:
         if max_bytes and (size := self._payloads.min_bytes(per_message)) > max_bytes:
             raise self._too_long(size)
         start = time.monotonic_ns()
+        unix_ns = time.time_ns() - start
         period_ns = 1e9 / rate_hz
         last_report_ns = start
         done = 0
@@ -121,7 +126,8 @@ class FrontEndEmulator:
                 events, due = events - due + done, done
             elif due < events:  # only the last message may be short
                 due = done + (due - done) // per_message * per_message
-            self._send(done, due, per_message, sent)
+            due_ns = _due_ns(start + unix_ns, period_ns, done, due, per_message)
+            self._send(done, due_ns, per_message, sent)
             done = due
             self._link.receive_all()
             if progress is not None and now - last_report_ns >= _REPORT_NS:
@@ -140,10 +146,11 @@ class FrontEndEmulator:
         """Close the connection."""
         self._link.close()
 
-    def _send(self, first: int, until: int, per_message: int, sent: Sent) -> None:
-        """Send the events from `first` to before `until`."""
+    def _send(self, first: int, due_ns: Array, per_message: int, sent: Sent) -> None:
+        """Send the events from `first` on, one for each time at which they were due."""
         payloads, max_bytes = self._payloads, self._link.max_bytes
-        payloads.prepare(first, until, time.time_ns())
+        until = first + len(due_ns)
+        payloads.prepare(first, due_ns)
         for start in range(first, until, per_message):
             count = min(per_message, until - start)
             header = EventData(payloads.kind, self._source, sent.messages, start, count).to_header()
@@ -161,3 +168,13 @@ class FrontEndEmulator:
             f"{self._endpoint} takes messages of at most {self._link.max_bytes} bytes, got {size}",
             hint="send fewer events in a message, or raise `message_bytes` of the source",
         )
+
+
+def _due_ns(start_ns: int, period_ns: float, first: int, until: int, per_message: int) -> Array:
+    """Return when the message of each event from `first` to before `until` was due, int64 ns.
+
+    That is when the last event of the message was; the first of all events is due at `start_ns`.
+    """
+    places = np.arange(until - first)
+    last = np.minimum(places // per_message * per_message + per_message, until - first) - 1
+    return start_ns + ((first + last) * period_ns).astype(np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from sluice.pipeline.core.batch import EventBatch
-from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Schema
+from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Array, Schema
 from sluice.pipeline.transport.codec import Codec, record_dtype
 from sluice.pipeline.transport.protocol import Kind
 
@@ -27,8 +27,8 @@ class PayloadGenerator(Protocol):
 
     kind: Kind
 
-    def prepare(self, first: int, until: int, now_ns: int) -> None:
-        """Prepare the events from `first` to before `until`, with the time `now_ns`, Unix ns."""
+    def prepare(self, first: int, t_event: Array) -> None:
+        """Prepare the events from `first` on, one for each of these times, (N,) int64, Unix ns."""
 
     def message(self, first: int, count: int) -> Any:
         """Return the payload of a message with `count` prepared events from `first` on."""
@@ -49,15 +49,16 @@ class RecordPayloads:
             self._records[name] = events[name]
         self._prepared, self._first_prepared = self._records[:0], 0
 
-    def prepare(self, first: int, until: int, now_ns: int) -> None:
+    def prepare(self, first: int, t_event: Array) -> None:
         """Prepare events with new ids and times."""
+        until = first + len(t_event)
         if not self._first_prepared <= first <= until <= self._first_prepared + len(self._prepared):
             rows = np.arange(first, max(until, first + _PREPARED), dtype=np.uint64)
             self._first_prepared = first
             self._prepared = self._records[rows % np.uint64(len(self._records))]
             self._prepared[EVENT_ID.name] = rows + self._first_id
         records = self._prepared[first - self._first_prepared : until - self._first_prepared]
-        records[T_EVENT.name] = now_ns
+        records[T_EVENT.name] = t_event
         self._first, self._bytes = first, records.view(np.uint8).data
 
     def message(self, first: int, count: int) -> Any:
@@ -80,14 +81,13 @@ class RaggedPayloads:
         self._events = replace(events, columns={n: events.columns[n] for n in schema.names})
         self._codec = Codec(schema)
 
-    def prepare(self, first: int, until: int, now_ns: int) -> None:
+    def prepare(self, first: int, t_event: Array) -> None:
         """Prepare events with new ids and times."""
-        numbers = np.arange(first, until)
+        numbers = first + np.arange(len(t_event))
         made = self._events.take(numbers % self._events.events)
         ids = numbers.astype(np.uint64) + self._first_id
-        times = np.full(until - first, now_ns)
         self._first = first
-        self._made = made.with_columns(**{EVENT_ID.name: ids, T_EVENT.name: times})
+        self._made = made.with_columns(**{EVENT_ID.name: ids, T_EVENT.name: t_event})
 
     def message(self, first: int, count: int) -> Any:
         """Return a record batch of prepared events."""

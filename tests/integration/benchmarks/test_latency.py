@@ -32,6 +32,8 @@ def test_rates_in_json(tmp_path, engine):
         times = [point["latency_s"][key] for key in ("p50", "p99", "p999", "max")]
         assert times == sorted(times)
         assert 0 < times[0] < 1
+        ingest = point["ingest_latency_s"]
+        assert all(0 < ingest[key] <= point["latency_s"][key] * 1.04 for key in ingest)
         assert point["events_a_batch"] >= 1
     assert found["knee_hz"] in (0, 200, 400)
     assert result["conditions"]["latency_budget_s"] == 0.005

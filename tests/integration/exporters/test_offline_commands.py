@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sluice.exporters.cli import register
 from sluice.pipeline.core.errors import ConfigError
+from sluice.pipeline.inference.repository import find_model
 from sluice.pipeline.recording import RecordingReader
 
 
@@ -80,6 +81,9 @@ def test_export_replaces_models_of_the_family_by_force_alone(command, tmp_path):
 @pytest.mark.train
 @pytest.mark.modules("torch", "onnx", "onnxscript", "ot", "matplotlib", "mplhep")
 def test_train_export_evaluate(command, recipe, tmp_path, monkeypatch):
+    from sluice.exporters.families.wafers import manifest_metrics
+
+    monkeypatch.setattr(manifest_metrics, "EVENTS", 400)
     checkpoints, models, plots = tmp_path / "checkpoints", tmp_path / "models", tmp_path / "plots"
     losses = command("train", "wafers", "--recipe", recipe, "--out", checkpoints, "--json")
     assert set(json.loads(losses)) >= {"shipped-9b-0", "mse-3b-1", "wafer-emd", "tagger"}
@@ -108,6 +112,9 @@ def test_train_export_evaluate(command, recipe, tmp_path, monkeypatch):
     assert set(found["surrogates"]["wafer-emd"]["regimes"]["random"]) == {"bias", "std", "n"}
     assert set(found["exact"]) >= {"max_relative_error", "speedup_over_pot"}
     assert found["exact"]["max_relative_error"] < 1e-9
+    for name in names:
+        measured = pytest.approx(found["models"][name], rel=1e-4, abs=1e-5)
+        assert find_model(name).manifest.metrics == measured, name
     lines = {(line["codec"], line["elinks"]): line for line in found["codecs"]}
     for kind in ("mse", "telescope", "emd", "best"):
         for links in (2, 3, 4, 5):

@@ -66,6 +66,21 @@ def test_times_that_cannot_be_are_counted_within_bounds(counts, now_ns):
     assert counts.sum() == len(starts)
 
 
+def test_ages_of_stamps_of_another_clock_are_left_out(counts):
+    now_ns = 1_790_000_000_000_000_000
+    ages = [5_000_000, 2_000, 0, -999_999_999, histogram.LARGEST_AGE_NS]
+    others = [-1_000_000_001, histogram.LARGEST_AGE_NS + 1, now_ns, now_ns - 7, 3 * now_ns]
+    starts = np.array([now_ns - age for age in ages + others], np.int64)
+    starts = np.append(starts, [2**63 - 1, -(2**63)])
+    oldest, total = histogram.record_stamped_ages(counts, now_ns, starts)
+    expected = np.zeros_like(counts)
+    for age in ages:
+        histogram.record(expected, max(0, age), 1)
+    np.testing.assert_array_equal(counts, expected)
+    assert oldest == histogram.LARGEST_AGE_NS
+    assert total == sum(max(0, age) for age in ages)
+
+
 def test_the_sum_of_ages_does_not_overflow(counts):
     starts = np.full(1 << 20, -(2**63))
     oldest, total = histogram.record_ages(counts, 1 << 62, starts)
@@ -91,6 +106,8 @@ def test_wrong_length_is_refused(counts):
         histogram.record_many(short, values)
     with pytest.raises(ValueError, match="BUCKETS"):
         histogram.record_ages(short, 0, values)
+    with pytest.raises(ValueError, match="BUCKETS"):
+        histogram.record_stamped_ages(short, 0, values)
     with pytest.raises(ValueError, match="BUCKETS"):
         histogram.record_scaled(short, np.zeros(1, np.float32), 1.0)
     with pytest.raises(ValueError, match="BUCKETS"):

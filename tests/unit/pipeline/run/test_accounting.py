@@ -201,6 +201,44 @@ def test_times_that_cannot_be_spoil_no_other_number(accounting, t_decided, one_a
     assert 8 * 2000 <= now.latency.sum_ns <= 24 * LARGEST_AGE_NS
 
 
+def live_batch(t_event, t_ingest):
+    t_event = np.array(t_event, np.int64)
+    return batch_of(len(t_event), 0, t_ingest).with_columns(t_event=t_event)
+
+
+def test_the_latency_from_the_event_has_the_wait_before_ingest(accounting):
+    """An event waited 40 ms in front of ingest, another 10 ms; two have no Unix time."""
+    accounting.expect_stamps()
+    now_ns, unix_ns = time.monotonic_ns(), time.time_ns()
+    stamps = [unix_ns - 40_000_000, unix_ns - 10_000_000, 12_345, unix_ns + 37_000_000_000]
+    batch = live_batch(stamps, now_ns - 1_000_000)
+    accounting.record_offered(batch)
+    accounting.record_committed(batch, summary_of(batch, Outcome.ACCEPTED, t_decided=now_ns))
+    now = accounting.snapshot()
+    assert now.latency.counts.sum() == 4
+    assert now.latency.max_ns == 1_000_000
+    assert now.event_latency.counts.sum() == 2
+    # Between the two readings of the clocks a busy machine may do something else.
+    assert now.event_latency.max_ns == pytest.approx(40_000_000, abs=5_000_000)
+    assert now.event_latency.sum_ns == pytest.approx(50_000_000, abs=10_000_000)
+    found = now.report()["event_latency_s"]
+    assert found["clock"] == "CLOCK_REALTIME"
+    assert found["max"] == now.event_latency.max_ns / 1e9
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_without_stamps_there_is_no_latency_from_the_event(accounting, live):
+    """Front ends that count nanoseconds since their start; recordings, whose stamps are old."""
+    if live:
+        accounting.expect_stamps()
+    stamp_ns = 12_345 if live else time.time_ns() - 1_000_000
+    batch = live_batch([stamp_ns] * 3, 1000)
+    accounting.record_offered(batch)
+    accounting.record_committed(batch, summary_of(batch, Outcome.ACCEPTED))
+    assert accounting.snapshot().event_latency is None
+    assert accounting.snapshot().report()["event_latency_s"] is None
+
+
 def test_a_decision_in_the_future_counts_as_one_of_now(accounting):
     began_ns = time.monotonic_ns()
     batch = batch_of(1, 0, began_ns)

@@ -16,6 +16,7 @@ from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
 from sluice.pipeline.sources.live.source import LiveSource
 from sluice.pipeline.tools.emulator.front_end import FrontEndEmulator
+from sluice.pipeline.transport import record_receiver
 from sluice.pipeline.transport.codec import Codec, pack_schema, record_dtype
 from sluice.pipeline.transport.front_end_messages import (
     BeginOfRun,
@@ -529,3 +530,33 @@ def test_addresses_that_cannot_be_listened_on(tmp_path):
         with pytest.raises(ConfigError, match="cannot listen"):
             source.open()
         source.close()
+
+
+class Waiting:
+    """A receiver with plain messages of one event that have all arrived."""
+
+    def __init__(self, messages):
+        self.messages = messages
+
+    def receive_records(self, block, first, free_records, max_messages):
+        taken = min(self.messages, free_records, max_messages)
+        self.messages -= taken
+        return record_receiver.Received(taken, taken, another=False)
+
+    def close(self):
+        pass
+
+
+def test_one_call_takes_all_that_has_arrived(listen, monkeypatch):
+    source = listen()
+    monkeypatch.setattr(source, "_receiver", Waiting(3_000))
+    source.receive()
+    assert source.available().events == 3_000
+
+
+def test_one_call_ends_in_time(listen, monkeypatch):
+    source, waiting = listen(), Waiting(10**9)
+    monkeypatch.setattr(source, "_receiver", waiting)
+    monkeypatch.setattr("sluice.pipeline.sources.live.source._CALL_S", 0.0)
+    source.receive()
+    assert source.available().events <= 512
