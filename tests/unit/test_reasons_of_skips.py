@@ -10,7 +10,7 @@ import pytest
 CONFTEST = str(Path(__file__).resolve().parents[1] / "conftest.py")
 
 
-def test_skips_are_told_by_their_reason(pytestconfig: pytest.Config) -> None:
+def test_the_reasons_of_skips_are_shown(pytestconfig: pytest.Config) -> None:
     plugins = pytestconfig.pluginmanager.get_plugins()
     conftest = next(p for p in plugins if getattr(p, "__file__", None) == CONFTEST)
     absent, no_gpu = "no real data: /data/a.csv is absent; set SLUICE_DATA", "no GPU is here"
