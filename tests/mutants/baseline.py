@@ -98,12 +98,13 @@ class Baselines:
 def lines_of_function(source: Source, line: int) -> range:
     """Return the lines of the statement that begins before or on a line of a function.
 
-    Of a statement with a body they are those before the body. They are none outside a function, and
-    in one whose results are kept for later calls.
+    Of a statement with a body they are those before the body. They are none outside a function, in
+    one whose results are kept for later calls, and in one that is compiled.
     """
     inside = [node for node in ast.walk(source.tree) if _spans(node, line)]
     functions = [n for n in inside if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    if not functions or any("cache" in ast.unparse(d) for f in functions for d in f.decorator_list):
+    decorators = " ".join(ast.unparse(one) for f in functions for one in f.decorator_list)
+    if not functions or any(word in decorators for word in ("cache", "kernel", "jit")):
         return range(0)
     statement = max((n for n in inside if isinstance(n, ast.stmt)), key=lambda n: n.lineno)
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

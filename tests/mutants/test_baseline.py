@@ -35,6 +35,10 @@ _TEXT = dedent("""\
 
         def five(self):
             return 5
+
+    @kernel((array("u8", 1),))
+    def six(a):
+        return 6
     """)
 
 
@@ -52,6 +56,7 @@ _TEXT = dedent("""\
         (16, []),  # its result is kept
         (19, []),
         (22, [22]),
+        (26, []),  # it is compiled
     ],
 )
 def test_lines_of_a_statement(line: int, lines: list[int]) -> None:
