@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sluice.pipeline.core.errors import ConfigError
 from sluice.pipeline.run.run_numbers import (
     MAX_RUN_NUMBER,
+    UNNUMBERED,
     RunNumbers,
     expand_run_number,
     state_folder,
@@ -104,3 +106,29 @@ def test_paths_with_the_run_number(tmp_path):
     assert expand_run_number(None, 5) is None
     with pytest.raises(ConfigError, match="braces only around run"):
         expand_run_number(tmp_path / "r-{number}.json", 5)
+
+
+def test_a_number_is_checked_without_being_taken(tmp_path):
+    numbers = RunNumbers(tmp_path)
+    numbers.allocate(7)
+    with pytest.raises(ConfigError, match="run 7: expected a number that was never used"):
+        numbers.require_free(7)
+    for free in (8, None, UNNUMBERED):
+        numbers.require_free(free)
+    assert numbers.allocate(8) == 8
+
+
+def test_the_largest_number_fits_the_header_of_a_message(tmp_path):
+    numbers = RunNumbers(tmp_path)
+    assert numbers.allocate(2**32 - 1) == 4_294_967_295
+    with pytest.raises(ConfigError, match="run numbers: 4294967295 was used, there is no next one"):
+        numbers.allocate()
+
+
+def test_no_descriptor_stays_open(tmp_path):
+    numbers = RunNumbers(tmp_path)
+    numbers.allocate()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        numbers.allocate()
+    assert len(os.listdir("/proc/self/fd")) == before
