@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from sluice.kernels import wafer
 from sluice.pipeline.config.graph_file import parse_graph
+from sluice.pipeline.core.arrow import to_arrow, to_arrow_schema
 from sluice.pipeline.core.batch import EventBatch, Flag, concatenate
 from sluice.pipeline.core.errors import SluiceError
 from sluice.pipeline.core.schema import EVENT_ID, T_EVENT, Column, Schema
@@ -59,42 +62,60 @@ _EVENTS = 3
 
 
 def message(data: bytes) -> None:
-    """Frames of a message, cut by the length of a header."""
-    header, payload = decode([data[:HEADER_BYTES], *([data[HEADER_BYTES:]] * (len(data) > 64))])
+    """Frames of a message, cut by the length of a header; encoded again they are the same."""
+    frames = [data[:HEADER_BYTES], *([data[HEADER_BYTES:]] * (len(data) > 64))]
+    header, payload = decode(frames)
     assert header.length == sum(frame.nbytes for frame in payload)
+    again, found = decode([bytes(frame) for frame in encode(header, *payload)])
+    assert again == header
+    assert [bytes(frame) for frame in found] == [bytes(frame) for frame in payload]
 
 
 def record_batch(data: bytes) -> None:
     """An Arrow record batch of a known schema; all of it must really be there."""
     batch = _CODEC.unpack(memoryview(data), _EVENTS, 0)
     _touch(batch, SCHEMA)
+    again = _CODEC.unpack(memoryview(_CODEC.pack(batch)), _EVENTS, 0)
+    assert _content([again], SCHEMA) == _content([batch], SCHEMA)
 
 
 def schema(data: bytes) -> None:
     """The payload of BOR."""
-    for column in unpack_schema(memoryview(data)):
+    columns = unpack_schema(memoryview(data))
+    for column in columns:
         assert column.item_bytes >= 0
+    again = unpack_schema(memoryview(pack_schema(columns)))
+    assert [column.spec for column in again] == [column.spec for column in columns]
+    assert again.names == columns.names
 
 
 def summary(data: bytes) -> None:
     """The payload of ACK."""
     got = unpack_summary(memoryview(data))
     assert len(np.frombuffer(got.counts, np.int64)) == 8
+    assert unpack_summary(pack_summary(got)) == got
 
 
 def text(data: bytes) -> None:
     """The payload of ERROR."""
-    unpack_json([memoryview(data)], dict[str, str], "ERROR")
+    assert unpack_json([memoryview(data)], dict[str, str], "ERROR") == json.loads(data)
 
 
 def recording(data: bytes) -> None:
-    """A recording, also one that was cut or altered."""
-    reader = Recording(_file("fuzzed.arrows", data))
-    try:
+    """A recording, also one that was cut or altered; a whole one is read as pyarrow reads it.
+
+    Of a damaged one pyarrow may read what is not there, or crash.
+    """
+    path, batches = _file("fuzzed.arrows", data), []
+    with contextlib.closing(Recording(path)) as reader:
         for batch in reader.batches(empty=True):
             _touch(batch, reader.schema)
-    finally:
-        reader.close()
+            batches.append(batch)
+        damaged = reader.corruption is not None
+    rows = sum(batch.events for batch in batches)
+    assert damaged or _content(batches, reader.schema) == _read_by_pyarrow(
+        path, reader.schema.names, rows
+    )
 
 
 def part(data: bytes) -> None:
@@ -148,6 +169,7 @@ def commit(data: bytes) -> None:
     """A commit record."""
     found = read_commit(data, "fuzzed")
     assert found.first + len(found.events_by_batch) == found.next
+    assert read_commit(found.encode(), "again") == found
     for entry in found.unpacked():
         batch_record.unpack(entry.batch_record)
     Journal(found)
@@ -229,6 +251,27 @@ def _touch(batch: EventBatch, schema: Schema) -> None:
         lists.check(column.name)
         assert sum(len(items.tobytes()) for items in lists) == lists.items.nbytes
         lists.take(np.arange(len(lists))[::-1])
+
+
+def _content(batches: list[EventBatch], schema: Schema) -> dict[str, str]:
+    """Return the values of each column as text, in which NaN is like NaN."""
+    rows = [to_arrow(batch, schema, to_arrow_schema(schema)) for batch in batches if batch.events]
+    return {
+        name: repr([value for batch in rows for value in batch[name].to_pylist()])
+        for name in schema.names
+    }
+
+
+def _read_by_pyarrow(path: Path, names: tuple[str, ...], rows: int) -> dict[str, str]:
+    """Return the first rows of a file as pyarrow reads it, which checks nothing."""
+    values: dict[str, list[object]] = {name: [] for name in names}
+    with contextlib.suppress(OSError, pa.ArrowException, StopIteration), pa.OSFile(str(path)) as f:
+        stream = pa.ipc.open_stream(f)
+        while True:
+            batch = stream.read_next_batch()
+            for name in names:
+                values[name] += batch[name].to_pylist()
+    return {name: repr(found[:rows]) for name, found in values.items()}
 
 
 def _next(source: CsvSource) -> EventBatch | None:
