@@ -28,7 +28,7 @@ class Batching:
 
 @pytest.fixture
 def run(monkeypatch):
-    """A controller on three rungs, with a clock, what the policy is told, and the accounting."""
+    """A controller on three rungs, with a clock, what the policy is given, and the accounting."""
     now = [1000 * _S]
     monkeypatch.setattr(ladder.time, "monotonic_ns", lambda: now[0])
     graph = SimpleNamespace(rungs=3, decision_stage=lambda: None)
@@ -49,14 +49,14 @@ def send(run, age_s, events=100, workers=1):
 
 @pytest.mark.parametrize(("rung", "workers", "above_s"), [(0, 1, 0.1), (0, 4, 0.025), (0, 0, 0.1),
                                                           (1, 2, 0.05), (2, 1, 0.05)])  # fmt: skip
-def test_the_policy_is_told_the_load_of_the_rung_above(run, rung, workers, above_s):
+def test_the_policy_learns_the_load_of_the_rung_above(run, rung, workers, above_s):
     run.policy.rung = rung
     run.policy.on_batch = Mock()
     send(run, 0.6, workers=workers)
     send(run, 0.4, workers=workers)
-    told = [call(late=late, above_s=pytest.approx(above_s), now_s=pytest.approx(1000.0))
+    expected = [call(late=late, above_s=pytest.approx(above_s), now_s=pytest.approx(1000.0))
             for late in (True, False)]  # fmt: skip
-    assert run.policy.on_batch.mock_calls == told
+    assert run.policy.on_batch.mock_calls == expected
 
 
 def test_steps_down_and_up_are_applied_once_with_their_time(run):
