@@ -40,7 +40,8 @@ PYTEST  := .venv/bin/pytest -n $(TESTERS) --dist worksteal --durations 20 \
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test test-all soak fuzz mutants bench bench-peers gpu-runtime gpu-check pins clean FORCE
+.PHONY: help venv demo check test test-all soak fuzz mutants bench bench-peers figures gpu-runtime \
+  gpu-check pins clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +115,11 @@ bench: venv ## Measure kernels and engines, as ratios within one run
 bench-peers: venv ## Measure Sluice beside systems that do the same job, one at a time
 	benchmarks/peers/install.sh build/peers
 	.venv/bin/python benchmarks/peers/run.py --environments build/peers --json out/peers.json
+
+# Results are in docs/figures; MEASURE=1 measures all of them again, MEASURE="NAME ..." some.
+figures: venv ## Write the figures of the README and the docs from the stored results, or measure first
+	.venv/bin/python benchmarks/figures/run.py \
+	  $(if $(MEASURE),--measure $(filter-out 1,$(MEASURE)))
 
 gpu-runtime: venv ## Fetch the real onnxruntime-gpu, 255 MB, for tests that are skipped without it
 	.venv/bin/python -m pip install $(PIP_OPTIONS) -c constraints-gpu.txt --no-deps --upgrade \

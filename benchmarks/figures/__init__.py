@@ -1,0 +1,1 @@
+"""Figures of the README and the docs: measured by commands, kept as JSON, written into pages."""
