@@ -208,7 +208,7 @@ def histograms(graph):
     stages, codec = graph.meter_names()[0], graph.monitors[0].labels
     latencies = [ns / 1e9 for ns, counts in zip(LATENCIES, COUNTS, strict=True)
                  for _ in range(sum(counts.values()))]  # fmt: skip
-    yield "sluice_event_latency_seconds", {}, latencies
+    yield "sluice_event_latency_seconds", {"from": "ingest"}, latencies
     for number, stage in enumerate(stages):
         yield "sluice_stage_service_seconds", {"stage": stage}, [SERVICE[number] / 1e9] * 3
         # Only the first stage waits for its batch; no time is in the first bucket.
