@@ -158,7 +158,13 @@ class Chain:
         return processed.select(self._graph.outputs.names), state
 
     def prepare(self, stage: str, epoch: int, model: Model) -> None:
-        """Prepare a stage to use another model from `epoch` on, if this chain has the stage."""
+        """Prepare a stage to use another model from `epoch` on, if this chain has the stage.
+
+        The other stages forget what an earlier swap, which was refused, has prepared for `epoch`.
+        """
+        for name, other in self._swaps.items():
+            if name != stage:
+                other.discard(epoch)
         if stage in self._swaps:
             self._swaps[stage].prepare(epoch, model)
 

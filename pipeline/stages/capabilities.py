@@ -106,6 +106,9 @@ class SwapsModel(Protocol):
         that epoch is over.
         """
 
+    def discard(self, epoch: int) -> None:
+        """Forget the models prepared for batches from `epoch` on: their swaps were refused."""
+
     def activate(self, epoch: int) -> None:
         """Use the model of an epoch from now on: a prepared one, or the one from the start."""
 

@@ -154,6 +154,13 @@ class Infer:
             if known != current:
                 stale.close()
 
+    def discard(self, epoch: int) -> None:
+        """Forget the models prepared for batches from `epoch` on."""
+        stale = [session for known, session in self._sessions.items() if known >= epoch]
+        self._sessions = {known: s for known, s in self._sessions.items() if known < epoch}
+        for session in stale:
+            session.close()
+
     def activate(self, epoch: int) -> None:
         """Use the model of an epoch from now on."""
         sessions = self._sessions

@@ -80,6 +80,7 @@ class ComputeWorker:
         self._chain = Chain(graph, self._link.meters(graph), sink.keep)
         self._chain.open()
         self._epoch = spec.epoch
+        self._attempt = 0 if spec.swap is None else spec.swap.attempt
         self._preload: ModelPreload | None = None
         #: Error of each swap that was prepared, None for success, by its epoch.
         self._swap_errors: dict[int, Exception | None] = {}
@@ -161,10 +162,16 @@ class ComputeWorker:
         self._unreported.clear()
 
     def _prepare(self, swap: Swap) -> None:
-        """Start to load the model of a swap, after the end of an earlier attempt."""
+        """Start to load the model of a swap, after the end of an earlier attempt.
+
+        A swap that is late or repeated must not replace what a later one has prepared.
+        """
+        if swap.attempt <= self._attempt:
+            return
         if self._preload is not None:
             self._preload.wait()
             self._report_swap()
+        self._attempt = swap.attempt
         self._swap_errors.pop(swap.epoch, None)
         self._preload = ModelPreload(self._chain, swap, self._spec.cores.others)
 

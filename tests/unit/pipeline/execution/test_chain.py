@@ -12,6 +12,7 @@ from sluice.pipeline.core.schema import OUTCOME
 from sluice.pipeline.execution.chain import Chain
 from sluice.pipeline.execution.isolation import MAX_ISOLATED_EVENTS
 from sluice.pipeline.graph.graph import build_graph
+from sluice.pipeline.inference.repository import find_model
 from sluice.pipeline.metrics.meters import MeterBlock
 from sluice.pipeline.metrics.totals import monitor_totals, stage_totals
 from sluice.pipeline.testing import split
@@ -277,3 +278,21 @@ def _monitors_close_once(monkeypatch):
 def test_a_stage_that_breaks_on_blank_events_is_named_before_the_start(open_chain):
     with pytest.raises(RunError, match=r"'trap'.*ArithmeticError: sprung"):
         open_chain(stage={"use": "test.trap", "name": "trap", "ids": [0]})
+
+
+def test_a_model_whose_swap_was_refused_is_not_used_by_later_ones(open_chain, wafers):
+    """Another worker could not load it, so its epoch begins with a swap of another stage."""
+    chain, graph, _ = open_chain()
+    batch = wafers.select(graph.inputs.names)
+    encoder, half = find_model(graph.models()["encode"]["name"]), find_model("wafer-tagger-half")
+
+    def scores(epoch):
+        return chain.run(batch, 0, 0, epoch)[0]["score"].copy()
+
+    before = scores(0)
+    chain.prepare("tag", 1, half)
+    chain.prepare("encode", 1, encoder)
+    np.testing.assert_array_equal(scores(1), before)
+    chain.prepare("tag", 2, half)
+    np.testing.assert_array_equal(scores(1), before)
+    assert not np.array_equal(scores(2), before)
