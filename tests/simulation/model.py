@@ -1,7 +1,8 @@
-"""What the simulated run computes: its graph, source, chain of stages, and the disk of its sink."""
+"""What the simulated run computes: its graph, source and chain of stages, whose models change."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from sluice.pipeline.core.schema import (
 from sluice.pipeline.execution.crash_search import RefusedBatch
 from sluice.pipeline.graph.graph import Graph
 from sluice.pipeline.journal.batch_record import pack_batch_record
-from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.sources.base import NONE, UNLIMITED, Available, Losses, now_for
 from sluice.pipeline.transport.batch_summary import BatchSummary
 from sluice.pipeline.transport.segment_state import SegmentState
@@ -31,6 +31,8 @@ INPUTS = Schema((EVENT_ID, T_INGEST, VALUE))
 OUTPUTS = Schema((EVENT_ID, VALUE))
 #: Events of a full batch.
 BATCH_EVENTS = 6
+#: Name of all models; they differ in their versions.
+MODEL = "simulated"
 
 _GRAPH = """
 [graph]
@@ -58,10 +60,41 @@ def make_graph(segments: int, workers: int) -> Graph:
     for segment in range(segments if segments > 1 else 0):
         text += f'[[workers.chain]]\nstages = ["s{segment}"]\ncompute = {workers}\n'
     text += "".join(f'[[stage]]\nuse = "simulated"\nname = "s{s}"\n' for s in range(segments))
-    config: GraphConfig = parse_graph(text, "simulated")
-    return Graph(
-        config=config, stages=(), monitors=(), shadows=(), joins=(), inputs=INPUTS, outputs=OUTPUTS
+    return graph_of(parse_graph(text, "simulated"))
+
+
+def graph_of(config: GraphConfig) -> Graph:
+    """Return the graph of a graph file."""
+    stages: Any = tuple(
+        SimulatedStage(part.name, part.options.get("version", 0)) for part in config.stages
     )
+    return Graph(
+        config=config, stages=stages, monitors=(), shadows=(), joins=(), inputs=INPUTS,
+        outputs=OUTPUTS,
+    )  # fmt: skip
+
+
+class SimulatedStage:
+    """The stage of a segment: its name, and the version of the model with which it starts."""
+
+    def __init__(self, name: str, version: int) -> None:
+        self.name, self.version = name, version
+
+    def model_info(self) -> dict[str, str]:
+        """Return what identifies the model."""
+        version = str(self.version)
+        return {
+            "name": MODEL, "version": version, "sha256": sha256_of(self.version), "backend": "none"
+        }  # fmt: skip
+
+    def backends(self) -> tuple[str, ...]:
+        """Return that any backend can run it."""
+        return ()
+
+
+def sha256_of(version: int) -> str:
+    """Return what takes the place of the hash of a model file."""
+    return f"hash of {version}"
 
 
 def values_of(ids: Array, salt: int) -> Array:
@@ -69,10 +102,10 @@ def values_of(ids: Array, salt: int) -> Array:
     return ids * np.uint64(1_000_003) + np.uint64(salt)
 
 
-def processed(values: Array, segments: int) -> Array:
-    """Return the column `value` after all segments."""
-    for segment in range(segments):
-        values = values * np.uint64(3) + np.uint64(segment)
+def processed(values: Array, versions: Sequence[int]) -> Array:
+    """Return the column `value` after all segments, whose models have these versions."""
+    for segment, version in enumerate(versions):
+        values = values * np.uint64(3) + np.uint64(segment + 1000 * version)
     return values
 
 
@@ -117,16 +150,29 @@ class SimulatedSource:
 
 
 class SimulatedChain:
-    """The stages of one segment: a new value for each event."""
+    """The stage of one segment: a new value for each event, that depends on the model.
+
+    It keeps the models of two epochs, as a stage that runs models does.
+    """
 
     service_s = (((1, 0.001), (BATCH_EVENTS, 0.002)),)
 
     def __init__(self, graph: Graph, *_: Any) -> None:
         self._segment = graph.segment
         self._names = graph.outputs.names
+        (stage,) = graph.stages
+        self.stage, self._versions = stage.name, {0: stage.version}  # type: ignore[attr-defined]
+
+    def prepare(self, stage: str, epoch: int, version: int) -> None:
+        """Use another model from `epoch` on, if this chain has the stage."""
+        versions = {known: before for known, before in self._versions.items() if known < epoch}
+        if stage == self.stage:
+            current = max(versions)
+            versions = {current: versions[current], epoch: version}
+        self._versions = versions
 
     def open(self) -> None:
-        """Do nothing: there are no models."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -141,54 +187,25 @@ class SimulatedChain:
         ids = batch["event_id"]
         record = pack_batch_record(batch.seq, ids, counts.tolist(), epoch, rung)
         kept = EventBatch(
-            {"event_id": ids.copy(), "value": self._value(batch)}, batch.events, batch.seq
+            {"event_id": ids.copy(), "value": self._value(batch, epoch)}, batch.events, batch.seq
         )
         return kept, BatchSummary(counts.tobytes(), bytes(512), 1, [], record)
 
     def run_segment(
-        self, batch: EventBatch, _: int, __: int, ___: int, state: SegmentState, ____: object
+        self, batch: EventBatch, _: int, __: int, epoch: int, state: SegmentState, ___: object
     ) -> tuple[EventBatch, SegmentState]:
         """Return the batch for the next segment, and its state."""
         columns = {
-            **batch.columns, "value": self._value(batch),
+            **batch.columns, "value": self._value(batch, epoch),
             OUTCOME.name: OUTCOME.empty(batch.events), DECISION.name: DECISION.empty(batch.events),
         }  # fmt: skip
         columns = {name: np.array(columns[name]) for name in self._names}
         return EventBatch(columns, batch.events, batch.seq), state
 
-    def _value(self, batch: EventBatch) -> Array:
-        return batch["value"] * np.uint64(3) + np.uint64(self._segment)
+    def version(self, epoch: int) -> int:
+        """Return the version of the model that processes batches of an epoch."""
+        return self._versions[max(known for known in self._versions if known <= epoch)]
 
-
-class SimulatedSink:
-    """What one process of the sink has of the disk; the disk stays when the process ends."""
-
-    columns = OUTPUTS.names
-    keep = "all"
-    disk_full_timeout_s = 60.0
-    max_group_delay_s = 0.02
-
-    def __init__(self, disk: list[tuple[CommitRecord, Array, Array]]) -> None:
-        self._disk = disk
-
-    def open(self, since: int | None) -> list[CommitRecord]:
-        """Return the commit records from `since` on, and at least the last."""
-        records = [record for record, _, _ in self._disk]
-        if since is None:
-            assert not records, "a restarted sink begins a new recording"
-            return []
-        return [record for record in records if record.next > since] or records[-1:]
-
-    def write(self, batch: EventBatch, commit: CommitRecord) -> None:
-        """Write kept events and their commit record."""
-        if batch.events:
-            self._disk.append((commit, batch["event_id"].copy(), batch["value"].copy()))
-        else:
-            self._disk.append((commit, *(np.zeros(0, np.uint64) for _ in range(2))))
-
-    def close(self, eor: dict[str, Any] | None) -> None:
-        """Do nothing."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return how many record batches were written."""
-        return {"batches": len(self._disk)}
+    def _value(self, batch: EventBatch, epoch: int) -> Array:
+        added = self._segment + 1000 * self.version(epoch)
+        return batch["value"] * np.uint64(3) + np.uint64(added)

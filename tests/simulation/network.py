@@ -137,6 +137,7 @@ class SimulatedSocket:
         self.endpoint, self.identity = endpoint, identity
         self._network, self._clock, self._random = network, network.clock, network.random
         self._arrived: deque[tuple[bytes, Frames]] = deque()
+        self._latest: tuple[bytes, Frames] = b"", ()
         #: Of a DEALER: messages on their way to and from the ROUTER, and those not sent yet.
         self._to_router: deque[Frames] = deque()
         self._from_router: deque[Frames] = deque()
@@ -147,9 +148,12 @@ class SimulatedSocket:
         self._closed = False
         #: Called when a message has come.
         self.wake: Callable[[], None] = lambda: None
+        #: Called with the header of each message that is sent.
+        self.on_send: Callable[[Header], None] = lambda _: None
 
     def send(self, header: Header, *payload: Any, to: bytes | None = None) -> bool:
         """Send a message as the real socket does."""
+        self.on_send(header)
         frames = tuple(bytes(frame) for frame in encode(header, *payload))
         if to is None:
             self._send_up(frames)
@@ -164,13 +168,22 @@ class SimulatedSocket:
         """Return the next message; None if there is none."""
         if not self._arrived:
             return None
-        peer, frames = self._arrived.popleft()
+        self._latest = peer, frames = self._arrived.popleft()
         try:
             header, payload = decode(frames)
         except ProtocolError as error:
             error.peer = peer
             raise
         return peer, header, payload
+
+    def put_back(self) -> None:
+        """Let the message that was received last be the next one again."""
+        self._arrived.appendleft(self._latest)
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether there is a message, or one under way from the ROUTER."""
+        return self.readable or bool(self._from_router)
 
     @property
     def readable(self) -> bool:

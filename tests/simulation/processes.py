@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from sluice.pipeline.core.errors import RunError
+import msgspec
+
+from sluice.pipeline.core.errors import ErrorRecord, SluiceError
 from sluice.pipeline.engine.workers.compute import ComputeWorker
 from sluice.pipeline.engine.workers.ingest_socket import IngestSocket
 from sluice.pipeline.engine.workers.join import JoinReply, JoinRequest, tai_offset_ns
@@ -19,14 +21,18 @@ from sluice.pipeline.engine.workers.process_spec import ProcessSpec
 from sluice.pipeline.engine.workers.remote import spec_of
 from sluice.pipeline.engine.workers.sink import SinkWorker
 from sluice.pipeline.transport.protocol import Header, Kind, Session, pack_json, unpack_json
+from sluice.pipeline.transport.run_messages import CommitAck
 
-from .model import SimulatedSink
+from .disk import SimulatedSink
 from .network import SimulatedSocket
+from .swaps import LoadingError
 from .world import World
 
 #: Interval at which a process acts without messages, s.
 _TICK_S = 1.0
 _SHORTEST_TICK_S = 0.001
+#: The same while a worker loads a model, s.
+_LOADING_TICK_S = 0.02
 _STARTUP_S = (0.05, 0.8)
 
 
@@ -83,6 +89,12 @@ class SimulatedProcess(ABC):
     def _pause_s(self) -> float:
         return self.world.random.uniform(0.000_1, self.world.slowest_s)
 
+    def _open_ingest(self, endpoint: str, identity: str, session: Session) -> IngestSocket:
+        """Connect to ingest."""
+        socket: Any = self.connect(endpoint, identity)
+        self._ingest = IngestSocket(socket, session)
+        return self._ingest
+
     def _act_in(self, seconds: float) -> None:
         self._turn += 1
         turn = self._turn
@@ -100,11 +112,20 @@ class SimulatedProcess(ABC):
         try:
             with self.world.as_process(self):
                 going = self._step()
-        except RunError:
+        except LoadingError as loading:  # it does nothing until then
+            self.sockets[0].put_back()
+            self._suspended_until_s = max(self._suspended_until_s, loading.until_s)
+            self._act_in(loading.until_s - clock.now_s)
+            return
+        except SluiceError as error:
             going = False
+            record = ErrorRecord.of(error, self.name)
+            self._ingest.send(Header(Kind.ERROR), msgspec.json.encode(record))
         if not going:
             self._end(0, lambda socket: socket.close())
             return
+        if self.worker is not None:
+            self.tick_s = _TICK_S if self.worker._preload is None else _LOADING_TICK_S
         self._idle = not busy
         self._act_in(self._pause_s() if busy else max(_SHORTEST_TICK_S, self.tick_s))
 
@@ -127,8 +148,8 @@ class LocalProcess(SimulatedProcess):
     def begin(self) -> Callable[[], bool]:
         """Start the real object of the role."""
         spec = self.spec
-        socket = self.connect(spec.ingest_endpoint, spec.identity)
-        ingest = IngestSocket(socket, Session(spec.run, spec.session))  # type: ignore[arg-type]
+        session = Session(spec.run, spec.session)
+        ingest = self._open_ingest(spec.ingest_endpoint, spec.identity, session)
         return self._sink(ingest) if self.role == "sink" else self._work(ingest)
 
     def _work(self, ingest: IngestSocket) -> Callable[[], bool]:
@@ -137,6 +158,7 @@ class LocalProcess(SimulatedProcess):
         return self.worker.step
 
     def _sink(self, ingest: IngestSocket) -> Callable[[], bool]:
+        self.sockets[0].on_send = self._check_acknowledged
         sink = SimulatedSink(self.world.disk)
         worker = SinkWorker(
             self.spec, ingest, sink, self.world.graph, sink.open(self.spec.first_seq)
@@ -154,6 +176,15 @@ class LocalProcess(SimulatedProcess):
             return going
 
         return step
+
+    def _check_acknowledged(self, header: Header) -> None:
+        if header.kind == Kind.ACK:
+            self.world.disk.check_acknowledged(CommitAck.from_header(header))
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is ready and has handled all messages of ingest."""
+        return self.ready and self.exit_code is None and not self.sockets[0].has_messages
 
     @property
     def exit_description(self) -> str:
@@ -203,8 +234,7 @@ class RemoteProcess(SimulatedProcess):
         world = self.world
         endpoint = world.graph.config.workers.listen
         nonce = world.random.randrange(1, 2**32)
-        socket = self.connect(endpoint, f"{nonce:016x}")
-        self._ingest = IngestSocket(socket, Session(0, nonce))  # type: ignore[arg-type]
+        self._open_ingest(endpoint, f"{nonce:016x}", Session(0, nonce))
         request = JoinRequest(self.name, "simulated", 1, self._started_ns)
         self._ingest.send(Header(Kind.JOIN), pack_json(request))
         return self._join

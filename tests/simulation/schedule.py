@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from random import Random
 
 from .model import BATCH_EVENTS, make_graph
@@ -83,8 +84,30 @@ def _plan_faults(world: World, earlier: list[Wire]) -> None:
         clock.after(faulty_s, lambda: setattr(world.network, "disorder", Disorder()))
     if random.random() < 0.5:
         _replay(world, earlier)
+    if random.random() < 0.6:
+        _plan_swaps(world, faulty_s)
+    if random.random() < 0.3:
+        for _ in range(random.randint(1, 3)):
+            _plan_full_disk(world, faulty_s)
     for _ in range(random.randint(0, 12)):
         clock.after(random.uniform(0, faulty_s), random.choice(kinds))
+
+
+def _plan_swaps(world: World, faulty_s: float) -> None:
+    """Request swaps, a part of them to models that some workers cannot load."""
+    random, swaps = world.random, world.swaps
+    swaps.longest_load_s = faulty_s * random.choice((0.01, 0.1, 0.5))
+    share = random.choice((0.0, 0.3, 1.0))
+    stages = [stage.name for stage in world.graph.stages]
+    for _ in range(random.randint(1, 6)):
+        stage, bad = random.choice(stages), random.random() < share
+        request = functools.partial(swaps.request, stage, bad=bad)
+        world.clock.after(random.uniform(0, faulty_s), request)
+
+
+def _plan_full_disk(world: World, faulty_s: float) -> None:
+    seconds = world.random.choice((0.01, 0.5, 5.0, 20.0))
+    world.clock.after(world.random.uniform(0, faulty_s), lambda: world.disk.fill(seconds))
 
 
 def _kill_local(world: World, *, sink: bool) -> None:

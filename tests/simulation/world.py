@@ -22,24 +22,27 @@ from sluice.pipeline.engine.base import RunContext
 from sluice.pipeline.engine.distributed import engine as engine_module
 from sluice.pipeline.engine.distributed import remote_workers, supervisor
 from sluice.pipeline.engine.distributed.engine import DistributedEngine
+from sluice.pipeline.engine.model_swap import Swap
 from sluice.pipeline.engine.workers import compute, link, sink
 from sluice.pipeline.engine.workers.process_spec import ProcessSpec
 from sluice.pipeline.engine.workers.router import Router
 from sluice.pipeline.graph.graph import Graph
-from sluice.pipeline.journal.commit import CommitRecord
 from sluice.pipeline.run.accounting import RunAccounting
 from sluice.pipeline.run.quarantine import Quarantine
-from sluice.pipeline.run.state import RunState, State
+from sluice.pipeline.run.state import State
 
+from .disk import SimulatedDisk, TimedRunState
 from .model import (
     BATCH_EVENTS,
     OUTPUTS,
     SimulatedChain,
     SimulatedSource,
+    graph_of,
     processed,
     values_of,
 )
 from .network import Network, SimulatedSocket
+from .swaps import SimulatedSwaps
 from .virtual_time import VirtualTime
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 #: Virtual time within which a run must end, s.
 MAX_RUN_S = 1000.0
 RUN = 5
+#: Time within which ingest counts a change of the run's state, s.
+_POLL_S = 0.06
 
 
 class SimulatedForkServer:
@@ -109,7 +114,8 @@ class World:
         self.graph, self.random, self.salt = graph, random, salt
         self.clock = VirtualTime()
         self.network = Network(self.clock, random, records=records)
-        self.disk: list[tuple[CommitRecord, Any, Any]] = []
+        self.disk = SimulatedDisk(self.clock)
+        self.swaps = SimulatedSwaps(self.clock, random)
         self.local: dict[str, LocalProcess] = {}
         self.remote: list[Any] = []
         self.events = events
@@ -145,14 +151,17 @@ class World:
         with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, self._simulated():
             context = self._context(Path(folder))
             engine = DistributedEngine(context)
+            self.swaps.begin(context)
             self.clock.after(MAX_RUN_S, self._too_long)
             engine.start()
             context.control.transition(State.RUNNING)
             started()
             engine.run()
             self.check_slots(engine)
+            self.check_models()
             engine.finish()
         self.check_end(context.accounting)
+        self.check_paused(context)
 
     def check_pending(self, batches: int) -> None:
         """Check the number of results that the sink holds."""
@@ -160,18 +169,34 @@ class World:
 
     def check_end(self, accounting: RunAccounting) -> None:
         """Check that each event was committed once, with the right content, and the ledger."""
-        ids = np.concatenate([ids for _, ids, _ in self.disk])
-        np.testing.assert_array_equal(ids, np.arange(1, self.events + 1))
-        expected = processed(values_of(ids, self.salt), self._segments)
-        found = np.concatenate([values for _, _, values in self.disk])
-        np.testing.assert_array_equal(found, expected)
+        commits, ids, values = zip(*self.disk.records, strict=True)
+        np.testing.assert_array_equal(np.concatenate(ids), np.arange(1, self.events + 1))
+        versions = np.array(self.swaps.check(list(commits), self._segments))
+        by_event = np.repeat(versions, BATCH_EVENTS, axis=0)[: self.events]
+        expected = processed(values_of(np.concatenate(ids), self.salt), by_event.T)
+        np.testing.assert_array_equal(np.concatenate(values), expected)
         report = accounting.snapshot()
         assert report.closed
         assert report.events["offered"] == self.events
         assert report.events["failed"] == self.failed
         assert report.events["accepted"] == self.events - self.failed
         assert report.in_flight == 0
-        assert self.disk[-1][0].next == -(-self.events // BATCH_EVENTS)
+        assert commits[-1].next == -(-self.events // BATCH_EVENTS)
+
+    def check_paused(self, context: RunContext) -> None:
+        """Check that the time in which the sink waited for space counts as paused, and no other."""
+        control: Any = context.control
+        paused_s = context.accounting.snapshot().seconds["paused"]
+        assert abs(paused_s - control.paused_s) <= _POLL_S * control.changes
+        assert control.changes % 2 == 0
+        assert self.disk.refused or not control.changes
+
+    def check_models(self) -> None:
+        """Check the models of each local worker that has handled all its messages."""
+        for process in self.local.values():
+            worker = process.worker
+            if worker is not None and process.settled and worker._preload is None:
+                self.swaps.check_worker(worker._chain)  # type: ignore[arg-type]
 
     def check_slots(self, engine: DistributedEngine) -> None:
         """Check that each slot is free, or is one that a worker may still write; and the credit."""
@@ -200,7 +225,7 @@ class World:
     def _context(self, folder: Path) -> RunContext:
         accounting = RunAccounting(self.graph, RUN, Quarantine(None, OUTPUTS))
         accounting.start(self.clock.monotonic_ns())
-        control = RunState()
+        control = TimedRunState(self.clock)
         control.transition(State.CONFIGURED)
         fork_server: Any = SimulatedForkServer()
         return RunContext(
@@ -251,7 +276,9 @@ class World:
             (link, "Socket", self._open_socket),
             (sink, "open_result_socket", self._open_results),
             (compute, "build", lambda *_: SimpleNamespace(columns=(), keep="all")),
-            (compute, "build_graph", lambda *_: self.graph),
+            (compute, "build_graph", lambda config, *_: graph_of(config)),
+            (compute, "ModelPreload", self.swaps.preload),
+            (Swap, "load", lambda swap: self.swaps.load(swap)),
             (compute, "Chain", SimulatedChain),
             (ProcessSpec, "is_orphaned", lambda _: False),
             (os, "sched_setaffinity", lambda *_: None),
