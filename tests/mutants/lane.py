@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,8 @@ _ARGUMENTS = (
     "-p", "no:cacheprovider", "-rfE", "--tb=line", "-m", "not long and not gpu",
     "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning",
 )  # fmt: skip
+#: A test that failed, in pytest's summary; what stands in brackets may have any characters.
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?::[^\[\s]+\[.*?\](?= - |$)|\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,8 @@ class PytestRun:
 
     @property
     def failed(self) -> list[str]:
-        """Names of the tests that failed."""
-        lines = (line.split(" ", 1) for line in self.output.splitlines() if " " in line)
-        return [rest.split(" - ")[0].strip() for word, rest in lines if word in ("FAILED", "ERROR")]
+        """Names of the tests that failed, from the summary at the end."""
+        return _FAILED.findall(self.output.rpartition("short test summary info")[2])
 
 
 class Lane:

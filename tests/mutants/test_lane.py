@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .baseline import Baselines
-from .lane import Lane
+from .lane import Lane, PytestRun
 from .sample import Mutant, draw
 from .trial import try_mutant
 
@@ -87,6 +87,20 @@ def planted(root: Path) -> dict[tuple[str, str], Mutant]:
             line = text.splitlines()[mutant.edit.line - 1].strip()
             faults[line, mutant.edit.new] = mutant
     return faults
+
+
+def test_names_of_failed_tests_are_those_of_the_summary() -> None:
+    output = """\
+ERROR    sluice.run:session.py:221 report: cannot write it
+=========================== short test summary info ============================
+FAILED tests/test_a.py::test_one[a - b] - AssertionError: ERROR [1]
+FAILED tests/test_a.py::Case::test_two - assert [1] - [2]
+ERROR tests/test_b.py - ImportError
+1 failed, 1 error in 0.10s
+"""
+    assert PytestRun(1, 0.1, output).failed == [
+        "tests/test_a.py::test_one[a - b]", "tests/test_a.py::Case::test_two", "tests/test_b.py",
+    ]  # fmt: skip
 
 
 def test_a_lane_has_what_git_would_have(lane: Lane) -> None:
