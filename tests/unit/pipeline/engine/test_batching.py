@@ -205,3 +205,7 @@ def test_events_of_the_future_close_a_batch_like_new_ones(oldest_ns):
 def test_events_of_the_past_close_a_batch_at_once(oldest_ns):
     rule, now_ns = batching(), 10**12
     assert rule.due_in(Available(10, oldest_ns), now_ns, idle=False) == 0
+
+
+def test_points_of_a_curve_are_sizes_with_their_times():
+    assert ServiceCurve([(101, 0.002), (1, 0.001)]).times_s == [(1, 0.001), (101, 0.002)]
