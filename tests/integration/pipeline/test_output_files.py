@@ -38,10 +38,11 @@ def folder(tmp_path, monkeypatch, wafers):
 
 
 def contents(folder):
-    """Return content, or kind, of each file in a folder."""
+    """Return content, or kind, of each file in a folder but what Python compiles."""
     return {
         path.name: path.read_bytes() if path.is_file() else path.lstat().st_mode
         for path in folder.iterdir()
+        if path.name != "__pycache__"
     }
 
 

@@ -17,6 +17,8 @@ from sluice.pipeline.sources.base import UNLIMITED, Available
 class Source:
     """A source with a schedule; it notes what is asked."""
 
+    socket = None
+
     def __init__(self):
         self.waiting, self.batches, self.asked, self.shifts = UNLIMITED, [], [], []
 
