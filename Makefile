@@ -40,7 +40,7 @@ PYTEST  := .venv/bin/pytest -n $(TESTERS) --dist worksteal --durations 20 \
 RUN := $(if $(wildcard .venv/.installed),.venv,.venv-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test test-all soak fuzz mutants bench bench-peers figures gpu-runtime \
+.PHONY: help venv demo check checked test test-all soak fuzz mutants bench bench-peers figures gpu-runtime \
   gpu-check pins clean FORCE
 
 help: ## List the targets
@@ -90,11 +90,16 @@ check: venv # Style, types and imports
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: check build/tensorrt/fetched ## Check style, types and imports, then run all tests but the long ones
+# Kernels are compiled beside mypy, which takes one core.
+checked: venv
+	@.venv/bin/python tests/compile_kernels.py & \
+	  $(MAKE) --no-print-directory check; code=$$?; wait; exit $$code
+
+test: checked build/tensorrt/fetched ## Check style, types and imports, then run all tests but the long ones
 	HYPOTHESIS_PROFILE=ci $(PYTEST) -m 'not long'
 
 # What hypothesis finds here goes into an `@example` of the test.
-test-all: check build/tensorrt/fetched ## The same with the long ones, and many more examples
+test-all: checked build/tensorrt/fetched ## The same with the long ones, and many more examples
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 900 --new-interpreters
 
 soak: venv ## A live run with faults injected for SECONDS, by SEED; report in out/soak.json
