@@ -263,12 +263,16 @@ def _content(batches: list[EventBatch], schema: Schema) -> dict[str, str]:
 
 
 def _read_by_pyarrow(path: Path, names: tuple[str, ...], rows: int) -> dict[str, str]:
-    """Return the first rows of a file as pyarrow reads it, which checks nothing."""
+    """Return the first rows of a file as pyarrow reads it, which checks nothing.
+
+    It reads no further: behind the last sound batch there may be what crashes it.
+    """
     values: dict[str, list[object]] = {name: [] for name in names}
     with contextlib.suppress(OSError, pa.ArrowException, StopIteration), pa.OSFile(str(path)) as f:
-        stream = pa.ipc.open_stream(f)
-        while True:
+        stream, read = pa.ipc.open_stream(f), 0
+        while read < rows:
             batch = stream.read_next_batch()
+            read += batch.num_rows
             for name in names:
                 values[name] += batch[name].to_pylist()
     return {name: repr(found[:rows]) for name, found in values.items()}
