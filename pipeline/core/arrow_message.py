@@ -29,6 +29,13 @@ def body_bytes(metadata: Any) -> int:
     return _count(metadata, _root(metadata), _BODY_LENGTH)
 
 
+def read_schema(message: pa.Message) -> pa.Schema:
+    """Return the schema in a message; DataError if it holds none, of which Arrow would crash."""
+    if message.type != "schema":
+        raise DataError(f"expected a schema message, got one of type {message.type!r}")
+    return pa.ipc.read_schema(message)
+
+
 def custom_metadata(message: pa.Message) -> dict[bytes, bytes]:
     """Return the keys and values that a message has beside Arrow's own metadata."""
     data = message.metadata

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from sluice.pipeline.core.arrow_message import read_schema
 from sluice.pipeline.core.batch import EventBatch
 from sluice.pipeline.core.errors import DataError
 
@@ -64,7 +65,7 @@ class RecordingReader:
             raise DataError(f"{path}: cannot open: {error}") from error
         try:
             self._messages = pa.ipc.MessageReader.open_stream(self._file)
-            schema = pa.ipc.read_schema(self._messages.read_next_message())
+            schema = read_schema(self._messages.read_next_message())
         except (StopIteration, *UNREADABLE) as error:
             self._file.close()
             raise DataError(

@@ -17,3 +17,12 @@ def test_a_record_that_is_none_is_refused(tmp_path, record):
         pass
     with pytest.raises(DataError, match=r"r\.arrows: begin-of-run record"):
         RecordingReader(path)
+
+
+def test_a_file_that_begins_with_another_message_is_refused(tmp_path):
+    """Arrow reads the bytes of whatever message stands there as a schema, and may crash."""
+    path = tmp_path / "r.arrows"
+    batch = pa.record_batch({"event_id": pa.array([1, 2], pa.uint64())})
+    path.write_bytes(batch.serialize())
+    with pytest.raises(DataError, match="expected a schema message, got one of type 'record batch"):
+        RecordingReader(path)
