@@ -9,7 +9,9 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
+from functools import cache
 
 
 def _has_gpu() -> bool:
@@ -67,10 +69,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 DATA = Path(os.environ.get("SLUICE_DATA", ROOT.parent / "shared" / "data"))
 
 
+@cache
+def _may_mount() -> bool:
+    """Whether this process may mount a file system, tried in a namespace of its own."""
+    trial = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(trial, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def _missing(item: pytest.Item) -> str:
     """Return what a test needs that this machine lacks, or nothing."""
     if not GPU and item.get_closest_marker("gpu") is not None:
         return "no GPU is here"
+    if item.get_closest_marker("mounts") is not None and not _may_mount():
+        return "cannot mount a tmpfs here: needs root and CAP_SYS_ADMIN"
     for marker in item.iter_markers("programs"):
         for program in marker.args:
             if shutil.which(program) is None:

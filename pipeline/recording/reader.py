@@ -69,7 +69,7 @@ class RecordingReader:
         except (StopIteration, *UNREADABLE) as error:
             self._file.close()
             raise DataError(
-                f"{path}: not a recording: {_expected(path)}: {error}",
+                f"{path}: not a recording: {_wrong_start(path)}{error}",
                 hint="expected an Arrow IPC stream; `sluice simulate` and `sluice run` write them",
             ) from error
         self._decoder = BatchDecoder(schema, str(path))
@@ -140,10 +140,13 @@ class RecordingReader:
         self._file.close()
 
 
-def _expected(path: Path) -> str:
+def _wrong_start(path: Path) -> str:
+    """Return what is wrong with the first bytes of a file; nothing if they are right."""
     with path.open("rb") as file:
         start = file.read(4)
-    return f"expected it to start with {_CONTINUATION!r}, got {start!r}"
+    if start == _CONTINUATION:
+        return ""
+    return f"expected it to start with {_CONTINUATION!r}, got {start!r}: "
 
 
 class Recording:

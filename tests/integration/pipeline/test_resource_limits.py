@@ -55,14 +55,6 @@ def replay(wafers, make_graph, tmp_path, load_report):
     return run
 
 
-@pytest.fixture
-def may_mount(tmp_path):
-    """Skip where no tmpfs may be mounted."""
-    command = mounted("size=64k", tmp_path / "trial")
-    if subprocess.run([*map(str, command), "true"], capture_output=True, check=False).returncode:
-        pytest.skip("cannot mount a tmpfs here: needs root and CAP_SYS_ADMIN")
-
-
 def limited(limit, value):
     return sys.executable, "-c", LIMITED, limit, value
 
@@ -86,7 +78,8 @@ def test_too_few_descriptors(replay, engine):
     assert_failed(result, "Too many open files", "open files of this process", "ulimit -n")
 
 
-def test_too_little_memory_for_shared_slots(replay, may_mount):
+@pytest.mark.mounts
+def test_too_little_memory_for_shared_slots(replay):
     assert_failed(
         replay(*mounted("size=64k", SHARED_MEMORY)), "No space left", "make /dev/shm larger"
     )
@@ -101,7 +94,8 @@ def test_too_little_memory_for_the_threads_of_zeromq(tmp_path):
     assert "the limit of threads, processes, or memory for them is reached: raise" in done.stderr
 
 
-def test_a_home_that_cannot_be_written_is_no_obstacle(replay, may_mount, tmp_path):
+@pytest.mark.mounts
+def test_a_home_that_cannot_be_written_is_no_obstacle(replay, tmp_path):
     home = tmp_path / "home"
     code, text, report = replay(*mounted("ro", home), HOME=str(home), engine="inline")
     assert (code, report["state"], report["error"]) == (0, "STOPPED", None), text
