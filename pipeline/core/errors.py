@@ -56,6 +56,8 @@ def limit_hint(error: BaseException) -> str | None:
     'the limit of open files of this host is reached: end other programs, or raise fs.file-max'
     """
     number = getattr(error, "errno", None)
+    if number == errno.EAGAIN and not isinstance(error, OSError):
+        return None  # ZeroMQ's error of a message that cannot be sent or received now
     if isinstance(error, MemoryError):
         number = errno.ENOMEM
     elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):

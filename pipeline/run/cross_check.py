@@ -13,7 +13,7 @@ from sluice.pipeline.core.batch import Outcome
 from .snapshot import RunSnapshot
 
 #: Largest difference of two sums of the same seconds, s: each is the sum of five rounded numbers,
-#: which differ by less than this in runs of up to three months.
+#: of which none is off by as much as a tenth of this in runs of up to ten years.
 _ROUNDING_S = 1e-6
 #: Outcomes that an event can have only in a batch that the sink commits.
 _DECIDED = (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.PRESCALED)

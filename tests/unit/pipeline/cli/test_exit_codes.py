@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 import typer
+import zmq
 
 from sluice.pipeline.core.errors import ConfigError, RunError
 
@@ -30,6 +31,7 @@ def aborted(cause):
         (OSError(24, "no more"), 5, "no more\n  the limit of open files of this process is"),
         (OSError(5, "broken"), 1, "unforeseen: OSError: [Errno 5] broken"),
         (RuntimeError("can't start new thread"), 5, "the limit of threads, processes, or memory"),
+        (zmq.Again(), 1, "unforeseen: Again: Resource temporarily unavailable"),
         (SystemExit(7), 7, ""),
         (KeyError("key"), 1, "unforeseen: KeyError: 'key'"),
     ],
