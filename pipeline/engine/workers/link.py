@@ -131,7 +131,8 @@ class RemoteLink:
         self._keys = keys
         self._clock_offset_ns = clock_offset_ns
         self._timeout_s = timeout_s
-        self._heard_s = time.monotonic()
+        #: Times of the last message of ingest, and of the last look for one.
+        self._heard_s = self._looked_s = time.monotonic()
         self._block: MeterBlock | None = None
 
     def meters(self, graph: Graph) -> MeterBlock:
@@ -150,15 +151,23 @@ class RemoteLink:
 
     def on_message(self) -> None:
         """Record the time of the message."""
-        self._heard_s = time.monotonic()
+        self._heard_s = self._looked_s = time.monotonic()
 
     def crash_search(self, data: Data, segment: int) -> Search | None:
         """Return what fails the batch if ingest asks for it: no notes would outlive the worker."""
         return RefusedBatch() if data.search else None
 
     def is_lost(self) -> bool:
-        """Return False, or raise RunError if no message came for longer than the timeout."""
-        if time.monotonic() - self._heard_s > self._timeout_s:
+        """Return False, or raise RunError if no message came for longer than the timeout.
+
+        A process that was suspended for so long has not looked: what has come meanwhile is read
+        first.
+        """
+        now_s = time.monotonic()
+        if now_s - self._looked_s > self._timeout_s:
+            self._heard_s = now_s
+        self._looked_s = now_s
+        if now_s - self._heard_s > self._timeout_s:
             raise RunError(
                 f"no message from ingest for {self._timeout_s:g} s",
                 hint="the engine has exited or the network is interrupted; join again",

@@ -101,13 +101,32 @@ def test_results_that_are_nowhere():
             reachable_endpoint("tcp://daq7:5561", nowhere)
 
 
-def test_ingest_that_is_silent_is_gone(monkeypatch):
+@pytest.fixture
+def away(monkeypatch):
+    """Return the link of a remote worker that has just had a message, and what sets its clock."""
     import time
 
-    away = RemoteLink(None, None, 0, 5.0)  # type: ignore[arg-type]
-    away.on_message()
-    assert away.is_lost() is False
+    link = RemoteLink(None, None, 0, 5.0)  # type: ignore[arg-type]
+    link.on_message()
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 5.5)
+    return link, lambda later_s: monkeypatch.setattr(time, "monotonic", lambda: now + later_s)
+
+
+def test_ingest_that_is_silent_is_gone(away):
+    link, set_clock = away
+    for later_s in (0.5, 1.5, 2.5, 3.5, 4.5):
+        set_clock(later_s)
+        assert link.is_lost() is False
+    set_clock(5.5)
     with pytest.raises(RunError, match="no message from ingest for 5 s"):
-        away.is_lost()
+        link.is_lost()
+
+
+def test_a_worker_that_was_suspended_reads_what_has_come_before_it_gives_up(away):
+    link, set_clock = away
+    for later_s in (3600.0, 3601.0, 3602.0, 3603.0, 3604.0):
+        set_clock(later_s)
+        assert link.is_lost() is False
+    set_clock(3605.5)
+    with pytest.raises(RunError, match="no message from ingest for 5 s"):
+        link.is_lost()
